@@ -1,0 +1,81 @@
+"""Arrays and where they live: NumPy on the CPU, CuPy on a GPU; and random numbers that are a function, not a state."""
+
+import sys
+import zlib
+
+import numpy as np
+
+from tinygrad_lm.errors import DeviceError
+
+
+def array_module(x):
+    """The library that x belongs to: numpy, or cupy for an array on a GPU. Rules call it to run on both."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np
+    return sys.modules[type(x).__module__.partition(".")[0]]
+
+
+def device_of(x):
+    """'cpu' or 'cuda'."""
+    return "cpu" if array_module(x) is np else "cuda"
+
+
+def to_device(x, device):
+    """x on the named device; x itself if it is there already."""
+    if device_of(x) == device:
+        return x
+    if device == "cpu":
+        return x.get()
+    return _cupy().asarray(x)
+
+
+def zeros(shape, dtype, device):
+    """A new array of zeros on the named device."""
+    return (np if device == "cpu" else _cupy()).zeros(shape, dtype)
+
+
+def resolve_device(name="auto"):
+    """'auto', 'cpu' or 'cuda' -> 'cpu' or 'cuda'. Raises DeviceError where 'cuda' was asked for and cannot be had."""
+    if name == "auto":
+        return "cuda" if _gpu_problem() is None else "cpu"
+    if name == "cuda" and (problem := _gpu_problem()):
+        raise DeviceError(f"device cuda: {problem}; or run with --device cpu")
+    if name not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is unknown; expected auto, cpu or cuda")
+    return name
+
+
+def _cupy():
+    resolve_device("cuda")
+    import cupy
+
+    return cupy
+
+
+def _gpu_problem():
+    """Why no GPU can be used, with the way out, or None."""
+    try:
+        import cupy
+    except ImportError:
+        return "CuPy is not installed; pip install 'tinygrad-lm[cuda12]' or 'tinygrad-lm[cuda13]', as the driver is"
+    if not cupy.cuda.is_available():
+        return "CuPy finds no GPU; nvidia-smi should list one, and its CUDA version should be CuPy's"
+    return None
+
+
+def wide(dtype):
+    """The dtype to sum in: float32 for the half precisions, whose sums overflow or stall, and dtype itself otherwise."""
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
+def random(seed, stream, *counter):
+    """A NumPy generator whose numbers depend on the arguments alone.
+
+    `stream` is a name such as "init/wte.weight", `counter` up to three integers such as step and rank. Distinct
+    arguments give independent numbers, so a resumed run draws what an undisturbed one would have drawn, with no state
+    to save and no order of calls to keep. Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
+    encrypts a counter under a key; its counter's first word is left to the generator to count in.
+    """
+    key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
+    counter = np.array([0, *counter, *[0] * (3 - len(counter))], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))

@@ -1,0 +1,139 @@
+"""The recorded graph, and the walk back through it: all of reverse-mode differentiation.
+
+Every operation on tensors leaves a Node behind: who its parents were, and a function `backward` that turns the
+gradient of its result, dy = ∂L/∂y, into the gradients of its inputs, dx = dy ∂y/∂x. Walking the nodes from the loss
+back to the leaves and adding up what arrives at each is the chain rule (Linnainmaa 1970; Rumelhart et al. 1986).
+"""
+
+import threading
+from contextlib import contextmanager
+from itertools import count
+from operator import attrgetter
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.errors import GraphError, ShapeError
+
+
+class Node:
+    """One recorded operation, or a leaf: a tensor whose gradient is wanted (then op is None).
+
+    order     creation number; a node is younger than all its parents
+    op        the operation that made it
+    parents   the nodes of its inputs, None for an input that needs no gradient
+    backward  dy -> one gradient per input
+    shape     of its value. The value itself is not kept: what backward mentions is exactly what stays alive
+    grad      ∂L/∂(its value), summed over the uses seen so far; lasting at a leaf, passing elsewhere
+    name      of a parameter, for messages
+    """
+
+    __slots__ = ("__weakref__", "backward", "grad", "name", "op", "order", "parents", "shape")
+    created = count()
+
+    def __init__(self, op, parents, backward, shape, name=""):
+        self.order = next(Node.created)
+        self.op = op
+        self.parents = parents
+        self.backward = backward
+        self.shape = shape
+        self.grad = None
+        self.name = name
+
+    def accumulate(self, dx):
+        """Add dx to this node's gradient: a value used twice gets two contributions, and the chain rule adds them."""
+        if self.op is None:
+            # A leaf owns its gradient, so it adds in place. That is how a slice of one flat array can lie under it.
+            if self.grad is None:
+                self.grad = array_module(dx).array(dx)
+            else:
+                self.grad += dx
+        else:
+            # Elsewhere never in place: somebody else may hold dx, for a rule may return dy itself, even twice.
+            self.grad = dx if self.grad is None else self.grad + dx
+
+    def __repr__(self):
+        return f"Node({self.name or (self.op.name if self.op else 'leaf')}, shape={self.shape})"
+
+
+def backpropagate(root, seed, visit=None):
+    """Add ∂(seed · root)/∂leaf to the gradient of every leaf that root was computed from, and free the graph.
+
+    root: Node; seed: an array of root's shape, the gradient to start with.
+    visit(node, dy, dxs), if given, sees each operation's node on the way, with the gradient of its result and those
+    of its inputs, before the node is cleared.
+    """
+    nodes = ancestors(root)
+    root.accumulate(seed)
+    for node in nodes:
+        if node.op is None:
+            continue
+        dy, node.grad = node.grad, None
+        if dy is not None:  # None: no gradient arrived, all its uses were without one
+            dxs = [
+                None if parent is None or dx is None else unbroadcast(dx() if callable(dx) else dx, parent.shape)
+                for parent, dx in zip(node.parents, node.backward(dy), strict=True)
+            ]
+            if visit:
+                visit(node, dy, dxs)
+            for parent, dx in zip(node.parents, dxs, strict=True):
+                if dx is not None:
+                    parent.accumulate(dx)
+        node.backward, node.parents = None, ()  # what only this step needed is freed here, not at the end
+
+
+def ancestors(root):
+    """All nodes that root was computed from, root included, youngest first.
+
+    A node is made after its parents. So sorted by creation number the nodes are in topological order: when a node's
+    turn comes, all its uses have had theirs and its gradient is complete. No recursion, so no chain is too long.
+    """
+    seen, stack = {root}, [root]
+    while stack:
+        node = stack.pop()
+        if node.op is not None and node.backward is None:
+            raise GraphError(
+                f"backward: the graph behind this result (at {node.op.name}) was already walked and freed\n"
+                "  rule : one backward a graph; its saved arrays are released on the way\n"
+                "  hint : compute the result again, or add losses up and call backward once on the sum"
+            )
+        for parent in node.parents:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=attrgetter("order"), reverse=True)
+
+
+def unbroadcast(dx, shape):
+    """Sum dx over the axes along which broadcasting had copied an array of this shape: copying's derivative is adding.
+
+    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError.
+    """
+    if dx.shape == shape:
+        return dx
+    absent = dx.ndim - len(shape)
+    copied = tuple(axis for axis in range(dx.ndim) if axis < absent or shape[axis - absent] == 1)
+    summed = dx.sum(copied, keepdims=True)
+    if absent < 0 or summed.shape[absent:] != shape:
+        raise ShapeError(f"backward: a gradient of shape {dx.shape} arrived at a value of shape {shape}")
+    return summed.reshape(shape)
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+mode = _Mode()
+
+
+@contextmanager
+def recording(on):
+    """Within the block operations leave nodes (on=True) or don't (on=False). Each thread has its own setting."""
+    before, mode.recording = mode.recording, on
+    try:
+        yield
+    finally:
+        mode.recording = before
+
+
+def no_grad():
+    """Within `with no_grad():` nothing is recorded and nothing is kept for a backward pass: for evaluation."""
+    return recording(False)

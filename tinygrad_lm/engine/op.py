@@ -1,0 +1,118 @@
+"""@op: makes an operation on tensors out of a rule, one short function on arrays.
+
+A rule computes its value and hands back the way to its gradient:
+
+    @op
+    def multiply(a, b):
+        '''y = a b        da = dy b,  db = dy a
+
+        a, b: any shapes that broadcast
+        '''
+        return a * b, lambda dy: (dy * b, dy * a)
+
+Positional arguments are the inputs, keyword arguments are options. The rule sees arrays only, so it can be called
+alone, as `y, backward = multiply.rule(a, b)`. `backward(dy)` returns one gradient per input: an array of the input's
+shape, or of the shape it was broadcast to (the engine undoes broadcasting); None where there is none; or a function
+that computes it, for a gradient that costs much and may not be wanted. What `backward` mentions is what is kept alive.
+Rules neither change their inputs nor dy, for others hold those arrays too.
+"""
+
+import functools
+import inspect
+
+from tinygrad_lm.backend import device_of
+from tinygrad_lm.engine.graph import Node, mode
+from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError, TinygradError
+
+
+class Op:
+    """An operation on tensors. Called, it computes the rule's value and records the way back.
+
+    name       the rule's name, under which Op.registry lists it
+    rule       the definition
+    kernels    faster stand-ins with the rule's contract, by device
+    formula    the first line of the docstring: value and derivative in the field's notation
+    signature  the next line: the shapes that fit
+    """
+
+    registry = {}
+
+    def __init__(self, rule):
+        functools.update_wrapper(self, rule)
+        lines = [line for line in inspect.getdoc(rule).splitlines() if line]
+        self.name, self.rule, self.kernels = rule.__name__, rule, {}
+        self.formula, self.signature = lines[0], lines[1]
+        Op.registry[self.name] = self
+
+    def kernel(self, device):
+        """Decorator: use this function instead of the rule for arrays on `device`."""
+
+        def register(function):
+            self.kernels[device] = function
+            return function
+
+        return register
+
+    def __call__(self, *inputs, **options):
+        try:
+            arrays = [x.data for x in inputs]
+            parents = [x.node for x in inputs]
+        except AttributeError:  # a bare array or number is among them; arrays have .data, too, but no .node
+            inputs = _tensors(inputs)
+            arrays = [x.data for x in inputs]
+            parents = [x.node for x in inputs]
+        rule = self.kernels.get(device_of(arrays[0]), self.rule) if self.kernels else self.rule
+        try:
+            y, backward = rule(*arrays, **options)
+        except (ValueError, IndexError, TypeError) as error:
+            self._explain(error, inputs)
+            raise
+        for array in arrays:
+            if array.dtype is not y.dtype and len(arrays) > 1:
+                self._check_dtypes(inputs, y)
+                break
+        if not y.ndim:
+            y = as_array(y)  # NumPy's reductions give scalars of their own kind
+        recorded = mode.recording and any(parents)
+        return Tensor.of(y, Node(self, parents, backward, y.shape) if recorded else None)
+
+    def __repr__(self):
+        return f"<op {self.name}: {self.formula}>"
+
+    def _check_dtypes(self, inputs, y):
+        """Floating inputs and the value must agree: one float64 that slips in doubles the cost of all that follows."""
+        floating = {x.dtype for x in inputs if x.dtype.kind in "fc"}
+        if len(floating) > 1 or (floating and y.dtype.kind in "fc" and y.dtype not in floating):
+            raise DtypeError(
+                f"{self.name}: the inputs' dtypes do not fit each other; the result would be {y.dtype}\n"
+                "  rule : all floating inputs share one dtype, and so does the result; bare Python numbers adapt\n"
+                f"{self._listing(inputs)}\n  hint : x.to(dtype=...) converts"
+            )
+
+    def _explain(self, error, inputs):
+        """Raise a ShapeError or DeviceError that names the operation, its rule and all inputs, where error is one."""
+        if len({x.device for x in inputs}) > 1:
+            raise DeviceError(
+                f"{self.name}: the inputs are on different devices\n{self._listing(inputs)}\n  hint : x.to('cuda') moves"
+            ) from error
+        if isinstance(error, ShapeError) or not isinstance(error, (TypeError, TinygradError)):
+            message, *hint = str(error).split("\n")
+            lines = [f"{self.name}: {message}", f"  rule : {self.signature}", self._listing(inputs), *hint]
+            raise ShapeError("\n".join(lines)) from error
+
+    def _listing(self, inputs):
+        """One line an input: its name in the rule, shape, dtype, device and origin."""
+        names = []
+        for p in inspect.signature(self.rule).parameters.values():
+            names += [f"{p.name}[{i}]" for i in range(len(inputs))] if p.kind is p.VAR_POSITIONAL else [p.name]
+        return "\n".join(f"  {name:<5}: {x.describe()}" for name, x in zip(names, inputs, strict=False))
+
+
+op = Op
+
+
+def _tensors(inputs):
+    """Arrays and numbers among the inputs as tensors; numbers take after the first tensor or array."""
+    like = next((as_array(x) for x in inputs if hasattr(x, "dtype")), None)
+    return [x if isinstance(x, Tensor) else Tensor.of(as_array(x, like)) for x in inputs]

@@ -1,0 +1,138 @@
+"""Tensor: an array, and where it came from."""
+
+import numpy as np
+
+from tinygrad_lm.backend import array_module, device_of
+from tinygrad_lm.engine.graph import Node, backpropagate
+from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
+
+
+class Tensor:
+    """An n-dimensional array that operations record a graph for.
+
+    Tensor(data, requires_grad=False, name="")
+
+    data is a NumPy or CuPy array (shared, not copied), a number, or nested lists (numbers become float32 and int64).
+    With requires_grad=True it is a leaf: after `loss.backward()` its `grad` holds ∂loss/∂data. Gradients of several
+    backward passes add up until `zero_grad()`.
+
+    Its operators and methods (+, @, [], sum, reshape, ...) are bound in `tinygrad_lm/ops/__init__.py`.
+    Arrays are not to be changed in place between the forward pass and `backward`: the way back would read the new values.
+    """
+
+    __slots__ = ("__weakref__", "data", "node")
+    __array_ufunc__ = None  # so that `array + tensor` comes to Tensor.__radd__, not element by element
+
+    def __init__(self, data, requires_grad=False, name=""):
+        self.data = as_array(data)
+        self.node = None
+        if requires_grad:
+            if self.data.dtype.kind not in "fc":
+                raise DtypeError(f"Tensor: requires_grad needs a floating dtype, found {self.data.dtype}")
+            self.node = Node(None, (), None, self.data.shape, name)
+
+    @classmethod
+    def of(cls, data, node=None):
+        """A tensor around an array and a node as they are: what operations make their results with."""
+        self = cls.__new__(cls)
+        self.data = data
+        self.node = node
+        return self
+
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    size = property(lambda self: self.data.size)
+    dtype = property(lambda self: self.data.dtype)
+    device = property(lambda self: device_of(self.data), doc="'cpu' or 'cuda'")
+    requires_grad = property(lambda self: self.node is not None)
+
+    @property
+    def grad(self):
+        """∂loss/∂self, an array of self's shape; None before a backward pass, and for anything but a leaf."""
+        return None if self.node is None or self.node.op is not None else self.node.grad
+
+    def zero_grad(self):
+        """Forget the gradient that earlier backward passes left."""
+        if self.node is not None:
+            self.node.grad = None
+
+    def backward(self, seed=None, visit=None):
+        """Add the gradients of this scalar to the `grad` of every leaf it was computed from (engine/graph.py).
+
+        For a tensor that is not one number, `seed` is the array of its shape to start from: the gradient of some
+        loss by this tensor. The graph is freed on the way. `visit`: see `backpropagate`.
+        """
+        if self.node is None:
+            raise GraphError(
+                f"backward: nothing was recorded for this tensor {self.describe()}\n"
+                "  rule : a result is recorded if an input has requires_grad=True, outside no_grad()"
+            )
+        if seed is None:
+            if self.size != 1:
+                raise ShapeError(
+                    f"backward: the gradient of a tensor of shape {self.shape} is not one number's\n"
+                    "  rule : backward() starts from a scalar, backward(seed) from an array of the tensor's shape\n"
+                    "  hint : .sum() or .mean() first, or pass the gradient that arrives here"
+                )
+            seed = array_module(self.data).ones_like(self.data)
+        seed = seed.data if isinstance(seed, Tensor) else as_array(seed, like=self.data)
+        if seed.shape != self.shape:
+            raise ShapeError(f"backward: seed has shape {seed.shape}, the tensor {self.shape}; they must be equal")
+        backpropagate(self.node, seed, visit)
+
+    def detach(self):
+        """The same array, with no graph behind it."""
+        return Tensor.of(self.data)
+
+    def item(self):
+        """The one number in it, as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item: a tensor of shape {self.shape} is not one number")
+        return self.data.item()
+
+    def numpy(self):
+        """Its values as a NumPy array: shared memory on a CPU, a copy from a GPU."""
+        return self.data if self.device == "cpu" else self.data.get()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __float__(self):
+        return float(self.item())
+
+    def __len__(self):
+        return len(self.data)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def describe(self):
+        """Shape, dtype, device and origin in one line: '(8, 768) float32 cpu, from layer_norm'."""
+        origin = ""
+        if self.node is not None:
+            origin = f", from {self.node.op.name}" if self.node.op else f", parameter {self.node.name}".rstrip()
+        return f"{self.shape} {self.dtype} {self.device}{origin}"
+
+    def __repr__(self):
+        values = np.array2string(self.numpy(), precision=4, separator=", ", threshold=50, prefix="Tensor(")
+        return f"Tensor({values}, {self.describe()})"
+
+
+def as_array(data, like=None):
+    """Numbers, nested lists, arrays or a tensor -> an array.
+
+    What has no dtype of its own adapts to the array `like`: `x * 2` stays on x's device and in x's dtype. Only lists
+    of integers stay integers, for they are ids or indices.
+    """
+    if isinstance(data, (Tensor, np.generic)):
+        return data.data if isinstance(data, Tensor) else np.asarray(data)
+    if hasattr(data, "dtype"):
+        return data
+    array = np.asarray(data)
+    if array.dtype.kind not in "biufc":
+        raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}")
+    if like is None:
+        return array.astype(np.float32) if array.dtype == np.float64 else array
+    adapts = array.dtype.kind == "f" or type(data) is int
+    dtype = like.dtype if adapts and like.dtype.kind in "fc" else np.float32 if array.dtype.kind == "f" else None
+    return array_module(like).asarray(array, dtype=dtype)

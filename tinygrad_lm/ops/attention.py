@@ -1,0 +1,70 @@
+"""Attention: each position takes a weighted mean of the values at positions it may see."""
+
+import math
+
+from tinygrad_lm.backend import array_module, wide
+from tinygrad_lm.engine.op import op
+from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.ops.dropout import keep
+
+# B batch, T queries, S keys, G key heads, R queries a key head (H = G R heads), D head size
+
+
+@op
+def attention(q, k, v, *, causal=True, p=0.0, key=None):
+    """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy,  dZ = P (dP − Σ P dP) with dP = dy vᵀ,  dq = dZ k/√D,  dk = dZᵀ q/√D
+
+    (B, T, H, D), (B, S, G, D), (B, S, G, D) -> (B, T, H, D) with H a multiple of G
+
+    Vaswani et al. 2017, equation 1. Causal: the queries are the last T of the S positions, and none sees a later key:
+    its weight is exactly 0, and so is its gradient. G < H: each key head serves H/G neighbouring query heads (Ainslie
+    et al. 2023, "GQA"). p, key: dropout of the weights P, as in `dropout`.
+    """
+    B, T, H, D = check_heads(q, k, v, causal)
+    S, G = k.shape[1:3]
+    R = H // G
+    xp, scale = array_module(q), 1 / math.sqrt(D)
+
+    # One matrix a key head: its R query heads stand below each other.
+    def rows(x):
+        return x.reshape(B, T, G, R, D).transpose(0, 2, 3, 1, 4).reshape(B, G, R * T, D)
+
+    def unrows(x):
+        return x.reshape(B, G, R, T, D).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
+
+    q, k, v = rows(q), k.swapaxes(1, 2), v.swapaxes(1, 2)
+    z = (q @ k.swapaxes(-1, -2)).astype(wide(q.dtype), copy=False)
+    z *= scale
+    if causal:
+        future = xp.arange(S) > xp.arange(S - T, S)[:, None]
+        z = xp.where(xp.tile(future, (R, 1)), -xp.inf, z)
+    P = xp.exp(z - z.real.max(-1, keepdims=True))
+    P /= P.sum(-1, keepdims=True)
+    P = P.astype(q.dtype, copy=False)
+    m = keep(xp, P.shape, p, key) * P.real.dtype.type(1 / (1 - p)) if p else None
+    y = (P if m is None else P * m) @ v
+
+    def backward(dy):
+        dy = rows(dy)
+        dv = (P if m is None else P * m).swapaxes(-1, -2) @ dy
+        dP = dy @ v.swapaxes(-1, -2)
+        if m is not None:
+            dP *= m
+        # Σ P dP over the keys is Σ y dy over D entries, S/D times fewer (Dao et al. 2022, FlashAttention, appendix B).
+        dz = P * (dP - (y * dy).sum(-1, keepdims=True)) * scale
+        return unrows(dz @ k), (dz.swapaxes(-1, -2) @ q).swapaxes(1, 2), dv.swapaxes(1, 2)
+
+    return unrows(y), backward
+
+
+def check_heads(q, k, v, causal):
+    """q's shape, if k and v fit it."""
+    if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
+        raise ShapeError("q, k and v need four axes each, and k and v the same shape")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        raise ShapeError("the batch or the head size of q and k differs")
+    if k.shape[2] == 0 or q.shape[2] % k.shape[2]:
+        raise ShapeError(f"{q.shape[2]} query heads cannot share {k.shape[2]} key heads evenly")
+    if causal and q.shape[1] > k.shape[1]:
+        raise ShapeError(f"{q.shape[1]} causal queries need as many keys, found {k.shape[1]}")
+    return q.shape

@@ -1,0 +1,28 @@
+"""Recomputation: memory for time."""
+
+from tinygrad_lm.engine.graph import no_grad, recording
+from tinygrad_lm.engine.op import op
+from tinygrad_lm.engine.tensor import Tensor
+
+
+@op
+def checkpoint(*xs, function):
+    """y = f(x₀, x₁, …)        dxᵢ = dy ∂f/∂xᵢ, through a second evaluation of f
+
+    xs: whatever `function` takes
+
+    `function` maps tensors to a tensor. What it computes on the way is not kept but computed again when the gradient
+    comes by: one more forward pass, for the memory of its inputs alone (Chen et al. 2016, "Training deep nets with
+    sublinear memory cost"). Parameters that it uses get their gradients as always. It is recorded if an input
+    requires a gradient, and must compute the same twice; dropout does, being a function of its key.
+    """
+    with no_grad():
+        y = function(*map(Tensor.of, xs)).data
+
+    def backward(dy):
+        with recording(True):
+            inputs = [Tensor(x, requires_grad=x.dtype.kind in "fc") for x in xs]
+            function(*inputs).backward(dy)
+        return tuple(x.grad for x in inputs)
+
+    return y, backward

@@ -1,0 +1,158 @@
+"""Arithmetic, entry by entry. Shapes broadcast as NumPy's; the engine sums the gradients back (`unbroadcast`)."""
+
+from tinygrad_lm.backend import array_module, device_of, to_device
+from tinygrad_lm.engine.op import op
+
+
+@op
+def add(a, b):
+    """y = a + b        da = dy,  db = dy
+
+    a, b: any shapes that broadcast
+    """
+    return a + b, lambda dy: (dy, dy)
+
+
+@op
+def subtract(a, b):
+    """y = a − b        da = dy,  db = −dy
+
+    a, b: any shapes that broadcast
+    """
+    return a - b, lambda dy: (dy, -dy)
+
+
+@op
+def multiply(a, b):
+    """y = a b        da = dy b,  db = dy a
+
+    a, b: any shapes that broadcast
+    """
+    return a * b, lambda dy: (dy * b, dy * a)
+
+
+@op
+def divide(a, b):
+    """y = a / b        da = dy / b,  db = −dy y / b
+
+    a, b: any shapes that broadcast
+    """
+    y = a / b
+    return y, lambda dy: (dy / b, -dy * y / b)
+
+
+@op
+def power(a, b):
+    """y = aᵇ        da = dy b aᵇ⁻¹,  db = dy y log a
+
+    a, b: any shapes that broadcast
+    """
+    xp = array_module(a)
+    y = a**b
+
+    def backward(dy):
+        # At b = 0 and at y = 0 the products are 0, whatever the other factor: it must only not be infinite.
+        da = lambda: dy * b * a ** xp.where(b == 0, xp.ones_like(b), b - 1)
+        db = lambda: dy * y * xp.log(xp.where(y == 0, xp.ones_like(y), a))
+        return da, db
+
+    return y, backward
+
+
+@op
+def negate(x):
+    """y = −x        dx = −dy
+
+    x: any shape
+    """
+    return -x, lambda dy: (-dy,)
+
+
+@op
+def exp(x):
+    """y = exp x        dx = dy y
+
+    x: any shape
+    """
+    y = array_module(x).exp(x)
+    return y, lambda dy: (dy * y,)
+
+
+@op
+def log(x):
+    """y = log x        dx = dy / x
+
+    x: any shape, natural logarithm
+    """
+    return array_module(x).log(x), lambda dy: (dy / x,)
+
+
+@op
+def sqrt(x):
+    """y = √x        dx = dy / 2y
+
+    x: any shape
+    """
+    y = array_module(x).sqrt(x)
+    return y, lambda dy: (dy / (2 * y),)
+
+
+@op
+def tanh(x):
+    """y = tanh x        dx = dy (1 − y²)
+
+    x: any shape
+    """
+    y = array_module(x).tanh(x)
+    return y, lambda dy: (dy * (1 - y * y),)
+
+
+@op
+def sigmoid(x):
+    """y = 1 / (1 + exp −x)        dx = dy y (1 − y)
+
+    x: any shape
+    """
+    y = logistic(x)
+    return y, lambda dy: (dy * y * (1 - y),)
+
+
+def logistic(x):
+    """1 / (1 + exp −x) of an array, by the one of its two forms whose exponential cannot overflow."""
+    xp = array_module(x)
+    positive = x.real > 0
+    e = xp.exp(xp.where(positive, -x, x))
+    return xp.where(positive, xp.ones_like(e), e) / (1 + e)
+
+
+@op
+def maximum(a, b):
+    """y = max(a, b)        da = dy [a > b],  db = dy [b > a],  half to each where a = b
+
+    a, b: any shapes that broadcast
+    """
+    xp = array_module(a)
+    greater, equal = a.real > b.real, a.real == b.real
+    share = greater + equal * a.real.dtype.type(0.5)
+    return xp.where(greater, a, b), lambda dy: (dy * share, dy * (1 - share))
+
+
+@op
+def where(condition, a, b):
+    """y = a where condition, else b        da = dy [condition],  db = dy [not condition]
+
+    condition (boolean), a, b: any shapes that broadcast
+    """
+    xp = array_module(a)
+    return xp.where(condition, a, b), lambda dy: (None, dy * (condition != 0), dy * (condition == 0))
+
+
+@op
+def to(x, *, device=None, dtype=None):
+    """y = x        dx = dy, brought back to x's device and dtype
+
+    x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype
+    """
+    home, own = device_of(x), x.dtype
+    y = to_device(x, device or home).astype(dtype or own, copy=False)
+    return y, lambda dy: (to_device(dy, home).astype(own, copy=False),)

@@ -1,0 +1,65 @@
+"""Reductions over one axis, several, or all of them (axis=None)."""
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.op import op
+
+
+def spread(y, axis, shape, keepdims):
+    """A reduction's result as a view of the shape that went in: each entry once for all that it was computed from."""
+    xp = array_module(y)
+    if axis is not None and not keepdims:
+        y = xp.expand_dims(y, axis if isinstance(axis, tuple) else (axis,))
+    return xp.broadcast_to(y, shape)
+
+
+@op
+def sum(x, *, axis=None, keepdims=False):
+    """y = Σ x        dx = dy, spread over the entries of the sum
+
+    x: any shape
+    """
+    shape = x.shape
+    return x.sum(axis, keepdims=keepdims), lambda dy: (spread(dy, axis, shape, keepdims),)
+
+
+@op
+def mean(x, *, axis=None, keepdims=False):
+    """y = Σ x / n        dx = dy / n, spread over the entries of the mean
+
+    x: any shape
+    """
+    shape = x.shape
+    y = x.mean(axis, keepdims=keepdims)
+    n = x.size // (y.size or 1)
+    return y, lambda dy: (spread(dy / n, axis, shape, keepdims),)
+
+
+@op
+def max(x, *, axis=None, keepdims=False):
+    """y = max x        dx = dy [x = y] / (number of entries that equal y)
+
+    x: any shape with an entry to every maximum
+    """
+    shape = x.shape
+    y = x.max(axis, keepdims=True)
+    share = (x == y).astype(x.dtype)
+    share /= share.sum(axis, keepdims=True)
+    return y if keepdims else x.max(axis), lambda dy: (spread(dy, axis, shape, keepdims) * share,)
+
+
+@op
+def logsumexp(x, *, axis=None, keepdims=False):
+    """y = log Σ exp x        dx = dy exp(x − y)
+
+    x: any shape with an entry to every sum
+    """
+    xp = array_module(x)
+    shift = x.real.max(axis, keepdims=True)
+    shift = xp.where(xp.isfinite(shift), shift, xp.zeros_like(shift))  # it cancels; it prevents overflow
+    y = xp.log(xp.exp(x - shift).sum(axis, keepdims=True)) + shift
+    result = y if keepdims else y.squeeze(axis)
+
+    def backward(dy):
+        return (spread(dy, axis, x.shape, keepdims) * xp.exp(x - y),)
+
+    return result, backward

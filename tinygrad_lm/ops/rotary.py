@@ -1,0 +1,41 @@
+"""Rotary position embedding: positions as angles."""
+
+import functools
+
+import numpy as np
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.op import op
+from tinygrad_lm.errors import ShapeError
+
+
+@op
+def rotary(x, *, base=10000.0, start=0):
+    """y = R(t) x        dx = R(−t) dy
+
+    (B, T, H, D) -> (B, T, H, D), D even
+
+    R(t) turns the pair of entries (i, i + D/2) by the angle t base^(−2i/D), where t = start, start + 1, … is the
+    position. The product of a query at s with a key at t then depends on s − t alone. A rotation's transpose is its
+    inverse, so the way back turns by −t. Su et al. 2021, "RoFormer", equation 34, with Llama's pairing.
+    """
+    if x.ndim != 4 or x.shape[-1] % 2:
+        raise ShapeError(f"expected four axes, the last of even size, found {x.shape}")
+    _, T, _, D = x.shape
+    cos, sin = angles(array_module(x), T, D, base, start, x.real.dtype)
+    return turn(x, cos, sin), lambda dy: (turn(dy, cos, -sin),)
+
+
+def turn(x, cos, sin):
+    """Rotate the pairs (x₁, x₂) of x's halves: (x₁ cos − x₂ sin, x₁ sin + x₂ cos)."""
+    xp, half = array_module(x), x.shape[-1] // 2
+    x1, x2 = x[..., :half], x[..., half:]
+    return xp.concatenate((x1 * cos - x2 * sin, x1 * sin + x2 * cos), -1)
+
+
+@functools.lru_cache(maxsize=32)
+def angles(xp, T, D, base, start, dtype):
+    """cos and sin of all angles, (T, 1, D/2) each, computed in float64."""
+    frequency = base ** (-2 / D * np.arange(D // 2))
+    angle = np.arange(start, start + T)[:, None, None] * frequency
+    return xp.asarray(np.cos(angle), dtype), xp.asarray(np.sin(angle), dtype)
