@@ -12,14 +12,7 @@ follow one another independently, but for the speakers, so per character it is
 (entropy rate: Cover & Thomas, Elements of Information Theory, ch. 4; the ratio: the renewal-reward theorem).
 """
 
-import re
-from bisect import bisect
-from functools import cache
-from itertools import accumulate
-from math import log
 
-from tinygrad_lm import backend
-from tinygrad_lm.errors import DataError
 
 
 def words(text):
@@ -27,7 +20,7 @@ def words(text):
     return {word: 1 / (rank + 2) for rank, word in enumerate(text.split(), 1)}
 
 
-CAST = "KING QUEEN FOOL COOK NURSE GHOST WITCH GOOSE".split()
+CAST = ["KING", "QUEEN", "FOOL", "COOK", "NURSE", "GHOST", "WITCH", "GOOSE"]
 
 GRAMMAR = {
     "lines": {"{line}\n": 3, "{line}\n{line}\n": 4, "{line}\n{line}\n{line}\n": 1},

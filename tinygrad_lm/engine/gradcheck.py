@@ -90,7 +90,9 @@ class Report:
 
     def __str__(self):
         verdict = "agree" if self.passed else "DIFFER"
-        lines = [f"gradcheck {self.name}: analytic and {self.method} derivatives {verdict}, tolerance {self.tolerance:g}"]
+        lines = [
+            f"gradcheck {self.name}: analytic and {self.method} derivatives {verdict}, tolerance {self.tolerance:g}"
+        ]
         for row in self.rows:
             if row.checked:
                 mark = " " if row.error <= self.tolerance else "✗"
@@ -134,7 +136,14 @@ def compare(f, arrays, u, i, gradient, places, method):
     worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
     numerical, uncertainty = found[worst]
     return Row(
-        i, arrays[i].shape, len(places), places[worst], float(expected[worst]), numerical, errors[worst], uncertainty / scale
+        i,
+        arrays[i].shape,
+        len(places),
+        places[worst],
+        float(expected[worst]),
+        numerical,
+        errors[worst],
+        uncertainty / scale,
     )
 
 
@@ -148,7 +157,7 @@ def richardson(phi, place, x, h=2e-2, levels=6):
     """The entry of Richardson's triangle that its neighbours confirm best, and how far they are from it."""
     h *= max(1.0, abs(x))
     best, uncertainty, before = None, np.inf, []
-    for level in range(levels):
+    for _ in range(levels):
         row = [(phi(place, h) - phi(place, -h)) / (2 * h)]
         for k, coarse in enumerate(before, start=1):
             row.append(row[-1] + (row[-1] - coarse) / (4**k - 1))  # cancels the term in h^2k

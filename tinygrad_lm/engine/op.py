@@ -19,6 +19,7 @@ Rules neither change their inputs nor dy, for others hold those arrays too.
 
 import functools
 import inspect
+from typing import ClassVar
 
 from tinygrad_lm.backend import device_of
 from tinygrad_lm.engine.graph import Node, mode
@@ -36,7 +37,7 @@ class Op:
     signature  the next line: the shapes that fit
     """
 
-    registry = {}
+    registry: ClassVar = {}
 
     def __init__(self, rule):
         functools.update_wrapper(self, rule)
@@ -91,15 +92,17 @@ class Op:
             )
 
     def _explain(self, error, inputs):
-        """Raise a ShapeError or DeviceError that names the operation, its rule and all inputs, where error is one."""
+        """Raise the error again with the operation, its rule and all inputs named; as a ShapeError if it has no kind."""
         if len({x.device for x in inputs}) > 1:
             raise DeviceError(
-                f"{self.name}: the inputs are on different devices\n{self._listing(inputs)}\n  hint : x.to('cuda') moves"
+                f"{self.name}: the inputs are on different devices\n"
+                f"{self._listing(inputs)}\n  hint : x.to('cuda') moves a tensor"
             ) from error
-        if isinstance(error, ShapeError) or not isinstance(error, (TypeError, TinygradError)):
+        if not isinstance(error, TypeError):
+            kind = type(error) if isinstance(error, TinygradError) else ShapeError
             message, *hint = str(error).split("\n")
             lines = [f"{self.name}: {message}", f"  rule : {self.signature}", self._listing(inputs), *hint]
-            raise ShapeError("\n".join(lines)) from error
+            raise kind("\n".join(lines)) from error
 
     def _listing(self, inputs):
         """One line an input: its name in the rule, shape, dtype, device and origin."""
@@ -113,6 +116,7 @@ op = Op
 
 
 def _tensors(inputs):
-    """Arrays and numbers among the inputs as tensors; numbers take after the first tensor or array."""
-    like = next((as_array(x) for x in inputs if hasattr(x, "dtype")), None)
+    """Arrays and numbers among the inputs as tensors; numbers take after the first floating tensor or array, if any."""
+    arrays = [as_array(x) for x in inputs if hasattr(x, "dtype")]
+    like = next((x for x in arrays if x.dtype.kind in "fc"), arrays[0] if arrays else None)
     return [x if isinstance(x, Tensor) else Tensor.of(as_array(x, like)) for x in inputs]

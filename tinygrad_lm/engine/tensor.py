@@ -17,7 +17,7 @@ class Tensor:
     backward passes add up until `zero_grad()`.
 
     Its operators and methods (+, @, [], sum, reshape, ...) are bound in `tinygrad_lm/ops/__init__.py`.
-    Arrays are not to be changed in place between the forward pass and `backward`: the way back would read the new values.
+    Arrays are not to be changed in place between the forward pass and `backward`: the way back would read new values.
     """
 
     __slots__ = ("__weakref__", "data", "node")
@@ -78,7 +78,7 @@ class Tensor:
         seed = seed.data if isinstance(seed, Tensor) else as_array(seed, like=self.data)
         if seed.shape != self.shape:
             raise ShapeError(f"backward: seed has shape {seed.shape}, the tensor {self.shape}; they must be equal")
-        backpropagate(self.node, seed, visit)
+        backpropagate(self.node, seed.astype(self.dtype, copy=False), visit)
 
     def detach(self):
         """The same array, with no graph behind it."""
@@ -130,7 +130,9 @@ def as_array(data, like=None):
         return data
     array = np.asarray(data)
     if array.dtype.kind not in "biufc":
-        raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}")
+        raise DtypeError(
+            f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}"
+        )
     if like is None:
         return array.astype(np.float32) if array.dtype == np.float64 else array
     adapts = array.dtype.kind == "f" or type(data) is int

@@ -2,7 +2,7 @@
 
 import math
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.ops.elementwise import logistic
 
@@ -57,7 +57,7 @@ def gelu(x):
 
 @op
 def gelu_tanh(x):
-    """y = x (1 + t) / 2,  t = tanh √(2/π) (x + 0.044715 x³)        dx = dy ((1 + t) + x (1 − t²) √(2/π) (1 + 0.134145 x²)) / 2
+    """y = x (1 + t)/2,  t = tanh u,  u = √(2/π) (x + 0.044715 x³)        dx = dy ((1 + t) + x (1 − t²) u′)/2
 
     x: any shape. The approximation that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2).
     """
@@ -80,11 +80,14 @@ def erf(x):
     All terms have x's sign, so none cancels. Beyond |x| = 6 the value is ±1 to double precision; up to there the terms
     past the 128th are below it.
     """
-    xp = array_module(x)
-    edge = xp.where(abs(x.real) < 6, x, 6 * xp.sign(x.real).astype(x.dtype))
-    square, term = 2 * edge * edge, edge
+    xp, dtype = array_module(x), x.dtype
+    x = x.astype(wide(dtype), copy=False)  # the sum goes up to exp 36
+    sign = xp.sign(x.real).astype(x.dtype)
+    near = abs(x.real) < 6
+    x = xp.where(near, x, sign)
+    square, term = 2 * x * x, x
     total = term.copy()
     for n in range(1, 128):
         term = term * square / (2 * n + 1)
         total += term
-    return 2 / math.sqrt(math.pi) * xp.exp(-edge * edge) * total
+    return xp.where(near, 2 / math.sqrt(math.pi) * xp.exp(-x * x) * total, sign).astype(dtype, copy=False)

@@ -12,7 +12,7 @@ from tinygrad_lm.ops.dropout import keep
 
 @op
 def attention(q, k, v, *, causal=True, p=0.0, key=None):
-    """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy,  dZ = P (dP − Σ P dP) with dP = dy vᵀ,  dq = dZ k/√D,  dk = dZᵀ q/√D
+    """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy, dZ = P (dP − Σ P dP),  dP = dy vᵀ, dq = dZ k/√D, dk = dZᵀ q/√D
 
     (B, T, H, D), (B, S, G, D), (B, S, G, D) -> (B, T, H, D) with H a multiple of G
 

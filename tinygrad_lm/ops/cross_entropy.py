@@ -30,7 +30,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
     shift = x.real.max(-1, keepdims=True)
     e = xp.exp(x - shift)
     total = e.sum(-1, keepdims=True)
-    nll = (xp.log(total) + shift)[:, 0] - x[row, target]
+    nll = xp.log(total[:, 0]) - (x[row, target] - shift[:, 0])
     y = xp.where(counted, nll, 0).sum() / N
 
     def backward(dy):

@@ -19,9 +19,7 @@ def matmul(a, b):
         raise ShapeError("a vector is no matrix\n  hint : x[None, :] is a row, x[:, None] a column")
     if a.shape[-1] != b.shape[-2]:
         hint = "\n  hint : GPT-2 files store weights as (in, out)" if a.shape[-1] == b.shape[-1] else ""
-        raise ShapeError(
-            f"inner dimensions differ: a.shape[-1] = {a.shape[-1]}, b.shape[-2] = {b.shape[-2]}{hint}"
-        )
+        raise ShapeError(f"inner dimensions differ: a.shape[-1] = {a.shape[-1]}, b.shape[-2] = {b.shape[-2]}{hint}")
 
     def backward(dy):
         da = lambda: dy @ b.swapaxes(-1, -2)

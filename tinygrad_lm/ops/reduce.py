@@ -30,8 +30,8 @@ def mean(x, *, axis=None, keepdims=False):
     """
     shape = x.shape
     y = x.mean(axis, keepdims=keepdims)
-    n = x.size // (y.size or 1)
-    return y, lambda dy: (spread(dy / n, axis, shape, keepdims),)
+    share = (y.size or 1) / (x.size or 1)  # 1/n; n itself may be beyond half precision
+    return y, lambda dy: (spread(dy * share, axis, shape, keepdims),)
 
 
 @op
@@ -56,10 +56,11 @@ def logsumexp(x, *, axis=None, keepdims=False):
     xp = array_module(x)
     shift = x.real.max(axis, keepdims=True)
     shift = xp.where(xp.isfinite(shift), shift, xp.zeros_like(shift))  # it cancels; it prevents overflow
-    y = xp.log(xp.exp(x - shift).sum(axis, keepdims=True)) + shift
-    result = y if keepdims else y.squeeze(axis)
+    e = xp.exp(x - shift)
+    total = e.sum(axis, keepdims=True)
+    y = xp.log(total) + shift
 
     def backward(dy):
-        return (spread(dy, axis, x.shape, keepdims) * xp.exp(x - y),)
+        return (spread(dy, axis, e.shape, keepdims) * (e / total),)  # exp(x − y), without the rounding of a large y
 
-    return result, backward
+    return y if keepdims else y.squeeze(axis), backward

@@ -54,12 +54,15 @@ def getitem(x, *, index):
     """
     xp, shape = array_module(x), x.shape
     parts = index if isinstance(index, tuple) else (index,)
-    repeats = any(isinstance(part, list) or getattr(part, "ndim", 0) for part in parts)
+    single = (int, np.integer, slice, type(None), type(...))  # of these, none takes an entry twice
+    repeats = not all(isinstance(part, single) for part in parts)
 
     def backward(dy):
         dx = xp.zeros(shape, dy.dtype)
         if repeats:
-            xp.add.at(dx, index, dy)  # an entry that was taken twice gets both gradients; `dx[index] += dy` gives it one
+            xp.add.at(
+                dx, index, dy
+            )  # an entry that was taken twice gets both gradients; `dx[index] += dy` gives it one
         else:
             dx[index] = dy
         return (dx,)

@@ -1,0 +1,186 @@
+"""Pretrain a small GPT on tiny Shakespeare and watch it learn.
+
+python examples/pretrain_shakespeare.py                       # about five minutes on a laptop's CPU
+python examples/pretrain_shakespeare.py --preset nanogpt-cpu --steps 2000
+python examples/pretrain_shakespeare.py --data my_text.txt --tokenizer gpt2
+python examples/pretrain_shakespeare.py --resume runs/...     # go on where a run was stopped
+"""
+
+import argparse
+import hashlib
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tinygrad_lm.data.corpus import load_corpus, split
+from tinygrad_lm.data.tokenizer import make_tokenizer
+
+from tinygrad_lm.backend import cores, resolve_device, workers
+from tinygrad_lm.data.loader import Batches, check_length
+from tinygrad_lm.errors import ConfigError, DataError, DivergedError, TinygradError
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.evaluate import baselines, evaluate
+from tinygrad_lm.train.loop import Trainer, train
+from tinygrad_lm.train.run import Run
+
+OPTIONS = {
+    "--data": {
+        "metavar": "FILE",
+        "help": "UTF-8 text to train on; 'built-in' for the built-in play [tiny Shakespeare]",
+    },
+    "--tokenizer": {"choices": ["char", "byte", "gpt2"], "help": "[char]"},
+    "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
+    "--steps": {"type": int, "help": "updates of the weights [as many as fit into --minutes]"},
+    "--minutes": {"type": float, "help": "how long to train [5]"},
+    "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
+    "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
+    "--device": {"choices": ["auto", "cpu", "cuda"], "help": "[auto]"},
+    "--dtype": {"choices": ["float32", "float64"], "help": "[float32]"},
+    "--seed": {"type": int, "help": "[0]"},
+    "--eval-every": {"type": int, "metavar": "STEPS", "help": "[a fifth of the run]"},
+    "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
+    "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
+    "--resume": {"metavar": "RUN", "help": "go on with a run; with --steps, to more steps than it was planned for"},
+}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, option in OPTIONS.items():
+        parser.add_argument(name, **option)
+    args = parser.parse_args(arguments)
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    try:
+        return resume(**given) if args.resume else start(**given)
+    except DivergedError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except TinygradError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def start(
+    data=None,
+    tokenizer="char",
+    preset="modern",
+    steps=None,
+    minutes=None,
+    device="auto",
+    dtype="float32",
+    out=None,
+    **options,
+):
+    """A new run."""
+    if steps and minutes:
+        raise ConfigError("--steps and --minutes both say how long to train; give one of them")
+    device = resolve_device(device)
+    config = TrainConfig(**RECIPES[preset] | options | {"steps": steps or 10})
+    corpus = load_corpus(data)
+    tokenizer = make_tokenizer(tokenizer, corpus.text)
+    texts = split(corpus.text)
+    tokens, validation = map(tokenizer.encode, texts)
+    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    check_length(tokens, model_config.block_size)
+    check_length(validation, 1)
+    batches = Batches(tokens, config.batch_size, model_config.block_size, config.seed)
+    threads = cores()
+
+    print(f"data    {corpus.name}: {len(tokens):,} tokens to train on, {len(validation):,} to validate")
+    levels = baselines(tokens, validation, tokenizer.vocab_size)
+    if corpus.floor:
+        levels["entropy of the source"] = corpus.floor * len(texts[1]) / len(validation)
+    if not steps:
+        trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, threads)
+        steps = plan(trainer, validation, 60 * (minutes or 5))
+        config = replace(config, steps=steps)
+
+    run = Run.create(
+        out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
+        model_config,
+        config,
+        tokenizer,
+        title=f"{preset} on {corpus.name}",
+        data={
+            "path": data and str(Path(data).resolve()) if data != "built-in" else data,
+            "sha256": digest(corpus.text),
+        },
+        dtype=dtype,
+        threads=threads,
+        levels=levels,
+        start=int(tokens[0]),
+    )
+    model = run.build(device)
+    print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
+    tokens = config.batch_size * config.accumulate * model_config.block_size
+    print(f"run     {run.path}: {steps:,} steps of {tokens:,} tokens")
+    return go(run, Trainer(model, batches, config, threads), validation, 0)
+
+
+def resume(resume, steps=None, device="auto", **others):
+    """A run that was stopped, from its newest checkpoint."""
+    if others:
+        names = ", ".join("--" + name.replace("_", "-") for name in others)
+        raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
+    run = Run(resume)
+    manifest, state = run.load()
+    first, config = manifest["step"], run.train_config
+    config = replace(config, steps=steps or config.steps)
+    if first >= config.steps:
+        raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
+    corpus = load_corpus(run.settings["data"]["path"])
+    if digest(corpus.text) != run.settings["data"]["sha256"]:
+        raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
+    tokens, validation = map(run.tokenizer.encode, split(corpus.text))
+    batches = Batches(tokens, config.batch_size, run.model_config.block_size, config.seed)
+    trainer = Trainer(run.build(resolve_device(device)), batches, config, run.settings["threads"])
+    trainer.load_state(state)
+    run.log.rewind(first)
+    print(f"run     {run.path}: from step {first:,} to {config.steps:,}")
+    return go(run, trainer, validation, first)
+
+
+def go(run, trainer, validation, first):
+    """Train, and tell what came of it. Returns the exit status."""
+    ended = train(trainer, run, validation, first)
+    again = f"python examples/pretrain_shakespeare.py --resume {run.path}"
+    if ended.startswith("SIG"):
+        print(f"\nstopped by {ended} and saved; go on with\n  {again}")
+        return {"SIGINT": 130, "SIGTERM": 143}[ended]
+    steps, losses = run.log.curve("validation")
+    print(f"\n{run.sample(trainer.model, 500)}\n")
+    print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
+    print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
+    print(f'write more:  python examples/generate.py {run.path} --prompt "ROMEO:"')
+    print(f"train on:    {again} --steps {2 * trainer.config.steps}")
+    return 0
+
+
+def plan(trainer, validation, seconds):
+    """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
+    began = time.perf_counter()
+    with workers(len(trainer.replicas)):
+        times = [timed(trainer.step, step) for step in range(7)]
+        size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
+        part = validation[: size + 1]
+        evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * len(validation) / len(part)
+    left = seconds - (time.perf_counter() - began) - 5 * evaluation
+    return max(1, int(left / statistics.median(times[2:])))
+
+
+def timed(function, *arguments):
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,355 @@
+"""What every operation accepts: for each, by its name, a Hypothesis strategy that draws inputs and options.
+
+Read an entry as the operation's description: which shapes fit, which numbers, which options. Hypothesis draws shapes,
+layouts in memory and options, and shrinks those; the numbers come from a seed, which is fast, and their size does not
+matter. They stay away from kinks (relu at 0, the maximum of equals) and from the edges of domains (log, sqrt, power),
+where a function has no derivative to compare with. What happens there is in test_laws.py.
+
+Dimensions: B batch, T queries, S keys, H heads, G key heads, D head size, C channels, V vocabulary.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinygrad_lm import ops
+
+
+@dataclass
+class Case:
+    """Inputs of one call: floating ones are float64, ids are integers, conditions booleans."""
+
+    inputs: tuple
+    options: dict = field(default_factory=dict)
+
+    @property
+    def floating(self):
+        """Which inputs have a gradient."""
+        return [i for i, x in enumerate(self.inputs) if x.dtype.kind == "f"]
+
+    def to(self, dtype):
+        """The same numbers, rounded to another floating dtype."""
+        return Case(tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in self.inputs), self.options)
+
+
+# ---- numbers: functions of a generator and a shape
+
+
+def signed(rng, shape):
+    """Of both signs, none near 0."""
+    return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape))
+
+
+def positive(rng, shape):
+    return rng.uniform(0.5, 2.0, shape)
+
+
+def separated(rng, shape):
+    """No two nearer than 0.06, none within 0.03 of 0: where the greatest is sought."""
+    n = int(np.prod(shape, dtype=int))
+    return 0.06 * (rng.permutation(n) - n // 2 + 0.5).reshape(shape)
+
+
+def varied(rng, shape):
+    """Rows whose entries are 0.25 apart, in any order and around any mean: where a row is divided by its deviation."""
+    rows = np.broadcast_to(0.25 * np.arange(shape[-1]), shape)
+    return rng.permuted(rows, axis=-1) + rng.uniform(-0.5, 0.0, (*shape[:-1], 1))
+
+
+def even(rng, shape):
+    """Even tenths. With `odd` for the other input no two meet."""
+    return 0.2 * rng.integers(-6, 7, shape)
+
+
+def odd(rng, shape):
+    return even(rng, shape) + 0.1
+
+
+def booleans(rng, shape):
+    return rng.integers(0, 2, shape).astype(bool)
+
+
+# ---- layouts: functions of a C-ordered array; all but the last keep its values
+
+LAYOUTS = {
+    "C": lambda x: x,
+    "Fortran": lambda x: x.copy("F"),
+    "first axis last": lambda x: np.moveaxis(np.moveaxis(x, 0, -1).copy("C"), -1, 0) if x.ndim else x,
+    "negative strides": lambda x: np.flip(np.flip(x).copy("C")),
+    "every second": lambda x: np.repeat(x, 2, -1)[..., ::2] if x.ndim else x,
+    "zero stride": lambda x: np.broadcast_to(x[..., :1], x.shape) if x.ndim and x.size else x,
+}
+CHANGES_VALUES = "zero stride"
+
+solid = st.sampled_from([1, 2, 3, 4])
+sides = st.sampled_from([1, 2, 3, 4, 1, 2, 3, 4, 2, 3, 5, 0])  # small and unequal, now and then an empty axis
+shapes = st.lists(sides, max_size=3).map(tuple)
+seeds = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def arrays(draw, shape, numbers=signed):
+    """An array of one shape (or of a drawn one) in any layout, writable or not."""
+    shape = shape if isinstance(shape, tuple) else draw(shape)
+    x = np.asarray(numbers(np.random.default_rng(draw(seeds)), shape))
+    names = [name for name in LAYOUTS if name != CHANGES_VALUES or numbers in (signed, positive)]
+    x = np.asarray(LAYOUTS[draw(st.sampled_from(names))](x))
+    if draw(st.booleans()):
+        x = x.view()
+        x.flags.writeable = False
+    return x
+
+
+@st.composite
+def broadcastable(draw, n):
+    """n shapes that broadcast against each other, and the shape they broadcast to."""
+    shape = draw(shapes)
+    parts = []
+    for _ in range(n):
+        kept = shape[draw(st.integers(0, len(shape))) :]  # leading axes may be absent, any axis may be 1
+        parts.append(tuple(1 if one else s for s, one in zip(kept, draw(st.tuples(*[st.booleans()] * len(kept))))))
+    return parts, np.broadcast_shapes(*parts)
+
+
+def axes(ndim):
+    """One axis, or several, or None for all; counted from either end."""
+    if not ndim:
+        return st.none()
+    one = st.integers(-ndim, ndim - 1)
+    return st.none() | one | st.lists(one, min_size=1, max_size=ndim, unique_by=lambda i: i % ndim).map(tuple)
+
+
+@st.composite
+def axis_and_solid_shape(draw, choice=axes):
+    """A shape, and axes along which it has at least one entry."""
+    shape = draw(shapes)
+    axis = draw(choice(len(shape)))
+    reduced = {i % len(shape) for i in ((axis,) if isinstance(axis, int) else axis or range(-len(shape), 0))}
+    return axis, tuple(max(s, 1) if i in reduced else s for i, s in enumerate(shape))
+
+
+# ---- the cases
+
+CASES = {}
+
+
+def case(strategy):
+    """Register a function of `draw` as the strategy of the operation of its name."""
+    CASES[strategy.__name__] = st.composite(strategy)()
+
+
+def unary(numbers):
+    return arrays(shapes, numbers).map(lambda x: Case((x,)))
+
+
+@st.composite
+def binary(draw, numbers_a=signed, numbers_b=signed):
+    (a, b), _ = draw(broadcastable(2))
+    return Case((draw(arrays(a, numbers_a)), draw(arrays(b, numbers_b))))
+
+
+@st.composite
+def reduction(draw, numbers=signed):
+    axis, shape = draw(axis_and_solid_shape())
+    return Case((draw(arrays(shape, numbers)),), {"axis": axis, "keepdims": draw(st.booleans())})
+
+
+@st.composite
+def along(draw):
+    """Normalised over one axis of at least one entry, or several."""
+    axis, shape = draw(axis_and_solid_shape(lambda ndim: axes(ndim) if ndim else st.just(())))
+    return Case((draw(arrays(shape)),), {"axis": axis})
+
+
+for name in ("add", "subtract", "multiply", "divide"):
+    CASES[name] = binary()
+for name in ("negate", "exp", "tanh", "sigmoid", "relu", "relu_squared", "silu", "gelu", "gelu_tanh"):
+    CASES[name] = unary(signed)
+for name in ("log", "sqrt"):
+    CASES[name] = unary(positive)
+CASES |= {"power": binary(positive, signed), "maximum": binary(even, odd)}
+CASES |= {"mean": reduction(), "logsumexp": reduction(), "max": reduction(separated)}
+CASES |= {"softmax": along(), "log_softmax": along()}
+
+
+@case
+def where(draw):
+    """A condition and two values that all broadcast."""
+    (c, a, b), _ = draw(broadcastable(3))
+    return Case((draw(arrays(c, booleans)), draw(arrays(a)), draw(arrays(b))))
+
+
+@case
+def to(draw):
+    """Here only what keeps the numbers; other devices and dtypes in test_laws.py and test_strict_array.py."""
+    return Case((draw(arrays(shapes)),), {"device": draw(st.sampled_from([None, "cpu"]))})
+
+
+@case
+def sum(draw):
+    """Over nothing a sum is 0, so no axis needs an entry."""
+    shape = draw(shapes)
+    return Case((draw(arrays(shape)),), {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())})
+
+
+@case
+def reshape(draw):
+    """To any shape of equal size; one axis may be -1."""
+    shape = draw(shapes)
+    size = int(np.prod(shape, dtype=int))
+    targets = [(size,), shape[::-1], (1, *shape), (*shape[:1], -1 if size else int(np.prod(shape[1:], dtype=int)))]
+    return Case((draw(arrays(shape)),), {"shape": draw(st.sampled_from(targets if shape else [(), (1,), (1, -1), -1]))})
+
+
+@case
+def transpose(draw):
+    """By a permutation, each axis counted from either end, or reversed if None."""
+    shape = draw(shapes)
+    n = len(shape)
+    permutation = st.permutations(range(n)).flatmap(lambda p: st.tuples(*[st.sampled_from([i, i - n]) for i in p]))
+    return Case((draw(arrays(shape)),), {"axes": draw(st.none() | permutation)})
+
+
+@case
+def swapaxes(draw):
+    shape = draw(st.lists(sides, min_size=1, max_size=3).map(tuple))
+    axis = st.integers(-len(shape), len(shape) - 1)
+    return Case((draw(arrays(shape)),), {"axis1": draw(axis), "axis2": draw(axis)})
+
+
+@case
+def broadcast_to(draw):
+    (shape, _), target = draw(broadcastable(2))
+    return Case((draw(arrays(shape)),), {"shape": target})
+
+
+@case
+def concat(draw):
+    """Shapes equal but for the axis."""
+    shape = draw(st.lists(sides, min_size=1, max_size=3).map(tuple))
+    axis = draw(st.integers(-len(shape), len(shape) - 1))
+    lengths = draw(st.lists(sides, min_size=1, max_size=3))
+    place = axis % len(shape)
+    xs = [draw(arrays((*shape[:place], n, *shape[place + 1 :]))) for n in lengths]
+    return Case(tuple(xs), {"axis": axis})
+
+
+@case
+def stack(draw):
+    shape = draw(shapes)
+    xs = [draw(arrays(shape)) for _ in range(draw(st.integers(1, 3)))]
+    return Case(tuple(xs), {"axis": draw(st.integers(-len(shape) - 1, len(shape)))})
+
+
+@case
+def getitem(draw):
+    """NumPy's indices: integers, slices, None, ..., and arrays or lists of integers or booleans, in any mixture.
+
+    Arrays may name a place more than once, and by both its names, as 2 and -1 in an axis of 3.
+    """
+    shape = draw(st.lists(sides, min_size=1, max_size=3).map(tuple))
+    together = draw(solid)  # the arrays of one index need one length
+    cut = draw(st.integers(0, len(shape)))
+    parts = [draw(index_part(n, together)) for n in shape]
+    index = [*parts[:cut], Ellipsis, *parts[draw(st.integers(cut, len(shape))) :]] if draw(st.booleans()) else parts[:cut]
+    if draw(st.booleans()):
+        index.insert(draw(st.integers(0, len(index))), None)
+    choices = [st.just(tuple(index)), st.integers(1, len(shape)).flatmap(lambda n: arrays(shape[:n], booleans))]
+    if len(index) == 1 and not isinstance(index[0], tuple):
+        choices.append(st.just(index[0]))
+    return Case((draw(arrays(shape)),), {"index": draw(st.one_of(choices))})
+
+
+def index_part(n, length):
+    """What may stand for one axis of n entries."""
+    bound = st.none() | st.integers(-n - 1, n + 1)
+    part = st.builds(slice, bound, bound, st.sampled_from([None, 1, 2, -1, -2]))
+    if n:
+        ids = st.lists(st.integers(-n, n - 1), min_size=length, max_size=length)
+        part |= st.integers(-n, n - 1) | ids | ids.map(tuple) | ids.map(np.array)
+    return part
+
+
+@case
+def matmul(draw):
+    """(..., n, k) @ (..., k, m), leading axes broadcast."""
+    n, k, m = draw(sides), draw(sides), draw(sides)
+    (a, b), _ = draw(broadcastable(2))
+    return Case((draw(arrays((*a[-1:], n, k))), draw(arrays((*b[-2:], k, m)))))
+
+
+@case
+def linear(draw):
+    """(..., i), (i, o), and perhaps a bias (o,)."""
+    i, o = draw(sides), draw(sides)
+    x, w, b = draw(arrays((*draw(shapes)[:2], i))), draw(arrays((i, o))), draw(arrays((o,)))
+    return Case((x, w, b) if draw(st.booleans()) else (x, w))
+
+
+def normalization(draw, numbers, weights, eps):
+    """(..., C) with at least one channel, perhaps with weights (C,)."""
+    C = draw(solid)
+    x = draw(arrays((*draw(shapes)[:2], C), numbers))
+    return Case((x, *(draw(arrays((C,))) for _ in range(draw(st.integers(0, weights))))), {"eps": draw(eps)})
+
+
+CASES["layer_norm"] = st.composite(normalization)(varied, 2, st.sampled_from([1e-5, 0.1]))
+CASES["rms_norm"] = st.composite(normalization)(signed, 1, st.sampled_from([1e-6, 0.1]))
+
+keys = st.tuples(st.integers(0, 9), st.just("test"), st.integers(0, 9))  # seed, stream, step
+
+
+@case
+def dropout(draw):
+    return Case((draw(arrays(shapes)),), {"p": draw(st.sampled_from([0.0, 0.1, 0.5, 0.9])), "key": draw(keys)})
+
+
+@case
+def embedding(draw):
+    """A table (V, C), and token ids of any shape and integer dtype, repeated or not."""
+    V, C = draw(solid), draw(sides)
+    dtype = draw(st.sampled_from(["int64", "int32", "uint16", "uint8"]))
+    return Case((draw(arrays((V, C))), draw(arrays(shapes, lambda rng, shape: rng.integers(0, V, shape, dtype)))))
+
+
+@case
+def rotary(draw):
+    """(B, T, H, D) with D even; positions from `start`."""
+    B, T, H = draw(sides), draw(sides), draw(solid)
+    x = draw(arrays((B % 3, T, H % 3, 2 * draw(st.integers(1, 2)))))
+    return Case((x,), {"base": draw(st.sampled_from([10.0, 10000.0])), "start": draw(st.integers(0, 50))})
+
+
+@case
+def attention(draw):
+    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not."""
+    B, G, R, D = draw(st.sampled_from([1, 2, 0])), draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(solid)
+    S, causal, p = draw(solid), draw(st.booleans()), draw(st.sampled_from([0.0, 0.0, 0.3]))
+    T = draw(st.integers(0, S if causal else 4))
+    q, k, v = draw(arrays((B, T, G * R, D))), draw(arrays((B, S, G, D))), draw(arrays((B, S, G, D)))
+    return Case((q, k, v), {"causal": causal, "p": p, "key": draw(keys) if p else None})
+
+
+@case
+def cross_entropy(draw):
+    """Logits (..., V), and targets (...) below V or equal to ignore_index."""
+    V, shape = draw(solid), draw(shapes)[:2]
+    ignored = draw(st.sampled_from([-100, 0]))
+    targets = draw(arrays(shape, lambda rng, shape: np.where(rng.random(shape) < 0.3, ignored, rng.integers(0, V, shape))))
+    return Case((draw(arrays((*shape, V))), targets), {"ignore_index": ignored})
+
+
+@case
+def checkpoint(draw):
+    """Any function of tensors that computes the same twice, dropout included."""
+    a, b = draw(arrays((2, 3))), draw(arrays((3, 2)))
+    functions = {
+        "one input": ((a,), lambda x: ops.tanh(x) * x),
+        "used twice": ((a, b), lambda x, y: (x @ y) @ (x @ y)),
+        "unused": ((a, b), lambda x, y: ops.exp(y)),
+        "dropout": ((a,), lambda x: ops.dropout(ops.sigmoid(x), p=0.5, key=(1, "test", 2))),
+        "nested": ((a,), lambda x: ops.checkpoint(ops.checkpoint(x, function=ops.exp), function=ops.tanh)),
+    }
+    inputs, function = functions[draw(st.sampled_from(sorted(functions)))]
+    return Case(inputs, {"function": function})

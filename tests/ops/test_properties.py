@@ -1,0 +1,72 @@
+"""Every operation in the registry, on drawn cases: its gradients to twelve digits, and what else must hold of a rule.
+
+A new operation is tested by adding its cases to op_cases.py and its value to references.py; until then this fails.
+"""
+
+import checks
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, seeds
+from references import REFERENCES
+
+from tinygrad_lm import gradcheck
+from tinygrad_lm.engine.op import Op
+
+OPERATIONS = sorted(Op.registry)
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+fewer = settings(max_examples=settings.default.max_examples // 4)
+
+# How many roundings, in eps × condition, a rule may take. The most that was ever seen is a third of it.
+ROUNDINGS = {"layer_norm": 50}  # x less its mean loses digits that the condition, a first-order measure, does not see
+
+
+def drawn(data, name):
+    return Op.registry[name], data.draw(CASES[name], label=name), np.random.default_rng(data.draw(seeds, label="seed"))
+
+
+def test_every_operation_has_cases_and_a_reference():
+    assert CASES.keys() == Op.registry.keys()
+    assert REFERENCES.keys() == Op.registry.keys()
+
+
+@every_operation
+@pytest.mark.parametrize("check", checks.CHECKS)
+@given(data=st.data())
+def test_rule(name, check, data):
+    op, case, rng = drawn(data, name)
+    checks.CHECKS[check](op.rule, case, rng)
+
+
+@every_operation
+@given(data=st.data())
+def test_value(name, data):
+    op, case, _ = drawn(data, name)
+    checks.agree(np.asarray(op.rule(*case.inputs, **case.options)[0]), REFERENCES[name](*case.inputs, **case.options), "value")
+
+
+@every_operation
+@given(data=st.data())
+def test_on_tensors(name, data):
+    op, case, rng = drawn(data, name)
+    checks.as_tensors(op, case, rng)
+    checks.one_input_twice(op, case, rng)
+
+
+@every_operation
+@fewer
+@given(data=st.data())
+def test_richardson_agrees(name, data):
+    """A second judge: real numbers only, so it does not depend on the rules' being right on complex ones."""
+    op, case, _ = drawn(data, name)
+    gradcheck(lambda *xs: op(*xs, **case.options), *case.inputs, method="richardson", entries=4, verbose=False)
+
+
+@every_operation
+@fewer
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@given(data=st.data())
+def test_short_floats(name, dtype, data):
+    op, case, rng = drawn(data, name)
+    checks.precision(op.rule, case, rng, dtype, ROUNDINGS.get(name, 15))

@@ -1,0 +1,151 @@
+"""The value of every operation once more, computed in another way: Python's math on single numbers, loops, einsum.
+
+A derivative check compares a rule's two halves with each other; only this says that the value is the one meant.
+"""
+
+import math
+import statistics
+import zlib
+
+import numpy as np
+
+from tinygrad_lm.engine.tensor import Tensor
+
+
+def each(function):
+    """A function of Python numbers, entry by entry of arrays that broadcast."""
+    return lambda *arrays: np.vectorize(function, otypes=[float])(*arrays)
+
+
+def fold(function):
+    """A function of a list of numbers, over the chosen axes of an array."""
+
+    def folded(x, axis=None, keepdims=False):
+        axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+        axes = sorted(i % x.ndim for i in axes)
+        rest = [i for i in range(x.ndim) if i not in axes]
+        lists = x.transpose(*rest, *axes).reshape(*(x.shape[i] for i in rest), math.prod(x.shape[i] for i in axes))
+        y = np.empty(lists.shape[:-1])
+        for place in np.ndindex(y.shape):
+            y[place] = function(lists[place].tolist())
+        return np.expand_dims(y, tuple(axes)) if keepdims else y
+
+    return folded
+
+
+log_sum_exp = fold(lambda row: math.log(math.fsum(map(math.exp, row))))
+
+
+def log_softmax(x, axis=-1):
+    return x - log_sum_exp(x, axis, keepdims=True)
+
+
+def sigmoid(x):
+    return (1 + np.tanh(x / 2)) / 2
+
+
+def keep(shape, p, key):
+    """Philox's uniform numbers for this key, drawn without the package's help."""
+    seed, stream, *counter = key
+    words = [0, *counter, *[0] * (3 - len(counter))]
+    bits = np.random.Philox(key=[seed, zlib.crc32(stream.encode())], counter=words)
+    return np.random.Generator(bits).random(shape, "float32") >= p
+
+
+def dropout(x, p, key):
+    return np.where(keep(x.shape, p, key), x, 0) / (1 - p)
+
+
+def layer_norm(x, w=1, b=0, eps=1e-5):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps) * w + b
+
+
+def rms_norm(x, w=1, eps=1e-6):
+    return x * w / np.sqrt(np.linalg.norm(x, axis=-1, keepdims=True) ** 2 / x.shape[-1] + eps)
+
+
+def rotary(x, base=10000.0, start=0):
+    """The pairs as complex numbers, times exp(i t base^(−2i/D))."""
+    half = x.shape[-1] // 2
+    z = x[..., :half] + 1j * x[..., half:]
+    for t in range(x.shape[1]):
+        z[:, t] *= [np.exp(1j * (start + t) * base ** (-i / half)) for i in range(half)]
+    return np.concatenate([z.real, z.imag], -1)
+
+
+def attention(q, k, v, causal=True, p=0.0, key=None):
+    """One query after the other, each over the keys that it may see."""
+    (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
+    R, y = H // G, np.empty_like(q)
+    mask = (keep((B, G, R * T, S), p, key) if p else np.ones((B, G, R * T, S))) / (1 - p)
+    for b, t, h in np.ndindex(B, T, H):
+        g, seen = h // R, t + S - T + 1 if causal else S
+        weights = np.exp([k[b, s, g] @ q[b, t, h] / math.sqrt(D) for s in range(seen)])
+        weights = weights / weights.sum() * mask[b, g, h % R * T + t, :seen]
+        y[b, t, h] = weights @ v[b, :seen, g]
+    return y
+
+
+def cross_entropy(logits, targets, ignore_index=-100):
+    rows = [(logits[place], t) for place, t in np.ndenumerate(targets) if t != ignore_index]
+    return np.array(statistics.fmean([-math.log(math.exp(x[t]) / np.exp(x).sum()) for x, t in rows]) if rows else 0.0)
+
+
+def permuted(x, axes):
+    """Each entry carried to its new place by hand."""
+    y = np.empty([x.shape[i] for i in axes])
+    for place in np.ndindex(x.shape):
+        y[tuple(place[i] for i in axes)] = x[place]
+    return y
+
+
+def swapped(x, axis1, axis2):
+    axes = list(range(x.ndim))
+    axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
+    return permuted(x, axes)
+
+
+REFERENCES = {
+    "add": each(lambda a, b: a + b),
+    "subtract": each(lambda a, b: a - b),
+    "multiply": each(lambda a, b: a * b),
+    "divide": each(lambda a, b: a / b),
+    "power": each(math.pow),
+    "maximum": each(max),
+    "where": each(lambda c, a, b: a if c else b),
+    "negate": each(lambda x: -x),
+    "exp": each(math.exp),
+    "log": each(math.log),
+    "sqrt": each(math.sqrt),
+    "tanh": each(math.tanh),
+    "sigmoid": sigmoid,
+    "relu": each(lambda x: x if x > 0 else 0.0),
+    "relu_squared": each(lambda x: x**2 if x > 0 else 0.0),
+    "silu": lambda x: x * sigmoid(x),
+    "gelu": each(lambda x: x * statistics.NormalDist().cdf(x)),
+    "gelu_tanh": lambda x: x * sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)),
+    "to": lambda x, device: x,
+    "sum": fold(math.fsum),
+    "mean": fold(statistics.fmean),
+    "max": fold(max),
+    "logsumexp": log_sum_exp,
+    "softmax": lambda x, axis: np.exp(log_softmax(x, axis)),
+    "log_softmax": log_softmax,
+    "reshape": lambda x, shape: np.array(x.ravel().tolist()).reshape(shape),
+    "transpose": lambda x, axes: permuted(x, range(x.ndim)[::-1] if axes is None else axes),
+    "swapaxes": swapped,
+    "broadcast_to": lambda x, shape: x + np.zeros(shape),
+    "getitem": lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]],
+    "concat": lambda *xs, axis: np.moveaxis(np.concatenate([np.moveaxis(x, axis, 0) for x in xs]), 0, axis),
+    "stack": lambda *xs, axis: np.concatenate([np.expand_dims(x, axis) for x in xs], axis),
+    "matmul": lambda a, b: np.einsum("...ik,...kj->...ij", a, b),
+    "linear": lambda x, w, b=0: np.einsum("...i,io->...o", x, w) + b,
+    "layer_norm": layer_norm,
+    "rms_norm": rms_norm,
+    "dropout": dropout,
+    "embedding": lambda w, ids: np.eye(len(w))[ids] @ w,
+    "rotary": rotary,
+    "attention": attention,
+    "cross_entropy": cross_entropy,
+    "checkpoint": lambda *xs, function: function(*map(Tensor, xs)).data,
+}

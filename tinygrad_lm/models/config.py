@@ -1,0 +1,90 @@
+"""The shapes of our models, and presets by name."""
+
+from dataclasses import dataclass
+
+from tinygrad_lm.errors import ConfigError
+
+CHOICES = {
+    "norm": ("layer", "rms"),
+    "position": ("learned", "rotary"),
+    "activation": ("gelu", "gelu_tanh", "relu_squared", "silu"),
+}
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """A decoder-only transformer. The defaults are GPT-2's 124M-parameter model."""
+
+    vocab_size: int = 50257
+    block_size: int = 1024  # the longest context T
+    n_layer: int = 12
+    n_head: int = 12
+    n_kv_head: int = 0  # key and value heads, a divisor of n_head; 0: as many as n_head
+    n_embd: int = 768  # channels C
+    norm: str = "layer"
+    position: str = "learned"
+    activation: str = "gelu_tanh"
+    bias: bool = True
+    qk_norm: bool = False  # normalise queries and keys
+    tied: bool = True  # the head's matrix is the token embedding's
+    zero_init: bool = False  # blocks start as the identity: output projections and head are zero
+    softcap: float = 0.0  # logits within ±softcap, through tanh; 0: unbounded
+    dropout: float = 0.0
+    recompute: bool = False  # keep only the blocks' inputs for the backward pass
+
+    def __post_init__(self):
+        if not self.n_kv_head:
+            object.__setattr__(self, "n_kv_head", self.n_head)
+        problems = [
+            f"{name} must be positive, found {getattr(self, name)}"
+            for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd")
+            if getattr(self, name) < 1
+        ]
+        problems += [
+            f"{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}"
+            for name, allowed in CHOICES.items()
+            if getattr(self, name) not in allowed
+        ]
+        if not problems:
+            if self.n_embd % self.n_head:
+                problems.append(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+            elif self.position == "rotary" and self.head_size % 2:
+                problems.append(f"rotary positions need an even head size, found {self.head_size}")
+            if self.n_head % self.n_kv_head:
+                problems.append(f"n_head {self.n_head} must be a multiple of n_kv_head {self.n_kv_head}")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout must be in [0, 1), found {self.dropout}")
+        if problems:
+            raise ConfigError("model configuration: " + "; ".join(problems))
+
+    @property
+    def head_size(self):
+        return self.n_embd // self.n_head
+
+
+PRESETS = {
+    # Radford et al. 2019, "Language models are unsupervised multitask learners", table 2
+    "gpt2": GPTConfig(),
+    "gpt2-medium": GPTConfig(n_layer=24, n_head=16, n_embd=1024),
+    "gpt2-large": GPTConfig(n_layer=36, n_head=20, n_embd=1280),
+    "gpt2-xl": GPTConfig(n_layer=48, n_head=25, n_embd=1600),
+    # nanoGPT's two character models, on a GPU and on a laptop
+    "nanogpt-shakespeare": GPTConfig(65, 256, n_layer=6, n_head=6, n_embd=384, bias=False, dropout=0.2),
+    "nanogpt-cpu": GPTConfig(65, 64, n_layer=4, n_head=4, n_embd=128, bias=False),
+    # what the years since GPT-2 have found to learn faster
+    "modern": GPTConfig(
+        65,
+        256,
+        n_layer=4,
+        n_head=4,
+        n_embd=256,
+        norm="rms",
+        position="rotary",
+        activation="relu_squared",
+        bias=False,
+        qk_norm=True,
+        tied=False,
+        zero_init=True,
+        softcap=15.0,
+    ),
+}

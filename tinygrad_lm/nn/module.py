@@ -1,0 +1,123 @@
+"""Modules, and the flat array that all their parameters live in."""
+
+import copy
+import math
+
+import numpy as np
+
+from tinygrad_lm.backend import array_module, device_of, random, to_device, zeros
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import CheckpointError
+
+
+class Parameter(Tensor):
+    """A leaf tensor of a module: zeros until `Module.initialize` fills it with mean + std · N(0, 1)."""
+
+    __slots__ = ("mean", "std")
+
+    def __init__(self, *shape, std=0.0, mean=0.0):
+        super().__init__(np.zeros(shape, np.float32), requires_grad=True)
+        self.std, self.mean = std, mean
+
+
+class Module:
+    """A part of a network: parameters and modules are its attributes, and `__call__` computes.
+
+    Parameters are named by the way to them, such as "h.0.attn.c_q.weight".
+    """
+
+    name = ""
+
+    def named_modules(self, prefix=""):
+        """(name, module) for this module and all below it, in the order they were assigned."""
+        yield prefix, self
+        for key, value in vars(self).items():
+            for i, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if isinstance(part, Module):
+                    path = key if i is None else f"{key}.{i}"
+                    yield from part.named_modules(f"{prefix}.{path}" if prefix else path)
+
+    def named_parameters(self):
+        """(name, Parameter) for all of them."""
+        for prefix, module in self.named_modules():
+            for key, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield f"{prefix}.{key}" if prefix else key, value
+
+    def initialize(self, seed=0, dtype=np.float32, device="cpu"):
+        """Give every parameter its place in one flat array, `self.parameters`, and its first value.
+
+        The value depends on the seed and the parameter's name alone: the same in any order, on any device.
+        """
+        for name, module in self.named_modules():
+            module.name = name
+        named = dict(self.named_parameters())
+        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype, device))
+        for name, p in self.parameters.items():
+            values = np.full(p.shape, p.mean)
+            if p.std:
+                values += p.std * random(seed, f"init/{name}").standard_normal(p.shape)
+            p.data[...] = to_device(values.astype(dtype), device)
+        return self
+
+    def replica(self):
+        """A module with the same weights (the same memory) and gradients of its own: for a thread of its own."""
+        twin = copy.deepcopy(self)
+        twin.parameters = Parameters(dict(twin.named_parameters()), data=self.parameters.data)
+        return twin
+
+
+class Parameters(dict):
+    """Parameters by name, all of them slices of one flat array `data`, their gradients of another, `grad`.
+
+    So the optimizer's update is a few operations on long arrays instead of many on short ones, the gradient norm one
+    reduction, and a checkpoint one write. Matrices come first, then vectors, for they are treated differently.
+    """
+
+    def __init__(self, named, data):
+        super().__init__(sorted(named.items(), key=lambda item: item[1].ndim < 2))
+        self.data, self.grad = data, array_module(data).zeros_like(data)
+        self.device = device_of(data)
+        self.slices, start = {}, 0
+        for name, p in self.items():
+            self.slices[name] = here = slice(start, start + p.size)
+            p.node.name = name
+            p.data = self.data[here].reshape(p.shape)
+            p.node.grad = self.grad[here].reshape(p.shape)
+            start = here.stop
+
+    def load(self, arrays):
+        """Copy arrays into the parameters of the same names. CheckpointError tells all that does not fit; nothing is
+        copied then."""
+        problems = [f"{name} is missing" for name in self if name not in arrays]
+        problems += [f"{name} is not a parameter of this model" for name in arrays if name not in self]
+        problems += [
+            f"{name} has shape {arrays[name].shape}, expected {p.shape}"
+            for name, p in self.items()
+            if name in arrays and arrays[name].shape != p.shape
+        ]
+        if problems:
+            raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(problems))
+        for name, p in self.items():
+            p.data[...] = to_device(arrays[name].astype(p.dtype, copy=False), self.device)
+
+    def zero_grad(self):
+        """Set all gradients to zero."""
+        self.grad[...] = 0
+
+    def runs(self, names):
+        """The named parameters as slices of the flat array, as few and as long as can be."""
+        runs = []
+        for name in self:
+            if name in names:
+                here = self.slices[name]
+                if runs and runs[-1].stop == here.start:
+                    runs[-1] = slice(runs[-1].start, here.stop)
+                else:
+                    runs.append(here)
+        return runs
+
+    def norm(self):
+        """√Σ g² over all gradient entries, a Python float."""
+        xp = array_module(self.grad)
+        return math.sqrt(float(xp.vdot(self.grad, self.grad).real))

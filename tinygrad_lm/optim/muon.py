@@ -1,0 +1,64 @@
+"""Muon: for the matrices of the hidden layers, momentum made orthogonal."""
+
+import math
+
+from tinygrad_lm.backend import array_module, device_of, parallel, to_device
+
+
+class Muon:
+    """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
+
+    m ← μ m + g                              momentum
+    w ← w − η √max(1, out/in) O(g + μ m)     Nesterov's look ahead, made orthogonal
+
+    Gradient matrices are dominated by a few directions. O(·) keeps the directions and makes their sizes equal, so that
+    rare ones are learned as fast. For matrices (in, out) only; embeddings, head and vectors are for AdamW.
+    """
+
+    def __init__(self, parameters, names, lr=0.02, momentum=0.95):
+        self.lr, self.momentum = lr, momentum
+        names = [name for name in parameters if name in set(names)]
+        xp = array_module(parameters.data)
+        self.m = xp.zeros(sum(parameters[name].size for name in names), parameters.data.dtype)
+        self.matrices, start = [], 0
+        for name in names:
+            w = parameters[name]
+            m = self.m[start : start + w.size].reshape(w.shape)
+            self.matrices.append((w.data, w.grad, m))
+            start += w.size
+
+    def step(self, factor=1.0):
+        """One update with learning rate lr · factor."""
+
+        def update(w, g, m):
+            m *= self.momentum
+            m += g
+            n_in, n_out = w.shape
+            w -= self.lr * factor * math.sqrt(max(1, n_out / n_in)) * orthogonalize(g + self.momentum * m)
+
+        parallel(update, *zip(*self.matrices, strict=True))
+
+    def state(self):
+        """What a resumed run needs: arrays by name."""
+        return {"m": self.m}
+
+    def load_state(self, state):
+        """Continue from what `state` returned."""
+        self.m[...] = to_device(state["m"], device_of(self.m))
+
+
+def orthogonalize(x, steps=5):
+    """A matrix with x's singular vectors and singular values near 1 (between 0.7 and 1.2).
+
+    Newton–Schulz iteration: an odd polynomial of a matrix acts on its singular values alone, σ ↦ aσ + bσ³ + cσ⁵. The
+    coefficients are Jordan's, chosen for a steep start: five steps bring all but the smallest values near 1.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    if x.shape[0] > x.shape[1]:
+        return orthogonalize(x.T, steps).T
+    xp = array_module(x)
+    x = x / (xp.sqrt((x * x).sum()) + 1e-7)  # no singular value above 1
+    for _ in range(steps):
+        s = x @ x.T
+        x = a * x + (b * s + c * (s @ s)) @ x
+    return x

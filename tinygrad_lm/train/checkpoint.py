@@ -1,0 +1,127 @@
+"""Checkpoints that survive a crash at any moment, and say so when they did not survive.
+
+A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums. It is
+written under a temporary name, brought to the disk (fsync), and only then renamed: under its own name it is complete.
+Older ones go when the new one has been read back and found right.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import safetensors.numpy
+
+from tinygrad_lm.errors import CheckpointError
+
+
+def save(folder, step, groups, info, keep=2):
+    """Write folder/step-<step> and verify it; then remove all but the `keep` newest and the best.
+
+    groups: {file name: {array name: NumPy array}}; info: JSON-able facts, `validation` among them where it is known
+    (the best checkpoint is that with the least). Returns the path.
+    """
+    folder = Path(folder)
+    final, temporary = folder / f"step-{step:06d}", folder / f".step-{step:06d}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        files = {}
+        for name, arrays in groups.items():
+            content = safetensors.numpy.save(arrays)
+            write(temporary / f"{name}.safetensors", content)
+            files[f"{name}.safetensors"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        write(temporary / "manifest.json", json.dumps({"step": step, **info, "files": files}, indent=1).encode())
+        sync(temporary)
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)
+        sync(folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise CheckpointError(
+            f"checkpoint: cannot write {final}: {error.strerror or error}\n"
+            "  hint : earlier checkpoints are untouched; make room or choose another folder, then resume"
+        ) from error
+    verify(final)
+    prune(folder, keep)
+    return final
+
+
+def write(path, content):
+    """Bytes to a file and the file to the disk."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(folder):
+    """A folder's entries to the disk: without this a rename may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(path):
+    """The manifest of the checkpoint at `path`, if every file is as long and sums up as it says."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text("utf-8"))
+        problems = []
+        for name, expected in manifest["files"].items():
+            with open(path / name, "rb") as file:
+                found = {
+                    "size": os.fstat(file.fileno()).st_size,
+                    "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+                }
+            problems += [
+                f"{name}: {k} is {found[k]}, expected {expected[k]}" for k in expected if found[k] != expected[k]
+            ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        problems = [f"{type(error).__name__}: {error}"]
+    if problems:
+        raise CheckpointError(f"checkpoint {path} is damaged: " + "; ".join(problems))
+    return manifest
+
+
+def load(folder, which="newest"):
+    """(manifest, {file name: {array name: array}}) of the newest checkpoint in a folder that is whole, or of the best.
+
+    Damaged ones are passed over with a line that says so.
+    """
+    problems = []
+    for path in order(folder, which):
+        try:
+            manifest = verify(path)
+            groups = {Path(name).stem: safetensors.numpy.load_file(path / name) for name in manifest["files"]}
+        except CheckpointError as error:
+            problems.append(str(error))
+            print(f"{error}; trying the one before")
+        else:
+            return manifest, groups
+    raise CheckpointError("\n".join([f"checkpoint: {folder} holds no whole checkpoint", *problems]))
+
+
+def order(folder, which):
+    """Checkpoints, newest first or best first."""
+    newest = sorted(Path(folder).glob("step-*"), reverse=True)
+    return newest if which == "newest" else sorted(newest, key=validation)
+
+
+def validation(path):
+    """The validation loss that a checkpoint's manifest tells; infinite where it tells none."""
+    try:
+        return float(json.loads((path / "manifest.json").read_text("utf-8")).get("validation") or "inf")
+    except (OSError, ValueError, AttributeError):
+        return float("inf")
+
+
+def prune(folder, keep):
+    """Remove all but the newest `keep` checkpoints and the best one."""
+    kept = order(folder, "newest")[:keep] + order(folder, "best")[:1]
+    for path in order(folder, "newest"):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,100 @@
+"""How to train: the settings of a run, a recipe for each model preset, and the optimizers they ask for."""
+
+from dataclasses import dataclass
+
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.muon import Muon
+from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
+
+SCHEDULES = {"cosine": warmup_cosine, "stable-decay": warmup_stable_decay}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a training run. Learning rates are the largest of the schedule."""
+
+    steps: int
+    batch_size: int  # sequences a batch
+    accumulate: int = 1  # batches a step; their gradients are averaged
+    lr: float = 1e-3  # AdamW's, for everything that has no rate of its own below
+    muon_lr: float = 0.0  # Muon's, for the hidden layers' matrices; 0: AdamW for them too
+    embedding_lr: float = 0.0  # AdamW's for the embeddings; 0: lr
+    betas: tuple = (0.9, 0.99)
+    weight_decay: float = 0.1
+    clip: float = 1.0  # largest gradient norm; 0: any
+    schedule: str = "cosine"
+    warmup: int = 100  # steps, but no more than a tenth of the run
+    eval_every: int = 0  # steps between evaluations; 0: a fifth of the run
+    patience: int = 0  # stop after so many evaluations without a better one; 0: never
+    seed: int = 0
+
+    def __post_init__(self):
+        least = dict.fromkeys(("steps", "batch_size", "accumulate"), 1)
+        for name in (
+            "lr",
+            "muon_lr",
+            "embedding_lr",
+            "weight_decay",
+            "clip",
+            "warmup",
+            "eval_every",
+            "patience",
+            "seed",
+        ):
+            least[name] = 0
+        problems = [
+            f"{name} must be at least {bound}, found {getattr(self, name)}"
+            for name, bound in least.items()
+            if not getattr(self, name) >= bound
+        ]
+        if self.schedule not in SCHEDULES:
+            problems.append(f"schedule must be one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
+        if problems:
+            raise ConfigError("training configuration: " + "; ".join(problems))
+
+    def rate(self, step):
+        """The factor of the learning rates at this step."""
+        return SCHEDULES[self.schedule](step, self.steps, warmup=min(self.warmup, self.steps // 10))
+
+    def evaluates(self, step):
+        """Is there an evaluation after so many steps?"""
+        every = self.eval_every or max(1, round(self.steps / 5))
+        return step == self.steps or (step % every == 0 and self.steps - step >= every / 2)
+
+
+def make_optimizers(parameters, config):
+    """The optimizers that together train all parameters of a GPT once."""
+    adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
+    embeddings = [name for name in parameters if name.startswith(("wte.", "wpe."))] if config.embedding_lr else []
+    hidden = [name for name, p in parameters.items() if name.startswith("h.") and p.ndim == 2] if config.muon_lr else []
+    rest = [name for name in parameters if name not in embeddings and name not in hidden]
+    optimizers = [
+        Muon(parameters, hidden, lr=config.muon_lr) if hidden else None,
+        AdamW(parameters, embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,
+        AdamW(parameters, rest, lr=config.lr, **adamw) if rest else None,
+    ]
+    return [optimizer for optimizer in optimizers if optimizer]
+
+
+# A recipe for each preset of models/config.py.
+GPT2 = {"lr": 6e-4, "betas": (0.9, 0.95), "warmup": 700, "batch_size": 8}  # GPT-3's of this size: Brown et al. 2020
+NANOGPT = {"lr": 1e-3, "betas": (0.9, 0.99), "warmup": 100}
+RECIPES = {
+    "gpt2": GPT2,
+    "gpt2-medium": GPT2 | {"lr": 3e-4},
+    "gpt2-large": GPT2 | {"lr": 2.5e-4},
+    "gpt2-xl": GPT2 | {"lr": 2e-4},
+    "nanogpt-shakespeare": NANOGPT | {"batch_size": 64},
+    "nanogpt-cpu": NANOGPT | {"batch_size": 12},
+    "modern": {
+        "lr": 3e-3,
+        "muon_lr": 0.02,
+        "embedding_lr": 0.03,
+        "betas": (0.8, 0.95),
+        "weight_decay": 0.0,
+        "schedule": "stable-decay",
+        "warmup": 0,
+        "batch_size": 16,
+    },
+}

@@ -1,0 +1,50 @@
+"""How good a model is on text it was not trained on, and how good simple counting is on the same text."""
+
+import numpy as np
+
+from tinygrad_lm.backend import parallel, to_device
+from tinygrad_lm.data.loader import windows
+from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.ops import cross_entropy
+
+
+def evaluate(model, tokens, batch_size):
+    """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
+
+    Deterministic: no sampling, no dropout. Each window starts without a past, so the first tokens of a window are
+    harder; a prefix of the text would be quicker and wrong, for parts of a text differ more than models do.
+    """
+    device = model.parameters.device
+
+    def total(window):
+        x, y = window
+        with no_grad():
+            return cross_entropy(model(to_device(x, device)), to_device(y, device)).item() * y.size
+
+    return sum(parallel(total, windows(tokens, model.config.block_size, batch_size))) / (len(tokens) - 1)
+
+
+def baselines(train, validation, vocab_size):
+    """Cross-entropy on the validation tokens, in nats, of models that only count the training tokens.
+
+    uniform  every token equally likely: ln V, where an untrained model starts
+    unigram  P(b) = (n_b + 1) / (N + V)
+    bigram   P(b | a) = (n_ab + P(b)) / (n_a + 1): counts of pairs, with the unigram as one more observation
+    """
+    count = np.bincount(train, minlength=vocab_size)
+    unigram = (count + 1) / (len(train) + vocab_size)
+
+    def pairs(tokens):
+        return tokens[:-1].astype(np.int64) * vocab_size + tokens[1:]
+
+    seen, times = np.unique(pairs(train), return_counts=True)
+    wanted = pairs(validation)
+    place = np.minimum(np.searchsorted(seen, wanted), len(seen) - 1)
+    n_ab = np.where(seen[place] == wanted, times[place], 0)
+    n_a = np.bincount(train[:-1], minlength=vocab_size)
+    bigram = (n_ab + unigram[validation[1:]]) / (n_a[validation[:-1]] + 1)
+    return {
+        "uniform": float(np.log(vocab_size)),
+        "unigram": float(-np.log(unigram[validation[1:]]).mean()),
+        "bigram": float(-np.log(bigram).mean()),
+    }

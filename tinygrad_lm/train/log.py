@@ -1,0 +1,77 @@
+"""What a run tells: one JSON line a step or evaluation, and the loss curve drawn from them."""
+
+import json
+import os
+from pathlib import Path
+
+
+class Log:
+    """The file log.jsonl. A record has `step`, the number of updates made, and `loss` (training) or `validation`."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.records = list(read(self.path)) if self.path.exists() else []
+
+    def rewind(self, step):
+        """Forget what came after a step: a run that resumes there will tell it again."""
+        self.records = [record for record in self.records if record["step"] <= step]
+        temporary = self.path.with_suffix(".tmp")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(record) + "\n" for record in self.records)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def write(self, **record):
+        self.records.append(record)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def curve(self, kind):
+        """Steps and values of all records of a kind, 'loss' or 'validation'."""
+        points = [(record["step"], record[kind]) for record in self.records if kind in record]
+        return [step for step, _ in points], [value for _, value in points]
+
+
+def read(path):
+    """The records of a log; a last line that a crash cut short is left out."""
+    for line in path.read_text("utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def plot(log, path, title, levels):
+    """Draw training and validation loss against steps. levels: {label: loss} for horizontal lines."""
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    steps, losses = log.curve("loss")
+    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    axes = figure.add_subplot(xlabel="steps", ylabel="cross-entropy, nats a token", title=title)
+    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smooth(losses), color="tab:blue", label="training (running mean)")
+    steps, losses = log.curve("validation")
+    label = f"validation, lowest {min(losses):.3f}" if losses else "validation"
+    axes.plot(steps, losses, "o-", color="tab:orange", markersize=4, label=label)
+    for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
+        axes.axhline(value, linestyle=style, color="gray", linewidth=1)
+        axes.annotate(
+            f"{name} {value:.3f}", (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=8
+        )
+    axes.legend()
+    axes.grid(alpha=0.2)
+    temporary = Path(path).with_suffix(".tmp.png")
+    figure.savefig(temporary)
+    temporary.replace(path)
+
+
+def smooth(values):
+    """Running mean with exponentially fading memory, about a fiftieth of all values long, unbiased at its start."""
+    memory = 1 - 1 / (1 + len(values) / 50)
+    total = weight = 0.0
+    means = []
+    for value in values:
+        total, weight = memory * total + value, memory * weight + 1
+        means.append(total / weight)
+    return means

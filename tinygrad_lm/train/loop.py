@@ -1,0 +1,146 @@
+"""The training loop: forward, cross-entropy, backward, clip and step, zero the gradients; and again."""
+
+import math
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+from tinygrad_lm.backend import parallel, to_device, workers
+from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.optim.clipping import clip_gradients
+from tinygrad_lm.train.config import make_optimizers
+from tinygrad_lm.train.evaluate import evaluate
+
+
+class Trainer:
+    """A model, its optimizers and its batches: all that one training step needs.
+
+    On a CPU each of `threads` threads takes an equal share of every batch, on its own replica of the model: the
+    weights are the same memory, the gradients are its own and are added up afterwards.
+    """
+
+    def __init__(self, model, batches, config, threads=1):
+        self.model, self.batches, self.config = model, batches, config
+        self.optimizers = make_optimizers(model.parameters, config)
+        threads = min(threads, config.batch_size) if model.parameters.device == "cpu" else 1
+        self.replicas = [model] + [model.replica() for _ in range(threads - 1)]
+
+    def step(self, step):
+        """One update of the weights. Returns the loss before it, in nats a token, and the gradient norm."""
+        parameters = self.model.parameters
+        loss = sum(parallel(self.share, self.replicas, range(len(self.replicas)), [step] * len(self.replicas)))
+        for replica in self.replicas[1:]:
+            parameters.grad += replica.parameters.grad
+            replica.parameters.zero_grad()
+        norm = clip_gradients(parameters, self.config.clip)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(self.diagnosis(step, loss, norm))
+        for optimizer in self.optimizers:
+            optimizer.step(self.config.rate(step))
+        parameters.zero_grad()
+        return loss, norm
+
+    def share(self, model, i, step):
+        """Forward and backward of share i of the step's batches. Returns its part of the mean loss."""
+        total = 0.0
+        for part in range(self.config.accumulate):
+            x, y = (np.array_split(tokens, len(self.replicas))[i] for tokens in self.batches(step, part))
+            noise = (self.config.seed, step, part, i)
+            logits = model(to_device(x, model.parameters.device), noise)
+            loss = cross_entropy(logits, to_device(y, model.parameters.device))
+            loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def diagnosis(self, step, loss, norm):
+        """Why training cannot go on. Weights and optimizers are as they were before the step."""
+        wrong = [name for name, p in self.model.parameters.items() if not np.isfinite(to_device(p.grad, "cpu")).all()]
+        weights = np.isfinite(to_device(self.model.parameters.data, "cpu")).all()
+        where = f"{len(wrong)} parameters have such gradients, the first is {wrong[0]}" if wrong else "the loss alone"
+        return (
+            f"training: step {step + 1} has loss {loss} and gradient norm {norm}; it was not applied\n"
+            f"  where : {where}\n"
+            f"  weights: {'all finite' if weights else 'not all finite'}; "
+            f"learning rate {self.config.lr * self.config.rate(step):.2e}\n"
+            "  hint : a lower learning rate, more warm-up or a smaller --clip; the last checkpoint is whole"
+        )
+
+    def state(self):
+        """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}."""
+        model = {name: to_device(p.data, "cpu") for name, p in self.model.parameters.items()}
+        states = [optimizer.state().items() for optimizer in self.optimizers]
+        return {
+            "model": model,
+            "optimizer": {f"{i}.{k}": to_device(v, "cpu") for i, s in enumerate(states) for k, v in s},
+        }
+
+    def load_state(self, state):
+        self.model.parameters.load(state["model"])
+        for i, optimizer in enumerate(self.optimizers):
+            prefix = f"{i}."
+            optimizer.load_state(
+                {k.removeprefix(prefix): v for k, v in state["optimizer"].items() if k.startswith(prefix)}
+            )
+
+
+def train(trainer, run, validation, first=0):
+    """Train from step `first` to the end, evaluating and saving into the Run. Returns how it ended.
+
+    "finished", "settled" (validation loss no longer falls), or "SIGINT" or "SIGTERM" (asked to stop; saved first).
+    """
+    config, log = trainer.config, run.log
+    block_size = trainer.model.config.block_size
+    tokens = config.batch_size * config.accumulate * block_size
+    with workers(len(trainer.replicas)), stop_signals() as received, run.progress(first, config.steps) as bar:
+        for step in range(first, config.steps):
+            began = time.perf_counter()
+            loss, norm = trainer.step(step)
+            seconds = time.perf_counter() - began
+            done = step + 1
+            log.write(step=done, loss=loss, norm=norm, rate=config.rate(step), seconds=seconds)
+            bar.update()
+            bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False)
+
+            if config.evaluates(done):
+                log.write(step=done, validation=evaluate(trainer.model, validation, config.batch_size))
+                run.report(trainer.model, done)
+            if config.evaluates(done) or received:
+                run.save(trainer.state(), done)
+            if received:
+                return received[0]
+            if settled(log, config.patience):
+                return "settled"
+    return "finished"
+
+
+def settled(log, patience):
+    """Have the last `patience` evaluations all failed to improve on the best before them?"""
+    losses = log.curve("validation")[1]
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
+
+
+@contextmanager
+def stop_signals():
+    """A list that gets the name of the first SIGINT or SIGTERM within the block; a second one ends the process."""
+    received = []
+
+    def handle(number, frame):
+        if received:
+            os._exit(128 + number)
+        received.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

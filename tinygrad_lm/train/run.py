@@ -1,0 +1,94 @@
+"""A run is a folder: everything that training it writes, and all that resuming or sampling it needs.
+
+config.json     what was asked for, complete
+log.jsonl       one line a step and one an evaluation
+loss.png        the loss curve, drawn anew at every evaluation
+samples.txt     what the model wrote at every evaluation
+checkpoints/    step-N/ (train/checkpoint.py): the newest two and the best
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lm.data import tokenizer
+from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.models.generate import generate
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.train import checkpoint
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.log import Log, plot
+
+
+class Run:
+    """An existing run. `Run.create` makes one."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        try:
+            self.settings = json.loads((self.path / "config.json").read_text("utf-8"))
+            self.model_config = GPTConfig(**self.settings["model"])
+            self.train_config = TrainConfig(**self.settings["train"])
+            self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"])
+        except FileNotFoundError:
+            raise CheckpointError(f"run: {self.path} is not the folder of a run; it has no config.json") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
+        self.log = Log(self.path / "log.jsonl")
+
+    @classmethod
+    def create(cls, path, model_config, train_config, tokenizer, **settings):
+        """Make the folder. settings: what else config.json is to hold: data, dtype, threads, levels, start."""
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"run: {path} exists and is not an empty folder; give another one, or --resume {path}")
+        path.mkdir(parents=True, exist_ok=True)
+        settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
+        checkpoint.write(path / "config.json", json.dumps(settings, indent=1).encode())
+        return cls(path)
+
+    def build(self, device):
+        """The model as initialised."""
+        return GPT(self.model_config, self.train_config.seed, np.dtype(self.settings["dtype"]), device)
+
+    def trained(self, device="cpu"):
+        """The model with the weights of the best checkpoint."""
+        model = self.build(device)
+        model.parameters.load(self.load("best")[1]["model"])
+        return model
+
+    def load(self, which="newest"):
+        """(manifest, state) of a checkpoint, if it was made with this run's vocabulary."""
+        manifest, state = checkpoint.load(self.path / "checkpoints", which)
+        if manifest["vocabulary"] != self.tokenizer.fingerprint:
+            raise CheckpointError(
+                f"run: the checkpoint was trained with the vocabulary {manifest['vocabulary'][:12]}, "
+                f"config.json has {self.tokenizer.fingerprint[:12]}; one of them is of another run"
+            )
+        return manifest, state
+
+    def save(self, state, step):
+        """Write a checkpoint after `step` updates."""
+        steps, losses = self.log.curve("validation")
+        info = {"validation": losses[-1] if steps and steps[-1] == step else None}
+        checkpoint.save(self.path / "checkpoints", step, state, info | {"vocabulary": self.tokenizer.fingerprint})
+
+    def report(self, model, step):
+        """Draw the loss curve and write a sample."""
+        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"])
+        loss = self.log.curve("validation")[1][-1]
+        with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
+            file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")
+
+    def sample(self, model, n, **options):
+        """A text of n tokens from the model, beginning as the training text does."""
+        return self.tokenizer.decode(list(generate(model, [self.settings["start"]], n, **options)))
+
+    def progress(self, first, steps):
+        """A progress bar on the terminal."""
+        from tqdm import tqdm
+
+        return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)
