@@ -56,6 +56,8 @@ def main(arguments=None):
     given = {key: value for key, value in vars(args).items() if value is not None}
     try:
         return resume(**given) if args.resume else start(**given)
+    except KeyboardInterrupt:
+        return 130  # before training began, so there is nothing to save
     except DivergedError as error:
         print(error, file=sys.stderr)
         return 1

@@ -92,7 +92,7 @@ class Op:
             )
 
     def _explain(self, error, inputs):
-        """Raise the error again with the operation, its rule and all inputs named; as a ShapeError if it has no kind."""
+        """Raise the error again naming the operation, its rule and all inputs; a ShapeError if it has no kind."""
         if len({x.device for x in inputs}) > 1:
             raise DeviceError(
                 f"{self.name}: the inputs are on different devices\n"

@@ -14,7 +14,7 @@ def relu(x):
     x: any shape
     """
     positive = x.real > 0
-    return x * positive, lambda dy: (dy * positive,)
+    return array_module(x).maximum(x, 0), lambda dy: (dy * positive,)
 
 
 @op
@@ -23,7 +23,7 @@ def relu_squared(x):
 
     x: any shape. So et al. 2021, "Primer: Searching for efficient transformers".
     """
-    r = x * (x.real > 0)
+    r = array_module(x).maximum(x, 0)
     return r * r, lambda dy: (2 * dy * r,)
 
 

@@ -1,0 +1,111 @@
+"""Check every gradient of every operation, and see why a finite difference can only go so far.
+
+    python examples/check_gradients.py               # a table, and gradients.png
+
+The cases are those of the tests (tests/op_cases.py), drawn by Hypothesis: pip install -e ".[test]".
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from tinygrad_lm import Tensor, gradcheck, ops
+from tinygrad_lm.engine.gradcheck import central, complex_step, richardson
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.models.gpt import GPT
+
+STEPS = np.logspace(-16, 0, 97)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=20, help="drawn inputs an operation [20]")
+    parser.add_argument("--picture", default="gradients.png", metavar="FILE", help="[gradients.png]")
+    args = parser.parse_args(arguments)
+
+    print(f"{'operation':15} {'cases':>6} {'entries':>8}   worst relative error by complex step, by central difference")
+    for name in tqdm(Op.registry, unit="op", leave=False):
+        entries, exact, rough = check(name, args.cases)
+        tqdm.write(f"{name:15} {args.cases:6} {entries:8}   {exact:22.1e} {rough:22.1e}")
+    draw(args.picture)
+    print(f"\n{args.picture}: the error of each method against its step size\n")
+    causality()
+
+
+def check(name, cases):
+    """Entries checked, and the worst relative errors by complex step and by central differences."""
+    try:
+        from hypothesis import HealthCheck, Phase, given, settings
+    except ImportError:
+        sys.exit('error: the cases are drawn by Hypothesis; python -m pip install -e ".[test]" installs it')
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    from op_cases import CASES
+
+    op, totals = Op.registry[name], []
+
+    @settings(
+        max_examples=cases, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(CASES[name])
+    def run(case):
+        def f(*inputs):
+            return op(*inputs, **case.options)
+
+        reports = [gradcheck(f, *case.inputs, method=m, verbose=False) for m in ("complex", "central")]
+        totals.append((sum(row.checked for row in reports[0].rows), reports[0].worst, reports[1].worst))
+
+    run()
+    entries, exact, rough = zip(*totals, strict=True)
+    return sum(entries), max(exact), max(rough)
+
+
+def draw(path):
+    """The V: a large step is inexact because the function bends, a small one because a difference of equals is lost."""
+    functions = {"exp": ops.exp, "gelu_tanh": ops.gelu_tanh, "softmax": ops.softmax, "layer_norm": ops.layer_norm}
+    x = np.array([0.7, -1.2, 0.4, 1.9])
+    figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")
+    for axes, (name, f) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, functions.items(), strict=True):
+        t = Tensor(x, requires_grad=True)
+        f(t)[0].backward()
+
+        def phi(_, h, f=f):
+            return f(Tensor.of(x + np.eye(len(x))[0] * h)).data[0]
+
+        for label, method in {"central": central, "Richardson": richardson, "complex step": complex_step}.items():
+            errors = [abs(method(phi, 0, 1.0, h=h)[0] - t.grad[0]) / abs(t.grad[0]) for h in STEPS]
+            width = 4 if method is central else 1.5  # it lies under the complex step on the right
+            axes.loglog(STEPS, np.maximum(errors, 1e-17), label=label, linewidth=width, alpha=0.7)
+        axes.set(title=name, xlabel="step h", ylabel="relative error", ylim=(1e-17, 10))
+        axes.grid(alpha=0.2)
+    axes.legend()
+    figure.suptitle("A finite difference loses digits at both ends; the complex step subtracts nothing")
+    figure.savefig(path)
+
+
+def causality():
+    """No prediction sees the future: ∂ logits[t] / ∂ embedding[s] is not small but 0, bit for bit, for every s > t."""
+    T, C = 8, 16
+    model = GPT(GPTConfig(vocab_size=11, block_size=T, n_layer=2, n_head=2, n_embd=C), dtype=np.float64)
+    reach = np.zeros((T, T), bool)
+    for t in range(T):
+        x = Tensor(np.random.default_rng(0).standard_normal((1, T, C)), requires_grad=True)
+        h = x
+        for block in model.h:
+            h = block(h)
+        ops.linear(model.ln_f(h), model.wte.weight.T)[0, t].sum().backward()
+        reach[t] = (x.grad[0] != 0).any(-1)
+    print("causality: which embeddings s (across) the logits at t (down) depend on, by gradients that are not exactly 0")
+    for t, row in enumerate(reach):
+        print(f"  t = {t}  " + " ".join("■" if seen else "·" for seen in row))
+    if not (reach == np.tri(T, dtype=bool)).all():
+        sys.exit("error: a gradient crosses from the future")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

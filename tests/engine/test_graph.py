@@ -1,0 +1,264 @@
+"""The walk back: what arrives where, when it is freed, and what is refused."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from tinygrad_lm import Tensor, no_grad, ops
+from tinygrad_lm.engine.graph import Node, recording
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.errors import GraphError, ShapeError
+
+
+def leaf(*values):
+    return Tensor(np.array(values, float), requires_grad=True)
+
+
+@pytest.fixture
+def op(monkeypatch):
+    """@op for a test's own rules: it leaves no trace in the registry."""
+    monkeypatch.setattr(Op, "registry", {})
+    return Op
+
+
+# ---- the chain rule on graphs
+
+
+def test_a_value_used_twice_gets_both_gradients():
+    x = leaf(2, 3)
+    (x * x + x).sum().backward()
+    assert np.array_equal(x.grad, 2 * x.data + 1)
+
+
+def test_diamonds_on_diamonds_count_every_path():
+    x = leaf(1)
+    y = x
+    for _ in range(50):
+        y = y + y  # 2⁵⁰ paths from y to x, each node visited once
+    visits = []
+    y.backward(visit=lambda node, dy, dxs: visits.append(node))
+    assert x.grad == 2.0**50
+    assert len(visits) == 50
+
+
+def test_an_old_value_used_again_late_waits_for_all_its_uses():
+    x = leaf(3)
+    a = x * 2
+    b = ops.exp(a * 0)
+    for _ in range(5):
+        b = b * 1 + a * 0
+    (a * b).sum().backward()  # a is used first and last
+    assert x.grad == 2
+
+
+def test_branches_that_do_not_reach_the_loss_get_nothing():
+    x, y = leaf(1), leaf(1)
+    _ = ops.exp(x)
+    (y * 3).backward()
+    assert x.grad is None
+    assert y.grad == 3
+
+
+def test_gradients_add_up_over_calls_until_zero_grad():
+    x = leaf(1, 2)
+    for k in (1, 2, 3):
+        (x * x).sum().backward()
+        assert np.array_equal(x.grad, k * 2 * x.data)
+    x.zero_grad()
+    assert x.grad is None
+    (x * 5).sum().backward()
+    assert np.array_equal(x.grad, [5, 5])
+    (x * 5).detach().zero_grad()  # of what records nothing: nothing happens
+
+
+def test_a_leaf_adds_into_the_array_that_lies_under_its_gradient():
+    flat = np.zeros(5)
+    x = leaf(1, 2)
+    x.node.grad = flat[1:3]
+    for _ in range(2):
+        (x * 3).sum().backward()
+    assert np.array_equal(flat, [0, 6, 6, 0, 0])
+
+
+# ---- seeds
+
+
+def test_a_leaf_is_a_graph_of_its_own():
+    x = leaf(2)
+    x.backward()
+    assert x.grad == 1
+
+
+@pytest.mark.parametrize("seed", [np.array([1.0, -2.0]), [1, -2], [1.0, -2.0], Tensor([1.0, -2.0]), np.float32([1, -2])])
+def test_a_seed_may_be_written_in_many_ways(seed):
+    for dtype in ("float64", "float32"):
+        x = Tensor(np.ones(2, dtype), requires_grad=True)
+        (x * 3).backward(seed)
+        assert np.array_equal(x.grad, [3, -6])
+        assert x.grad.dtype == dtype
+
+
+def test_a_wrong_start_is_refused():
+    x = leaf(1, 2)
+    with pytest.raises(ShapeError, match=r"of shape \(2,\) is not one number's(.|\n)*hint"):
+        (x * 2).backward()
+    with pytest.raises(ShapeError, match=r"seed has shape \(3,\), the tensor \(2,\)"):
+        (x * 2).backward(np.ones(3))
+    with pytest.raises(GraphError, match=r"nothing was recorded(.|\n)*outside no_grad"):
+        Tensor([1.0]).backward()
+    assert x.grad is None
+
+
+def test_the_seed_and_dy_are_nobodys_to_change(op):
+    a, b, seed = leaf(1, 2), leaf(3, 4), np.array([1.0, 1.0])
+    (a + b).backward(seed)  # add returns dy itself, twice
+    grads = [a.grad, b.grad, seed]
+    for i, g in enumerate(grads):
+        assert not any(np.shares_memory(g, other) for other in grads[:i])
+    (a * 7).sum().backward()
+    assert np.array_equal(b.grad, [1, 1])
+    assert np.array_equal(seed, [1, 1])
+
+    shared = np.array([1.0, 1.0])
+    keeps = op(lambda_rule(lambda x: (x.copy(), lambda dy: (shared,))))
+    c = leaf(0, 0)
+    y = c * 1
+    (keeps(y) + keeps(y) + keeps(c)).sum().backward()
+    assert np.array_equal(shared, [1, 1])
+    assert np.array_equal(c.grad, [3, 3])
+
+
+def lambda_rule(function):
+    """A rule out of a lambda: with a docstring, of which Op reads the first two lines."""
+    function.__doc__ = "y = f(x)        dx = ...\n\nany"
+    return function
+
+
+# ---- once
+
+
+def test_a_second_walk_is_refused_and_says_where():
+    x = leaf(1)
+    y = ops.exp(x)
+    y.backward()
+    with pytest.raises(GraphError, match=r"at exp\) was already walked and freed(.|\n)*hint"):
+        y.backward()
+    shared = ops.exp(x)
+    a, b = shared * 2, shared * 3
+    a.backward()
+    with pytest.raises(GraphError, match="at exp"):
+        b.backward()
+    assert x.grad == np.e + 2 * np.e  # a refused walk added nothing
+
+
+def test_an_error_on_the_way_back_comes_out_and_spoils_nothing_later(op):
+    broken = op(lambda_rule(lambda x: (x * 1, lambda dy: (np.ones((2, 2)),))))
+    x = leaf(1, 2, 3)
+    with pytest.raises(ShapeError, match=r"of shape \(2, 2\) arrived at a value of shape \(3,\)"):
+        broken(x).sum().backward()
+    (x * 2).sum().backward()
+    assert np.array_equal(x.grad, [2, 2, 2])
+
+
+def test_a_rule_must_return_one_gradient_per_input(op):
+    short = op(lambda_rule(lambda a, b: (a + b, lambda dy: (dy,))))
+    with pytest.raises(ValueError, match="shorter"):
+        short(leaf(1), leaf(2)).backward()
+
+
+# ---- what is recorded
+
+
+def test_no_grad_records_nothing():
+    x = leaf(1)
+    with no_grad():
+        assert not ops.exp(x).requires_grad
+        with recording(True):
+            assert ops.exp(x).requires_grad
+        assert not ops.exp(x).requires_grad
+    assert ops.exp(x).requires_grad
+    with pytest.raises(ZeroDivisionError), no_grad():
+        raise ZeroDivisionError
+    assert ops.exp(x).requires_grad
+    assert not ops.exp(Tensor([1.0])).requires_grad
+    assert not ops.exp(x.detach()).requires_grad
+
+
+def test_each_thread_records_for_itself():
+    barrier, results = threading.Barrier(2, timeout=60), {}
+
+    def silent():
+        x = leaf(1)
+        with no_grad():
+            barrier.wait()
+            results["silent"] = ops.exp(x).requires_grad
+            barrier.wait()
+
+    def recorder():
+        x = leaf(1, 2)
+        barrier.wait()  # the other is within no_grad now
+        for _ in range(200):
+            x.zero_grad()
+            ops.tanh(x * x).sum().backward()
+        results["recorder"] = x.grad
+        barrier.wait()
+
+    threads = [threading.Thread(target=f) for f in (silent, recorder)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results["silent"] is False
+    np.testing.assert_allclose(results["recorder"], 2 * np.array([1, 2]) / np.cosh([1, 4]) ** 2, rtol=1e-12)
+
+
+def test_a_gradient_that_nobody_wants_is_not_computed(op):
+    computed = []
+
+    def rule(a, b):
+        """y = a b        da = dy b,  db = dy a, each computed when it is asked for
+
+        any
+        """
+
+        def later(name, value):
+            return lambda: computed.append(name) or value
+
+        return a * b, lambda dy: (later("a", dy * b), later("b", dy * a))
+
+    product, x, y = op(rule), leaf(2), leaf(3)
+    product(x, y.detach()).backward()
+    assert (computed, x.grad) == (["a"], 3)
+    product(x.detach(), y).backward()
+    assert (computed, y.grad) == (["a", "b"], 2)
+
+
+def test_visit_sees_each_operation_with_its_gradients_youngest_first():
+    x, w = leaf(1, 2), leaf(3, 4)
+    y = ops.exp(x)
+    z = (y * w).sum()
+    seen = []
+
+    def visit(node, dy, dxs):
+        assert node.backward is not None  # not cleared yet
+        seen.append((node.op.name, dy.tolist(), [dx.tolist() for dx in dxs], [p.shape for p in node.parents]))
+
+    z.backward(visit=visit)
+    e = np.exp(x.data)
+    assert seen == [
+        ("sum", 1, [[1, 1]], [(2,)]),
+        ("multiply", [1, 1], [[3, 4], e.tolist()], [(2,), (2,)]),
+        ("exp", [3, 4], [(w.data * e).tolist()], [(2,)]),
+    ]
+
+
+def test_a_node_is_younger_than_its_parents_and_says_what_it_is():
+    x = leaf(1)
+    y = ops.exp(x)
+    assert y.node.order > x.node.order
+    assert repr(x.node) == "Node(leaf, shape=(1,))"
+    assert repr(y.node) == "Node(exp, shape=(1,))"
+    assert repr(Tensor([1.0], requires_grad=True, name="wte").node) == "Node(wte, shape=(1,))"
+    assert Node.__slots__
+    assert not hasattr(y.node, "__dict__")
