@@ -130,19 +130,20 @@ def resume(resume, steps=None, device="auto", **others):
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
     run = Run(resume)
     manifest, state = run.load()
-    first, config = manifest["step"], run.train_config
-    config = replace(config, steps=steps or config.steps)
-    if first >= config.steps:
+    first, last = manifest["step"], steps or run.train_config.steps
+    if first >= last:
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
     corpus = load_corpus(run.settings["data"]["path"])
     if digest(corpus.text) != run.settings["data"]["sha256"]:
         raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
+    run.extend(last)
+    config = run.train_config
     tokens, validation = map(run.tokenizer.encode, split(corpus.text))
     batches = Batches(tokens, config.batch_size, run.model_config.block_size, config.seed)
     trainer = Trainer(run.build(resolve_device(device)), batches, config, run.settings["threads"])
     trainer.load_state(state)
     run.log.rewind(first)
-    print(f"run     {run.path}: from step {first:,} to {config.steps:,}")
+    print(f"run     {run.path}: from step {first:,} to {last:,}")
     return go(run, trainer, validation, first)
 
 

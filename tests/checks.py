@@ -6,7 +6,8 @@ knows a derivative to about fifteen digits, so twelve are asked for.
 """
 
 import numpy as np
-from op_cases import CHANGES_VALUES, LAYOUTS, signed
+from drawing import LAYOUTS, signed
+from references import REFERENCES
 
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.tensor import Tensor
@@ -23,7 +24,8 @@ def agree(found, expected, what, tolerance=None):
         errors = abs(np.asarray(found) - expected) / max(1.0, abs(np.asarray(expected)).max())
         place = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
         assert errors[place] <= tolerance, (
-            f"{what}: at {[int(i) for i in place]} {found[place]!r} where {expected[place]!r} is right: error {errors[place]:.1e}"
+            f"{what}: at {[int(i) for i in place]} {found[place]!r} where {expected[place]!r} is right, "
+            f"error {errors[place]:.1e}"
         )
 
 
@@ -210,4 +212,32 @@ def one_input_twice(op, case, rng):
                 tensors[j] = tensors[i]
                 op(*tensors, **case.options).backward(u)
                 dxs = gradients(u)
-                agree(finished(tensors[i].grad, inputs[i]), dxs[i] + dxs[j], f"gradient of inputs {i} and {j}, the same tensor")
+                found = finished(tensors[i].grad, inputs[i])
+                agree(found, dxs[i] + dxs[j], f"gradient of one tensor as inputs {i} and {j}")
+
+
+# ---- kinks, where no derivative is to compare with
+
+
+def ties(rule, case, rng):
+    """Where the greatest is not alone, what reaches the input is dy in all, however it is shared."""
+    for same_numbers in (np.zeros(3), np.array([1.0, 4.0, 4.0])):
+        inputs = (same_numbers,) * len(case.inputs)
+        y, backward = rule(*inputs)
+        dxs = backward(np.full(np.shape(y), 2.0))
+        agree(sum(dx.sum() for dx in dxs), 2.0 * np.size(y), "sum of the gradients of equals")
+
+
+def value_of(name):
+    """A check that the value is the reference's, computed in another way."""
+
+    def value(rule, case, rng):
+        y, _ = rule(*case.inputs, **case.options)
+        agree(np.asarray(y), REFERENCES[name](*case.inputs, **case.options), "value")
+
+    return value
+
+
+def checks_of(name):
+    """All checks of an operation, by title."""
+    return CHECKS | {"value": value_of(name)} | ({"ties": ties} if name in ("max", "maximum") else {})

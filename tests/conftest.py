@@ -5,10 +5,10 @@ import os
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # pytest-xdist runs one process a core; more threads only get in the way
 
-from pathlib import Path
+from pathlib import Path  # noqa: E402
 
-import pytest
-from hypothesis import HealthCheck, settings
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("normal", max_examples=100, derandomize=False, **common)
@@ -23,3 +23,26 @@ def shakespeare():
     if not path.is_file():
         pytest.skip("TINYGRAD_LM_DATA names no folder with tinyshakespeare.txt")
     return path
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of the mutants, from what test_mutants.py recorded: who was planted, and which checks noticed."""
+    reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if r.when == "call"]
+    rows = [value for report in reports for key, value in report.user_properties if key == "mutant"]
+    if not rows:
+        return
+    planted = {}
+    for title, _, *killers in rows:
+        planted.setdefault(title, []).append(killers)
+    terminalreporter.section("mutants: killed / planted, and which checks noticed how many")
+    for title, all_killers in planted.items():
+        counts = {
+            check: sum(check in killers for killers in all_killers) for killers in all_killers for check in killers
+        }
+        noticed = ", ".join(f"{check} {n}" if len(all_killers) > 1 else check for check, n in counts.items())
+        killed = sum(map(bool, all_killers))
+        terminalreporter.write_line(
+            f"{killed:4} / {len(all_killers):<4}{title:<58} {noticed}", red=killed < len(all_killers)
+        )
+    killed = sum(bool(killers) for _, _, *killers in rows)
+    terminalreporter.write_line(f"{killed:4} / {len(rows):<4}in all", bold=True)

@@ -1,10 +1,10 @@
-"""gradcheck, the public judge: it agrees with right rules, says where wrong ones are wrong, and is as exact as it says."""
+"""gradcheck, the public judge: it agrees with right rules, says where wrong ones are wrong, and how exact it is."""
 
 import re
 
 import numpy as np
 import pytest
-from op_cases import signed
+from drawing import signed
 
 from tinygrad_lm import Tensor, gradcheck, ops
 from tinygrad_lm.engine.gradcheck import DERIVATIVES, TOLERANCE, hessian_vector_product
@@ -58,12 +58,14 @@ def test_it_names_operation_input_place_and_both_numbers_where_they_differ(metho
     with pytest.raises(GradientError) as caught:
         gradcheck(wrong_exp, X, method=method, verbose=False)
     message = str(caught.value)
-    assert message.startswith(f"gradcheck wrong: analytic and {method} derivatives DIFFER, tolerance {TOLERANCE[method]:g}")
-    found = re.search(r"✗ input 0 \\(2, 3\\): 6 entries, worst at \[1, 2\]: analytic (\S+)  numerical (\S+)  relative error (\S+)".replace(
-        "\\\\", "\\"), message)
+    assert message.startswith(
+        f"gradcheck wrong: analytic and {method} derivatives DIFFER, tolerance {TOLERANCE[method]:g}"
+    )
+    numbers = r"analytic (\S+)  numerical (\S+)  relative error (\S+) \(numerical side"
+    found = re.search(r"✗ input 0 \(2, 3\): 6 entries, worst at \[1, 2\]: " + numbers, message)
     analytic, numerical, error = map(float, found.groups())
     assert analytic / numerical == pytest.approx(1 + 1e-6, rel=1e-9)
-    assert error == pytest.approx(abs(analytic - numerical) / max(1, abs(np.exp(X) * 1.5).max()), rel=0.5)
+    assert 1e-8 < error <= 1e-6  # relative to the largest entry, which this one need not be
 
 
 def test_what_the_central_difference_cannot_see_the_others_can(wrong_exp):
@@ -174,7 +176,9 @@ def test_inputs_are_left_as_they_are():
 # ---- as exact as it says
 
 
-@pytest.mark.parametrize(("method", "floor", "ceiling"), [("central", 1e-11, 1e-8), ("richardson", 1e-16, 3e-11), ("complex", 0, 1e-15)])
+@pytest.mark.parametrize(
+    ("method", "floor", "ceiling"), [("central", 1e-11, 1e-8), ("richardson", 1e-16, 3e-11), ("complex", 0, 1e-15)]
+)
 def test_the_methods_are_as_exact_as_the_docstring_says(method, floor, ceiling):
     """The worst relative error over the derivatives of several functions at several places."""
     functions = [(np.exp, np.exp), (np.tanh, lambda x: 1 / np.cosh(x) ** 2), (np.log, lambda x: 1 / x)]

@@ -90,7 +90,9 @@ def test_a_leaf_is_a_graph_of_its_own():
     assert x.grad == 1
 
 
-@pytest.mark.parametrize("seed", [np.array([1.0, -2.0]), [1, -2], [1.0, -2.0], Tensor([1.0, -2.0]), np.float32([1, -2])])
+@pytest.mark.parametrize(
+    "seed", [np.array([1.0, -2.0]), [1, -2], [1.0, -2.0], Tensor([1.0, -2.0]), np.float32([1, -2])]
+)
 def test_a_seed_may_be_written_in_many_ways(seed):
     for dtype in ("float64", "float32"):
         x = Tensor(np.ones(2, dtype), requires_grad=True)

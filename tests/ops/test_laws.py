@@ -1,10 +1,13 @@
 """What mathematics says of these operations and their gradients, beyond being right to twelve digits."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES, seeds, signed
+from op_cases import CASES
 
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
@@ -150,9 +153,9 @@ def test_linear_is_matmul_and_add(case):
 def test_concat_of_its_slices_is_the_identity(case):
     axis = case.options["axis"]
     x = np.concatenate(case.inputs, axis)
-    ends = np.cumsum([0] + [part.shape[axis] for part in case.inputs])
+    ends = np.cumsum([0, *(part.shape[axis] for part in case.inputs)])
     along = (slice(None),) * (axis % x.ndim)
-    pieces = lambda x: [x[(*along, slice(a, b))] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    pieces = lambda x: [x[(*along, slice(a, b))] for a, b in pairwise(ends)]
     y, u, (dx,) = gradients(lambda x: ops.concat(*pieces(x), axis=axis), x)
     assert np.array_equal(y, x)
     assert np.array_equal(dx, u)

@@ -6,9 +6,10 @@ A new operation is tested by adding its cases to op_cases.py and its value to re
 import checks
 import numpy as np
 import pytest
+from drawing import seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, seeds
+from op_cases import CASES
 from references import REFERENCES
 
 from tinygrad_lm import gradcheck
@@ -32,18 +33,11 @@ def test_every_operation_has_cases_and_a_reference():
 
 
 @every_operation
-@pytest.mark.parametrize("check", checks.CHECKS)
+@pytest.mark.parametrize("check", [*checks.CHECKS, "value"])
 @given(data=st.data())
 def test_rule(name, check, data):
     op, case, rng = drawn(data, name)
-    checks.CHECKS[check](op.rule, case, rng)
-
-
-@every_operation
-@given(data=st.data())
-def test_value(name, data):
-    op, case, _ = drawn(data, name)
-    checks.agree(np.asarray(op.rule(*case.inputs, **case.options)[0]), REFERENCES[name](*case.inputs, **case.options), "value")
+    checks.checks_of(name)[check](op.rule, case, rng)
 
 
 @every_operation

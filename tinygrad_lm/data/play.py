@@ -1,45 +1,158 @@
 """A funny little play without end, written by a grammar whose entropy is known exactly.
 
-The built-in corpus, for where there is no network, and a yardstick: no model can predict these characters better than
-the dice that chose them, so a loss close to `entropy_per_character()` is as good as a loss can be.
+It is the corpus for where there is no network, and a yardstick: nothing can predict these characters better than the
+dice that chose them, so a validation loss near `entropy_per_character()` is as good as a loss can be.
 
-A speech is derived by replacing each {symbol} with one of its expansions, drawn by weight. No class shares a word with
-another, so a text has exactly one derivation. Hence the entropy of the text is the entropy of the choices; and speeches
-follow one another independently, but for the speakers, so per character it is
-
-    h = H(speech) / E[length of a speech]
-
-(entropy rate: Cover & Thomas, Elements of Information Theory, ch. 4; the ratio: the renewal-reward theorem).
+A speech is written by replacing each {symbol} with one of its expansions, drawn by weight, until no symbol is left. No
+two classes share a word, so a text can come about in one way only, and its entropy is that of the throws of the dice.
 """
 
+import re
+from bisect import bisect
+from collections import defaultdict
+from functools import cache
+from itertools import accumulate
+from math import log
 
+import numpy as np
+
+from tinygrad_lm import backend
+from tinygrad_lm.errors import TokenError
 
 
 def words(text):
-    """Each word with its weight 1 / (rank + 2): Zipf's law, flattened at the top as Mandelbrot (1953) proposed."""
-    return {word: 1 / (rank + 2) for rank, word in enumerate(text.split(), 1)}
+    """Each word with its weight 1 / (rank + 5): Zipf's law, flat at the top as in Mandelbrot (1953)."""
+    return {word: 1 / (rank + 5) for rank, word in enumerate(text.split(), start=1)}
 
 
-CAST = ["KING", "QUEEN", "FOOL", "COOK", "NURSE", "GHOST", "WITCH", "GOOSE"]
+CAST = "KING QUEEN FOOL COOK DUKE MONK NUN GHOST HAG GOOSE OWL CAT".split()
 
 GRAMMAR = {
-    "lines": {"{line}\n": 3, "{line}\n{line}\n": 4, "{line}\n{line}\n{line}\n": 1},
+    "speech": {"{line}{end}\n": 1, "{line}{pause}\n{speech}": 2},
     "line": {
-        "{Whose} {thing} {did} {whose} {thing}{tail}": 5,
-        "O {thing}, {do} {whose} {thing}!": 3,
-        "Shall I {do} {whose} {thing}?": 3,
-        "Thou {adjective} {noun}!": 2,
-        "{oath}! {Whose} {noun} is {adjective}.": 2,
+        "{subject} {did} {object}": 4,
+        "{Do} {object}": 2,
+        "{Whose} {noun} is {adjective}": 1,
+        "{oath}, {adjective} {noun}": 1,
+        "{oath}, {song}": 2,
     },
-    "thing": {"{noun}": 3, "{adjective} {noun}": 2},
-    "tail": {".": 3, " {when}.": 2},
-    "noun": words("""pig hat goose pie wig ham owl egg moon cat hen bee toad nose cow duke fox eel sock bed aunt beard
-                     ape tax pea cheese monk tub jam elf onion soul rat crown bat turnip kettle leek throne oyster"""),
-    "adjective": words("old fat sad mad wet shy bald rude odd holy damp pale vain sour smug tiny royal humble"),
-    "did": words("ate bit slew hid saw lost sold woke wooed sued stole fled drew won fought forgave"),
-    "do": words("eat bite kiss hide sue boil wed trust sell fight steal bury crown_ tickle"),
+    "subject": {"{Whose} {thing}": 1, "{who}": 1},
+    "object": {"{whose} {thing}": 2, "{whom}": 1},
+    "thing": {"{noun}": 1, "{adjective} {noun}": 1},
+    "song": {"{consonant}{vowel}": 1, "{consonant}{vowel} {song}": 4},
+    "end": {".": 2, "!": 1, "?": 1},
+    "pause": {",": 3, ".": 2, "!": 2, "?": 2, ";": 1, ":": 1},
+    "noun": words("""
+        pig hat pie wig ham owl egg hen cat bee pea fox cow nun eel sock bed aunt ape tax jam
+        elf imp rat bat tub yak bun fig duke oaf urn mop moon king beard goose toad toe soul"""),
+    "adjective": words("old fat sad mad wet shy bald odd rude dead holy damp vain sour smug tiny wise ugly humble"),
+    "did": words("ate bit hid saw met led fed won lost sold woke sued stole slew shot fled"),
+    "Do": words("Eat Wed Bite Kiss Hide Sue Boil Sell Rob Bury Slay Hug"),
     "whose": words("my thy the our his her no yon"),
     "Whose": words("My Thy The Our His Her No Yon"),
-    "oath": words("Fie Alas Zounds Hush Egad"),
-    "when": {"at dawn": 2, "in bed_": 2},
+    "who": words("I We Who He She They"),
+    "whom": words("me thee him us it them"),
+    "oath": words("Fie Alas Nay Hush Ha Hark O Hey"),
+    "consonant": words("l f d t r p b g s k v z"),
+    "vowel": words("a o i e u"),
 }
+
+
+def _rule(expansions):
+    """[(probability, parts)]: parts[::2] of an expansion are literal text, parts[1::2] are symbols."""
+    total = sum(expansions.values())
+    return [(weight / total, re.split(r"\{(\w+)\}", expansion)) for expansion, weight in expansions.items()]
+
+
+RULES = {symbol: _rule(expansions) for symbol, expansions in GRAMMAR.items()}
+CUMULATIVE = {symbol: list(accumulate(p for p, _ in rule)) for symbol, rule in RULES.items()}
+
+
+def play(seed=0, characters=1_115_394):
+    """The first `characters` characters of the play with this seed; as many as tiny Shakespeare has, if not told."""
+    dice = _dice(backend.random(seed, "play"))
+    speaker = int(next(dice) * len(CAST))
+    speeches, length = [], 0
+    while length < characters:
+        speeches.append(f"{CAST[speaker]}:\n{_write('speech', dice)}\n")
+        length += len(speeches[-1])
+        speaker = (speaker + 1 + int(next(dice) * (len(CAST) - 1))) % len(CAST)  # anyone but the one who just spoke
+    return "".join(speeches)[:characters]
+
+
+def _dice(generator):
+    """Uniform numbers in [0, 1), without end; drawn in blocks, for one call a number would take most of the time."""
+    while True:
+        yield from generator.random(4096).tolist()
+
+
+def _write(symbol, dice):
+    """One text of the symbol, top down."""
+    rule = RULES[symbol]
+    _, parts = rule[bisect(CUMULATIVE[symbol], next(dice), hi=len(rule) - 1)]
+    return "".join(_write(part, dice) if i % 2 else part for i, part in enumerate(parts))
+
+
+def entropy_per_character():
+    """The entropy rate of the play in nats per character, exact but for rounding.
+
+    Expanding symbol i once throws dice worth `nats[i]`, writes `letters[i]` characters and calls for `uses[i, j]`
+    symbols j, on average. So the expansions of one speech number  count = one_speech + usesᵀ count;  and by the
+    renewal-reward theorem the rate is the nats of a speech over its characters, both in expectation. The speakers are
+    a Markov chain of rate log(cast − 1) (Cover & Thomas, Elements of Information Theory, theorem 4.2.4).
+    """
+    index = {symbol: i for i, symbol in enumerate(RULES)}
+    nats, letters, uses = np.zeros(len(index)), np.zeros(len(index)), np.zeros((len(index), len(index)))
+    for symbol, i in index.items():
+        for p, parts in RULES[symbol]:
+            nats[i] -= p * log(p)
+            letters[i] += p * sum(map(len, parts[::2]))
+            for part in parts[1::2]:
+                uses[i, index[part]] += p
+    one_speech = np.eye(len(index))[index["speech"]]
+    count = np.linalg.solve(np.eye(len(index)) - uses.T, one_speech)
+    heading = sum(map(len, CAST)) / len(CAST) + len(":\n") + len("\n")  # by symmetry all speak equally often
+    return float(count @ nats + log(len(CAST) - 1)) / float(count @ letters + heading)
+
+
+def information(text):
+    """−log P(text) in nats, for a text of whole speeches from the first on. Raises TokenError for any other text.
+
+    Divided by len(text), this is the loss of a perfect model on this very text; `entropy_per_character` is its limit.
+    """
+    *speeches, rest = text.split("\n\n")
+    if rest:
+        raise TokenError(f"play: a text of whole speeches ends with an empty line, this one with {rest[-40:]!r}")
+    nats, choices, previous = 0.0, len(CAST), None
+    for number, speech in enumerate(speeches, start=1):
+        name, _, lines = speech.partition(":\n")
+        p = probability("speech", lines + "\n") if name in CAST and name != previous else 0
+        if p == 0:
+            raise TokenError(f"play: the grammar cannot write speech {number}, {speech!r}, after {previous}'s")
+        nats += log(choices) - log(p)
+        choices, previous = len(CAST) - 1, name
+    return nats
+
+
+def probability(symbol, text):
+    """P(symbol becomes text), summed over all ways to get there: the inside algorithm, from left to right."""
+
+    @cache
+    def ends(symbol, start):
+        """{end: P(symbol becomes text[start:end])}"""
+        found = defaultdict(float)
+        for p, parts in RULES[symbol]:
+            if not text.startswith(parts[0], start):
+                continue
+            reached = {start + len(parts[0]): p}
+            for part, literal in zip(parts[1::2], parts[2::2]):
+                before, reached = reached, defaultdict(float)
+                for middle, so_far in before.items():
+                    for end, q in ends(part, middle).items():
+                        if text.startswith(literal, end):
+                            reached[end + len(literal)] += so_far * q
+            for end, q in reached.items():
+                found[end] += q
+        return found
+
+    return ends(symbol, 0).get(len(text), 0.0)

@@ -34,10 +34,10 @@ def generate(model, prompt, n, temperature=1.0, top_k=0, top_p=1.0, seed=0):
 
     Where the text outgrows the model's context, the model goes on from the newer half of it.
     """
-    if temperature < 0 or top_k < 0 or not 0 < top_p <= 1:
+    if not (n >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
         raise ConfigError(
-            f"generate: expected temperature >= 0, top_k >= 0 and 0 < top_p <= 1, "
-            f"found temperature={temperature}, top_k={top_k}, top_p={top_p}"
+            f"generate: expected n >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1, "
+            f"found n={n}, temperature={temperature}, top_k={top_k}, top_p={top_p}"
         )
     tokens = list(prompt)
     if not tokens:

@@ -39,8 +39,7 @@ class GPT(Module):
         tokens are those that follow it, and T counts both.
         """
         start = past[0].length if past else 0
-        end = start + tokens.shape[-1]
-        if tokens.ndim != 2 or not start < end <= self.config.block_size:
+        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - start:
             raise ShapeError(
                 f"GPT: tokens of shape {tokens.shape}" + f" after {start} others" * bool(past) + "\n"
                 f"  rule : (B, T) with 1 <= T <= block_size = {self.config.block_size}\n"
@@ -48,7 +47,7 @@ class GPT(Module):
             )
         x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            x = x + self.wpe.weight[start:end]
+            x = x + self.wpe.weight[start : start + tokens.shape[1]]
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
             if self.config.recompute and not past:

@@ -62,7 +62,8 @@ class Module:
 
     def replica(self):
         """A module with the same weights (the same memory) and gradients of its own: for a thread of its own."""
-        twin = copy.deepcopy(self)
+        arrays = [array for p in self.parameters.values() for array in (p.data, p.node.grad)]
+        twin = copy.deepcopy(self, {id(self.parameters): {}} | {id(array): array for array in arrays})  # but not these
         twin.parameters = Parameters(dict(twin.named_parameters()), data=self.parameters.data)
         return twin
 

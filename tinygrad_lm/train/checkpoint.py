@@ -1,12 +1,13 @@
 """Checkpoints that survive a crash at any moment, and say so when they did not survive.
 
-A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums. It is
-written under a temporary name, brought to the disk (fsync), and only then renamed: under its own name it is complete.
+A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums, which is
+sealed with a sum of its own. It is written under a temporary name, brought to the disk (fsync), and only then renamed: under its own name it is complete.
 Older ones go when the new one has been read back and found right.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -33,7 +34,8 @@ def save(folder, step, groups, info, keep=2):
             content = safetensors.numpy.save(arrays)
             write(temporary / f"{name}.safetensors", content)
             files[f"{name}.safetensors"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        write(temporary / "manifest.json", json.dumps({"step": step, **info, "files": files}, indent=1).encode())
+        manifest = {"step": step, **info, "files": files}
+        write(temporary / "manifest.json", json.dumps(manifest | {"seal": seal(manifest)}, indent=1).encode())
         sync(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
@@ -57,6 +59,14 @@ def write(path, content):
         os.fsync(file.fileno())
 
 
+def replace(path, content):
+    """Bytes in place of what a file held, all or nothing."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    write(temporary, content)
+    temporary.replace(path)
+    sync(path.parent)
+
+
 def sync(folder):
     """A folder's entries to the disk: without this a rename may be lost with the power."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -66,11 +76,16 @@ def sync(folder):
         os.close(descriptor)
 
 
+def seal(manifest):
+    """The sha256 sum of what a manifest says, however it is laid out."""
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+
+
 def verify(path):
     """The manifest of the checkpoint at `path`, if every file is as long and sums up as it says."""
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
-        problems = []
+        problems = [] if manifest.pop("seal") == seal(manifest) else ["manifest.json: its seal does not fit"]
         for name, expected in manifest["files"].items():
             with open(path / name, "rb") as file:
                 found = {
@@ -97,7 +112,7 @@ def load(folder, which="newest"):
         try:
             manifest = verify(path)
             groups = {Path(name).stem: safetensors.numpy.load_file(path / name) for name in manifest["files"]}
-        except CheckpointError as error:
+        except (CheckpointError, safetensors.SafetensorError) as error:
             problems.append(str(error))
             print(f"{error}; trying the one before")
         else:
@@ -107,21 +122,22 @@ def load(folder, which="newest"):
 
 def order(folder, which):
     """Checkpoints, newest first or best first."""
-    newest = sorted(Path(folder).glob("step-*"), reverse=True)
+    newest = sorted(Path(folder).glob("step-*"), key=lambda path: (len(path.name), path.name), reverse=True)
     return newest if which == "newest" else sorted(newest, key=validation)
 
 
 def validation(path):
-    """The validation loss that a checkpoint's manifest tells; infinite where it tells none."""
+    """The validation loss that a checkpoint's manifest tells; infinite where it tells none, or none that is a number."""
     try:
-        return float(json.loads((path / "manifest.json").read_text("utf-8")).get("validation") or "inf")
-    except (OSError, ValueError, AttributeError):
-        return float("inf")
+        loss = float(json.loads((path / "manifest.json").read_text("utf-8"))["validation"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return math.inf
+    return math.inf if math.isnan(loss) else loss
 
 
 def prune(folder, keep):
-    """Remove all but the newest `keep` checkpoints and the best one."""
+    """Remove all but the newest `keep` checkpoints and the best one, and what a killed process left half-written."""
     kept = order(folder, "newest")[:keep] + order(folder, "best")[:1]
-    for path in order(folder, "newest"):
+    for path in [*order(folder, "newest"), *Path(folder).glob(".step-*.tmp")]:
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)

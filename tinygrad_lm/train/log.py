@@ -1,8 +1,9 @@
 """What a run tells: one JSON line a step or evaluation, and the loss curve drawn from them."""
 
 import json
-import os
 from pathlib import Path
+
+from tinygrad_lm.train import checkpoint
 
 
 class Log:
@@ -15,12 +16,7 @@ class Log:
     def rewind(self, step):
         """Forget what came after a step: a run that resumes there will tell it again."""
         self.records = [record for record in self.records if record["step"] <= step]
-        temporary = self.path.with_suffix(".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(record) + "\n" for record in self.records)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
+        checkpoint.replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
 
     def write(self, **record):
         self.records.append(record)

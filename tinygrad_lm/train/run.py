@@ -47,8 +47,14 @@ class Run:
             raise ConfigError(f"run: {path} exists and is not an empty folder; give another one, or --resume {path}")
         path.mkdir(parents=True, exist_ok=True)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
-        checkpoint.write(path / "config.json", json.dumps(settings, indent=1).encode())
+        checkpoint.replace(path / "config.json", json.dumps(settings, indent=1).encode())
         return cls(path)
+
+    def extend(self, steps):
+        """Plan for another number of steps from now on."""
+        self.settings["train"]["steps"] = steps
+        checkpoint.replace(self.path / "config.json", json.dumps(self.settings, indent=1).encode())
+        self.train_config = TrainConfig(**self.settings["train"])
 
     def build(self, device):
         """The model as initialised."""

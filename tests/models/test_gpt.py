@@ -1,0 +1,254 @@
+"""The whole network: every entry of its gradient, and what must hold of it besides."""
+
+import math
+
+import numpy as np
+import pytest
+from checks import agree
+from hypothesis import given
+from hypothesis import strategies as st
+from small_gpt import configs, differentiate, random_tokens, shaken, tiny
+
+from tinygrad_lm import Tensor, no_grad
+from tinygrad_lm.backend import workers
+from tinygrad_lm.engine.gradcheck import richardson
+from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
+from tinygrad_lm.models.config import PRESETS, GPTConfig
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.layers import Embedding
+from tinygrad_lm.nn.module import Module
+from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.loop import Trainer
+
+every_preset = pytest.mark.parametrize("preset", PRESETS)
+NOISE = (1, 2, 3)  # what dropout is a function of
+
+
+def loss_at(model, x, y, noise=None):
+    """(place, step) -> the loss when that entry of the flat array of weights has moved by so much."""
+    weights = model.parameters.data
+
+    def loss(i, step):
+        before = weights[i]
+        weights[i] += step
+        with no_grad():
+            value = cross_entropy(model(x, noise), y).data[()]
+        weights[i] = before
+        return value
+
+    return loss
+
+
+# ---- every entry of the gradient
+
+
+@every_preset
+def test_every_parameter_entry_by_complex_step(preset):
+    """All weights are complex numbers here, one of them with an imaginary part of 1e-30. Dropout is on."""
+    config = tiny(preset, dropout=0.2)
+    x, y = random_tokens(config, B=2, T=5)
+    _, gradient = differentiate(shaken(config), x, y, NOISE)
+    loss = loss_at(shaken(config, dtype=np.complex128), x, y, NOISE)
+    agree(gradient, np.array([loss(i, 1e-30j).imag / 1e-30 for i in range(gradient.size)]), preset)
+
+
+@given(drawn=configs(), seed=st.integers(0, 2**32 - 1))
+def test_any_configuration_by_complex_step(drawn, seed):
+    """Along a random direction of all weights at once, and at ten random entries."""
+    (config, T), rng = drawn, np.random.default_rng(seed)
+    x, y = random_tokens(config, 2, T, seed)
+    _, gradient = differentiate(shaken(config, seed), x, y)
+    model, direction = shaken(config, seed, np.complex128), rng.standard_normal(gradient.size)
+    loss = loss_at(model, x, y)
+    for i in rng.integers(0, gradient.size, 10):
+        agree(gradient[i], loss(i, 1e-30j).imag / 1e-30, f"gradient by weight {i}")
+    model.parameters.data += 1e-30j * direction
+    found = loss(0, 0.0).imag / 1e-30
+    assert abs(gradient @ direction - found) <= 1e-12 * max(1.0, abs(gradient * direction).sum())
+
+
+def test_every_parameter_entry_by_richardson():
+    """A second judge that needs real numbers only."""
+    model = shaken(tiny("gpt2", n_layer=1, n_embd=4))
+    x, y = random_tokens(model.config, B=2, T=5)
+    _, gradient = differentiate(model, x, y)
+    loss, weights = loss_at(model, x, y), model.parameters.data
+    agree(gradient, np.array([richardson(loss, i, weights[i])[0] for i in range(gradient.size)]), "gradient", 1e-10)
+
+
+# ---- one gradient, several ways to it
+
+
+class Listener:
+    """In an optimizer's place: what gradient arrives?"""
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    def step(self, factor):
+        self.heard = self.parameters.grad.copy()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_micro_batches_and_threads_add_up_to_the_full_batch(preset, parts, threads):
+    model = shaken(tiny(preset))
+    x, y = random_tokens(model.config, B=5 * parts, T=5)  # 5 rows for 2 or 3 threads: unequal shares
+    expected = differentiate(model, x, y)
+    model.parameters.zero_grad()
+    batches = lambda step, part: (x[5 * part : 5 * part + 5], y[5 * part : 5 * part + 5])
+    trainer = Trainer(model, batches, TrainConfig(1, batch_size=5, accumulate=parts, clip=0.0), threads)
+    listener = Listener(model.parameters)
+    trainer.optimizers = [listener]
+    with workers(threads):
+        for step in range(2):  # the second finds no gradients left over from the first
+            loss, norm = trainer.step(step)
+            agree(loss, expected[0], "loss")
+            agree(listener.heard, expected[1], "gradient")
+            agree(norm, np.sqrt((expected[1] ** 2).sum()), "norm")
+
+
+@every_preset
+def test_recomputed_blocks_give_the_same_bit_for_bit(preset):
+    config = tiny(preset, dropout=0.3)
+    x, y = random_tokens(config, B=2, T=5)
+    loss, gradient = differentiate(shaken(config), x, y, NOISE)
+    again, recomputed = differentiate(shaken(tiny(preset, dropout=0.3, recompute=True)), x, y, NOISE)
+    assert loss == again
+    assert np.array_equal(gradient, recomputed)
+
+
+def test_dropout_is_on_in_training_only():
+    model = shaken(tiny("gpt2", dropout=0.5))
+    x, _ = random_tokens(model.config, B=2, T=5)
+    plain = shaken(tiny("gpt2"))(x).data
+    assert np.array_equal(model(x).data, plain)
+    noisy = [model(x, noise).data for noise in (NOISE, NOISE, (1, 2, 4), (2, 2, 3))]
+    assert np.array_equal(noisy[0], noisy[1])
+    for other in (plain, *noisy[2:]):
+        assert not np.array_equal(noisy[0], other)
+
+
+# ---- causality
+
+
+@given(drawn=configs())
+def test_the_future_has_no_gradient_and_no_effect(drawn):
+    """The gradient of the logits at t by the embedding at s > t is zero, not nearly: bitwise."""
+    config, T = drawn
+    model = shaken(config)
+    x, other = (random_tokens(config, B=1, T=T, seed=seed)[0] for seed in (0, 1))
+    rows = Tensor(model.wte.weight.data[x], requires_grad=True)
+    for t in range(T):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Embedding, "__call__", lambda self, ids: rows)
+            logits = model(x)
+        seed = np.zeros(logits.shape)
+        seed[:, t] = np.random.default_rng(t).standard_normal(config.vocab_size)
+        rows.zero_grad()
+        logits.backward(seed)
+        assert not rows.grad[:, t + 1 :].any()
+        mixed = np.where(np.arange(T) > t, other, x)
+        assert np.array_equal(model(mixed).data[:, : t + 1], logits.data[:, : t + 1])
+
+
+@every_preset
+def test_the_past_has_an_effect(preset):
+    """So that the test above cannot pass by a network that looks nowhere."""
+    model = shaken(tiny(preset))
+    x, _ = random_tokens(model.config, B=1, T=5)
+    for s in range(5):
+        changed = x.copy()
+        changed[0, s] = (x[0, s] + 1) % 7
+        assert (model(changed).data[:, s:] != model(x).data[:, s:]).any(-1).all()
+
+
+# ---- before training
+
+
+@every_preset
+def test_an_untrained_model_knows_nothing(preset):
+    """Its loss is ln V: to the last digit if its head is zero, and about that if its logits are small."""
+    config = tiny(preset, n_embd=32, vocab_size=50)
+    x, y = random_tokens(config, B=40, T=5)
+    loss, _ = differentiate(GPT(config, dtype=np.float64), x, y)
+    assert abs(loss - math.log(50)) <= (1e-15 if config.zero_init else 0.05)
+
+
+def test_first_weights_depend_on_seed_and_name_alone():
+    small, large = GPT(tiny("gpt2", n_layer=1)), GPT(tiny("gpt2", n_layer=3, tied=False))
+    for name, p in small.parameters.items():
+        if not name.endswith("c_proj.weight"):  # whose size depends on the number of layers
+            assert np.array_equal(p.data, large.parameters[name].data), name
+    double = GPT(tiny("gpt2", n_layer=1), dtype=np.float64)
+    assert np.array_equal(small.parameters.data, double.parameters.data.astype(np.float32))
+    assert not np.array_equal(small.parameters.data, GPT(tiny("gpt2", n_layer=1), seed=1).parameters.data)
+    q, k = (small.parameters[f"h.0.attn.c_{c}.weight"].data for c in "qk")
+    assert not np.array_equal(q, k)
+
+
+def test_first_weights_are_as_wide_as_gpt2s():
+    """0.02 for all matrices, less by √(2 layers) for what adds to the residual stream; gains 1, biases 0."""
+    model = GPT(tiny("gpt2", n_embd=128, n_layer=8))
+    for name, p in model.parameters.items():
+        if p.ndim == 2:
+            expected = 0.02 / 4 if name.endswith("c_proj.weight") else 0.02
+            assert abs(p.data.std() / expected - 1) < 5 / math.sqrt(2 * p.size), name  # five standard deviations
+        else:
+            assert (p.data == (1.0 if name.endswith("weight") else 0.0)).all(), name
+
+
+def test_zero_init_makes_blocks_the_identity():
+    model = GPT(tiny("modern"))
+    zero = {name for name, p in model.parameters.items() if not p.data.any()}
+    assert zero == {"lm_head.weight"} | {f"h.{i}.{part}.c_proj.weight" for i in (0, 1) for part in ("attn", "mlp")}
+
+
+@pytest.mark.parametrize(
+    ("preset", "count"),
+    [("gpt2", 124_439_808), ("gpt2-medium", 354_823_168), ("gpt2-large", 774_030_080), ("gpt2-xl", 1_557_611_200)],
+)
+def test_gpt2_has_as_many_parameters_as_published(preset, count, monkeypatch):
+    monkeypatch.setattr(Module, "initialize", lambda *_: None)  # memory that nobody writes to is not taken
+    assert sum(p.size for _, p in GPT(PRESETS[preset]).named_parameters()) == count
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 6), (1, 0), (2, 2, 2)])
+def test_tokens_of_a_wrong_shape(shape):
+    with pytest.raises(ShapeError, match=r"GPT: tokens of shape .*\n.*1 <= T <= block_size = 5"):
+        GPT(tiny("gpt2"))(np.zeros(shape, int))
+
+
+@pytest.mark.parametrize("wrong", [7, -1, 2**40])
+def test_tokens_outside_the_vocabulary(wrong):
+    with pytest.raises(TokenError, match=f"token id {wrong} is outside the vocabulary of 7"):
+        GPT(tiny("gpt2"))(np.array([[0, wrong, 1]]))
+
+
+def test_tokens_that_are_no_integers():
+    with pytest.raises(DtypeError, match="must be integers, found float64"):
+        GPT(tiny("gpt2"))(np.zeros((1, 3)))
+
+
+def test_a_configuration_names_all_its_problems():
+    with pytest.raises(ConfigError) as caught:
+        GPTConfig(vocab_size=0, n_layer=-1, norm="batch", position="none", activation="relu", dropout=1.0)
+    for problem in ("vocab_size must be positive, found 0", "n_layer must be", "norm must be one of layer, rms, found"):
+        assert problem in str(caught.value)
+    for name in ("position", "activation", "dropout"):
+        assert f"{name} must be" in str(caught.value)
+    with pytest.raises(ConfigError, match="n_embd 10 must be a multiple of n_head 3; n_head 3 must be a multiple"):
+        GPTConfig(n_embd=10, n_head=3, n_kv_head=2)
+    with pytest.raises(ConfigError, match="even head size, found 3"):
+        GPTConfig(n_embd=9, n_head=3, position="rotary")
+
+
+@given(name=st.sampled_from(["vocab_size", "block_size", "n_layer", "n_head", "n_embd"]), value=st.integers(-3, 0))
+def test_sizes_are_positive(name, value):
+    with pytest.raises(ConfigError, match=f"{name} must be positive, found {value}"):
+        GPTConfig(**{name: value})

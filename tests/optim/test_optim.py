@@ -1,0 +1,200 @@
+"""The optimizers step by step against references of 50 digits (tests/optim_checks.py), and the schedules."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optim_checks import SHAPES, Bag, Course, clips, follows_adamw, follows_muon
+
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.clipping import clip_gradients
+from tinygrad_lm.optim.muon import Muon, orthogonalize
+from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
+
+seeds = st.integers(0, 2**32 - 1)
+# from far below AdamW's ε to far above it, alike or spread over many powers of ten
+courses = st.builds(
+    Course, seeds, st.integers(20, 25), st.sampled_from([1e-10, 1e-6, 1.0, 1e6]), st.sampled_from([0.0, 1.0, 5.0])
+)
+subsets = st.sets(st.sampled_from(list(SHAPES)), min_size=1).map(tuple)
+rates = st.sampled_from([1e-4, 1e-2, 0.5])
+matrices = st.sampled_from([("a",), ("e", "c"), ("a", "c", "e")])
+
+
+# ---- the updates
+
+
+@given(
+    course=courses,
+    names=subsets,
+    lr=rates,
+    betas=st.sampled_from([(0.9, 0.999), (0.8, 0.95), (0.0, 0.5)]),
+    eps=st.sampled_from([1e-8, 1e-3]),
+    decay=st.sampled_from([0.0, 0.1, 1.5]),
+)
+def test_adamw(course, names, lr, betas, eps, decay):
+    follows_adamw(AdamW, course, lr, betas, eps, decay, names)
+
+
+@settings(max_examples=settings.default.max_examples // 4)  # fifty digits take their time
+@given(course=courses, names=matrices, lr=rates, momentum=st.sampled_from([0.0, 0.5, 0.95]))
+def test_muon(course, names, lr, momentum):
+    follows_muon(Muon, course, lr, momentum, names)
+
+
+def test_first_step_of_adamw_is_the_learning_rate():
+    """m̂ / √v̂ = g / |g| at first: what the bias corrections are there for."""
+    parameters = Bag(SHAPES, np.random.default_rng(0)).parameters
+    before = parameters.data.copy()
+    parameters.grad[...] = [-3.0, 1e-3] * (parameters.grad.size // 2)
+    AdamW(parameters, lr=0.25, eps=0.0, weight_decay=0.0).step(0.5)
+    np.testing.assert_allclose(parameters.data - before, -0.125 * np.sign(parameters.grad), rtol=1e-12)
+
+
+def test_decay_is_for_matrices():
+    parameters = Bag(SHAPES, np.random.default_rng(0)).parameters
+    before = {name: p.data.copy() for name, p in parameters.items()}
+    AdamW(parameters, lr=0.5, weight_decay=0.2).step()  # no gradient, so decay is all there is
+    for name, p in parameters.items():
+        np.testing.assert_allclose(p.data, before[name] * (0.9 if p.ndim == 2 else 1.0), rtol=1e-15)
+
+
+@pytest.mark.parametrize("make", [AdamW, lambda parameters: Muon(parameters, ["a", "c", "e"])], ids=["AdamW", "Muon"])
+def test_state_is_all_that_a_resumed_run_needs(make):
+    bags = [Bag(SHAPES, np.random.default_rng(0)).parameters for _ in range(2)]
+    rng, optimizer = np.random.default_rng(1), make(bags[0])
+    for step in range(10):
+        if step in (0, 6):  # as if the process had ended here
+            state = {name: np.array(x) for name, x in optimizer.state().items()}
+            optimizer = make(bags[1])
+            optimizer.load_state(state)
+            bags[1].data[...] = bags[0].data
+            bags.reverse()
+        bags[0].grad[...] = rng.standard_normal(bags[0].grad.shape)
+        optimizer.step()
+    undisturbed, rng = Bag(SHAPES, np.random.default_rng(0)).parameters, np.random.default_rng(1)
+    optimizer = make(undisturbed)
+    for _ in range(10):
+        undisturbed.grad[...] = rng.standard_normal(undisturbed.grad.shape)
+        optimizer.step()
+    assert np.array_equal(bags[0].data, undisturbed.data)
+
+
+# ---- orthogonalize
+
+
+@given(seed=seeds, rows=st.integers(1, 12), columns=st.integers(1, 12), condition=st.sampled_from([1.0, 3.0, 100.0]))
+def test_singular_values_are_brought_near_one(seed, rows, columns, condition):
+    """Those above 1/600 of the norm end in [0.68, 1.21], the singular vectors as they were."""
+    rng, n = np.random.default_rng(seed), min(rows, columns)
+    U, S, Vt = np.linalg.svd(rng.standard_normal((rows, columns)), full_matrices=False)
+    S = np.geomspace(1, 1 / condition, n)
+    y = U.T @ orthogonalize((U * S) @ Vt) @ Vt.T
+    values = np.diagonal(y)
+    assert abs(y - np.diag(values)).max() < 1e-10
+    assert values.min() > 0.68
+    assert values.max() < 1.21
+
+
+def test_tiny_and_zero_gradients_stay_small():
+    """No division by zero, and none of its noise brought to size one."""
+    assert not orthogonalize(np.zeros((3, 4))).any()
+    assert abs(orthogonalize(np.full((3, 4), 1e-12))).max() < 1e-2
+
+
+@given(seed=seeds, rows=st.integers(1, 6), columns=st.integers(1, 6))
+def test_orthogonalize_knows_no_scale_and_no_sides(seed, rows, columns):
+    x = np.random.default_rng(seed).standard_normal((rows, columns))
+    y = orthogonalize(x)
+    np.testing.assert_allclose(orthogonalize(1e6 * x), y, atol=1e-4)  # 1e-7 is added to the norm
+    np.testing.assert_allclose(orthogonalize(x.T), y.T, atol=1e-10)
+    np.testing.assert_allclose(orthogonalize(-x), -y, atol=1e-10)
+
+
+# ---- clipping
+
+
+@given(seed=seeds)
+def test_clipping(seed):
+    clips(clip_gradients, seed)
+
+
+def test_clipping_against_torch():
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
+    for seed, limit in enumerate([0.1, 1.0, 100.0]):
+        parameters = Bag(SHAPES, np.random.default_rng(seed)).parameters
+        parameters.grad[...] = np.random.default_rng(seed).standard_normal(parameters.grad.shape)
+        twins = [torch.zeros(p.shape, dtype=torch.float64) for p in parameters.values()]
+        for twin, p in zip(twins, parameters.values(), strict=True):
+            twin.grad = torch.tensor(p.grad)
+        norm = torch.nn.utils.clip_grad_norm_(twins, limit).item()
+        assert math.isclose(clip_gradients(parameters, limit), norm, rel_tol=1e-14)
+        for twin, p in zip(twins, parameters.values(), strict=True):
+            np.testing.assert_allclose(p.grad, twin.grad.numpy(), rtol=2e-5)  # torch adds 1e-6 to the norm
+
+
+# ---- schedules
+
+lengths = st.tuples(st.integers(1, 300), st.integers(0, 100)).filter(lambda n: 2 * n[1] <= n[0])  # steps, warm-up
+floors = st.sampled_from([0.0, 0.1, 1.0])
+
+
+@given(lengths=lengths, floor=floors)
+def test_cosine(lengths, floor):
+    steps, warmup = lengths
+    rate = [warmup_cosine(step, steps, warmup, floor) for step in range(steps + 1)]
+    assert rate[warmup] == 1
+    assert abs(rate[steps] - floor) < 1e-15
+    assert abs(rate[(warmup + steps) // 2] - (1 + floor) / 2) <= (1 - floor) * math.pi / 2 / (steps - warmup)
+    shape(rate, warmup, largest_fall=(1 - floor) * math.pi / 2 / (steps - warmup))
+
+
+@given(lengths=lengths, floor=floors, decay=st.sampled_from([0.1, 0.5]))
+def test_stable_decay(lengths, floor, decay):
+    steps, warmup = lengths
+    rate = [warmup_stable_decay(step, steps, warmup, decay, floor) for step in range(steps + 1)]
+    stable = [r for step, r in enumerate(rate) if warmup <= step <= (1 - decay) * steps]
+    assert set(stable) <= {1.0}
+    assert rate[steps] == floor
+    shape(rate, warmup, largest_fall=(1 - floor) / max(1, decay * steps))
+
+
+def shape(rate, warmup, largest_fall):
+    """Even steps up from above 0 to 1, then never up again, and down without a jump."""
+    steps = np.diff(rate)
+    np.testing.assert_allclose(np.diff([0.0, *rate[: warmup + 1]]), 1 / (warmup + 1), rtol=1e-9)
+    assert (steps[warmup:] <= 1e-15).all()
+    assert (steps[warmup:] >= -largest_fall - 1e-12).all()
+
+
+def test_the_stable_part_does_not_depend_on_the_length():
+    assert [warmup_stable_decay(step, 100, 7) for step in range(50)] == [
+        warmup_stable_decay(step, 1000, 7) for step in range(50)
+    ]
+
+
+@pytest.mark.parametrize(("steps", "warmup", "floor"), [(10, 0, 0.0), (200, 20, 0.1), (77, 5, 0.5)])
+def test_schedules_against_torch(steps, warmup, floor):
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
+    schedulers = torch.optim.lr_scheduler
+
+    def factors(make, n):
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        schedule, found = make(optimizer), []
+        for _ in range(n):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    linear = lambda start, end, n: lambda optimizer: schedulers.LinearLR(optimizer, start, end, total_iters=n)
+    cosine = lambda optimizer: schedulers.CosineAnnealingLR(optimizer, steps - warmup, eta_min=floor)
+    up = factors(linear(1 / (warmup + 1), 1.0, warmup), warmup) if warmup else []
+    ours = [warmup_cosine(step, steps, warmup, floor) for step in range(steps)]
+    np.testing.assert_allclose(ours, up + factors(cosine, steps - warmup), atol=1e-12)
+    ours = [warmup_stable_decay(step, steps, warmup, 0.0, floor) for step in range(steps)]
+    np.testing.assert_allclose(ours, up + [1.0] * (steps - warmup), atol=1e-12)
+    ours = [warmup_stable_decay(step, steps, 0, 1.0, floor) for step in range(steps)]
+    np.testing.assert_allclose(ours, factors(linear(1.0, floor, steps), steps), atol=1e-12)

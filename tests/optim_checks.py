@@ -1,0 +1,132 @@
+"""What AdamW, Muon and clipping must compute, once more with 50 digits; test_optim_mutants.py shows that it can fail.
+
+The references work on arrays of mpmath numbers: NumPy's operators, their arithmetic.
+"""
+
+from dataclasses import dataclass
+
+import mpmath
+import numpy as np
+
+from tinygrad_lm.nn.module import Module, Parameter
+
+exact = np.vectorize(mpmath.mpf, otypes=[object])
+root = np.vectorize(mpmath.sqrt, otypes=[object])
+SHAPES = {"a": (2, 3), "b": (3,), "c": (3, 2), "d": (1,), "e": (2, 2)}
+
+
+class Bag(Module):
+    """Parameters of any names and shapes."""
+
+    def __init__(self, shapes, rng):
+        for name, shape in shapes.items():
+            setattr(self, name, Parameter(*shape))
+        self.initialize(dtype=np.float64)
+        self.parameters.data[...] = rng.standard_normal(self.parameters.data.shape)
+
+
+@dataclass
+class Course:
+    """What an optimizer is driven through: gradients and learning rate factors of `steps` steps, from a seed."""
+
+    seed: int = 0
+    steps: int = 20
+    size: float = 1.0  # of the gradients
+    spread: float = 1.0  # and how many powers of e they differ by
+
+    def run(self, make, names):
+        """Yields (all parameters, {name: gradient}, factor) after each step of the optimizer `make(parameters)`."""
+        rng = np.random.default_rng(self.seed)
+        parameters = Bag(SHAPES, rng).parameters
+        optimizer = make(parameters)
+        yield parameters, None, None
+        for _ in range(self.steps):
+            g = self.size * np.exp(self.spread * rng.standard_normal(parameters.grad.shape))
+            parameters.grad[...] = g * rng.choice([-1, 0, 1], g.shape)
+            gradients = {name: parameters[name].grad.copy() for name in names}
+            factor = rng.uniform(0.1, 1.0)
+            optimizer.step(factor)
+            yield parameters, gradients, factor
+
+
+def close(found, expected, what):
+    """Equal to twelve digits of the largest, or of 1."""
+    with mpmath.workdps(50):
+        error = abs(exact(found) - expected).max() / max(1, abs(expected).max())
+    assert error <= 1e-12, f"{what}: off by {float(error):.1e}"
+
+
+def follows_adamw(make, course, lr, betas, eps, decay, names=tuple(SHAPES)):
+    """Step by step, `make(parameters, names, lr, betas, eps, decay)` is Loshchilov and Hutter's algorithm 2."""
+    made = lambda parameters: make(parameters, names, lr, betas, eps, decay)
+    states = course.run(made, names)
+    parameters, _, _ = next(states)
+    untouched = {name: parameters[name].data.copy() for name in SHAPES if name not in names}
+    with mpmath.workdps(50):
+        beta1, beta2 = map(mpmath.mpf, betas)
+        w = {name: exact(parameters[name].data) for name in names}
+        m = {name: 0 * w[name] for name in names}
+        v = {name: 0 * w[name] for name in names}
+        for t, (_, gradients, factor) in enumerate(states, start=1):
+            rate = mpmath.mpf(lr) * mpmath.mpf(factor)
+            for name in names:
+                g = exact(gradients[name])
+                m[name] = beta1 * m[name] + (1 - beta1) * g
+                v[name] = beta2 * v[name] + (1 - beta2) * g * g
+                step = m[name] / (1 - beta1**t) / (root(v[name] / (1 - beta2**t)) + mpmath.mpf(eps))
+                shrink = mpmath.mpf(decay) if len(SHAPES[name]) == 2 else 0
+                w[name] = w[name] - rate * (step + shrink * w[name])
+                close(parameters[name].data, w[name], f"{name} after {t} steps")
+    for name, before in untouched.items():
+        assert np.array_equal(parameters[name].data, before), f"{name} was not to be trained"
+
+
+def follows_muon(make, course, lr, momentum, names=("a", "c", "e")):
+    """Step by step, `make(parameters, names, lr, momentum)` is Jordan's Muon."""
+    states = course.run(lambda parameters: make(parameters, names, lr, momentum), names)
+    parameters, _, _ = next(states)
+    untouched = {name: parameters[name].data.copy() for name in SHAPES if name not in names}
+    with mpmath.workdps(50):
+        w = {name: exact(parameters[name].data) for name in names}
+        m = {name: 0 * w[name] for name in names}
+        for t, (_, gradients, factor) in enumerate(states, start=1):
+            for name in names:
+                g, (rows, columns) = exact(gradients[name]), SHAPES[name]
+                m[name] = mpmath.mpf(momentum) * m[name] + g
+                step = orthogonal(g + mpmath.mpf(momentum) * m[name])
+                rate = mpmath.mpf(lr) * mpmath.mpf(factor) * mpmath.sqrt(max(1, mpmath.mpf(columns) / rows))
+                w[name] = w[name] - rate * step
+                close(parameters[name].data, w[name], f"{name} after {t} steps")
+    for name, before in untouched.items():
+        assert np.array_equal(parameters[name].data, before), f"{name} was not to be trained"
+
+
+def orthogonal(x):
+    """Newton and Schulz's five steps, by x xᵀ whether x is wide or tall: both ways are one polynomial."""
+    a, b, c = (mpmath.mpf(number) for number in (3.4445, -4.7750, 2.0315))
+    x = x / (mpmath.sqrt((x * x).sum()) + mpmath.mpf(1e-7))
+    for _ in range(5):
+        s = x @ x.T
+        x = a * x + b * (s @ x) + c * (s @ (s @ x))
+    return x
+
+
+def clips(clip, seed=0):
+    """`clip(parameters, max_norm)` returns the norm of all gradients, and scales them down to max_norm together."""
+    rng = np.random.default_rng(seed)
+    parameters = Bag(SHAPES, rng).parameters
+    g = rng.standard_normal(parameters.grad.shape)
+    norm = float(mpmath.sqrt(mpmath.fsum(mpmath.mpf(x) ** 2 for x in g)))
+    for limit in (norm / 3, norm * (1 - 1e-9), norm * (1 + 1e-9), 3 * norm, 0):
+        parameters.grad[...] = g
+        assert abs(clip(parameters, limit) - norm) <= 1e-14 * norm, "not the norm before"
+        if 0 < limit < norm:
+            assert abs(parameters.grad - g * (limit / norm)).max() <= 1e-15 * norm, "not all scaled by limit / norm"
+        else:
+            assert np.array_equal(parameters.grad, g), "changed, though the norm is within the limit"
+    for wrong in (np.nan, np.inf, -np.inf):
+        parameters.grad[...] = g
+        parameters.grad[3] = wrong
+        before = parameters.grad.copy()
+        assert not np.isfinite(clip(parameters, 1.0)), "the norm hides a number that is not finite"
+        assert np.array_equal(parameters.grad, before, equal_nan=True), "changed, though the norm is not finite"

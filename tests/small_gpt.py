@@ -1,0 +1,52 @@
+"""Small transformers for the tests: one of each preset, and any other that the configuration allows."""
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.ops import cross_entropy
+
+SIZES = {"vocab_size": 7, "block_size": 5, "n_layer": 2, "n_head": 2, "n_kv_head": 0, "n_embd": 8, "dropout": 0.0}
+
+
+def tiny(name, **changes):
+    """A preset with its choices kept and its sizes small."""
+    return replace(PRESETS[name], **SIZES | changes)
+
+
+@st.composite
+def configs(draw):
+    """Any combination of choices, any sizes that fit each other, and a context T <= block_size for it."""
+    choice = {name: draw(st.sampled_from(allowed)) for name, allowed in CHOICES.items()}
+    switch = {name: draw(st.booleans()) for name in ("bias", "qk_norm", "tied", "zero_init")}
+    G, R, D = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
+    D = 2 * D if choice["position"] == "rotary" else D
+    sizes = {"n_layer": draw(st.integers(1, 3)), "n_head": G * R, "n_kv_head": G, "n_embd": G * R * D}
+    V, block_size = draw(st.integers(1, 9)), draw(st.integers(1, 6))
+    config = GPTConfig(V, block_size, **sizes, **choice, **switch, softcap=draw(st.sampled_from([0.0, 3.0])))
+    return config, draw(st.integers(1, block_size))
+
+
+def shaken(config, seed=0, dtype=np.float64):
+    """A model with random numbers added to its first weights, so that none of them is zero."""
+    model = GPT(config, seed, dtype)
+    weights = model.parameters.data
+    weights += 0.3 * np.random.default_rng(seed).standard_normal(len(weights))
+    return model
+
+
+def random_tokens(config, B, T, seed=0):
+    """Inputs and targets, (B, T) each."""
+    tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (B, T + 1))
+    return tokens[:, :-1], tokens[:, 1:]
+
+
+def differentiate(model, x, y, noise=None):
+    """The loss, a float, and all gradients as one flat array."""
+    model.parameters.zero_grad()
+    loss = cross_entropy(model(x, noise), y)
+    loss.backward()
+    return loss.item(), model.parameters.grad.copy()

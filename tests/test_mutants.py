@@ -1,0 +1,181 @@
+"""The checks can fail: planted wrong derivatives, all of which they must notice. A table at the end shows who did."""
+
+import checks
+import named_mutants_model  # noqa: F401  adds its own to named_mutants.MUTANTS
+import numpy as np
+import pytest
+from mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
+from named_mutants import MUTANTS
+from named_mutants_model import attention_with
+
+from tinygrad_lm import Tensor, ops
+from tinygrad_lm.engine.op import Op
+
+OPERATIONS = sorted(Op.registry)
+MISSING = {"add": {"gradients swapped"}, "cross_entropy": {"cotangent averaged"}}  # both are dy; there is one dy only
+
+
+def notices(check, rule, cases):
+    """Whether the check fails for this rule on one of the cases, or the rule breaks on the way."""
+    for seed, case in enumerate(cases):
+        case = type(case)(tuple(np.array(x) for x in case.inputs), case.options)  # mutants may write on their inputs
+        try:
+            check(rule, case, np.random.default_rng(seed))
+        except Exception:
+            return True
+    return False
+
+
+def who_notices(name, rule, cases):
+    return [title for title, check in checks.checks_of(name).items() if notices(check, rule, cases)]
+
+
+@pytest.fixture(scope="module")
+def cases():
+    """Each operation's cases, drawn once."""
+    drawn = {}
+    return lambda name: drawn.get(name) or drawn.setdefault(name, some_cases(name))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_right_rules_pass(name, cases):
+    assert who_notices(name, Op.registry[name].rule, cases(name)) == []
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_generic_mutants_are_killed(name, cases, record_property):
+    op, survivors, equivalent = Op.registry[name], [], set()
+    for title, change in GENERIC.items():
+        some = [case for case in cases(name) if changes_something(op, change, case)]
+        if not some:
+            equivalent.add(title)
+            continue
+        killers = who_notices(name, mutated(op.rule, change), some)
+        record_property("mutant", [title, name, *killers])
+        if not killers:
+            survivors.append(title)
+    assert survivors == []
+    one_gradient = all(len(case.floating) < 2 for case in cases(name))
+    expected = {"second gradient zero", "gradients swapped"} if one_gradient else set()
+    assert equivalent == expected | MISSING.get(name, set())
+
+
+@pytest.mark.parametrize("title", MUTANTS)
+def test_named_mutants_are_killed(title, cases, record_property):
+    name, rule = MUTANTS[title]
+    killers = who_notices(name, rule, cases(name))
+    record_property("mutant", [f"{name}: {title}", name, *killers])
+    assert killers
+
+
+# ---- the engine, on graphs small enough to know the answer
+
+
+def fan_out():
+    """A value used three times, once late: its gradient is the sum over the uses."""
+    x = Tensor(np.array([2.0, 3.0]), requires_grad=True)
+    y = x * x
+    (y * x + y).sum().backward()
+    checks.same(x.grad, 3 * x.data**2 + 2 * x.data, "gradient of x³ + x²")
+
+
+def broadcasting():
+    """A row added to each of three rows: its gradient is the sum over them."""
+    x, b = Tensor(np.ones((3, 2)), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
+    u = np.arange(6.0).reshape(3, 2)
+    (x + b).backward(u)
+    checks.same(x.grad, u, "gradient of the matrix")
+    checks.same(b.grad, u.sum(0), "gradient of the row")
+
+
+def ownership():
+    """`add` returns dy itself, twice; adding to one gradient must change neither the other nor the seed."""
+    a, b, u = Tensor(np.ones(2), requires_grad=True), Tensor(np.ones(2), requires_grad=True), np.ones(2)
+    (a + b).backward(u)
+    (a * 2.0).backward(u)
+    checks.same(a.grad, np.full(2, 3.0), "gradient of a, used in two walks")
+    checks.same(b.grad, np.ones(2), "gradient of b, used in the first")
+    checks.same(u, np.ones(2), "the seed")
+
+
+def late_use():
+    """x's gradient is complete only after its oldest and its youngest use."""
+    x = Tensor(np.array(1.0), requires_grad=True)
+    y = x * 2.0
+    z = (y * 3.0) * 5.0
+    (z + y).backward()
+    checks.same(x.grad, np.array(32.0), "gradient of 30x + 2x")
+
+
+GRAPH_CHECKS = {f.__name__.replace("_", " "): f for f in (fan_out, broadcasting, ownership, late_use)}
+
+
+@pytest.mark.parametrize("title", ENGINES)
+def test_broken_engines_are_noticed(title, monkeypatch, record_property):
+    def failing():
+        found = []
+        for check_title, check in GRAPH_CHECKS.items():
+            try:
+                check()
+            except Exception:
+                found.append(check_title)
+        return found
+
+    assert failing() == []
+    monkeypatch.setattr(*ENGINES[title])
+    killers = failing()
+    record_property("mutant", [f"engine: {title}", "engine", *killers])
+    assert killers
+
+
+def test_the_attention_that_mutants_are_made_of_is_right(cases):
+    assert who_notices("attention", attention_with, cases("attention")) == []
+
+
+# ---- checkers that are broken themselves
+
+
+def all_ones(rng, shape):
+    return np.ones(shape)
+
+
+def first_entry_only(found, expected, what, tolerance=None):
+    assert np.shape(found) == np.shape(expected)
+    if np.size(expected):
+        assert abs(np.ravel(found)[0] - np.ravel(expected)[0]) <= checks.TOLERANCE * max(1, abs(expected).max())
+
+
+def always_equal(found, expected, what, tolerance=None):
+    pass
+
+
+def nan_blind(found, expected, what, tolerance=None):
+    if np.size(expected):
+        assert not abs(found - expected).max() / max(1, abs(expected).max()) > checks.TOLERANCE
+
+
+def nan_rule(x, *, axis=-1):
+    y, _ = ops.softmax.rule(x, axis=axis)
+    return y, lambda dy: (dy * np.nan,)
+
+
+BROKEN = {
+    "all-ones cotangent": ("signed", all_ones, mutated(ops.softmax.rule, GENERIC["zero"])),
+    "all-ones cotangent again": ("signed", all_ones, MUTANTS["softmax with the cotangent outside its sum"][1]),
+    "tolerance × 1e6": ("TOLERANCE", 1e-6, mutated(ops.softmax.rule, GENERIC["× (1 + 1e-9)"])),
+    "first entry only": ("agree", first_entry_only, mutated(ops.softmax.rule, GENERIC["last entry × 1.001"])),
+    "always equal": ("agree", always_equal, mutated(ops.softmax.rule, GENERIC["wrong sign"])),
+    "a NaN passes": ("agree", nan_blind, nan_rule),
+}
+
+
+@pytest.mark.parametrize("title", BROKEN)
+def test_broken_checkers_let_a_mutant_live_that_the_right_one_kills(title, cases, monkeypatch, record_property):
+    attribute, broken, mutant = BROKEN[title]
+    # At least two entries a row: in a row of one the first is also the last.
+    some = [case for case in cases("softmax") if case.inputs[0].size and min(case.inputs[0].shape, default=0) > 1]
+    assert len(some) > 3
+    assert notices(checks.every_entry, mutant, some)
+    monkeypatch.setattr(checks, attribute, broken)
+    assert not notices(checks.every_entry, mutant, some)
+    record_property("mutant", [f"checker: {title}", "checker", "a mutant lived"])
