@@ -32,7 +32,7 @@ def main(arguments=None):
         for text in run.tokenizer.stream(tokens):
             print(text, end="", flush=True)
         print()
-    except TinygradError as error:
+    except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -8,6 +8,7 @@ python examples/pretrain_shakespeare.py --resume runs/...     # go on where a ru
 
 import argparse
 import hashlib
+import math
 import statistics
 import sys
 import time
@@ -61,7 +62,7 @@ def main(arguments=None):
     except DivergedError as error:
         print(error, file=sys.stderr)
         return 1
-    except TinygradError as error:
+    except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
@@ -78,10 +79,12 @@ def start(
     **options,
 ):
     """A new run."""
-    if steps and minutes:
+    if steps is not None and minutes is not None:
         raise ConfigError("--steps and --minutes both say how long to train; give one of them")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be a positive number, found {minutes}")
     device = resolve_device(device)
-    config = TrainConfig(**RECIPES[preset] | options | {"steps": steps or 10})
+    config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
     texts = split(corpus.text)
@@ -96,7 +99,7 @@ def start(
     levels = baselines(tokens, validation, tokenizer.vocab_size)
     if corpus.floor:
         levels["entropy of the source"] = corpus.floor * len(texts[1]) / len(validation)
-    if not steps:
+    if steps is None:
         trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, threads)
         steps = plan(trainer, validation, 60 * (minutes or 5))
         config = replace(config, steps=steps)
@@ -130,7 +133,7 @@ def resume(resume, steps=None, device="auto", **others):
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
     run = Run(resume)
     manifest, state = run.load()
-    first, last = manifest["step"], steps or run.train_config.steps
+    first, last = manifest["step"], run.train_config.steps if steps is None else steps
     if first >= last:
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
     corpus = load_corpus(run.settings["data"]["path"])

@@ -9,7 +9,7 @@ The engine is in `engine/`, every operation with its derivative in `ops/`, the t
 training loop in `train/loop.py`.
 """
 
-from tinygrad_lm import ops
+from tinygrad_lm import kernels, ops  # noqa: F401  kernels register themselves
 from tinygrad_lm.engine.gradcheck import gradcheck
 from tinygrad_lm.engine.graph import no_grad
 from tinygrad_lm.engine.tensor import Tensor

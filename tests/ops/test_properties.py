@@ -23,8 +23,20 @@ fewer = settings(max_examples=settings.default.max_examples // 4)
 ROUNDINGS = {"layer_norm": 50}  # x less its mean loses digits that the condition, a first-order measure, does not see
 
 
+def implementations():
+    """All rules, and beside them the kernels that stand in for some: what holds of a rule must hold of its kernels."""
+    for name in OPERATIONS:
+        op = Op.registry[name]
+        yield pytest.param(name, op.rule, id=name)
+        if "cpu" in op.kernels:
+            yield pytest.param(name, op.kernels["cpu"], id=f"{name}-kernel")
+
+
+every_implementation = pytest.mark.parametrize(("name", "rule"), implementations())
+
+
 def drawn(data, name):
-    return Op.registry[name], data.draw(CASES[name], label=name), np.random.default_rng(data.draw(seeds, label="seed"))
+    return data.draw(CASES[name], label=name), np.random.default_rng(data.draw(seeds, label="seed"))
 
 
 def test_every_operation_has_cases_and_a_reference():
@@ -32,20 +44,19 @@ def test_every_operation_has_cases_and_a_reference():
     assert REFERENCES.keys() == Op.registry.keys()
 
 
-@every_operation
+@every_implementation
 @pytest.mark.parametrize("check", [*checks.CHECKS, "value"])
 @given(data=st.data())
-def test_rule(name, check, data):
-    op, case, rng = drawn(data, name)
-    checks.checks_of(name)[check](op.rule, case, rng)
+def test_rule(name, rule, check, data):
+    checks.checks_of(name)[check](rule, *drawn(data, name))
 
 
 @every_operation
 @given(data=st.data())
 def test_on_tensors(name, data):
-    op, case, rng = drawn(data, name)
-    checks.as_tensors(op, case, rng)
-    checks.one_input_twice(op, case, rng)
+    case, rng = drawn(data, name)
+    checks.as_tensors(Op.registry[name], case, rng)
+    checks.one_input_twice(Op.registry[name], case, rng)
 
 
 @every_operation
@@ -53,14 +64,13 @@ def test_on_tensors(name, data):
 @given(data=st.data())
 def test_richardson_agrees(name, data):
     """A second judge: real numbers only, so it does not depend on the rules' being right on complex ones."""
-    op, case, _ = drawn(data, name)
+    op, (case, _) = Op.registry[name], drawn(data, name)
     gradcheck(lambda *xs: op(*xs, **case.options), *case.inputs, method="richardson", entries=4, verbose=False)
 
 
-@every_operation
+@every_implementation
 @fewer
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @given(data=st.data())
-def test_short_floats(name, dtype, data):
-    op, case, rng = drawn(data, name)
-    checks.precision(op.rule, case, rng, dtype, ROUNDINGS.get(name, 15))
+def test_short_floats(name, rule, dtype, data):
+    checks.precision(rule, *drawn(data, name), dtype, ROUNDINGS.get(name, 15))

@@ -26,6 +26,14 @@ from tinygrad_lm.train import checkpoint
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_disk():
+    """These tests save hundreds of times and cut no power: nobody waits for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 def arrays(step):
     """What a checkpoint of this step holds: several dtypes, no axes, empty."""
     rng = np.random.default_rng(step)
@@ -91,6 +99,7 @@ def disk_full(event):
 
 def victim(folder, act):
     """Save step 3 over and over, each time into a folder of its own, stopped at the first, second, … call."""
+    os.fsync = lambda descriptor: None  # a killed process loses nothing that it has handed over
     for k in itertools.count(1):
         here = Path(folder) / str(k)
         save(here, 1)
@@ -305,16 +314,8 @@ def test_a_pickle_is_not_loaded(tmp_path):
     assert not mark.exists()
 
 
-@pytest.fixture(scope="module")
-def no_disk():
-    """Saving without waiting for the disk, for tests that save often."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)
-        yield
-
-
 @given(content=st.binary(max_size=200) | st.binary(max_size=50).map(lambda x: len(x).to_bytes(8, "little") + x))
-def test_random_bytes_are_no_checkpoint(content, no_disk, tmp_path_factory):
+def test_random_bytes_are_no_checkpoint(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     forge(save(folder, 1), content)
     with pytest.raises(CheckpointError):
@@ -325,7 +326,7 @@ def test_random_bytes_are_no_checkpoint(content, no_disk, tmp_path_factory):
 
 
 @given(losses=st.lists(st.sampled_from([None, 3.0, 2.0, 1.0, 0.0, float("nan")]), min_size=1, max_size=7))
-def test_the_two_newest_and_the_best_are_kept(losses, no_disk, tmp_path_factory):
+def test_the_two_newest_and_the_best_are_kept(losses, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     for step, loss in enumerate(losses):
         save(folder, step, loss)

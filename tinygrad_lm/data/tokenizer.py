@@ -64,12 +64,13 @@ class CharTokenizer(Tokenizer):
     def __init__(self, characters):
         if not characters:
             raise TokenError("char tokenizer: an empty text has no characters to make a vocabulary of")
-        super().__init__([_utf8(c) for c in characters])
+        super().__init__([c.encode() for c in characters])
         self.characters = characters  # sorted, none of them twice
         self._codes = _code_points(characters)
 
     @classmethod
     def from_text(cls, text):
+        _utf8(text)  # refuses what is no text, and knows where it stands
         return cls("".join(sorted(set(text))))
 
     def encode(self, text):

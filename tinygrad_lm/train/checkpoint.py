@@ -1,8 +1,8 @@
 """Checkpoints that survive a crash at any moment, and say so when they did not survive.
 
 A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums, which is
-sealed with a sum of its own. It is written under a temporary name, brought to the disk (fsync), and only then renamed: under its own name it is complete.
-Older ones go when the new one has been read back and found right.
+sealed with a sum of its own. It is written under a temporary name, brought to the disk (fsync), and only then renamed:
+under its own name it is complete. Older ones go when the new one has been read back and found right.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ def order(folder, which):
 
 
 def validation(path):
-    """The validation loss that a checkpoint's manifest tells; infinite where it tells none, or none that is a number."""
+    """The validation loss that a checkpoint's manifest tells; infinite where it tells none, or a NaN."""
     try:
         loss = float(json.loads((path / "manifest.json").read_text("utf-8"))["validation"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -48,6 +48,8 @@ class TrainConfig:
             for name, bound in least.items()
             if not getattr(self, name) >= bound
         ]
+        if self.seed >= 2**64:
+            problems.append(f"seed must be below 2⁶⁴, found {self.seed}")
         if self.schedule not in SCHEDULES:
             problems.append(f"schedule must be one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
         if problems:

@@ -16,6 +16,8 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import make_optimizers
 from tinygrad_lm.train.evaluate import evaluate
 
+ADVICE = "a lower learning rate, more warm-up or a smaller clip; the last checkpoint is whole"
+
 
 class Trainer:
     """A model, its optimizers and its batches: all that one training step needs.
@@ -68,7 +70,7 @@ class Trainer:
             f"  where : {where}\n"
             f"  weights: {'all finite' if weights else 'not all finite'}; "
             f"learning rate {self.config.lr * self.config.rate(step):.2e}\n"
-            "  hint : a lower learning rate, more warm-up or a smaller --clip; the last checkpoint is whole"
+            f"  hint : {ADVICE}"
         )
 
     def state(self):
@@ -108,13 +110,19 @@ def train(trainer, run, validation, first=0):
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False)
 
             if config.evaluates(done):
-                log.write(step=done, validation=evaluate(trainer.model, validation, config.batch_size))
+                loss = evaluate(trainer.model, validation, config.batch_size)
+                if not math.isfinite(loss):
+                    raise DivergedError(
+                        f"training: the validation loss after step {done} is {loss}; these weights were not saved\n"
+                        f"  hint : {ADVICE}"
+                    )
+                log.write(step=done, validation=loss)
                 run.report(trainer.model, done)
             if config.evaluates(done) or received:
                 run.save(trainer.state(), done)
             if received:
                 return received[0]
-            if settled(log, config.patience):
+            if config.evaluates(done) and settled(log, config.patience):
                 return "settled"
     return "finished"
 

@@ -29,13 +29,16 @@ class Run:
     def __init__(self, path):
         self.path = Path(path)
         try:
-            self.settings = json.loads((self.path / "config.json").read_text("utf-8"))
+            content = (self.path / "config.json").read_bytes()
+        except OSError as error:
+            problem = f"{self.path} is not the folder of a run; config.json: {error.strerror}"
+            raise CheckpointError(f"run: {problem}") from None
+        try:
+            self.settings = json.loads(content)
             self.model_config = GPTConfig(**self.settings["model"])
             self.train_config = TrainConfig(**self.settings["train"])
             self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"])
-        except FileNotFoundError:
-            raise CheckpointError(f"run: {self.path} is not the folder of a run; it has no config.json") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
         self.log = Log(self.path / "log.jsonl")
 
@@ -43,11 +46,14 @@ class Run:
     def create(cls, path, model_config, train_config, tokenizer, **settings):
         """Make the folder. settings: what else config.json is to hold: data, dtype, threads, levels, start."""
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"run: {path} exists and is not an empty folder; give another one, or --resume {path}")
-        path.mkdir(parents=True, exist_ok=True)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
-        checkpoint.replace(path / "config.json", json.dumps(settings, indent=1).encode())
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise ConfigError(f"run: {path} exists and is not an empty folder; give another, or --resume {path}")
+            path.mkdir(parents=True, exist_ok=True)
+            checkpoint.replace(path / "config.json", json.dumps(settings, indent=1).encode())
+        except OSError as error:
+            raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         return cls(path)
 
     def extend(self, steps):

@@ -1,0 +1,66 @@
+"""Windows of a text: nothing left out, nothing twice, every target the token after."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_lm.data.loader import Batches, windows
+from tinygrad_lm.errors import DataError
+
+
+@given(n=st.integers(2, 60), block_size=st.integers(1, 12), batch_size=st.integers(1, 7))
+def test_windows_hold_every_token_but_the_first_once_as_a_target(n, block_size, batch_size):
+    tokens = np.arange(100, 100 + n)  # each token tells its place
+    pairs = list(windows(tokens, block_size, batch_size))
+    assert np.array_equal(np.concatenate([y.ravel() for _, y in pairs]), tokens[1:])
+    for x, y in pairs:
+        assert np.array_equal(x + 1, y)
+        assert x.shape[0] <= batch_size
+        assert x.shape[1] <= block_size
+        assert x.size
+    assert all(x.shape[1] == block_size for x, _ in pairs[:-1])
+
+
+@given(n=st.integers(2, 40), data=st.data(), seed=st.integers(0, 2**32 - 1), step=st.integers(0, 2**40))
+def test_batches_are_windows_of_the_text(n, data, seed, step):
+    tokens = np.arange(100, 100 + n).astype(data.draw(st.sampled_from(["uint8", "uint16", "int64"])))
+    block_size, batch_size = data.draw(st.integers(1, n - 1)), data.draw(st.integers(1, 9))
+    x, y = Batches(tokens, batch_size, block_size, seed)(step)
+    assert x.shape == y.shape == (batch_size, block_size)
+    assert np.array_equal(x + 1, y)
+    assert (np.diff(y) == 1).all()
+    assert x.min() >= 100
+    assert y.max() < 100 + n
+
+
+def test_a_batch_depends_on_seed_step_and_part_alone():
+    tokens = np.arange(1000)
+    batches = Batches(tokens, 8, 16, seed=3)
+    first = batches(5, 1)[0]
+    batches(6)
+    assert np.array_equal(batches(5, 1)[0], first)
+    assert np.array_equal(Batches(tokens, 8, 16, seed=3)(5, 1)[0], first)
+    for other in (batches(5, 0), batches(6, 1), Batches(tokens, 8, 16, seed=4)(5, 1)):
+        assert not np.array_equal(other[0], first)
+
+
+def test_every_place_of_the_text_is_drawn_equally_often():
+    """The first window and the last too: 7 places, 14,000 draws."""
+    batches = Batches(np.arange(11), 14_000, 4)
+    count = np.bincount(batches(0)[0][:, 0], minlength=7)
+    assert count.shape == (7,)
+    assert ((count - 2000) ** 2 / 2000).sum() < 6 + 5 * np.sqrt(2 * 6)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 5])
+def test_a_text_must_be_longer_than_a_context(n):
+    with pytest.raises(DataError, match=f"a text of {n} tokens is too short: a context of 5 "):
+        Batches(np.zeros(n, int), 2, 5)
+    Batches(np.zeros(6, int), 2, 5)(0)
+
+
+def test_windows_of_no_tokens():
+    for n in (0, 1):
+        with pytest.raises(DataError, match="too short"):
+            list(windows(np.zeros(n, int), 5, 2))
