@@ -79,7 +79,7 @@ def draw(path):
 
         for label, method in {"central": central, "Richardson": richardson, "complex step": complex_step}.items():
             errors = [abs(method(phi, 0, 1.0, h=h)[0] - t.grad[0]) / abs(t.grad[0]) for h in STEPS]
-            width = 4 if method is central else 1.5  # it lies under the complex step on the right
+            width = 4 if method is central else 1.5  # the complex step lies over it on the right
             axes.loglog(STEPS, np.maximum(errors, 1e-17), label=label, linewidth=width, alpha=0.7)
         axes.set(title=name, xlabel="step h", ylabel="relative error", ylim=(1e-17, 10))
         axes.grid(alpha=0.2)
@@ -100,7 +100,7 @@ def causality():
             h = block(h)
         ops.linear(model.ln_f(h), model.wte.weight.T)[0, t].sum().backward()
         reach[t] = (x.grad[0] != 0).any(-1)
-    print("causality: which embeddings s (across) the logits at t (down) depend on, by gradients that are not exactly 0")
+    print("causality: which embeddings s (across) the logits at t (down) depend on: their gradient is not exactly 0")
     for t, row in enumerate(reach):
         print(f"  t = {t}  " + " ".join("■" if seen else "·" for seen in row))
     if not (reach == np.tri(T, dtype=bool)).all():

@@ -15,11 +15,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.data.corpus import load_corpus, split
-from tinygrad_lm.data.tokenizer import make_tokenizer
-
 from tinygrad_lm.backend import cores, resolve_device, workers
+from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
+from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError, DivergedError, TinygradError
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT

@@ -250,6 +250,10 @@ for _name in ("zeros_like", "ones_like", "empty_like", "full_like", "broadcast_t
 concatenate, stack = of_arrays("concatenate"), of_arrays("stack")
 
 
+def vdot(a, b):
+    return wrap(np.vdot(array_of(a), array_of(b)))
+
+
 def split(a, indices_or_sections, axis=0):
     return [wrap(part) for part in np.split(array_of(a), indices_or_sections, axis)]
 

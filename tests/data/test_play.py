@@ -47,7 +47,7 @@ def derivations(symbol, depth, few=None):
 
 def test_the_play_of_a_seed_never_changes():
     digest = hashlib.sha256(play(seed=0, characters=50_000).encode()).hexdigest()
-    assert digest == "244eaf159d67221f8a04e62a324c37c439c5a99d30b902455659655830001e07"
+    assert digest == "899c928310ea2b5b2493ead0cf0efe1fc8896b1e624ac5a3ec69c0bc14670a80"
 
 
 @given(st.integers(0, 2**32), st.integers(0, 3000), st.integers(0, 3000))
@@ -65,12 +65,12 @@ def test_it_is_as_long_as_tiny_shakespeare_if_not_told():
     assert len(play()) == 1_115_394
 
 
-def test_everybody_speaks_equally_often_and_nobody_twice_running():
+def test_any_of_the_others_speaks_next():
     names = [speech.partition(":\n")[0] for speech in whole_speeches(play(1, 300_000)).split("\n\n")[:-1]]
-    assert all(a != b for a, b in itertools.pairwise(names))
-    expected = len(names) / len(CAST)
-    for name in CAST:
-        assert abs(names.count(name) - expected) < 5 * math.sqrt(expected)
+    steps = [(CAST.index(b) - CAST.index(a)) % len(CAST) for a, b in itertools.pairwise(names)]
+    expected = len(steps) / (len(CAST) - 1)
+    assert steps.count(0) == 0
+    assert all(abs(steps.count(step) - expected) < 5 * math.sqrt(expected) for step in range(1, len(CAST)))
 
 
 # One derivation for each text
@@ -142,8 +142,8 @@ def test_entropy_of_a_play_worked_out_by_hand(monkeypatch):
 
     Its length is geometric with mean 4, so it has 4 (ln 2 + H(1/4)) nats and 4 x; two of the three are to speak next.
     """
-    rules = {"speech": [(0.25, ["", "x", "\n"]), (0.75, ["", "x", "", "speech", ""])], "x": [(0.5, ["x"]), (0.5, ["X"])]}
-    monkeypatch.setattr(module, "RULES", rules)
+    speech = [(0.25, ["", "x", "\n"]), (0.75, ["", "x", "", "speech", ""])]
+    monkeypatch.setattr(module, "RULES", {"speech": speech, "x": [(0.5, ["x"]), (0.5, ["X"])]})
     monkeypatch.setattr(module, "CAST", ["A", "BB", "CCC"])
     coin = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)
     nats = math.log(2) + 4 * (math.log(2) + coin)

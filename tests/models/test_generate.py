@@ -76,20 +76,21 @@ def test_the_same_seed_writes_the_same_text():
     top_p=st.floats(0.01, 1.0),
 )
 def test_tokens_are_drawn_as_the_probabilities_say(seed, V, temperature, top_k, top_p):
-    """Instead of random numbers u, 500 evenly spaced ones: each token comes p times as often, give or take one."""
+    """[0, 1) is dealt out to the tokens, likeliest first, each as much as its probability: look at both its ends."""
     logits = 2 * np.random.default_rng(seed).standard_normal(V)
     weights = sorted(((math.exp(z / temperature), i) for i, z in enumerate(logits)), reverse=True)[: top_k or V]
-    total = math.fsum(w for w, _ in weights)
-    kept, mass = {}, 0.0
+    total, mass, kept = math.fsum(w for w, _ in weights), 0.0, []
     for w, i in weights:  # the smallest set of the likeliest that has probability top_p
         assume(abs(mass - top_p) > 1e-9)  # where rounding does not decide
         if mass < top_p:
-            kept[i] = w
+            kept.append((w, i))
             mass += w / total
-    count = np.bincount([draw(logits, temperature, top_k, top_p, (j + 0.5) / 500) for j in range(500)], minlength=V)
-    expected = [500 * kept.get(i, 0.0) / math.fsum(kept.values()) for i in range(V)]
-    assert (abs(count - expected) <= 1 + 1e-6).all()
-    assert not count[[i for i in range(V) if i not in kept]].any()
+    total, u = math.fsum(w for w, _ in kept), 0.0
+    for w, i in kept:
+        if w / total > 1e-11:
+            assert draw(logits, temperature, top_k, top_p, u + 1e-12) == i
+            assert draw(logits, temperature, top_k, top_p, u + w / total - 1e-12) == i
+        u += w / total
 
 
 def test_the_random_numbers_are_even():

@@ -32,7 +32,7 @@ def implementations():
             yield pytest.param(name, op.kernels["cpu"], id=f"{name}-kernel")
 
 
-every_implementation = pytest.mark.parametrize(("name", "rule"), implementations())
+every_implementation = pytest.mark.parametrize(("name", "rule"), list(implementations()))
 
 
 def drawn(data, name):

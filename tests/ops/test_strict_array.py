@@ -87,7 +87,7 @@ def test_a_tensor_there_behaves_as_here():
     assert np.array_equal(x.numpy(), HOST)
     assert x[1].item() == float(x[1]) == 2
     assert len(list(x)) == 3
-    for y in (x + 1, 1 - x, x * np.float64(2), 2 / x, x**2, 2**x, DEVICE + x, x + DEVICE, -x):
+    for y in (x + 1, 1 - x, x * np.float64(2), np.float64(2) * x, 2 / x, x**2, 2**x, DEVICE + x, x + DEVICE, -x):
         assert (y.device, y.dtype) == ("cuda", "float64")
     ops.where(DEVICE > 1, x, 0).backward([1, 2, 3])
     assert np.array_equal(x.grad.get(), [0, 2, 3])

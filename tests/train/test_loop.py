@@ -1,4 +1,4 @@
-"""Training: it learns, it can be stopped anywhere and goes on as if nothing had been, and it notices when it is lost."""
+"""Training: it learns, it goes on after any stop as if nothing had been, and it notices when it is lost."""
 
 import math
 import os
@@ -6,27 +6,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import small_run
-from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import random_tokens, shaken, tiny
 from small_run import TEXT, pretrain, results
 
-from tinygrad_lm import no_grad
-from tinygrad_lm.backend import workers
-from tinygrad_lm.errors import ConfigError, DivergedError
-from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.data.corpus import split
+from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.train import checkpoint, loop
-from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
-from tinygrad_lm.train.evaluate import baselines, evaluate
-from tinygrad_lm.train.log import Log, smooth
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.evaluate import baselines
+from tinygrad_lm.train.log import Log
 from tinygrad_lm.train.loop import Trainer, settled
+from tinygrad_lm.train.run import Run
 
 ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 8, 3
@@ -80,7 +77,8 @@ def test_the_loss_falls(text, tmp_path, capsys):
     (steps, losses), (when, validation) = log.curve("loss"), log.curve("validation")
     assert steps == list(range(1, 151))
     assert when == [50, 100, 150]
-    levels = baselines(*np.split(np.unique(list(TEXT), return_inverse=True)[1], [int(0.9 * len(TEXT))]), len(set(TEXT)))
+    characters = sorted(set(TEXT))
+    levels = baselines(*split(np.array([characters.index(c) for c in TEXT])), len(characters))
     assert abs(losses[0] - levels["uniform"]) < 0.05
     assert validation[-1] < levels["bigram"] - 0.1
     assert validation[-1] == min(validation)
@@ -117,12 +115,20 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, start, undisturb
     assert results(tmp_path) == results(undisturbed)
 
 
+def test_stopped_before_the_first_checkpoint(start, tmp_path, monkeypatch, capsys):
+    at_step(monkeypatch, EVERY - 1, gone)
+    with pytest.raises(Gone):
+        start(tmp_path)
+    assert pretrain("--resume", tmp_path) == 2
+    assert "holds no whole checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["report", "save"])
 def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undisturbed, tmp_path, monkeypatch):
     """The log is ahead of the checkpoint then, and a last line may be half there."""
     with monkeypatch.context() as patch:
-        original = getattr(loop_run := small_run.example("pretrain_shakespeare").Run, place)
-        patch.setattr(loop_run, place, lambda self, x, y: gone() if 6 in (x, y) else original(self, x, y))
+        original = getattr(Run, place)
+        patch.setattr(Run, place, lambda self, what, step: gone() if step == 6 else original(self, what, step))
         with pytest.raises(Gone):
             start(tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:
@@ -216,7 +222,7 @@ def everything(trainer):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
-@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_changes_nothing(value):
     trainer = trainer_with(weights=value)
     before = everything(trainer)
@@ -242,14 +248,12 @@ def test_a_gradient_that_is_no_number_changes_nothing():
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow", "ignore:divide by zero")
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_learning_rate_far_too_high(every, start, tmp_path, capsys):
-    """Exit status 1 with the reason, and no checkpoint with weights that are no numbers."""
+    """Exit status 1 with the reason, before weights that are no numbers, or are far off, become a checkpoint."""
     assert start(tmp_path, "--eval-every", every, lr=1e38, muon_lr=1e38, warmup=0) == 1
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "a lower learning rate" in told
-    for path in (tmp_path / "checkpoints").glob("step-*"):
-        _, groups = checkpoint.load(path.parent)
-        assert all(np.isfinite(x).all() for x in groups["model"].values())
+    assert not (tmp_path / "checkpoints").exists()
 
 
 # ---- it stops when nothing comes of it any more
@@ -275,103 +279,3 @@ def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_pat
     assert pretrain("--resume", tmp_path) == 0
     assert "settled at step 8;" in capsys.readouterr().out
     assert checkpoint.load(tmp_path / "checkpoints", "best")[0]["step"] == 6
-
-
-# ---- evaluation
-
-
-@given(n=st.integers(2, 40), batch_size=st.integers(1, 4), threads=st.integers(1, 3), seed=st.integers(0, 99))
-def test_evaluation_is_the_mean_over_every_token(n, batch_size, threads, seed):
-    model = shaken(tiny("gpt2", dropout=0.5), seed)
-    tokens = np.random.default_rng(seed).integers(0, 7, n)
-    total = 0.0
-    for i in range(1, n):  # each target on its own, with the part of its window that comes before
-        begin = (i - 1) // 5 * 5
-        with no_grad():
-            total += cross_entropy(model(tokens[None, begin:i])[:, -1], tokens[i : i + 1]).item()
-    with workers(threads):
-        found = evaluate(model, tokens, batch_size)
-    agree(found, total / (n - 1), "mean")
-    assert found == evaluate(model, tokens, batch_size)
-    assert type(found) is float
-
-
-@given(data=st.data(), V=st.integers(1, 6), n=st.integers(2, 40), m=st.integers(2, 20))
-def test_baselines_count(data, V, n, m):
-    draw = lambda size: data.draw(st.lists(st.integers(0, V - 1), min_size=size, max_size=size))
-    train, validation = draw(n), draw(m)
-    single, pairs, before = Counter(train), Counter(zip(train, train[1:], strict=False)), Counter(train[:-1])
-    p = lambda b: (single[b] + 1) / (n + V)
-    unigram = [-math.log(p(b)) for b in validation[1:]]
-    follows = zip(validation, validation[1:], strict=False)
-    bigram = [-math.log((pairs[a, b] + p(b)) / (before[a] + 1)) for a, b in follows]
-    found = baselines(np.array(train, "uint16"), np.array(validation, "uint16"), V)
-    expected = {"uniform": math.log(V), "unigram": math.fsum(unigram) / (m - 1), "bigram": math.fsum(bigram) / (m - 1)}
-    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
-
-
-# ---- the log
-
-
-def test_log_rewinds_and_forgives_a_cut_line(tmp_path):
-    log = Log(tmp_path / "log.jsonl")
-    for step in range(1, 6):
-        log.write(step=step, loss=1 / step)
-        if step % 2 == 0:
-            log.write(step=step, validation=2 / step)
-    whole = log.path.read_bytes()
-    assert Log(log.path).records == log.records
-    assert Log(log.path).curve("loss") == ([1, 2, 3, 4, 5], [1.0, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    assert Log(log.path).curve("validation") == ([2, 4], [1.0, 0.5])
-    for cut in range(1, len(whole)):
-        log.path.write_bytes(whole[:-cut])
-        records = Log(log.path).records
-        assert records == log.records[: len(records)]
-        assert len(records) >= whole[:-cut].count(b"\n")
-    log.path.write_bytes(whole[:-3])
-    log = Log(log.path)
-    log.rewind(2)
-    log.write(step=3, loss=9.0)
-    assert Log(log.path).records == log.records
-    assert [record["step"] for record in log.records] == [1, 2, 2, 3]
-    assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
-
-
-def test_the_running_mean_is_one():
-    assert smooth([]) == []
-    np.testing.assert_allclose(smooth([3.0] * 200), 3.0)
-    means = smooth([0.0] * 100 + [1.0] * 100)
-    assert means[:100] == [0.0] * 100
-    assert (np.diff(means[99:]) > 0).all()
-    assert 0.9 < means[-1] < 1
-
-
-# ---- the plan
-
-
-@given(steps=st.integers(1, 300), every=st.integers(0, 50))
-def test_evaluations_are_regular_and_one_is_at_the_end(steps, every):
-    config = TrainConfig(steps, 1, eval_every=every)
-    when, every = [step for step in range(1, steps + 1) if config.evaluates(step)], every or max(1, round(steps / 5))
-    assert when[-1] == steps
-    assert when[:-1] == [every * (i + 1) for i in range(len(when) - 1)]
-    assert all(every / 2 <= b - a <= 1.5 * every for a, b in zip(when, when[1:], strict=False))
-
-
-@pytest.mark.parametrize("preset", RECIPES)
-def test_every_recipe_trains_every_parameter_once(preset):
-    model = shaken(tiny(preset))
-    optimizers = make_optimizers(model.parameters, TrainConfig(10, **RECIPES[preset]))
-    before = model.parameters.data.copy()
-    model.parameters.grad[...] = np.random.default_rng(0).standard_normal(before.size)
-    assert sum(optimizer.m.size for optimizer in optimizers) == before.size
-    for optimizer in optimizers:
-        optimizer.step()
-    assert (model.parameters.data != before).all()
-
-
-def test_a_training_configuration_names_all_its_problems():
-    with pytest.raises(ConfigError) as caught:
-        TrainConfig(0, -1, lr=math.nan, clip=-1.0, schedule="none", seed=2**64)
-    for name in ("steps", "batch_size", "lr", "clip", "schedule", "seed"):
-        assert f"{name} must be" in str(caught.value)

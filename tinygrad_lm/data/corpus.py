@@ -13,7 +13,7 @@ from pathlib import Path
 from tinygrad_lm.data.play import entropy_per_character, play
 from tinygrad_lm.errors import DataError
 
-# Tiny Shakespeare: 40,000 lines of the plays, 1,115,394 characters, put together by Andrej Karpathy for char-rnn (2015).
+# Tiny Shakespeare: 40,000 lines of the plays, 1,115,394 characters, put together for char-rnn (Karpathy 2015).
 FILE = "tinyshakespeare.txt"
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -40,8 +40,8 @@ def load_corpus(path=None):
     if path is not None:
         return Corpus(Path(path).name, read_text(path), floor=None)
 
-    file = Path(os.environ.get("TINYGRAD_LM_DATA", ""), FILE)
-    if "TINYGRAD_LM_DATA" in os.environ and os.path.exists(file):
+    folder = os.environ.get("TINYGRAD_LM_DATA")
+    if folder and os.path.exists(file := Path(folder, FILE)):
         corpus = Corpus("tiny Shakespeare", read_text(file), floor=None)
         if (found := hashlib.sha256(corpus.text.encode()).hexdigest()) != SHA256:
             raise DataError(
@@ -102,11 +102,11 @@ def fetch(url, path, sha256, timeout=10):
     complete, right and on the disk; otherwise DataError is raised, and `path` is what it was.
     """
     path = Path(path)
-    held = None
+    state = "missing"
     with suppress(OSError):
-        held = hashlib.sha256(path.read_bytes()).hexdigest()
-    if held == sha256:
-        return
+        if hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return
+        state = "damaged"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -116,7 +116,7 @@ def fetch(url, path, sha256, timeout=10):
                 raise DataError(f"expected sha256 {sha256}, found {found}")
             os.replace(partial, path)
     except (OSError, HTTPException) as error:
-        raise DataError(f"{path} is {'damaged' if held else 'missing'}, and the download of {url} failed: {error}") from error
+        raise DataError(f"{path} is {state}, and the download of {url} failed: {error}") from error
 
 
 def _download(url, path, timeout):

@@ -25,7 +25,7 @@ def words(text):
     return {word: 1 / (rank + 5) for rank, word in enumerate(text.split(), start=1)}
 
 
-CAST = "KING QUEEN FOOL COOK DUKE MONK NUN GHOST HAG GOOSE OWL CAT".split()
+CAST = ["KING", "QUEEN", "FOOL", "COOK", "DUKE", "MONK", "NUN", "GHOST", "HAG", "GOOSE", "OWL", "CAT"]
 
 GRAMMAR = {
     "speech": {"{line}{end}\n": 1, "{line}{pause}\n{speech}": 2},
@@ -34,12 +34,12 @@ GRAMMAR = {
         "{Do} {object}": 2,
         "{Whose} {noun} is {adjective}": 1,
         "{oath}, {adjective} {noun}": 1,
-        "{oath}, {song}": 2,
+        "{oath}, {song}": 3,
     },
     "subject": {"{Whose} {thing}": 1, "{who}": 1},
     "object": {"{whose} {thing}": 2, "{whom}": 1},
     "thing": {"{noun}": 1, "{adjective} {noun}": 1},
-    "song": {"{consonant}{vowel}": 1, "{consonant}{vowel} {song}": 4},
+    "song": {"{consonant}{vowel}": 1, "{consonant}{vowel} {song}": 2},
     "end": {".": 2, "!": 1, "?": 1},
     "pause": {",": 3, ".": 2, "!": 2, "?": 2, ";": 1, ":": 1},
     "noun": words("""
@@ -145,7 +145,7 @@ def probability(symbol, text):
             if not text.startswith(parts[0], start):
                 continue
             reached = {start + len(parts[0]): p}
-            for part, literal in zip(parts[1::2], parts[2::2]):
+            for part, literal in zip(parts[1::2], parts[2::2], strict=True):
                 before, reached = reached, defaultdict(float)
                 for middle, so_far in before.items():
                     for end, q in ends(part, middle).items():

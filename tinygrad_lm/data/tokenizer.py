@@ -82,7 +82,8 @@ class CharTokenizer(Tokenizer):
             at = int(unknown.argmax())
             lacking = "".join(sorted(set(text) - set(self.characters)))
             raise TokenError(
-                f"char tokenizer: the vocabulary lacks {_some(lacking)}; the first, {text[at]!r}, is at position {at:,}\n"
+                f"char tokenizer: the vocabulary lacks {_some(lacking)}; "
+                f"the first, {text[at]!r}, is at position {at:,}\n"
                 f"  vocabulary : {_some(self.characters)}\n"
                 f"  hint       : leave them out, or train with tokenizer byte, which can express any text"
             )

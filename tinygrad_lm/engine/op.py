@@ -21,6 +21,8 @@ import functools
 import inspect
 from typing import ClassVar
 
+import numpy as np
+
 from tinygrad_lm.backend import device_of
 from tinygrad_lm.engine.graph import Node, mode
 from tinygrad_lm.engine.tensor import Tensor, as_array
@@ -117,6 +119,6 @@ op = Op
 
 def _tensors(inputs):
     """Arrays and numbers among the inputs as tensors; numbers take after the first floating tensor or array, if any."""
-    arrays = [as_array(x) for x in inputs if hasattr(x, "dtype")]
+    arrays = [as_array(x) for x in inputs if hasattr(x, "dtype") and not isinstance(x, np.generic)]
     like = next((x for x in arrays if x.dtype.kind in "fc"), arrays[0] if arrays else None)
     return [x if isinstance(x, Tensor) else Tensor.of(as_array(x, like)) for x in inputs]

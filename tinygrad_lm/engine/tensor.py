@@ -124,8 +124,10 @@ def as_array(data, like=None):
     What has no dtype of its own adapts to the array `like`: `x * 2` stays on x's device and in x's dtype. Only lists
     of integers stay integers, for they are ids or indices.
     """
-    if isinstance(data, (Tensor, np.generic)):
-        return data.data if isinstance(data, Tensor) else np.asarray(data)
+    if isinstance(data, Tensor):
+        return data.data
+    if isinstance(data, np.generic):  # it has a dtype but is on no device
+        return (np if like is None else array_module(like)).asarray(data)
     if hasattr(data, "dtype"):
         return data
     array = np.asarray(data)

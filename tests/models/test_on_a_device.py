@@ -1,0 +1,63 @@
+"""Training, evaluation and generation on an array type as strict as CuPy's: nothing leaves the device by accident."""
+
+import numpy as np
+import pytest
+import strict_array as xp
+from small_gpt import tiny
+
+from tinygrad_lm import backend
+from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.generate import generate
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.evaluate import evaluate
+from tinygrad_lm.train.loop import Trainer
+
+TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
+
+
+@pytest.fixture(autouse=True)
+def a_device(monkeypatch):
+    """'cuda' is the strict array type; no kernels, so that both devices round alike."""
+    monkeypatch.setattr(backend, "_cupy", lambda: xp)
+    for op in Op.registry.values():
+        monkeypatch.setattr(op, "kernels", {})
+
+
+def train(device, preset, dropout):
+    config = TrainConfig(**RECIPES[preset] | {"steps": 3, "batch_size": 2, "accumulate": 2})
+    model = GPT(tiny(preset, dropout=dropout), device=device)
+    trainer = Trainer(model, Batches(TOKENS, 2, 5), config)
+    history = [trainer.step(step) for step in range(3)]
+    return trainer, history, evaluate(model, TOKENS, 8), list(generate(model, [1], 12))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ("gpt2-medium", "gpt2-large", "gpt2-xl")])
+def test_training_there_is_training_here_bit_for_bit(preset, dropout):
+    here, history, loss, text = train("cpu", preset, dropout)
+    there, same_history, same_loss, same_text = train("cuda", preset, dropout)
+    assert type(there.model.parameters.data) is xp.ndarray
+    assert (same_history, same_loss, same_text) == (history, loss, text)
+    for group, arrays in here.state().items():
+        for name, array in there.state()[group].items():
+            assert isinstance(array, np.ndarray)
+            assert np.array_equal(array, arrays[name]), name
+
+
+def test_a_state_moves_between_devices():
+    here, there = train("cpu", "modern", 0.0)[0], train("cuda", "modern", 0.0)[0]
+    there.model.parameters.data[...] = 0.0
+    there.load_state(here.state())
+    assert np.array_equal(there.model.parameters.data.get(), here.model.parameters.data)
+    assert there.step(0) == here.step(0)
+
+
+def test_recomputation_on_a_device():
+    config = tiny("modern", recompute=True)
+    model = GPT(config, device="cuda")
+    logits = model(backend.to_device(TOKENS[:10].reshape(2, 5), "cuda"))
+    logits.sum().backward()
+    assert type(model.parameters.grad) is xp.ndarray

@@ -1,0 +1,178 @@
+"""Every operation that PyTorch has, against PyTorch in float64: values to 1e-12, gradients to 1e-10."""
+
+import numpy as np
+import pytest
+from drawing import seeds, signed
+from hypothesis import given
+from hypothesis import strategies as st
+from op_cases import CASES, Case
+
+from tinygrad_lm import Tensor
+from tinygrad_lm.engine.op import Op
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is only compared with")
+F = torch.nn.functional
+torch.set_num_threads(1)
+
+
+def over(f):
+    """A torch function over one dimension or several; axis=None means all."""
+    return lambda x, axis=None, keepdims=False: f(x, dims(x, axis), keepdims)
+
+
+def dims(x, axis):
+    return tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else axis
+
+
+def softmax(f):
+    """Several axes as one: torch's softmax has one."""
+
+    def softmax_over(x, axis):
+        axes = sorted(i % x.ndim for i in dims(x, axis))
+        rest = [i for i in range(x.ndim) if i not in axes]
+        order = rest + axes
+        flat = x.permute(order).reshape(*(x.shape[i] for i in rest), -1 if x.numel() else 0 if rest else 1)
+        return f(flat, -1).reshape([x.shape[i] for i in order]).permute(tuple(np.argsort(order)))
+
+    return softmax_over
+
+
+def getitem(x, index):
+    """Negative steps are what torch's indexing lacks, and lists within tuples are deprecated there."""
+    places = torch.tensor(np.arange(x.numel()).reshape(x.shape)[index].copy())
+    return x.reshape(-1)[places]
+
+
+def rotary(x, base, start):
+    """By complex numbers, as in Llama's first code."""
+    half = x.shape[-1] // 2
+    frequency = base ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(start, start + x.shape[1], dtype=torch.float64), frequency)
+    turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)[:, None]
+    return torch.cat((turned.real, turned.imag), -1)
+
+
+def attention(q, k, v, causal, p, key):
+    T, S = q.shape[1], k.shape[1]
+    mask = torch.ones(T, S, dtype=torch.bool).tril(S - T) if causal else None
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
+
+
+def cross_entropy(logits, targets, ignore_index):
+    V = logits.shape[-1]
+    loss = F.cross_entropy(logits.reshape(targets.numel(), V), targets.reshape(-1), ignore_index=ignore_index)
+    return loss if (targets != ignore_index).any() else (logits * 0).sum()  # where torch says 0/0, and we say 0
+
+
+TORCH = {
+    "add": torch.add,
+    "subtract": torch.subtract,
+    "multiply": torch.multiply,
+    "divide": torch.divide,
+    "power": torch.pow,
+    "maximum": torch.maximum,
+    "where": torch.where,
+    "negate": torch.negative,
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "relu_squared": lambda x: torch.relu(x) ** 2,
+    "silu": F.silu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "sum": over(torch.sum),
+    "mean": over(torch.mean),
+    "max": over(torch.amax),
+    "logsumexp": over(torch.logsumexp),
+    "softmax": softmax(torch.softmax),
+    "log_softmax": softmax(torch.log_softmax),
+    "reshape": lambda x, shape: x.reshape(shape),
+    "transpose": lambda x, axes: x.permute(tuple(range(x.ndim))[::-1] if axes is None else axes),
+    "swapaxes": lambda x, axis1, axis2: torch.swapaxes(x, axis1, axis2),
+    "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
+    "getitem": getitem,
+    "concat": lambda *xs, axis: torch.cat(xs, axis),
+    "stack": lambda *xs, axis: torch.stack(xs, axis),
+    "matmul": torch.matmul,
+    "linear": lambda x, w, b=None: F.linear(x, w.T, b),
+    "layer_norm": lambda x, w=None, b=None, eps=1e-5: F.layer_norm(x, x.shape[-1:], w, b, eps),
+    "rms_norm": lambda x, w=None, eps=1e-6: F.rms_norm(x, x.shape[-1:], w, eps),
+    "embedding": lambda w, ids: F.embedding(ids, w),
+    "rotary": rotary,
+    "attention": attention,
+    "cross_entropy": cross_entropy,
+}
+NOT_IN_TORCH = {
+    "dropout": "its random numbers are its own; see references.py",
+    "checkpoint": "it computes what its function does",
+    "to": "it computes nothing",
+}
+
+
+def test_every_operation_is_compared_or_says_why_not():
+    assert TORCH.keys() | NOT_IN_TORCH.keys() == Op.registry.keys()
+    assert not TORCH.keys() & NOT_IN_TORCH.keys()
+
+
+def in_torch(x):
+    x = np.array(x, np.int64 if x.dtype.kind in "iu" else x.dtype)
+    return torch.tensor(x, requires_grad=x.dtype.kind == "f")
+
+
+@pytest.mark.parametrize("name", TORCH)
+@given(data=st.data())
+def test_value_and_gradients_are_pytorchs(name, data):
+    case, seed = data.draw(CASES[name]), data.draw(seeds)
+    if case.options.get("p"):
+        case.options |= {"p": 0.0, "key": None}
+    compare(name, case, seed)
+
+
+def compare(name, case, seed):
+    ours = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in case.inputs]
+    theirs = [in_torch(x) for x in case.inputs]
+    y, right = Op.registry[name](*ours, **case.options), TORCH[name](*theirs, **case.options)
+    assert y.shape == tuple(right.shape)
+    np.testing.assert_allclose(y.data, right.detach().numpy(), rtol=1e-12, atol=1e-12)
+    u = signed(np.random.default_rng(seed), y.shape)
+    y.backward(u)
+    right.backward(torch.tensor(u))
+    for mine, other in zip(ours, theirs, strict=True):
+        if mine.requires_grad:
+            expected = np.zeros(mine.shape) if other.grad is None else other.grad.numpy()
+            np.testing.assert_allclose(mine.grad, expected, rtol=1e-10, atol=1e-10)
+
+
+def large(*shapes, ids=(), **options):
+    """A case of the sizes that are met in training, and so beyond one block of any kernel."""
+    rng = np.random.default_rng(0)
+    inputs = [signed(rng, shape) for shape in shapes] + [rng.integers(0, n, shape) for n, shape in ids]
+    return Case(tuple(inputs), options)
+
+
+WITHOUT_DROPOUT = {"p": 0.0, "key": None}
+LARGE = {
+    "attention": [
+        large((2, 130, 6, 16), (2, 130, 6, 16), (2, 130, 6, 16), causal=True, **WITHOUT_DROPOUT),
+        large((1, 130, 6, 8), (1, 200, 2, 8), (1, 200, 2, 8), causal=True, **WITHOUT_DROPOUT),
+        large((2, 70, 4, 8), (2, 90, 1, 8), (2, 90, 1, 8), causal=False, **WITHOUT_DROPOUT),
+    ],
+    "cross_entropy": [large((4, 65, 500), ids=[(500, (4, 65))], ignore_index=7)],
+    "layer_norm": [large((4, 65, 96), (96,), (96,), eps=1e-5)],
+    "rms_norm": [large((4, 65, 96), (96,), eps=1e-6)],
+    "linear": [large((4, 65, 96), (96, 160), (160,))],
+    "embedding": [large((500, 32), ids=[(500, (4, 65))])],
+    "gelu_tanh": [large((4, 65, 160))],
+    "softmax": [large((4, 65, 500), axis=-1)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [pytest.param(n, c, id=f"{n}-{i}") for n in LARGE for i, c in enumerate(LARGE[n])]
+)
+def test_sizes_of_real_models(name, case):
+    compare(name, case, 0)

@@ -1,0 +1,293 @@
+"""The command lines of examples/: what they do, and that a mistake ends in a message and nothing half-written."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_run
+from small_run import TEXT, pretrain, write
+
+from tinygrad_lm.backend import resolve_device
+from tinygrad_lm.data.corpus import Corpus
+from tinygrad_lm.errors import DeviceError
+from tinygrad_lm.train import checkpoint
+from tinygrad_lm.train.run import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(text, tmp_path_factory):
+    """A run of five steps. Tests that change it make a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "char"
+    assert pretrain("--preset", "tiny", "--data", text, "--out", folder, "--steps", 5) == 0
+    return folder
+
+
+def no_gpu():
+    try:
+        return resolve_device("cuda") == "cpu"
+    except DeviceError:
+        return True
+
+
+# ---- what they do
+
+
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2"])
+def test_five_steps_and_a_text(tokenizer, text, tmp_path, capsys):
+    if tokenizer == "gpt2" and not os.environ.get("TIKTOKEN_CACHE_DIR"):
+        pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
+    folder = tmp_path / "run"
+    options = ["--preset", "tiny", "--data", text, "--out", folder, "--steps", 5, "--eval-every", 2]
+    assert pretrain(*options, "--tokenizer", tokenizer, "--seed", 3, "--batch-size", 3) == 0
+    told = capsys.readouterr().out
+    assert "finished at step 5" in told
+    trained = Run(folder)
+    assert trained.tokenizer.name == tokenizer
+    assert (trained.train_config.seed, trained.train_config.batch_size) == (3, 3)
+    assert trained.log.curve("loss")[0] == [1, 2, 3, 4, 5]
+    assert trained.log.curve("validation")[0] == [2, 4, 5]
+
+    assert write(folder, "--prompt", "the cat", "--tokens", 30) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("the cat")
+    assert len(told) > len("the cat\n")
+
+
+def test_the_same_seed_writes_the_same_text(run, capsys):
+    texts = []
+    for options in (["--seed", 1], ["--seed", 1], ["--seed", 2], ["--seed", 1, "--temperature", 9], ["--top-k", 1]):
+        assert write(run, "--prompt", "the cat", "--tokens", 30, *options) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 4
+    assert {len(text) for text in texts} == {len("the cat") + 30 + len("\n")}
+
+
+def test_the_text_comes_as_it_is_written(run, capsys, monkeypatch):
+    """What a token spells is on the terminal before the next one is thought of."""
+    program, shown = small_run.example("generate"), []
+
+    def watched(*arguments, generate=program.generate):
+        for token in generate(*arguments):
+            shown.append(capsys.readouterr().out)
+            yield token
+
+    monkeypatch.setattr(program, "generate", watched)
+    assert program.main([str(run), "--prompt", "the ", "--tokens", "5", "--temperature", "0"]) == 0
+    assert shown[0] == "the "
+    assert [len(text) for text in shown[1:]] == [1, 1, 1, 1]
+
+
+def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
+    asked = []
+
+    def watched(folder, which, load=checkpoint.load):
+        asked.append(which)
+        return load(folder, which)
+
+    monkeypatch.setattr(checkpoint, "load", watched)
+    assert write(run, "--tokens", 0, "--prompt", "the cat") == 0
+    assert asked == ["best"]
+    assert capsys.readouterr().out == "the cat\n"
+
+
+def test_the_same_seed_is_the_same_run_and_another_another(text, run, tmp_path):
+    runs = []
+    for seed in (0, 1):
+        options = ["--preset", "tiny", "--data", text, "--out", tmp_path / str(seed), "--steps", 5]
+        assert pretrain(*options, "--seed", seed) == 0
+        runs.append(small_run.results(tmp_path / str(seed)))
+    assert runs[0] == small_run.results(run) != runs[1]
+
+
+def test_minutes_are_planned(text, tmp_path):
+    options = ["--preset", "tiny", "--data", text, "--out", tmp_path, "--minutes", 0.005, "--dtype", "float64"]
+    assert pretrain(*options) == 0
+    trained = Run(tmp_path)
+    assert trained.train_config.steps == trained.log.curve("loss")[0][-1] >= 1
+    assert checkpoint.load(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
+
+
+def test_the_floor_of_a_known_source_is_drawn_in_nats_a_token(tmp_path, monkeypatch):
+    program, text = small_run.example("pretrain_shakespeare"), "ä" * 300
+    monkeypatch.setattr(program, "load_corpus", lambda path: Corpus("umlauts", text, floor=1.0))
+    with small_run.tiny_preset():
+        assert program.main(["--preset", "tiny", "--out", str(tmp_path), "--steps", "1", "--tokenizer", "byte"]) == 0
+    assert Run(tmp_path).settings["levels"]["entropy of the source"] == 0.5  # an umlaut is two bytes
+
+
+# ---- mistakes
+
+FILES = {
+    "empty": b"", "latin1": "für".encode("latin1") * 100, "short": b"abcdefgh", "one": b"0123456789",
+}  # fmt: skip
+
+WRONG = [
+    (["--nonsense"], "unrecognized arguments: --nonsense"),
+    (["--steps", "many"], "invalid int value: 'many'"),
+    (["--preset", "huge"], "invalid choice: 'huge'"),
+    (["--tokenizer", "words"], "invalid choice: 'words'"),
+    (["--device", "tpu"], "invalid choice: 'tpu'"),
+    (["--steps", "0"], "steps must be at least 1, found 0"),
+    (["--steps", "-5"], "steps must be at least 1, found -5"),
+    (["--minutes", "0"], "--minutes must be a positive number, found 0"),
+    (["--minutes", "-1"], "--minutes must be a positive number, found -1"),
+    (["--minutes", "nan"], "--minutes must be a positive number, found nan"),
+    (["--minutes", "inf"], "--minutes must be a positive number, found inf"),
+    (["--minutes", "1", "--steps", "1"], "give one of them"),
+    (["--batch-size", "0"], "batch_size must be at least 1"),
+    (["--accumulate", "0"], "accumulate must be at least 1"),
+    (["--eval-every", "-1"], "eval_every must be at least 0"),
+    (["--patience", "-1"], "patience must be at least 0"),
+    (["--seed", "-1"], "seed must be at least 0"),
+    (["--seed", str(2**64)], "seed must be below"),
+    (["--data", "missing"], "missing"),
+    (["--data", "empty"], "empty"),
+    (["--data", "."], "folder"),
+    (["--data", "latin1"], "UTF-8"),
+    (["--data", "short"], "a text of 7 tokens is too short"),
+    (["--data", "one"], "a text of 1 tokens is too short"),
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, text):
+    """A folder with files that are no good, to work in."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in FILES.items():
+        Path(name).write_bytes(content)
+    return tmp_path
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def title(value):
+    return " ".join(value) if isinstance(value, list) else ""
+
+
+@pytest.mark.parametrize(("options", "message"), WRONG, ids=title)
+def test_wrong_options(options, message, here, text, capsys):
+    """Exit status 2, a message that says what was wrong, and no new file or folder."""
+    before = names(here)
+    assert pretrain("--preset", "tiny", "--data", text, "--out", "run", *options) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert names(here) == before
+    assert "steps of" not in told.out  # nothing was begun
+
+
+def test_a_folder_that_is_in_use_or_cannot_be(here, text, run, capsys):
+    start = ["--preset", "tiny", "--data", text, "--steps", 1, "--out"]
+    Path("file").write_text("mine")
+    Path("used").mkdir()
+    Path("used", "file").write_text("mine")
+    before = names(here)
+    for out in ("used", "file", "file/run"):
+        assert pretrain(*start, out) == 2
+        assert ("cannot write" if "/" in out else "is not an empty folder") in capsys.readouterr().err
+    assert names(here) == before
+    assert pretrain(*start, run) == 2
+    assert f"--resume {run}" in capsys.readouterr().err
+    Path("empty_folder").mkdir()
+    assert pretrain(*start, "empty_folder") == 0
+
+
+def test_resume_with_other_settings(run, text, capsys):
+    before = small_run.results(run)
+    assert pretrain("--resume", run, "--batch-size", 3, "--data", text) == 2
+    assert "leave out --data, --batch-size" in capsys.readouterr().err
+    for steps in ("0", "-1", "5"):
+        assert pretrain("--resume", run, "--steps", steps) == 2
+        assert "is finished, at step 5" in capsys.readouterr().err
+    assert small_run.results(run) == before
+
+
+def test_resume_on_another_text(here, text, capsys):
+    Path("text").write_text(TEXT)
+    assert pretrain("--preset", "tiny", "--data", "text", "--out", "run", "--steps", 3) == 0
+    Path("text").write_text(TEXT.replace("cat", "cow"))
+    assert pretrain("--resume", "run", "--steps", 6) == 2
+    assert "is not the text that run was trained on" in capsys.readouterr().err
+    Path("text").unlink()
+    assert pretrain("--resume", "run", "--steps", 6) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert Run("run").train_config.steps == 3
+
+
+@pytest.mark.parametrize("program", [lambda run: pretrain("--resume", run), write], ids=["resume", "generate"])
+def test_what_is_no_run(program, here, run, capsys):
+    Path("folder").mkdir()
+    Path("damaged").mkdir()
+    for name in ("missing", "empty", "folder"):
+        assert program(name) == 2
+        assert f"{name} is not the folder of a run" in capsys.readouterr().err
+    settings = (run / "config.json").read_bytes()
+    for content in (b"", b"\xff", b"[]", b"{}", settings[:-9], settings.replace(b'"n_layer": 1', b'"n_layer": 0')):
+        Path("damaged", "config.json").write_bytes(content)
+        assert program("damaged") == 2
+        assert f"{Path('damaged', 'config.json')} is damaged" in capsys.readouterr().err
+    Path("damaged", "config.json").write_bytes(settings)
+    assert program("damaged") == 2
+    assert "holds no whole checkpoint" in capsys.readouterr().err
+    assert names(here / "damaged") == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--prompt", "ROMEO"], "the vocabulary lacks"),
+        (["--prompt", ""], "prompt is empty"),
+        (["--tokens", "-1"], "n >= 0"),
+        (["--temperature", "-0.5"], "temperature >= 0"),
+        (["--temperature", "nan"], "temperature >= 0"),
+        (["--top-k", "-1"], "top_k >= 0"),
+        (["--top-p", "0"], "0 < top_p <= 1"),
+        (["--top-p", "1.5"], "0 < top_p <= 1"),
+        (["--seed", "-1"], "a seed is a whole number from 0"),
+        (["--tokens", "many"], "invalid int value"),
+        (["--device", "tpu"], "invalid choice"),
+    ],
+    ids=title,
+)
+def test_wrong_wishes(options, message, run, capsys):
+    assert write(run, "--tokens", 3, "--prompt", "the", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not no_gpu(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(here, text, run, capsys):
+    before = names(here)
+    assert pretrain("--preset", "tiny", "--data", text, "--out", "run", "--steps", 1, "--device", "cuda") == 2
+    assert "--device cpu" in capsys.readouterr().err
+    assert names(here) == before
+    assert write(run, "--device", "cuda") == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["pretrain_shakespeare.py", "--data", "missing"], ["generate.py", "missing"]])
+def test_as_a_program(command, here):
+    """A process of its own: the status is the process's, and no traceback is shown."""
+    program, *options = command
+    ended = subprocess.run(
+        [sys.executable, ROOT / "examples" / program, *options],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: ")
+    assert "Traceback" not in ended.stderr
+    assert "missing" in ended.stderr
