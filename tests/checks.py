@@ -87,7 +87,7 @@ def every_entry(rule, case, rng):
 def adjoint(rule, case, rng):
     """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: the way back is the transpose of the way forth, along a random direction of all inputs."""
     y, gradients = evaluate(rule, case)
-    u, dxs = signed(rng, y.shape), None
+    u = signed(rng, y.shape)
     directions = [signed(rng, x.shape) if x.dtype.kind == "f" else 0 for x in case.inputs]
     moved = [x + 1j * H * v if x.dtype.kind == "f" else x for x, v in zip(case.inputs, directions, strict=True)]
     forth = (np.asarray(rule(*moved, **case.options)[0]).imag / H * u).sum()
@@ -188,6 +188,7 @@ def as_tensors(op, case, rng):
     for count in (1, 2):
         result = op(*leaves, **case.options)
         same(result.data, y, "value of the rule and of the operation")
+        assert type(result.data) is np.ndarray, f"the value is a {type(result.data)}, not an array"
         result.backward(u)
         for i, (leaf, dx) in enumerate(zip(leaves, gradients(u), strict=True)):
             if leaf.grad is None:

@@ -177,7 +177,7 @@ def test_inputs_are_left_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("method", "floor", "ceiling"), [("central", 1e-11, 1e-8), ("richardson", 1e-16, 3e-11), ("complex", 0, 1e-15)]
+    ("method", "floor", "ceiling"), [("central", 1e-11, 1e-8), ("richardson", 1e-16, 1e-12), ("complex", 0, 1e-15)]
 )
 def test_the_methods_are_as_exact_as_the_docstring_says(method, floor, ceiling):
     """The worst relative error over the derivatives of several functions at several places."""
@@ -189,6 +189,15 @@ def test_the_methods_are_as_exact_as_the_docstring_says(method, floor, ceiling):
             errors.append(abs(found - derivative(x)) / max(1, abs(derivative(x))))
             assert uncertainty < 1e-8
     assert floor <= max(errors) <= ceiling
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 11])
+def test_six_levels_of_richardson_are_exact_for_polynomials_up_to_degree_12(n):
+    """Each level cancels one even power of h, so that only rounding is left, however long the step."""
+    x = 0.7
+    found, uncertainty = DERIVATIVES["richardson"](lambda place, step: (x + step) ** n, (), x, h=0.5, levels=6)
+    assert found == pytest.approx(n * x ** (n - 1), rel=1e-13)
+    assert uncertainty < 1e-8
 
 
 # ---- second order

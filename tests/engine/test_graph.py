@@ -151,7 +151,8 @@ def test_a_second_walk_is_refused_and_says_where():
     a.backward()
     with pytest.raises(GraphError, match="at exp"):
         b.backward()
-    assert x.grad == np.e + 2 * np.e  # a refused walk added nothing
+    assert x.grad == np.e + 2 * np.e  # a refused walk added nothing,
+    assert b.node.grad is None  # and left nothing behind
 
 
 def test_an_error_on_the_way_back_comes_out_and_spoils_nothing_later(op):

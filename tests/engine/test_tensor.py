@@ -113,6 +113,7 @@ METHODS = {
     "mean": (lambda x: x.mean((0, 1)), np.mean),
     "mean of columns": (lambda x: x.mean(axis=-1, keepdims=True), lambda x: x.mean(-1, keepdims=True)),
     "max": (lambda x: x.max(axis=1), lambda x: x.max(1)),
+    "max of columns": (lambda x: x.max(0, keepdims=True), lambda x: x.max(0, keepdims=True)),
     "softmax": (lambda x: x.softmax(0), lambda x: np.exp(x) / np.exp(x).sum(0)),
     "reshape": (lambda x: x.reshape(2, 6), lambda x: x.reshape(2, 6)),
     "reshape to a tuple": (lambda x: x.reshape((4, -1)), lambda x: x.reshape(4, 3)),
@@ -137,7 +138,7 @@ def test_methods_are_numpys(name):
     ours, numpys = METHODS[name]
     x = Tensor(A, requires_grad=True)
     y = ours(x)
-    np.testing.assert_allclose(y.data, numpys(A), rtol=1e-15)
+    np.testing.assert_allclose(y.data, numpys(A), rtol=1e-15, strict=True)
     assert y.requires_grad
     y.sum().backward()
     assert x.grad.shape == A.shape
@@ -187,16 +188,25 @@ def test_its_repr_shows_values_shape_dtype_device_and_origin():
     assert repr(x) == "Tensor([1.], (1,) float32 cpu, parameter wte)"
     assert repr(x * 2) == "Tensor([2.], (1,) float32 cpu, from multiply)"
     assert repr(Tensor([1.0], requires_grad=True)) == "Tensor([1.], (1,) float32 cpu, parameter)"
+    assert repr(Tensor(1.23456789)).startswith("Tensor(1.2346, ")
     assert "..." in repr(Tensor(np.zeros(1000)))
     assert repr(ops.exp) == "<op exp: y = exp x        dx = dy y>"
 
 
 def test_only_a_leaf_shows_a_gradient():
+    """What lies at other nodes during a walk is not complete: it says so by not being there."""
     x = Tensor([1.0], requires_grad=True)
     y = x * 2
-    y.backward()
-    assert y.grad is None
-    assert x.grad is not None
+    shown, there = [], []
+
+    def visit(node, dy, dxs):
+        shown.append(y.grad)
+        there.append(y.node.grad)
+
+    (y * 3 + y).backward(visit=visit)
+    assert shown == [None] * 3
+    assert any(grad is not None for grad in there)
+    assert x.grad == 8
     assert x.detach().grad is None
     assert x.detach().data is x.data
 

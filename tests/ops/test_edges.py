@@ -147,6 +147,14 @@ def test_attention_with_huge_scores_picks_one_key():
     assert not dk.any()
 
 
+def test_no_visible_key_scores_lower_than_a_masked_one():
+    """−1e9 for −∞ is a popular mask. Against a score of −1e12 it would win."""
+    q, k = np.full((1, 2, 1, 1), 1e6), np.full((1, 2, 1, 1), -1e6)
+    v = numbers(1, 2).reshape(1, 2, 1, 1)
+    assert np.array_equal(ops.attention.rule(q, k, v)[0].ravel(), [1, 1.5])
+    assert np.array_equal(ops.attention(q, k, v).data.ravel(), [1, 1.5])  # by the kernel, where there is one
+
+
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_norms_of_constant_zero_and_huge_rows(name):
     """eps keeps a row without variance finite; squares of huge half-precision numbers are taken in float32."""

@@ -19,8 +19,8 @@ OPERATIONS = sorted(Op.registry)
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 fewer = settings(max_examples=settings.default.max_examples // 4)
 
-# How many roundings, in eps × condition, a rule may take. The most that was ever seen is a third of it.
-ROUNDINGS = {"layer_norm": 50}  # x less its mean loses digits that the condition, a first-order measure, does not see
+# How many roundings, in eps × condition, a rule may take: about four times the most that was ever seen.
+ROUNDINGS = {"layer_norm": 80}  # x less its mean loses digits that the condition, a first-order measure, does not see
 
 
 def implementations():
@@ -73,4 +73,4 @@ def test_richardson_agrees(name, data):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @given(data=st.data())
 def test_short_floats(name, rule, dtype, data):
-    checks.precision(rule, *drawn(data, name), dtype, ROUNDINGS.get(name, 15))
+    checks.precision(rule, *drawn(data, name), dtype, ROUNDINGS.get(name, 20))

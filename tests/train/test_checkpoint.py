@@ -346,6 +346,16 @@ def test_a_million_steps_come_after_a_hundred_thousand(tmp_path):
     assert steps_in(tmp_path) == ["step-1000000", "step-1000001"]
 
 
+def test_nothing_is_removed_for_a_checkpoint_that_cannot_be_read_back(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    monkeypatch.setattr(Path, "rename", lambda path, target: (path.replace(target), truncated(target / "model.safetensors")))
+    with pytest.raises(CheckpointError, match="step-000003 is damaged"):
+        save(tmp_path, 3)
+    for step in (1, 2):
+        checkpoint.verify(tmp_path / f"step-{step:06d}")
+
+
 def test_saving_a_step_again_replaces_it(tmp_path):
     (save(tmp_path, 1) / "model.safetensors").write_bytes(b"damaged")
     save(tmp_path, 1, validation=2.0)

@@ -270,12 +270,12 @@ def test_settled(losses, patience):
 
 
 def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_path, monkeypatch, capsys):
-    losses = iter([2.0, 1.0, 1.5, 1.0, 1.0, 0.5, 0.6, 0.7])
+    losses = iter([2.0, 3.0, 2.0, 0.5])
     monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
-    assert start(tmp_path, "--eval-every", 1, "--patience", 2) == 0
+    assert start(tmp_path, "--eval-every", 2, "--patience", 1) == 0
     assert "settled at step 4;" in capsys.readouterr().out
-    assert pretrain("--resume", tmp_path) == 0  # the fifth is no better either
-    assert "settled at step 5;" in capsys.readouterr().out
+    assert pretrain("--resume", tmp_path) == 0  # the next evaluation decides; it is no better either
+    assert "settled at step 6;" in capsys.readouterr().out
     assert pretrain("--resume", tmp_path) == 0
-    assert "settled at step 8;" in capsys.readouterr().out
-    assert checkpoint.load(tmp_path / "checkpoints", "best")[0]["step"] == 6
+    assert "finished at step 8;" in capsys.readouterr().out
+    assert checkpoint.load(tmp_path / "checkpoints", "best")[0]["step"] == 8

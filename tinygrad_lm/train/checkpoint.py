@@ -69,6 +69,8 @@ def replace(path, content):
 
 def sync(folder):
     """A folder's entries to the disk: without this a rename may be lost with the power."""
+    if os.name == "nt":
+        return  # Windows opens no folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
