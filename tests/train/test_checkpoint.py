@@ -349,7 +349,11 @@ def test_a_million_steps_come_after_a_hundred_thousand(tmp_path):
 def test_nothing_is_removed_for_a_checkpoint_that_cannot_be_read_back(tmp_path, monkeypatch):
     save(tmp_path, 1)
     save(tmp_path, 2)
-    monkeypatch.setattr(Path, "rename", lambda path, target: (path.replace(target), truncated(target / "model.safetensors")))
+    def rename(path, target):
+        path.replace(target)
+        truncated(target / "model.safetensors")
+
+    monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(CheckpointError, match="step-000003 is damaged"):
         save(tmp_path, 3)
     for step in (1, 2):
