@@ -349,6 +349,7 @@ def test_a_million_steps_come_after_a_hundred_thousand(tmp_path):
 def test_nothing_is_removed_for_a_checkpoint_that_cannot_be_read_back(tmp_path, monkeypatch):
     save(tmp_path, 1)
     save(tmp_path, 2)
+
     def rename(path, target):
         path.replace(target)
         truncated(target / "model.safetensors")
