@@ -237,6 +237,28 @@ def test_a_gradient_that_nobody_wants_is_not_computed(op):
     assert (computed, y.grad) == (["a", "b"], 2)
 
 
+def test_a_kernel_stands_in_for_the_rule_on_its_device_only(op):
+    double = op(lambda_rule(lambda x: (x * 2, lambda dy: (dy * 2,))))
+    used = []
+
+    def registered(device):
+        @double.kernel(device)
+        def kernel(x):
+            used.append(device)
+            return x + x, lambda dy: (dy + dy,)
+
+    registered("cuda")
+    double(leaf(1))
+    assert used == []
+    registered("cpu")
+    x = leaf(1)
+    double(x).backward()
+    assert used == ["cpu"]
+    assert x.grad == 2
+    assert double.rule(x.data)[0] == 2
+    assert used == ["cpu"]  # the definition stays what it was
+
+
 def test_visit_sees_each_operation_with_its_gradients_youngest_first():
     x, w = leaf(1, 2), leaf(3, 4)
     y = ops.exp(x)

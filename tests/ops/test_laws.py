@@ -119,8 +119,8 @@ def test_attention_with_one_key_returns_its_value():
     y, u, (dq, dk, dv) = gradients(ops.attention, q, k, v)
     assert np.array_equal(y, v)
     assert np.array_equal(dv, u)
-    assert not dq.any()
-    assert not dk.any()
+    near(dq, np.zeros(q.shape))  # to rounding: Σ P dP is added up as Σ y dy
+    near(dk, np.zeros(k.shape))
 
 
 # ---- one operation, two ways
