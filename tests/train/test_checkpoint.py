@@ -370,3 +370,11 @@ def test_saving_a_step_again_replaces_it(tmp_path):
 
 if __name__ == "__main__":
     victim(sys.argv[1], {"kill": kill, "disk_full": disk_full}[sys.argv[2]])
+
+
+def test_a_damaged_checkpoint_is_none_of_the_two(tmp_path):
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    truncated(tmp_path / "step-000003" / "model.safetensors")
+    save(tmp_path, 4)
+    assert len([path for path in tmp_path.glob("step-*") if checkpoint.whole(path)]) >= 2

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+from itertools import islice
 from pathlib import Path
 
 import safetensors.numpy
@@ -104,6 +105,15 @@ def verify(path):
     return manifest
 
 
+def whole(path):
+    """Is the checkpoint at `path` as it was written?"""
+    try:
+        verify(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def load(folder, which="newest"):
     """(manifest, {file name: {array name: array}}) of the newest checkpoint in a folder that is whole, or of the best.
 
@@ -138,8 +148,9 @@ def validation(path):
 
 
 def prune(folder, keep):
-    """Remove all but the newest `keep` checkpoints and the best one, and what a killed process left half-written."""
-    kept = order(folder, "newest")[:keep] + order(folder, "best")[:1]
+    """Remove all but the newest `keep` whole checkpoints and the best, and what a killed process left half-written."""
+    kept = list(islice(filter(whole, order(folder, "newest")), keep))
+    kept += list(islice(filter(whole, order(folder, "best")), 1))
     for path in [*order(folder, "newest"), *Path(folder).glob(".step-*.tmp")]:
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
