@@ -10,6 +10,10 @@ from pathlib import Path  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
+from tinygrad_lm import kernels  # noqa: E402
+
+kernels.load()  # as training does, so that no test depends on which came before it
+
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("normal", max_examples=100, derandomize=False, **common)
 settings.register_profile("thorough", max_examples=1000, **common)

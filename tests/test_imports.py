@@ -17,6 +17,7 @@ TOWER = ["backend", "engine", "ops", "kernels", "nn", "models", "train", "finetu
 BELOW = {part: set(TOWER[:i]) for i, part in enumerate(TOWER)}
 BELOW["nn"] -= {"kernels"}  # kernels stand in for rules; nobody asks for one by name
 BELOW["models"] -= {"kernels"}
+BELOW["kernels"] |= {"optim"}  # they stand in for AdamW's update, too
 ALLOWED = BELOW | {
     "errors": set(),
     "data": {"backend"},

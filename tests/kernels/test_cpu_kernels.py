@@ -1,5 +1,10 @@
 """Every CPU kernel on its rule's cases: the same value and gradients, and all that must hold of a rule."""
 
+import math
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+
 import checks
 import numpy as np
 import pytest
@@ -8,32 +13,48 @@ from hypothesis import given
 from hypothesis import strategies as st
 from op_cases import CASES
 
+from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import numpy_attention
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.optim import adamw
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.loop import Trainer
 
-KERNELS = sorted(name for name, op in Op.registry.items() if "cpu" in op.kernels)
-every_kernel = pytest.mark.parametrize("name", KERNELS)
+NUMBA = find_spec("numba") is not None
+KERNELS = {(name, table["cpu"]) for name, table in kernels.NUMPY_KERNELS.items() if "cpu" in table}
+KERNELS |= {(name, op.kernels["cpu"]) for name, op in Op.registry.items() if "cpu" in op.kernels}
+KERNELS = sorted(KERNELS, key=lambda pair: pair[1].__name__)
+every_kernel = pytest.mark.parametrize(("name", "kernel"), KERNELS, ids=[kernel.__name__ for _, kernel in KERNELS])
+every_attention = pytest.mark.parametrize("kernel", [kernel for name, kernel in KERNELS if name == "attention"])
+numba_only = pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks so small that the drawn cases take several."""
     monkeypatch.setattr(numpy_attention, "ROWS", 2)
+    if NUMBA:
+        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba_attention"), "ROWS", 2)
 
 
 def test_there_are_kernels():
-    assert "attention" in KERNELS
+    names = {name for name, _ in KERNELS}
+    assert names == ({"attention"} if not NUMBA else {
+        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "relu_squared", "rms_norm", "rotary"
+    })  # fmt: skip
 
 
 @every_kernel
 @given(data=st.data())
-def test_kernel_agrees_with_its_rule(name, data):
+def test_kernel_agrees_with_its_rule(name, kernel, data):
     op, case = Op.registry[name], data.draw(CASES[name])
     rng = np.random.default_rng(data.draw(seeds))
     for dtype, tolerance in (("float64", 1e-12), ("float32", 1e-5)):
         case = case.to(dtype)
         y, gradients = checks.evaluate(op.rule, case)
-        found, found_gradients = checks.evaluate(op.kernels["cpu"], case)
+        found, found_gradients = checks.evaluate(kernel, case)
         checks.agree(found, y, "value", tolerance)
         assert found.dtype == y.dtype
         u = signed(rng, y.shape).astype(dtype)
@@ -45,18 +66,63 @@ def test_kernel_agrees_with_its_rule(name, data):
 @every_kernel
 @pytest.mark.parametrize("check", checks.CHECKS)
 @given(data=st.data())
-def test_kernel_is_a_rule(name, check, data):
-    op, case = Op.registry[name], data.draw(CASES[name])
-    checks.CHECKS[check](op.kernels["cpu"], case, np.random.default_rng(data.draw(seeds)))
+def test_kernel_is_a_rule(name, kernel, check, data):
+    case = data.draw(CASES[name])
+    checks.CHECKS[check](kernel, case, np.random.default_rng(data.draw(seeds)))
 
 
-def test_future_gradients_are_exactly_zero():
+@every_attention
+def test_future_gradients_are_exactly_zero(kernel):
     rng = np.random.default_rng(0)
-    q, k, v = rng.standard_normal((3, 2, 7, 2, 4))
-    y, backward = numpy_attention.attention_in_blocks(q, k, v)
+    q, k, v = rng.standard_normal((3, 2, 7, 2, 4)).astype("float32")
+    y, backward = kernel(q, k, v)
     for t in range(7):
         dy = np.zeros_like(y)
         dy[:, t] = rng.standard_normal(dy[:, t].shape)
         _, dk, dv = backward(dy)
         assert not dk[:, t + 1 :].any()
         assert not dv[:, t + 1 :].any()
+
+
+@numba_only
+@given(data=st.data())
+def test_exp_over_its_whole_range(data):
+    """Three roundings; 0 and infinity where float32 ends, and nothing is made of NaN."""
+    exp = import_module("tinygrad_lm.kernels.numba_compile").exp
+    x = np.float32(data.draw(st.floats(-87.25, 88.25, width=32)))
+    assert exp(x) == pytest.approx(math.exp(x), rel=3e-7)
+    assert [exp(np.float32(x)) for x in ("inf", "-inf", "1e5", "-1e5")] == [math.inf, 0, math.inf, 0]
+    assert math.isnan(exp(np.float32("nan")))
+
+
+@numba_only
+@given(seeds, st.integers(0, 40), st.floats(0, 0.5), st.integers(1, 1000))
+def test_adamw_in_one_pass_is_the_update(seed, size, decay, t):
+    w, g, m, v = np.random.default_rng(seed).standard_normal((4, size)).astype("float32")
+    found, expected = [[w.copy(), g, m.copy(), v * v] for _ in range(2)]
+    constants = 0.01, 0.9, 0.99, 1 - 0.9**t, 1 - 0.99**t, 1e-8, decay
+    adamw.AdamW.kernels["cpu"](*found, *constants)
+    adamw.update(*expected, *constants)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["modern", "nanogpt-cpu"])
+def test_training_with_kernels_and_without_agrees(preset):
+    """Twenty steps on the same batches: the losses differ by rounding."""
+    shape = {"n_layer": 2, "n_head": 2, "n_kv_head": 2, "n_embd": 32, "block_size": 16, "vocab_size": 11}
+    config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 4})
+    tokens = np.random.default_rng(0).integers(0, 11, (20, 4, 17)).astype("int32")
+
+    def batches(step, part):
+        return tokens[step, :, :-1], tokens[step, :, 1:]
+
+    def losses():
+        trainer = Trainer(GPT(replace(PRESETS[preset], **shape)), batches, config)
+        return [trainer.step(step)[0] for step in range(20)]
+
+    with kernels.numpy_alone():
+        expected = losses()
+    found = losses()
+    np.testing.assert_allclose(found, expected, rtol=2e-4)
+    assert not NUMBA or found != expected  # other code did run

@@ -15,13 +15,13 @@ from tinygrad_lm.optim.muon import Muon, orthogonalize
 
 
 class Adam(AdamW):
-    """AdamW out of a function that updates one run of parameters."""
+    """AdamW out of a function that updates one block of parameters."""
 
     update = None
 
     def step(self, factor=1.0):
         self.t += 1
-        for w, g, m, v, decay in self.runs:
+        for w, g, m, v, decay in self.blocks:
             self.update(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 
 
@@ -162,10 +162,10 @@ class DeafToTheSchedule(AdamW):
 
 
 class OneCountForEachRun(AdamW):
-    """The step counter within the loop over runs of parameters."""
+    """The step counter within the loop over blocks of parameters."""
 
     def step(self, factor=1.0):
-        for w, g, m, v, decay in self.runs:
+        for w, g, m, v, decay in self.blocks:
             self.t += 1
             right(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 

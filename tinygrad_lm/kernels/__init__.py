@@ -1,3 +1,37 @@
-"""Kernels: faster stand-ins for rules of ops/, with the same contract. Importing this registers each for its device."""
+"""Kernels: faster stand-ins for rules of ops/, with the same contract.
 
+Blocked NumPy (numpy_*) is registered at once. Compiled loops (numba_*) take its place from `load()` on, which training
+calls; so what one tries out at a prompt runs the definitions.
+"""
+
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+
+from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import numpy_attention  # noqa: F401
+from tinygrad_lm.optim.adamw import AdamW
+
+NUMBA = ["activation", "adamw", "attention", "normalize", "rotary", "tokens"]
+NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
+
+
+def load():
+    """Register the Numba kernels, if Numba is installed (the extra `fast`)."""
+    if find_spec("numba"):
+        for name in NUMBA:
+            import_module(f"tinygrad_lm.kernels.numba_{name}")
+
+
+@contextmanager
+def numpy_alone():
+    """Within the block everything runs as without Numba: for comparisons."""
+    owners = {**Op.registry, "AdamW": AdamW}
+    before = {name: owner.kernels for name, owner in owners.items()}
+    for name, owner in owners.items():
+        owner.kernels = NUMPY_KERNELS.get(name, {})
+    try:
+        yield
+    finally:
+        for name, owner in owners.items():
+            owner.kernels = before[name]

@@ -16,8 +16,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
     log Σ exp x_j − x_t, whose derivative by x_j is P_j − [j = t]: what the model gave, less what it should have given.
     Only exp(x − max) is kept; P is never written out.
     """
-    if logits.shape[:-1] != targets.shape or not logits.ndim:
-        raise ShapeError("each position needs one target: targets.shape must be logits.shape[:-1]")
+    check_targets(logits, targets)
     xp, shape, dtype = array_module(logits), logits.shape, logits.dtype
     x = logits.reshape(targets.size, shape[-1]).astype(wide(dtype), copy=False)
     targets = targets.reshape(-1)
@@ -40,3 +39,9 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
         return dx.reshape(shape).astype(dtype, copy=False), None
 
     return y.astype(dtype, copy=False), backward
+
+
+def check_targets(logits, targets):
+    """There is one target a position."""
+    if logits.shape[:-1] != targets.shape or not logits.ndim:
+        raise ShapeError("each position needs one target: targets.shape must be logits.shape[:-1]")

@@ -19,11 +19,16 @@ def rotary(x, *, base=10000.0, start=0):
     position. The product of a query at s with a key at t then depends on s − t alone. A rotation's transpose is its
     inverse, so the way back turns by −t. Su et al. 2021, "RoFormer", equation 34, with Llama's pairing.
     """
-    if x.ndim != 4 or x.shape[-1] % 2:
-        raise ShapeError(f"expected four axes, the last of even size, found {x.shape}")
+    check_pairs(x)
     _, T, _, D = x.shape
     cos, sin = angles(array_module(x), T, D, base, start, x.real.dtype)
     return turn(x, cos, sin), lambda dy: (turn(dy, cos, -sin),)
+
+
+def check_pairs(x):
+    """x has the shape that rotary takes."""
+    if x.ndim != 4 or x.shape[-1] % 2:
+        raise ShapeError(f"expected four axes, the last of even size, found {x.shape}")
 
 
 def turn(x, cos, sin):

@@ -1,8 +1,12 @@
 """AdamW: gradient descent with each parameter's step scaled by the size of its recent gradients."""
 
+from typing import ClassVar
+
 import numpy as np
 
-from tinygrad_lm.backend import array_module, device_of, to_device
+from tinygrad_lm.backend import array_module, device_of, parallel, to_device
+
+BLOCK = 2**16  # entries that are updated at a time on a CPU: what one update touches stays in the cache
 
 
 class AdamW:
@@ -17,7 +21,10 @@ class AdamW:
 
     parameters  nn.module.Parameters; names: which of them to train, all by default
     lr          η, the largest learning rate; `step(factor)` scales it
+    kernels     faster stand-ins for `update`, by device
     """
+
+    kernels: ClassVar = {}
 
     def __init__(self, parameters, names=None, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
         names = parameters.keys() if names is None else names
@@ -28,26 +35,25 @@ class AdamW:
         size = sum(run.stop - run.start for run, _ in runs)
         xp, dtype = array_module(parameters.data), parameters.data.dtype
         self.m, self.v = xp.zeros(size, dtype), xp.zeros(size, dtype)
-        self.runs, start = [], 0
+        self.blocks, start = [], 0
         for run, decay in runs:
-            here = slice(start, start + run.stop - run.start)
-            self.runs.append((parameters.data[run], parameters.grad[run], self.m[here], self.v[here], decay))
-            start = here.stop
+            block = BLOCK if parameters.device == "cpu" else size
+            for first in range(run.start, run.stop, block):
+                last = min(first + block, run.stop)
+                m, v = (a[start : start + last - first] for a in (self.m, self.v))
+                self.blocks.append((parameters.data[first:last], parameters.grad[first:last], m, v, decay))
+                start += last - first
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
         self.t += 1
-        (beta1, beta2), lr = self.betas, self.lr * factor
-        correction1, correction2 = 1 - beta1**self.t, 1 - beta2**self.t
-        xp = array_module(self.m)
-        for w, g, m, v, decay in self.runs:
-            m *= beta1
-            m += (1 - beta1) * g
-            v *= beta2
-            v += (1 - beta2) * g * g
-            if decay:
-                w *= 1 - lr * decay
-            w -= lr / correction1 * m / (xp.sqrt(v / correction2) + self.eps)
+        function, lr = self.kernels.get(device_of(self.m), update), self.lr * factor
+        corrections = [1 - beta**self.t for beta in self.betas]
+
+        def update_block(w, g, m, v, decay):
+            function(w, g, m, v, lr, *self.betas, *corrections, self.eps, decay)
+
+        parallel(update_block, *zip(*self.blocks, strict=True))
 
     def state(self):
         """What a resumed run needs: arrays by name."""
@@ -58,3 +64,14 @@ class AdamW:
         self.m[...] = to_device(state["m"], device_of(self.m))
         self.v[...] = to_device(state["v"], device_of(self.v))
         self.t = int(state["t"])
+
+
+def update(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay):
+    """The four lines above, in place, on flat arrays of one size. correction: 1 − βᵗ."""
+    m *= beta1
+    m += (1 - beta1) * g
+    v *= beta2
+    v += (1 - beta2) * g * g
+    if decay:
+        w *= 1 - lr * decay
+    w -= lr / correction1 * m / (array_module(m).sqrt(v / correction2) + eps)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from tinygrad_lm import kernels
 from tinygrad_lm.backend import parallel, to_device, workers
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.ops import cross_entropy
@@ -27,6 +28,7 @@ class Trainer:
     """
 
     def __init__(self, model, batches, config, threads=1):
+        kernels.load()
         self.model, self.batches, self.config = model, batches, config
         self.optimizers = make_optimizers(model.parameters, config)
         threads = min(threads, config.batch_size) if model.parameters.device == "cpu" else 1
