@@ -3,24 +3,23 @@
     python benchmarks/train_step.py                                # both of nanoGPT's character models
     python benchmarks/train_step.py --preset nanogpt-cpu --rounds 10
 
-Same network, weights, batches, optimizer and data type. The three take turns, a few steps each, so that whatever else
-the machine does falls on all of them; medians and ratios of medians are printed, and a line is added to results.jsonl.
+Same network, weights, batches, optimizer and data type. They take turns, a few steps each, so that whatever else the
+machine does falls on all of them; medians and ratios of medians are printed, and a line is added to results.jsonl.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
+from common import machine, product_ceiling, product_flops, record
 from torch_nanogpt import TorchGPT, TorchTrainer
 
-from tinygrad_lm.backend import cores, parallel, workers
+from tinygrad_lm import kernels
+from tinygrad_lm.backend import cores, workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
@@ -33,68 +32,64 @@ BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=BATCH, action="append")
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5, help="of each in a round")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
-    versions = f"NumPy {np.__version__}, PyTorch {torch.__version__}"
-    print(f"{platform.processor() or platform.machine()}, {cores()} cores, {versions}")
+    print(f"{machine()}, PyTorch {torch.__version__}")
     for preset in args.preset or BATCH:
         compare(preset, args)
 
 
 def compare(preset, args):
-    model_config = replace(PRESETS[preset], dropout=0.0)
+    shape = replace(PRESETS[preset], dropout=0.0)
     config = TrainConfig(**RECIPES[preset] | {"steps": 10**6, "batch_size": BATCH[preset]})
-    tokens = np.random.default_rng(0).integers(0, model_config.vocab_size, 100_000).astype(np.int32)
-    batches = Batches(tokens, config.batch_size, model_config.block_size)
-    model = GPT(model_config)
-    trainer = Trainer(model, batches, config, cores())
+    tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
+    batches = Batches(tokens, config.batch_size, shape.block_size)
+    parameters = GPT(shape).parameters
 
-    def ours(step):
-        return trainer.step(step)[0]
+    def ours(alone):
+        trainer = Trainer(GPT(shape), batches, config, cores())
 
-    contenders = {"tinygrad_lm": ours}
-    for name, compiled in {"PyTorch eager": False, "torch.compile": True}.items():
-        if not (compiled and args.no_compile):
-            network = TorchGPT(model_config)
-            network.load(model.parameters)
-            peer = TorchTrainer(network, config, compiled)
-            contenders[name] = lambda step, peer=peer: peer.step(*batches(step), config.rate(step))
+        def step(i):
+            with kernels.numpy_alone() if alone else nullcontext():
+                return trainer.step(i)[0]
+
+        return step
+
+    def theirs(compiled):
+        network = TorchGPT(shape)
+        network.load(parameters)
+        peer = TorchTrainer(network, config, compiled)
+        return lambda i: peer.step(*batches(i), config.rate(i))
+
+    contenders = {"tinygrad_lm": ours(False), "  NumPy alone": ours(True), "PyTorch eager": theirs(False)}
+    if not args.no_compile:
+        contenders["torch.compile"] = theirs(True)
 
     times, losses, ceiling = {name: [] for name in contenders}, {}, 0.0
     for turn in range(args.rounds + 1):
-        ceiling = max(ceiling, products())
+        ceiling = max(ceiling, product_ceiling())
         for name, step in contenders.items():
-            with workers(cores()) if step is ours else nullcontext():
+            with nullcontext() if "orch" in name else workers(cores()):
                 for i in range(args.steps):
                     began = time.perf_counter()
                     losses[name] = step(turn * args.steps + i)
                     if turn:  # the first round warms up
                         times[name].append(time.perf_counter() - began)
 
-    size = config.batch_size * model_config.block_size
+    size = config.batch_size * shape.block_size
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    print(
-        f"\n{preset}: batch {config.batch_size} x {model_config.block_size}; products reach {ceiling:.0f} GFLOP/s here"
-    )
+    floor = product_flops(parameters, shape, config.batch_size) / ceiling
+    print(f"\n{preset}: {shape.n_layer} layers × {shape.n_embd}, batch {config.batch_size} × {shape.block_size}")
     for name, seconds in medians.items():
-        ratio, rate = seconds / medians["tinygrad_lm"], size / seconds
+        ratio = seconds / medians["tinygrad_lm"]
         print(
-            f"  {name:14} {seconds * 1e3:8.1f} ms a step {rate:9,.0f} tokens/s {ratio:6.2f}   loss {losses[name]:.5f}"
+            f"  {name:14}{seconds * 1e3:8.1f} ms a step {size / seconds:9,.0f} tokens/s {ratio:6.2f} × our time, "
+            f"{floor / seconds:4.0%} of the ceiling, loss {losses[name]:.5f}"
         )
-    record = {"preset": preset, "seconds": medians, "losses": losses, "gflops": ceiling, "cores": cores()}
-    with open(Path(__file__).parent / "results.jsonl", "a") as file:
-        file.write(json.dumps({"benchmark": "train_step"} | record) + "\n")
-
-
-def products(n=1024):
-    """What the machine's matrix products reach: each core with a product of its own, in GFLOP/s."""
-    a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
-    with workers(cores()):
-        began = time.perf_counter()
-        parallel(lambda _: a @ b, range(8 * cores()))
-        return 8 * cores() * 2 * n**3 / (time.perf_counter() - began) / 1e9
+    print(f"  the products alone at {ceiling / 1e9:.0f} GFLOP/s, what this machine reaches: {floor * 1e3:.1f} ms")
+    record("train_step", preset=preset, seconds=medians, losses=losses, floor=floor, flops=ceiling)
 
 
 if __name__ == "__main__":

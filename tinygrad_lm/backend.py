@@ -1,5 +1,6 @@
 """Arrays and where they live: NumPy on the CPU, CuPy on a GPU; and random numbers that are a function, not a state."""
 
+import ctypes
 import os
 import sys
 import zlib
@@ -87,6 +88,7 @@ def random(seed, stream, *counter):
 
 
 _pool = None
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 
 
 @contextmanager
@@ -101,11 +103,29 @@ def workers(n):
 
     global _pool
     before = _pool
+    keep_memory()
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) as _pool:
         try:
             yield
         finally:
             _pool = before
+
+
+def keep_memory():
+    """Let the C library keep what is freed, in one place for all threads, for the arrays of the next training step.
+
+    Otherwise glibc hands large arrays back to the system, and the system clears every page of the next ones: measured
+    27,000 page faults a step and a tenth of its time. Memory in use at the peak is the same. Elsewhere nothing is done.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1)):
+            library.mallopt(option, value)
+
+
+def blocks(start, stop, device):
+    """Slices from start to stop: on a CPU short ones for `parallel`, whose entries stay in the cache; else one."""
+    step = 2**16 if device == "cpu" else max(1, stop - start)
+    return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]
 
 
 def parallel(function, *arguments):

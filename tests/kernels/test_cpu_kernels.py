@@ -110,7 +110,7 @@ def test_adamw_in_one_pass_is_the_update(seed, size, decay, t):
 @pytest.mark.parametrize("preset", ["modern", "nanogpt-cpu"])
 def test_training_with_kernels_and_without_agrees(preset):
     """Twenty steps on the same batches: the losses differ by rounding."""
-    shape = {"n_layer": 2, "n_head": 2, "n_kv_head": 2, "n_embd": 32, "block_size": 16, "vocab_size": 11}
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 16, "vocab_size": 11}
     config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 4})
     tokens = np.random.default_rng(0).integers(0, 11, (20, 4, 17)).astype("int32")
 

@@ -72,7 +72,7 @@ def test_power_at_zero_and_at_negative_bases():
 @pytest.mark.parametrize("name", ["sigmoid", "silu", "tanh", "gelu", "gelu_tanh", "relu", "relu_squared"])
 def test_activations_far_out(name, dtype):
     """Far from 0 they are flat or straight, and nothing overflows on the way to finding that."""
-    far = {"float16": 100.0}.get(dtype, HUGE)
+    far = {"float16": 100.0 if name == "relu_squared" else 1000.0}.get(dtype, HUGE)
     y, dx = value_and_gradients(name, numbers(far, -far, 0, dtype=dtype))
     right = {"sigmoid": (1, 0), "tanh": (1, -1), "relu_squared": (far**2, 0)}.get(name, (far, 0))
     slope = {"sigmoid": (0, 0), "tanh": (0, 0), "relu_squared": (2 * far, 0)}.get(name, (1, 0))

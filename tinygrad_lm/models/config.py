@@ -33,11 +33,9 @@ class GPTConfig:
     recompute: bool = False  # keep only the blocks' inputs for the backward pass
 
     def __post_init__(self):
-        if not self.n_kv_head:
-            object.__setattr__(self, "n_kv_head", self.n_head)
         problems = [
             f"{name} must be positive, found {getattr(self, name)}"
-            for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_kv_head", "n_embd")
+            for name in ("vocab_size", "block_size", "n_layer", "n_head", "kv_heads", "n_embd")
             if getattr(self, name) < 1
         ]
         problems += [
@@ -50,12 +48,16 @@ class GPTConfig:
                 problems.append(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
             elif self.position == "rotary" and self.head_size % 2:
                 problems.append(f"rotary positions need an even head size, found {self.head_size}")
-            if self.n_head % self.n_kv_head:
-                problems.append(f"n_head {self.n_head} must be a multiple of n_kv_head {self.n_kv_head}")
+            if self.n_head % self.kv_heads:
+                problems.append(f"n_head {self.n_head} must be a multiple of n_kv_head {self.kv_heads}")
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout must be in [0, 1), found {self.dropout}")
         if problems:
             raise ConfigError("model configuration: " + "; ".join(problems))
+
+    @property
+    def kv_heads(self):
+        return self.n_kv_head or self.n_head
 
     @property
     def head_size(self):

@@ -65,10 +65,11 @@ def draw(logits, temperature, top_k, top_p, u):
     if temperature == 0:
         return int(logits.argmax())
     z = logits.astype(np.float64) / temperature
-    order = np.argsort(-z, kind="stable")[: top_k or None]
-    p = np.exp(z[order] - z[order[0]])
-    p /= p.sum()
+    tokens = np.arange(len(z))
+    if top_k or top_p < 1:
+        tokens = np.argsort(-z, kind="stable")[: top_k or None]  # likeliest first
+    p = np.exp(z[tokens] - z.max())
     if top_p < 1:
-        p = p[: int(np.searchsorted(p.cumsum(), top_p)) + 1]
+        p = p[: int(np.searchsorted(p.cumsum(), top_p * p.sum())) + 1]
     cumulative = p.cumsum()
-    return int(order[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(p) - 1)])
+    return int(tokens[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(p) - 1)])

@@ -12,7 +12,7 @@ class CausalSelfAttention(Module):
     """
 
     def __init__(self, config, out_std):
-        C, G, D = config.n_embd, config.n_kv_head, config.head_size
+        C, G, D = config.n_embd, config.kv_heads, config.head_size
         self.c_q = Linear(C, C, config.bias)
         self.c_k = Linear(C, G * D, config.bias)
         self.c_v = Linear(C, G * D, config.bias)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, device_of, random, to_device, zeros
+from tinygrad_lm.backend import array_module, blocks, device_of, parallel, random, to_device, zeros
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import CheckpointError
 
@@ -79,6 +79,7 @@ class Parameters(dict):
         super().__init__(sorted(named.items(), key=lambda item: item[1].ndim < 2))
         self.data, self.grad = data, array_module(data).zeros_like(data)
         self.device = device_of(data)
+        self.blocks = blocks(0, data.size, self.device)
         self.slices, start = {}, 0
         for name, p in self.items():
             self.slices[name] = here = slice(start, start + p.size)
@@ -104,7 +105,20 @@ class Parameters(dict):
 
     def zero_grad(self):
         """Set all gradients to zero."""
-        self.grad[...] = 0
+
+        def clear(block):
+            self.grad[block] = 0
+
+        parallel(clear, self.blocks)
+
+    def collect(self, other):
+        """Add the gradients of other Parameters to these, and set those to zero."""
+
+        def move(block):
+            self.grad[block] += other.grad[block]
+            other.grad[block] = 0
+
+        parallel(move, self.blocks)
 
     def runs(self, names):
         """The named parameters as slices of the flat array, as few and as long as can be."""
@@ -121,4 +135,5 @@ class Parameters(dict):
     def norm(self):
         """√Σ g² over all gradient entries, a Python float."""
         xp = array_module(self.grad)
-        return math.sqrt(float(xp.vdot(self.grad, self.grad).real))
+        squares = parallel(lambda block: float(xp.vdot(self.grad[block], self.grad[block]).real), self.blocks)
+        return math.sqrt(sum(squares))

@@ -45,14 +45,15 @@ def gelu(x):
     x: any shape; Φ(x) = (1 + erf(x/√2)) / 2 is the normal distribution's cumulative function and φ its density.
     Hendrycks and Gimpel 2016, "Gaussian error linear units".
     """
-    xp = array_module(x)
+    xp, dtype = array_module(x), x.dtype
+    x = x.astype(wide(dtype), copy=False)  # x² would overflow
     cumulative = (1 + erf(x / math.sqrt(2))) / 2
 
     def backward(dy):
         density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return (dy * (cumulative + x * density),)
+        return ((dy * (cumulative + x * density)).astype(dtype, copy=False),)
 
-    return x * cumulative, backward
+    return (x * cumulative).astype(dtype, copy=False), backward
 
 
 @op
@@ -61,15 +62,16 @@ def gelu_tanh(x):
 
     x: any shape. The approximation that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2).
     """
-    xp = array_module(x)
+    xp, dtype = array_module(x), x.dtype
+    x = x.astype(wide(dtype), copy=False)  # x² would overflow
     c = math.sqrt(2 / math.pi)
     t = xp.tanh(c * x * (1 + 0.044715 * x * x))
 
     def backward(dy):
         slope = c * (1 + 3 * 0.044715 * x * x)
-        return (dy * ((1 + t) + x * (1 - t * t) * slope) / 2,)
+        return ((dy * ((1 + t) + x * (1 - t * t) * slope) / 2).astype(dtype, copy=False),)
 
-    return x * (1 + t) / 2, backward
+    return (x * (1 + t) / 2).astype(dtype, copy=False), backward
 
 
 def erf(x):
@@ -80,8 +82,7 @@ def erf(x):
     All terms have x's sign, so none cancels. Beyond |x| = 6 the value is ±1 to double precision; up to there the terms
     past the 128th are below it.
     """
-    xp, dtype = array_module(x), x.dtype
-    x = x.astype(wide(dtype), copy=False)  # the sum goes up to exp 36
+    xp = array_module(x)
     sign = xp.sign(x.real).astype(x.dtype)
     near = abs(x.real) < 6
     x = xp.where(near, x, sign)
@@ -90,4 +91,4 @@ def erf(x):
     for n in range(1, 128):
         term = term * square / (2 * n + 1)
         total += term
-    return xp.where(near, 2 / math.sqrt(math.pi) * xp.exp(-x * x) * total, sign).astype(dtype, copy=False)
+    return xp.where(near, 2 / math.sqrt(math.pi) * xp.exp(-x * x) * total, sign)

@@ -4,9 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, device_of, parallel, to_device
-
-BLOCK = 2**16  # entries that are updated at a time on a CPU: what one update touches stays in the cache
+from tinygrad_lm.backend import array_module, blocks, device_of, parallel, to_device
 
 
 class AdamW:
@@ -37,12 +35,10 @@ class AdamW:
         self.m, self.v = xp.zeros(size, dtype), xp.zeros(size, dtype)
         self.blocks, start = [], 0
         for run, decay in runs:
-            block = BLOCK if parameters.device == "cpu" else size
-            for first in range(run.start, run.stop, block):
-                last = min(first + block, run.stop)
-                m, v = (a[start : start + last - first] for a in (self.m, self.v))
-                self.blocks.append((parameters.data[first:last], parameters.grad[first:last], m, v, decay))
-                start += last - first
+            for block in blocks(run.start, run.stop, parameters.device):
+                here = slice(start, start + block.stop - block.start)
+                self.blocks.append((parameters.data[block], parameters.grad[block], self.m[here], self.v[here], decay))
+                start = here.stop
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""

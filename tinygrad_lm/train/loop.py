@@ -39,8 +39,7 @@ class Trainer:
         parameters = self.model.parameters
         loss = sum(parallel(self.share, self.replicas, range(len(self.replicas)), [step] * len(self.replicas)))
         for replica in self.replicas[1:]:
-            parameters.grad += replica.parameters.grad
-            replica.parameters.zero_grad()
+            parameters.collect(replica.parameters)
         norm = clip_gradients(parameters, self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError(self.diagnosis(step, loss, norm))

@@ -1,0 +1,79 @@
+"""Peak memory of a training step, ours against PyTorch, each in a process of its own (Linux only).
+
+    python benchmarks/memory.py
+
+Counted is the growth of the resident set, from after a step of a tiny network, which loads and compiles what every
+network needs, to the highest point of five steps: weights, gradients, moments, and all that a step allocates.
+"""
+
+import argparse
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from common import machine, record
+
+from tinygrad_lm.backend import cores, workers
+from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.loop import Trainer
+
+BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
+CONTENDERS = ["tinygrad_lm", "PyTorch eager", "torch.compile"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", nargs=2, metavar=("CONTENDER", "PRESET"), help="one of them, in this process")
+    args = parser.parse_args()
+    if args.measure:
+        print(measure(*args.measure))
+        return
+    print(f"{machine()}\n{'MiB':22}" + "".join(f"{name:>16}" for name in CONTENDERS))
+    for preset in BATCH:
+        found = {}
+        for contender in CONTENDERS:
+            command = [sys.executable, __file__, "--measure", contender, preset]
+            found[contender] = int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        print(f"{preset:22}" + "".join(f"{value / 2**20:16.0f}" for value in found.values()))
+        record("memory", preset=preset, bytes=found)
+
+
+def measure(contender, preset):
+    """The bytes that five steps take."""
+    shape = replace(PRESETS[preset], dropout=0.0)
+    config = TrainConfig(**RECIPES[preset] | {"steps": 100, "batch_size": BATCH[preset]})
+    with workers(cores()):
+        five_steps(contender, replace(shape, n_layer=1, n_embd=8 * shape.n_head, block_size=16), config)
+        before = status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the highest point so far is forgotten
+        five_steps(contender, shape, config)
+        return status("VmHWM") - before
+
+
+def five_steps(contender, shape, config):
+    tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
+    batches = Batches(tokens, config.batch_size, shape.block_size)
+    if contender == "tinygrad_lm":
+        step = Trainer(GPT(shape), batches, config, cores()).step
+    else:
+        from torch_nanogpt import TorchGPT, TorchTrainer
+
+        peer = TorchTrainer(TorchGPT(shape), config, compiled=contender == "torch.compile")
+        step = lambda i: peer.step(*batches(i), config.rate(i))
+    for i in range(5):
+        step(i)
+
+
+def status(entry):
+    """An entry of this process's memory status, in bytes: VmRSS now, VmHWM at the highest."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
+
+
+if __name__ == "__main__":
+    main()
