@@ -1,8 +1,8 @@
 """Attention on a CPU without the weights P in memory (Dao et al. 2022, "FlashAttention").
 
-As in numpy_attention.py a block of queries of one sequence meets the keys it may see. Here what lies between the
-products is one pass, and instead of P one number a row is kept, log Σ exp: the way back computes P again from it, which
-is cheaper than to fetch it from memory, and the memory needed grows with T, not with T².
+As in numpy_attention.py a block of queries meets the keys it may see; short sequences share a block. What lies between
+the products is one pass here, and instead of P one number a row is kept, log Σ exp: the way back computes P again from
+it, which is cheaper than to fetch it from memory, and the memory needed grows with T, not with T².
 """
 
 import math
@@ -14,6 +14,7 @@ from tinygrad_lm.kernels.numpy_attention import attention_in_blocks
 from tinygrad_lm.ops.attention import attention, check_heads
 
 ROWS = 64  # queries a block
+CACHE = 2**17  # scores a block: a core's second-level cache holds them and their gradients
 
 
 @attention.kernel("cpu")
@@ -24,43 +25,42 @@ def attention_in_one_pass(q, k, v, *, causal=True, p=0.0, key=None):
     B, T, H, D = check_heads(q, k, v, causal)
     S, G = k.shape[1:3]
     R, scale = H // G, f4(1 / math.sqrt(D))
+    repeat = R if causal else 0
     y, lse = np.empty_like(q, order="C"), np.empty((B, G, T * R), f4)
 
     def blocks():
-        """Sequence, its queries, and the number of keys that the first of them sees."""
-        for b in range(B):
+        """Some sequences, some of their queries, how many those are, and the keys that the first and the last see."""
+        sequences = max(1, CACHE // max(1, H * min(T, ROWS) * S))
+        for b in range(0, B, sequences):
             for start in range(0, T, ROWS):
-                yield b, slice(start, min(start + ROWS, T)), start + 1 + S - T if causal else S
+                n = min(ROWS, T - start)
+                first, last = (start + 1 + S - T, start + n + S - T) if causal else (S, S)
+                yield slice(b, b + sequences), slice(start, start + n), n, first, last
 
     def rows(x):
-        """(n, H, D) -> (G, n R, D): for each key head its R queries at each position. A view where R is 1."""
-        return x.reshape(len(x), G, R, D).swapaxes(0, 1).reshape(G, len(x) * R, D)
+        """(b, n, H, D) -> (b, G, n R, D): for each key head its R queries at each position. A view where R is 1."""
+        b, n = x.shape[:2]
+        return x.reshape(b, n, G, R, D).swapaxes(1, 2).reshape(b, G, n * R, D)
 
     def unrows(x, n):
-        """(G, n R, D) -> (n, H, D)."""
-        return x.reshape(G, n, R, D).swapaxes(0, 1).reshape(n, H, D)
+        """(b, G, n R, D) -> (b, n, H, D)."""
+        return x.reshape(len(x), G, n, R, D).swapaxes(1, 2).reshape(len(x), n, H, D)
 
-    def scores(b, here, first):
-        """Keys of the block, its part of lse, and q kᵀ: (G, seen, D), (G, n R), (G, n R, seen)."""
-        seen = first + here.stop - here.start - 1 if causal else S
-        keys = k[b, :seen].swapaxes(0, 1)
-        return keys, lse[b, :, here.start * R : here.stop * R], rows(q[b, here]) @ keys.swapaxes(1, 2)
-
-    for b, here, first in blocks():
-        keys, total, z = scores(b, here, first)
-        softmax(z, scale, first, R if causal else 0, total)
-        y[b, here] = unrows(z @ v[b, : keys.shape[1]].swapaxes(0, 1), here.stop - here.start)
+    for b, here, n, first, last in blocks():
+        z = rows(q[b, here]) @ k[b, :last].transpose(0, 2, 3, 1)  # (b, G, n R, last)
+        softmax(z, scale, first, repeat, lse[b, :, here.start * R : here.stop * R])
+        y[b, here] = unrows(z @ v[b, :last].swapaxes(1, 2), n)
 
     def backward(dy):
         dq, dk, dv = np.empty_like(y), np.zeros_like(k, order="C"), np.zeros_like(v, order="C")
-        for b, here, first in blocks():
-            keys, total, z = scores(b, here, first)
-            seen, dyb = keys.shape[1], rows(dy[b, here])
-            dz = dyb @ v[b, :seen].transpose(1, 2, 0)  # dP
-            softmax_backward(z, dz, scale, first, R if causal else 0, total)  # z is P then
-            dv[b, :seen] += (z.swapaxes(1, 2) @ dyb).swapaxes(0, 1)
-            dq[b, here] = unrows(dz @ keys, here.stop - here.start)
-            dk[b, :seen] += (dz.swapaxes(1, 2) @ rows(q[b, here])).swapaxes(0, 1)
+        for b, here, n, first, last in blocks():
+            qb, kb, dyb = rows(q[b, here]), k[b, :last].swapaxes(1, 2), rows(dy[b, here])
+            P = qb @ kb.swapaxes(2, 3)
+            dz = dyb @ v[b, :last].transpose(0, 2, 3, 1)
+            softmax_backward(P, dz, scale, first, repeat, lse[b, :, here.start * R : here.stop * R])
+            dv[b, :last] += (P.swapaxes(2, 3) @ dyb).swapaxes(1, 2)
+            dq[b, here] = unrows(dz @ kb, n)
+            dk[b, :last] += (dz.swapaxes(2, 3) @ qb).swapaxes(1, 2)
         return dq, dk, dv
 
     return y, backward
@@ -72,9 +72,11 @@ def softmax(z, scale, first, repeat, lse):
 
     Row i sees the first `first + i // repeat` keys; all see `first` if repeat is 0.
     """
-    for g in range(z.shape[0]):
-        for i in range(z.shape[1]):
-            row, seen = z[g, i], first + (i // repeat if repeat else 0)
+    B, G, N, _ = z.shape
+    for bg in range(B * G):
+        for i in range(N):
+            b, g = divmod(bg, G)
+            row, seen = z[b, g, i], first + (i // repeat if repeat else 0)
             largest = row[0]
             for j in range(seen):
                 largest = max(largest, row[j])
@@ -85,18 +87,20 @@ def softmax(z, scale, first, repeat, lse):
             for j in range(seen):
                 row[j] /= total
             row[seen:] = f4(0)
-            lse[g, i] = scale * largest + np.log(total)
+            lse[b, g, i] = scale * largest + np.log(total)
 
 
 @compiled
 def softmax_backward(z, dP, scale, first, repeat, lse):
-    """In place z = P = exp(scale z − lse), and dP becomes dz = P (dP − Σ P dP) scale."""
-    for g in range(z.shape[0]):
-        for i in range(z.shape[1]):
-            P, dz, seen = z[g, i], dP[g, i], first + (i // repeat if repeat else 0)
+    """In place z becomes P = exp(scale z − lse), and dP becomes dz = P (dP − Σ P dP) scale."""
+    B, G, N, _ = z.shape
+    for bg in range(B * G):
+        for i in range(N):
+            b, g = divmod(bg, G)
+            P, dz, seen = z[b, g, i], dP[b, g, i], first + (i // repeat if repeat else 0)
             mean = f4(0)
             for j in range(seen):
-                P[j] = exp(scale * P[j] - lse[g, i])
+                P[j] = exp(scale * P[j] - lse[b, g, i])
                 mean += P[j] * dz[j]
             for j in range(seen):
                 dz[j] = P[j] * (dz[j] - mean) * scale
