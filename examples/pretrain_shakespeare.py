@@ -91,7 +91,7 @@ def start(
     model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
     check_length(tokens, model_config.block_size)
     check_length(validation, 1)
-    batches = Batches(tokens, config.batch_size, model_config.block_size, config.seed)
+    batches = Batches(tokens, config.batch_size, model_config.block_size, config.seed, config.accumulate)
     threads = cores()
 
     print(f"data    {corpus.name}: {len(tokens):,} tokens to train on, {len(validation):,} to validate")
@@ -141,7 +141,7 @@ def resume(resume, steps=None, device="auto", **others):
     run.extend(last)
     config = run.train_config
     tokens, validation = map(run.tokenizer.encode, split(corpus.text))
-    batches = Batches(tokens, config.batch_size, run.model_config.block_size, config.seed)
+    batches = Batches(tokens, config.batch_size, run.model_config.block_size, config.seed, config.accumulate)
     trainer = Trainer(run.build(resolve_device(device)), batches, config, run.settings["threads"])
     trainer.load_state(state)
     run.log.rewind(first)

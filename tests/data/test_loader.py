@@ -45,12 +45,36 @@ def test_a_batch_depends_on_seed_step_and_part_alone():
         assert not np.array_equal(other[0], first)
 
 
-def test_every_place_of_the_text_is_drawn_equally_often():
-    """The first window and the last too: 7 places, 14,000 draws."""
-    batches = Batches(np.arange(11), 14_000, 4)
-    count = np.bincount(batches(0)[0][:, 0], minlength=7)
-    assert count.shape == (7,)
-    assert ((count - 2000) ** 2 / 2000).sum() < 6 + 5 * np.sqrt(2 * 6)
+@given(
+    n=st.integers(2, 90),
+    data=st.data(),
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 2**30),
+    batch_size=st.integers(1, 5),
+    accumulate=st.integers(1, 3),
+)
+def test_an_epoch_shows_no_target_twice_and_nearly_all(n, data, seed, epoch, batch_size, accumulate):
+    """Whatever the sizes of batches; what is left out is at the ends, and less than two windows."""
+    T = data.draw(st.integers(1, n - 1))
+    batches = Batches(np.arange(n), batch_size, T, seed, accumulate)
+    count = max(1, (n - 1) // T - 1)
+    seen = []
+    for i in range(epoch * count, (epoch + 1) * count):
+        batch, row = divmod(i, batch_size)
+        step, part = divmod(batch, accumulate)
+        seen.append(batches(step, part)[1][row])
+    seen = np.sort(np.concatenate(seen))
+    assert np.array_equal(seen, np.arange(seen[0], seen[0] + count * T))
+    assert n - 1 - len(seen) < 2 * T
+
+
+def test_epochs_begin_at_all_places_and_in_all_orders():
+    """Two windows of four in a text of 16, from eight places on: each in 1/16 of 4,800 epochs."""
+    batches = Batches(np.arange(16), 2, 4)
+    starts = [tuple(batches.start(2 * epoch + i) for i in range(2)) for epoch in range(4800)]
+    _, count = np.unique(starts, axis=0, return_counts=True)
+    assert len(count) == 16
+    assert ((count - 300) ** 2 / 300).sum() < 15 + 5 * np.sqrt(2 * 15)
 
 
 @pytest.mark.parametrize("n", [0, 1, 4, 5])

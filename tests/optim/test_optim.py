@@ -85,17 +85,19 @@ def test_state_is_all_that_a_resumed_run_needs(make):
 # ---- orthogonalize
 
 
-@given(seed=seeds, rows=st.integers(1, 12), columns=st.integers(1, 12), condition=st.sampled_from([1.0, 3.0, 100.0]))
+@given(
+    seed=seeds, rows=st.integers(1, 12), columns=st.integers(1, 12), condition=st.sampled_from([1.0, 3.0, 30.0, 100.0])
+)
 def test_singular_values_are_brought_near_one(seed, rows, columns, condition):
-    """Those above 1/600 of the norm end in [0.68, 1.21], the singular vectors as they were."""
+    """Those above 1/300 of the norm end in [0.18, 1.87], the singular vectors as they were."""
     rng, n = np.random.default_rng(seed), min(rows, columns)
     U, S, Vt = np.linalg.svd(rng.standard_normal((rows, columns)), full_matrices=False)
     S = np.geomspace(1, 1 / condition, n)
     y = U.T @ orthogonalize((U * S) @ Vt) @ Vt.T
     values = np.diagonal(y)
     assert abs(y - np.diag(values)).max() < 1e-10
-    assert values.min() > 0.68
-    assert values.max() < 1.21
+    assert values.min() > 0.18
+    assert values.max() < 1.87
 
 
 def test_tiny_and_zero_gradients_stay_small():
@@ -106,9 +108,9 @@ def test_tiny_and_zero_gradients_stay_small():
 
 @given(seed=seeds, rows=st.integers(1, 6), columns=st.integers(1, 6))
 def test_orthogonalize_knows_no_scale_and_no_sides(seed, rows, columns):
-    x = np.random.default_rng(seed).standard_normal((rows, columns))
+    x = 1e6 * np.random.default_rng(seed).standard_normal((rows, columns))  # beside which the norm's 1e-7 is nothing
     y = orthogonalize(x)
-    np.testing.assert_allclose(orthogonalize(1e6 * x), y, atol=1e-4)  # 1e-7 is added to the norm
+    np.testing.assert_allclose(orthogonalize(1e6 * x), y, atol=1e-6)
     np.testing.assert_allclose(orthogonalize(x.T), y.T, atol=1e-10)
     np.testing.assert_allclose(orthogonalize(-x), -y, atol=1e-10)
 

@@ -11,7 +11,7 @@ from optim_checks import Course, clips, follows_adamw, follows_muon
 
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.clipping import clip_gradients
-from tinygrad_lm.optim.muon import Muon, orthogonalize
+from tinygrad_lm.optim.muon import COEFFICIENTS, Muon, orthogonalize
 
 
 class Adam(AdamW):
@@ -235,9 +235,9 @@ def not_orthogonal(g, m, momentum):
     return math.sqrt(max(1, g.shape[1] / g.shape[0])) * (g + momentum * m)
 
 
-def four_steps(g, m, momentum):
+def two_steps(g, m, momentum):
     m[:] = momentum * m + g
-    return math.sqrt(max(1, g.shape[1] / g.shape[0])) * orthogonalize(g + momentum * m, steps=4)
+    return math.sqrt(max(1, g.shape[1] / g.shape[0])) * orthogonalize(g + momentum * m, COEFFICIENTS[:2])
 
 
 def momentum_made_orthogonal_before_it_is_kept(g, m, momentum):
@@ -257,14 +257,14 @@ def no_scale(g, m, momentum):
 
 
 def exact_singular_values(g, m, momentum):
-    """U Vᵀ itself, which the five steps only come near to: prettier, and not what is claimed."""
+    """U Vᵀ itself, which the three steps only come near to: prettier, and not what is claimed."""
     m[:] = momentum * m + g
     U, _, Vt = np.linalg.svd(g + momentum * m, full_matrices=False)
     return math.sqrt(max(1, g.shape[1] / g.shape[0])) * U @ Vt
 
 
 MUON = [
-    no_look_ahead, no_momentum, not_orthogonal, four_steps, momentum_made_orthogonal_before_it_is_kept, sides_exchanged,
+    no_look_ahead, no_momentum, not_orthogonal, two_steps, momentum_made_orthogonal_before_it_is_kept, sides_exchanged,
     no_scale, exact_singular_values,
 ]  # fmt: skip
 

@@ -3,6 +3,8 @@
 The target of each position is the token after it, so a window of T + 1 tokens makes T examples.
 """
 
+from functools import lru_cache
+
 import numpy as np
 
 from tinygrad_lm.backend import random
@@ -10,21 +12,41 @@ from tinygrad_lm.errors import DataError
 
 
 class Batches:
-    """Random windows of a text: `batches(step)` -> inputs (B, T) and targets (B, T).
+    """Windows of a text in random order: `batches(step)` -> inputs (B, T) and targets (B, T).
+
+    In each epoch the text is cut into windows side by side, from another place on, and they are shuffled. So no token
+    is seen again before the others are; drawn independently, three epochs' worth of windows would leave out a twentieth
+    of the text.
 
     The batch is a function of (seed, step, part) alone, so a resumed run sees what an undisturbed one would have seen.
-    `part` counts the batches within one step.
+    `part` counts the batches within one step, of which there are `accumulate`.
     """
 
-    def __init__(self, tokens, batch_size, block_size, seed=0):
+    def __init__(self, tokens, batch_size, block_size, seed=0, accumulate=1):
         check_length(tokens, block_size)
         self.tokens, self.batch_size, self.block_size, self.seed = tokens, batch_size, block_size, seed
+        self.accumulate = accumulate
 
     def __call__(self, step, part=0):
-        last = len(self.tokens) - self.block_size  # the last place at which inputs and targets fit, plus one
-        starts = random(self.seed, "batches", step, part).integers(0, last, self.batch_size)
-        windows = self.tokens[starts[:, None] + np.arange(self.block_size + 1)]
+        first = (step * self.accumulate + part) * self.batch_size
+        starts = [self.start(i) for i in range(first, first + self.batch_size)]
+        windows = self.tokens[np.array(starts)[:, None] + np.arange(self.block_size + 1)]
         return windows[:, :-1], windows[:, 1:]
+
+    def start(self, i):
+        """Where window i of the whole training begins."""
+        pairs = len(self.tokens) - 1  # of an input and its target
+        count = max(1, pairs // self.block_size - 1)  # windows an epoch: one less than fit, so that they can shift
+        epoch, place = divmod(i, count)
+        offset, order = shuffled(self.seed, epoch, count, pairs - count * self.block_size)
+        return offset + int(order[place]) * self.block_size
+
+
+@lru_cache(maxsize=4)
+def shuffled(seed, epoch, count, slack):
+    """An offset from 0 to slack, and the numbers below count in random order."""
+    rng = random(seed, "batches", epoch)
+    return int(rng.integers(slack + 1)), rng.permutation(count)
 
 
 def windows(tokens, block_size, batch_size):
