@@ -1,7 +1,8 @@
 """How our Numba kernels are compiled, and the exponential function that they share.
 
 Numba turns a Python loop over arrays into machine code for the processor at hand. So a kernel here reads like the
-formula written out for one row, and its passes over memory are the loops one sees.
+formula written out for one row, and its passes over memory are the loops one sees. The machine code is kept beside the
+kernels, in __pycache__, and made again when their files change; after a change of this file delete it by hand.
 """
 
 import sys
@@ -18,7 +19,10 @@ OPTIONS = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "n
 
 def compiled(function):
     """Decorator: compile at the first call and keep the machine code on disk; run outside the interpreter's lock."""
-    return numba.njit(nogil=True, cache=True, **OPTIONS)(function)
+    try:
+        return numba.njit(nogil=True, cache=True, **OPTIONS)(function)
+    except RuntimeError:  # no folder for it can be written: compiled again by each process
+        return numba.njit(nogil=True, **OPTIONS)(function)
 
 
 def inlined(function):

@@ -91,5 +91,5 @@ PRESETS = {
     "nanogpt-cpu": GPTConfig(65, 64, n_layer=4, n_head=4, n_embd=128, bias=False),
     # ours: for five minutes on a laptop, and for five seconds
     "modern": MODERN,
-    "modern-cpu": replace(MODERN, block_size=64, n_layer=2, n_embd=128),
+    "modern-tiny": replace(MODERN, block_size=64, n_layer=2, n_head=2, n_embd=64),
 }

@@ -107,5 +107,5 @@ RECIPES = {
     "nanogpt-shakespeare": NANOGPT | {"batch_size": 64},
     "nanogpt-cpu": NANOGPT | {"batch_size": 12},
     "modern": MODERN | {"batch_size": 16},
-    "modern-cpu": MODERN | {"batch_size": 32},
+    "modern-tiny": MODERN | {"batch_size": 16},
 }
