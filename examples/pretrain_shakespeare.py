@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.backend import cores, resolve_device, workers
+from tinygrad_lm.backend import cores, peak_memory, resolve_device, workers
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
 from tinygrad_lm.data.tokenizer import make_tokenizer
@@ -34,7 +34,7 @@ OPTIONS = {
     },
     "--tokenizer": {"choices": ["char", "byte", "gpt2"], "help": "[char]"},
     "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
-    "--steps": {"type": int, "help": "updates of the weights [as many as fit into --minutes]"},
+    "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
     "--minutes": {"type": float, "help": "how long to train [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
@@ -101,6 +101,8 @@ def start(
     if steps is None:
         trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, threads)
         steps = plan(trainer, validation, 60 * (minutes or 5))
+        if config.epochs:
+            steps = min(steps, max(1, config.epochs * len(tokens) // batches.tokens_a_step))
         config = replace(config, steps=steps)
 
     run = Run.create(
@@ -120,8 +122,10 @@ def start(
     )
     model = run.build(device)
     print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
-    tokens = config.batch_size * config.accumulate * model_config.block_size
-    print(f"run     {run.path}: {steps:,} steps of {tokens:,} tokens")
+    epochs = steps * batches.tokens_a_step / len(tokens)
+    print(
+        f"run     {run.path}: {steps:,} steps of {batches.tokens_a_step:,} tokens, {epochs:.2g} times through the text"
+    )
     return go(run, Trainer(model, batches, config, threads), validation, 0)
 
 
@@ -159,6 +163,7 @@ def go(run, trainer, validation, first):
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
     print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
+    print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
     print(f'write more:  python examples/generate.py {run.path} --prompt "ROMEO:"')
     print(f"train on:    {again} --steps {2 * trainer.config.steps}")

@@ -122,6 +122,15 @@ def keep_memory():
             library.mallopt(option, value)
 
 
+def peak_memory():
+    """The most memory that this process has had at once, in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
 def blocks(start, stop, device):
     """Slices from start to stop: on a CPU short ones for `parallel`, whose entries stay in the cache; else one."""
     step = 2**16 if device == "cpu" else max(1, stop - start)

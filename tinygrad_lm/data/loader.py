@@ -27,6 +27,10 @@ class Batches:
         self.tokens, self.batch_size, self.block_size, self.seed = tokens, batch_size, block_size, seed
         self.accumulate = accumulate
 
+    @property
+    def tokens_a_step(self):
+        return self.batch_size * self.accumulate * self.block_size
+
     def __call__(self, step, part=0):
         first = (step * self.accumulate + part) * self.batch_size
         starts = [self.start(i) for i in range(first, first + self.batch_size)]
