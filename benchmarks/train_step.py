@@ -19,7 +19,7 @@ from common import machine, product_ceiling, product_flops, record
 from torch_nanogpt import TorchGPT, TorchTrainer
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import cores, workers
+from tinygrad_lm.backend import cores, keep_memory, workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
@@ -37,6 +37,7 @@ def main():
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     print(f"{machine()}, PyTorch {torch.__version__}")
+    keep_memory()  # for all contenders alike, and before any of them starts threads
     for preset in args.preset or BATCH:
         compare(preset, args)
 

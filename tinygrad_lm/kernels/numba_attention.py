@@ -1,8 +1,8 @@
 """Attention on a CPU without the weights P in memory (Dao et al. 2022, "FlashAttention").
 
-As in numpy_attention.py a block of queries meets the keys it may see; short sequences share a block. What lies between
-the products is one pass here, and instead of P one number a row is kept, log Σ exp: the way back computes P again from
-it, which is cheaper than to fetch it from memory, and the memory needed grows with T, not with T².
+In the blocks of numpy_attention.py. What lies between the products is one pass here, and instead of P one number a row
+is kept, log Σ exp: the way back computes P again from it, which is cheaper than to fetch it from memory, and the memory
+needed grows with T, not with T².
 """
 
 import math
@@ -10,11 +10,8 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba_compile import compiled, exp, f4
-from tinygrad_lm.kernels.numpy_attention import attention_in_blocks
+from tinygrad_lm.kernels.numpy_attention import attention_in_blocks, blocks, rows, unrows
 from tinygrad_lm.ops.attention import attention, check_heads
-
-ROWS = 64  # queries a block
-CACHE = 2**17  # scores a block: a core's second-level cache holds them and their gradients
 
 
 @attention.kernel("cpu")
@@ -28,33 +25,15 @@ def attention_in_one_pass(q, k, v, *, causal=True, p=0.0, key=None):
     repeat = R if causal else 0
     y, lse = np.empty_like(q, order="C"), np.empty((B, G, T * R), f4)
 
-    def blocks():
-        """Some sequences, some of their queries, how many those are, and the keys that the first and the last see."""
-        sequences = max(1, CACHE // max(1, H * min(T, ROWS) * S))
-        for b in range(0, B, sequences):
-            for start in range(0, T, ROWS):
-                n = min(ROWS, T - start)
-                first, last = (start + 1 + S - T, start + n + S - T) if causal else (S, S)
-                yield slice(b, b + sequences), slice(start, start + n), n, first, last
-
-    def rows(x):
-        """(b, n, H, D) -> (b, G, n R, D): for each key head its R queries at each position. A view where R is 1."""
-        b, n = x.shape[:2]
-        return x.reshape(b, n, G, R, D).swapaxes(1, 2).reshape(b, G, n * R, D)
-
-    def unrows(x, n):
-        """(b, G, n R, D) -> (b, n, H, D)."""
-        return x.reshape(len(x), G, n, R, D).swapaxes(1, 2).reshape(len(x), n, H, D)
-
-    for b, here, n, first, last in blocks():
-        z = rows(q[b, here]) @ k[b, :last].transpose(0, 2, 3, 1)  # (b, G, n R, last)
+    for b, here, n, first, last in blocks(q, S, causal):
+        z = rows(q[b, here], G) @ k[b, :last].transpose(0, 2, 3, 1)  # (b, G, n R, last)
         softmax(z, scale, first, repeat, lse[b, :, here.start * R : here.stop * R])
         y[b, here] = unrows(z @ v[b, :last].swapaxes(1, 2), n)
 
     def backward(dy):
         dq, dk, dv = np.empty_like(y), np.zeros_like(k, order="C"), np.zeros_like(v, order="C")
-        for b, here, n, first, last in blocks():
-            qb, kb, dyb = rows(q[b, here]), k[b, :last].swapaxes(1, 2), rows(dy[b, here])
+        for b, here, n, first, last in blocks(q, S, causal):
+            qb, kb, dyb = rows(q[b, here], G), k[b, :last].swapaxes(1, 2), rows(dy[b, here], G)
             P = qb @ kb.swapaxes(2, 3)
             dz = dyb @ v[b, :last].transpose(0, 2, 3, 1)
             softmax_backward(P, dz, scale, first, repeat, lse[b, :, here.start * R : here.stop * R])
