@@ -26,25 +26,24 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
-BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
+CASES = {"nanogpt-cpu": (12, 25), "nanogpt-shakespeare": (8, 4)}  # batch size, steps a turn
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", choices=BATCH, action="append")
+    parser.add_argument("--preset", choices=CASES, action="append")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=5, help="of each in a round")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     args = parser.parse_args()
     print(f"{machine()}, PyTorch {torch.__version__}")
     keep_memory()  # for all contenders alike, and before any of them starts threads
-    for preset in args.preset or BATCH:
+    for preset in args.preset or CASES:
         compare(preset, args)
 
 
 def compare(preset, args):
-    shape = replace(PRESETS[preset], dropout=0.0)
-    config = TrainConfig(**RECIPES[preset] | {"steps": 10**6, "batch_size": BATCH[preset]})
+    shape, (batch_size, steps) = replace(PRESETS[preset], dropout=0.0), CASES[preset]
+    config = TrainConfig(**RECIPES[preset] | {"steps": 10**6, "batch_size": batch_size})
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
     parameters = GPT(shape).parameters
@@ -73,9 +72,9 @@ def compare(preset, args):
         ceiling = max(ceiling, product_ceiling())
         for name, step in contenders.items():
             with nullcontext() if "orch" in name else workers(cores()):
-                for i in range(args.steps):
+                for i in range(steps):
                     began = time.perf_counter()
-                    losses[name] = step(turn * args.steps + i)
+                    losses[name] = step(turn * steps + i)
                     if turn:  # the first round warms up
                         times[name].append(time.perf_counter() - began)
 
