@@ -129,6 +129,18 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
 
 
+def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
+    """However fast the machine, a run planned by time stops after the recipe's epochs."""
+    program = small_run.example("pretrain_shakespeare")
+    monkeypatch.setattr(program, "plan", lambda *arguments: 10**9)
+    with small_run.tiny_preset(epochs=2):
+        assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
+    trained = Run(tmp_path)
+    tokens = int(0.9 * len(small_run.TEXT))
+    assert trained.train_config.steps == 2 * tokens // (4 * 2 * 8)
+    assert "2 epochs" in capsys.readouterr().out
+
+
 def test_the_floor_of_a_known_source_is_drawn_in_nats_a_token(tmp_path, monkeypatch):
     program, text = small_run.example("pretrain_shakespeare"), "ä" * 300
     monkeypatch.setattr(program, "load_corpus", lambda path: Corpus("umlauts", text, floor=1.0))

@@ -82,6 +82,16 @@ def test_gradients_add_up_in_the_flat_array_until_zeroed():
     assert np.array_equal(flat, once)
 
 
+def test_collecting_moves_a_replicas_gradients():
+    model = small()
+    replica = model.replica()
+    ours, theirs = np.random.default_rng(0).standard_normal((2, model.parameters.grad.size)).astype("float32")
+    model.parameters.grad[...], replica.parameters.grad[...] = ours, theirs
+    model.parameters.collect(replica.parameters)
+    assert np.array_equal(model.parameters.grad, ours + theirs)
+    assert not replica.parameters.grad.any()
+
+
 def test_norm():
     parameters = small().parameters
     parameters.grad[:2] = 3.0, -4.0

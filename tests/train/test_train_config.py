@@ -36,6 +36,11 @@ def test_every_recipe_trains_every_parameter_once(preset):
 
 def test_a_training_configuration_names_all_its_problems():
     with pytest.raises(ConfigError) as caught:
-        TrainConfig(0, -1, lr=math.nan, clip=-1.0, schedule="none", seed=2**64)
-    for name in ("steps", "batch_size", "lr", "clip", "schedule", "seed"):
+        TrainConfig(0, -1, lr=math.nan, clip=-1.0, schedule="none", epochs=-1, seed=2**64)
+    for name in ("steps", "batch_size", "lr", "clip", "schedule", "epochs", "seed"):
         assert f"{name} must be" in str(caught.value)
+
+
+def test_the_linear_schedule_falls_from_the_first_step_to_the_last():
+    config = TrainConfig(10, 1, schedule="linear", warmup=0)
+    np.testing.assert_allclose([config.rate(step) for step in range(10)], np.arange(10, 0, -1) / 10)
