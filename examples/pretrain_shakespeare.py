@@ -122,10 +122,8 @@ def start(
     )
     model = run.build(device)
     print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
-    epochs = steps * batches.tokens_a_step / len(tokens)
-    print(
-        f"run     {run.path}: {steps:,} steps of {batches.tokens_a_step:,} tokens, {epochs:.2g} times through the text"
-    )
+    size = batches.tokens_a_step
+    print(f"run     {run.path}: {steps:,} steps of {size:,} tokens, {steps * size / len(tokens):.2g} epochs")
     return go(run, Trainer(model, batches, config, threads), validation, 0)
 
 
