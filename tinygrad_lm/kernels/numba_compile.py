@@ -38,7 +38,7 @@ class _Notice(event.Listener):
     def on_start(self, event):
         if not _Notice.given:
             _Notice.given = True
-            print("compiling the CPU kernels, once for this machine: about half a minute", file=sys.stderr, flush=True)
+            print("compiling the CPU kernels, once for this machine (some ten seconds)", file=sys.stderr, flush=True)
 
     def on_end(self, event):
         pass
