@@ -170,14 +170,15 @@ def go(run, trainer, validation, first):
 
 def plan(trainer, validation, seconds):
     """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
-    began = time.perf_counter()
     with workers(len(trainer.replicas)):
-        times = [timed(trainer.step, step) for step in range(7)]
+        trainer.step(0)  # where kernels are compiled, once for a machine: no part of the time to train
+        began = time.perf_counter()
+        times = [timed(trainer.step, step) for step in range(1, 7)]
         size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
         part = validation[: size + 1]
         evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * len(validation) / len(part)
     left = seconds - (time.perf_counter() - began) - 5 * evaluation
-    return max(1, int(left / statistics.median(times[2:])))
+    return max(1, int(left / statistics.median(times[1:])))
 
 
 def timed(function, *arguments):

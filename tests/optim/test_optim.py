@@ -96,8 +96,8 @@ def test_singular_values_are_brought_near_one(seed, rows, columns, condition):
     y = U.T @ orthogonalize((U * S) @ Vt) @ Vt.T
     values = np.diagonal(y)
     assert abs(y - np.diag(values)).max() < 1e-10
-    assert values.min() > 0.18
-    assert values.max() < 1.87
+    assert values.min() > 0.186
+    assert values.max() < 1.866
 
 
 def test_tiny_and_zero_gradients_stay_small():
@@ -200,3 +200,10 @@ def test_schedules_against_torch(steps, warmup, floor):
     np.testing.assert_allclose(ours, up + [1.0] * (steps - warmup), atol=1e-12)
     ours = [warmup_stable_decay(step, steps, 0, 1.0, floor) for step in range(steps)]
     np.testing.assert_allclose(ours, factors(linear(1.0, floor, steps), steps), atol=1e-12)
+
+
+def test_an_optimizer_of_nothing_does_nothing():
+    parameters = Bag({"a": (2, 3)}, np.random.default_rng(0)).parameters
+    before = parameters.data.copy()
+    AdamW(parameters, names=[]).step()
+    assert np.array_equal(parameters.data, before)

@@ -46,10 +46,11 @@ class AdamW:
         function, lr = self.kernels.get(device_of(self.m), update), self.lr * factor
         corrections = [1 - beta**self.t for beta in self.betas]
 
-        def update_block(w, g, m, v, decay):
+        def update_block(block):
+            w, g, m, v, decay = block
             function(w, g, m, v, lr, *self.betas, *corrections, self.eps, decay)
 
-        parallel(update_block, *zip(*self.blocks, strict=True))
+        parallel(update_block, self.blocks)
 
     def state(self):
         """What a resumed run needs: arrays by name."""

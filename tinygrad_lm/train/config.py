@@ -89,9 +89,9 @@ def make_optimizers(parameters, config):
 # A recipe for each preset of models/config.py.
 GPT2 = {"lr": 6e-4, "betas": (0.9, 0.95), "warmup": 700, "batch_size": 8}  # GPT-3's of this size: Brown et al. 2020
 NANOGPT = {"lr": 1e-3, "betas": (0.9, 0.99), "warmup": 100}
-# Muon's and the embedding's rates are those that its author trained small language models with (modded-nanogpt), and
-# the rate falls from the first step to the last (Defazio et al. 2023, "When, why and how much?"). No dropout: in five
-# epochs of tiny Shakespeare it only slows learning; after them the model would begin to know the text by heart.
+# The rates were found on tiny Shakespeare (benchmarks/RESULTS.md). They fall from the first step to the last (Defazio
+# et al. 2023, "When, why and how much?"). No dropout: in five epochs of so short a text it only slows learning; after
+# them the model would begin to know it by heart.
 MODERN = {
     "lr": 3e-3,
     "muon_lr": 0.02,
