@@ -21,12 +21,21 @@ def tiny(name, **changes):
 def configs(draw):
     """Any combination of choices, any sizes that fit each other, and a context T <= block_size for it."""
     choice = {name: draw(st.sampled_from(allowed)) for name, allowed in CHOICES.items()}
-    switch = {name: draw(st.booleans()) for name in ("bias", "qk_norm", "tied", "zero_init")}
+    switch = {name: draw(st.booleans()) for name in ("bias", "qk_norm", "tied", "zero_init", "gain", "gated")}
     G, R, D = draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(st.integers(1, 3))
     D = 2 * D if choice["position"] == "rotary" else D
     sizes = {"n_layer": draw(st.integers(1, 3)), "n_head": G * R, "n_kv_head": G, "n_embd": G * R * D}
+    if draw(st.booleans()):
+        sizes |= {"n_embd": draw(st.integers(1, 9)), "n_head_embd": D, "n_hidden": draw(st.integers(1, 9))}
     V, block_size = draw(st.integers(1, 9)), draw(st.integers(1, 6))
-    config = GPTConfig(V, block_size, **sizes, **choice, **switch, softcap=draw(st.sampled_from([0.0, 3.0])))
+    numbers = {
+        "softcap": draw(st.sampled_from([0.0, 3.0])),
+        "norm_eps": draw(st.sampled_from([0.0, 1e-3])),
+        "rope_base": draw(st.sampled_from([10000.0, 5e5])),
+        "rope_scaling": draw(st.sampled_from([(), (8.0, 1.0, 4.0, 6)])),
+        "lora": draw(st.sampled_from([0, 0, 1, 2])),
+    }
+    config = GPTConfig(V, block_size, **sizes, **choice, **switch, **numbers)
     return config, draw(st.integers(1, block_size))
 
 

@@ -3,12 +3,15 @@
 Takes the parameters of a tinygrad_lm GPT by name, as torch tensors. B batch, T time, C channels, H heads, D head size.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 ACTIVATIONS = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
     "relu_squared": lambda x: F.relu(x).square(),
     "silu": F.silu,
 }
@@ -21,11 +24,16 @@ def logits(config, p, tokens):
         x = x + p["wpe.weight"][: tokens.shape[1]]
     for i in range(config.n_layer):
         x = x + attention(config, p, f"h.{i}.attn.", norm(config, p, f"h.{i}.ln_1.", x))
-        hidden = linear(p, f"h.{i}.mlp.c_fc.", norm(config, p, f"h.{i}.ln_2.", x))
-        x = x + linear(p, f"h.{i}.mlp.c_proj.", ACTIVATIONS[config.activation](hidden))
+        x = x + mlp(config, p, f"h.{i}.mlp.", norm(config, p, f"h.{i}.ln_2.", x))
     x = norm(config, p, "ln_f.", x)
     z = F.linear(x, p["wte.weight"]) if config.tied else linear(p, "lm_head.", x)
     return config.softcap * torch.tanh(z / config.softcap) if config.softcap else z
+
+
+def mlp(config, p, name, x):
+    activation, hidden = ACTIVATIONS[config.activation], linear(p, f"{name}c_fc.", x)
+    y = activation(linear(p, f"{name}c_gate.", x)) * hidden if config.gated else activation(hidden)
+    return linear(p, f"{name}c_proj.", y)
 
 
 def attention(config, p, name, x):
@@ -33,30 +41,53 @@ def attention(config, p, name, x):
     # (B, H, T, D), as PyTorch wants it
     q, k, v = (linear(p, f"{name}c_{c}.", x).view(B, T, -1, config.head_size).transpose(1, 2) for c in "qkv")
     if config.qk_norm:
-        q, k = (F.rms_norm(z, z.shape[-1:], eps=1e-6) for z in (q, k))
+        q, k = rms_norm(config, p, f"{name}q_norm.", q), rms_norm(config, p, f"{name}k_norm.", k)
     if config.position == "rotary":
-        q, k = rotate(q), rotate(k)
+        q, k = rotate(config, q), rotate(config, k)
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    return linear(p, f"{name}c_proj.", y.transpose(1, 2).reshape(B, T, C))
+    return linear(p, f"{name}c_proj.", y.transpose(1, 2).reshape(B, T, -1))
 
 
-def rotate(x):
-    """Entries i and i + D/2 as one complex number, turned by t · 10000^(−2i/D)."""
+def rotate(config, x):
+    """Entries i and i + D/2 as one complex number, turned by t · base^(−2i/D)."""
     T, half = x.shape[-2], x.shape[-1] // 2
-    frequency = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequency = torch.tensor([stretched(config.rope_scaling, f) for f in frequency.tolist()], dtype=torch.float64)
     angle = torch.outer(torch.arange(T, dtype=torch.float64), frequency).to(x.dtype)
     z = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)
     return torch.cat([z.real, z.imag], -1)
 
 
+def stretched(scaling, frequency):
+    """Llama 3.1's three cases, by wavelength."""
+    if not scaling:
+        return frequency
+    factor, low, high, length = scaling
+    wavelength = 2 * math.pi / frequency
+    if wavelength > length / low:
+        return frequency / factor
+    if wavelength < length / high:
+        return frequency
+    smooth = (length / wavelength - low) / (high - low)
+    return (1 - smooth) * frequency / factor + smooth * frequency
+
+
 def linear(p, name, x):
-    return F.linear(x, p[name + "weight"].T, p.get(name + "bias"))
+    y = F.linear(x, p[name + "weight"].T, p.get(name + "bias"))
+    if name + "lora_a" in p:
+        a, b = p[name + "lora_a"], p[name + "lora_b"]
+        y = y + x @ (a @ b) * (32 / a.shape[1])
+    return y
 
 
 def norm(config, p, name, x):
     if config.norm == "rms":
-        return F.rms_norm(x, x.shape[-1:], eps=1e-6)
-    return F.layer_norm(x, x.shape[-1:], p[name + "weight"], p.get(name + "bias"), eps=1e-5)
+        return rms_norm(config, p, name, x)
+    return F.layer_norm(x, x.shape[-1:], p[name + "weight"], p.get(name + "bias"), eps=config.norm_eps or 1e-5)
+
+
+def rms_norm(config, p, name, x):
+    return F.rms_norm(x, x.shape[-1:], p.get(name + "weight"), eps=config.norm_eps or 1e-6)
 
 
 def loss(config, p, x, y):

@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
 from tinygrad_lm.errors import ConfigError, ShapeError, TokenError
-from tinygrad_lm.models.generate import draw, fresh, generate
+from tinygrad_lm.models.generate import generate, generate_batch
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.models.sampling import Sampler
+from tinygrad_lm.nn.attention import Past
 
 seeds = st.integers(0, 2**32 - 1)
+
+
+def fresh(model, rows=1):
+    """An empty past for each row of a batch."""
+    return [[Past(model.config.block_size) for _ in model.h] for _ in range(rows)]
 
 
 @given(drawn=configs(), seed=seeds, data=st.data())
@@ -23,10 +30,10 @@ def test_with_and_without_a_past(drawn, seed, data):
     model, past = shaken(config, seed), None
     tokens, _ = random_tokens(config, 2, T, seed)
     cuts = data.draw(st.sets(st.integers(1, T)), label="cuts")
-    past = fresh(model)
+    past = fresh(model, rows=2)
     pieces = [model(piece, past=past).data for piece in np.split(tokens, sorted(cuts - {T}), axis=1)]
     agree(np.concatenate(pieces, 1), model(tokens).data, "logits")
-    assert all(layer.length == T for layer in past)
+    assert all(layer.length == T for row in past for layer in row)
 
 
 def test_a_past_cannot_outgrow_the_context():
@@ -74,22 +81,26 @@ def test_the_same_seed_writes_the_same_text():
     temperature=st.sampled_from([0.1, 0.7, 1.0, 3.0]),
     top_k=st.integers(0, 14),
     top_p=st.floats(0.01, 1.0),
+    min_p=st.sampled_from([0.0, 0.1, 0.5]),
 )
-def test_tokens_are_drawn_as_the_probabilities_say(seed, V, temperature, top_k, top_p):
-    """[0, 1) is dealt out to the tokens, likeliest first, each as much as its probability: look at both its ends."""
+def test_tokens_are_drawn_as_the_probabilities_say(seed, V, temperature, top_k, top_p, min_p):
+    """[0, 1) is dealt out to the tokens, likeliest first if filtered, each as much as its probability: look at both its ends."""
     logits = 2 * np.random.default_rng(seed).standard_normal(V)
     weights = sorted(((math.exp(z / temperature), i) for i, z in enumerate(logits)), reverse=True)[: top_k or V]
     total, mass, kept = math.fsum(w for w, _ in weights), 0.0, []
     for w, i in weights:  # the smallest set of the likeliest that has probability top_p
         assume(abs(mass - top_p) > 1e-9)  # where rounding does not decide
         if mass < top_p:
-            kept.append((w, i))
             mass += w / total
-    total, u = math.fsum(w for w, _ in kept), 0.0
+            if w >= min_p * weights[0][0]:
+                kept.append((w, i))
+    total, u, sampler = math.fsum(w for w, _ in kept), 0.0, Sampler(temperature, top_k, top_p, min_p)
+    if not 0 < top_k < V and top_p == 1 and min_p == 0:
+        kept.sort(key=lambda pair: pair[1])  # unfiltered they are dealt out by id
     for w, i in kept:
         if w / total > 1e-11:
-            assert draw(logits, temperature, top_k, top_p, u + 1e-12) == i
-            assert draw(logits, temperature, top_k, top_p, u + w / total - 1e-12) == i
+            assert sampler.draw(logits, [], u + 1e-12) == i
+            assert sampler.draw(logits, [], u + w / total - 1e-12) == i
         u += w / total
 
 
@@ -104,11 +115,11 @@ def test_the_random_numbers_are_even():
 
 def test_extreme_logits():
     """Far beyond what exp can take, and numbers u at the very edges."""
-    assert draw(np.array([1e4, 0.0, -1e4], np.float32), 0.01, 0, 1.0, 0.999) == 0
-    assert draw(np.array([-np.inf, 1.0, -np.inf]), 1.0, 0, 1.0, 0.5) == 1
+    assert Sampler(0.01).draw(np.array([1e4, 0.0, -1e4], np.float32), [], 0.999) == 0
+    assert Sampler().draw(np.array([-np.inf, 1.0, -np.inf]), [], 0.5) == 1
     for u, token in ((0.0, 0), (np.nextafter(1.0, 0.0), 2)):
-        assert draw(np.zeros(3), 1.0, 0, 1.0, u) == token
-    assert draw(np.array([0.0, 1.0, 1.0]), 1.0, 1, 1.0, 0.9) == 1  # the first of equals
+        assert Sampler().draw(np.zeros(3), [], u) == token
+    assert Sampler(top_k=1).draw(np.array([0.0, 1.0, 1.0]), [], 0.9) == 1  # the first of equals
 
 
 # ---- mistakes
@@ -117,7 +128,8 @@ def test_extreme_logits():
 @pytest.mark.parametrize(
     "options",
     [{name: value} for name, values in {
-        "temperature": (-0.1, math.nan), "top_k": (-1,), "top_p": (0.0, 1.1, math.nan), "seed": (-1, 2**64), "n": (-1,),
+        "temperature": (-0.1, math.nan), "top_k": (-1,), "top_p": (0.0, 1.1, math.nan), "min_p": (-0.1, 1.1, math.nan),
+        "repetition_penalty": (0.0, math.inf, math.nan), "seed": (-1, 2**64), "n": (-1,),
     }.items() for value in values],
     ids=str,
 )  # fmt: skip
@@ -131,3 +143,68 @@ def test_wrong_prompts():
         next(generate(GPT(tiny("gpt2")), [], 1))
     with pytest.raises(TokenError, match="token id 7 is outside"):
         next(generate(GPT(tiny("gpt2")), [7], 1))
+
+
+# ---- several texts at once
+
+
+@settings(max_examples=30)
+@given(drawn=configs(), seed=seeds, data=st.data())
+def test_each_text_of_a_batch_is_written_as_if_alone(drawn, seed, data):
+    """Prompts of different lengths and equal ones, past the end of the context."""
+    config, _ = drawn
+    model, ids = shaken(config, seed), st.integers(0, config.vocab_size - 1)
+    prompts = data.draw(st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=4), label="prompts")
+    texts = [[] for _ in prompts]
+    for row, token, _ in generate_batch(model, prompts + prompts[:1], 7, temperature=0):
+        if row < len(texts):
+            texts[row].append(token)
+    assert texts == [list(generate(model, prompt, 7, temperature=0)) for prompt in prompts]
+
+
+def test_equal_prompts_get_different_samples():
+    model = shaken(tiny("modern"))
+    texts = [[], [], []]
+    for row, token, _ in generate_batch(model, [[1, 2]] * 3, 20, seed=4):
+        texts[row].append(token)
+    assert len(set(map(tuple, texts))) == 3
+    assert texts[0] == list(generate(model, [1, 2], 20, seed=4))
+
+
+def test_texts_end_one_by_one():
+    """Each where its stop says so, while the others go on as they would have."""
+    model, prompts = shaken(tiny("gpt2")), [[0], [1], [2, 3]]
+    whole = [[], [], []]
+    for row, token, _ in generate_batch(model, prompts, 30, seed=1):
+        whole[row].append(token)
+    cut = [[], [], []]
+    for row, token, _ in generate_batch(model, prompts, 30, seed=1, stop=lambda tokens: tokens[-1] == 5):
+        cut[row].append(token)
+    assert cut == [text[: text.index(5) + 1] if 5 in text else text for text in whole]
+    assert len({len(text) for text in cut}) > 1
+
+
+@settings(max_examples=20)
+@given(drawn=configs(), seed=seeds)
+def test_log_probabilities_are_the_models(drawn, seed):
+    """Of the token under the model alone, whatever the sampler makes of it."""
+    config, _ = drawn
+    model = shaken(config, seed)
+    n = min(3, config.block_size)
+    found = list(generate_batch(model, [[0]], n, seed=1, logprobs=True, temperature=2.0, top_k=2))
+    text = [0, *(drawn.token for drawn in found)]
+    z = model(np.array([text[:n]])).data[0]
+    expected = [row[token] - math.log(np.exp(row).sum()) for row, token in zip(z, text[1:], strict=True)]
+    agree(np.array([drawn.logprob for drawn in found]), np.array(expected), "log P")
+    assert next(generate_batch(model, [[0]], 1)).logprob is None
+
+
+def test_repetition_is_punished():
+    """Tokens of the text, the prompt's too: positive logits are divided, negative ones multiplied."""
+    sampler = Sampler(temperature=0, repetition_penalty=2.0)
+    assert sampler.draw(np.array([3.0, 2.0, 1.0]), [0, 0], 0.5) == 1
+    assert sampler.draw(np.array([3.0, 2.0, 1.4]), [0, 1], 0.5) == 0
+    assert sampler.draw(np.array([-1.0, -1.5, -3.0]), [0], 0.5) == 1
+    logits = np.array([3.0, 2.0, 1.0])
+    sampler.draw(logits, [0], 0.5)
+    assert logits.tolist() == [3.0, 2.0, 1.0]

@@ -7,7 +7,7 @@ from tinygrad_lm.errors import ConfigError
 CHOICES = {
     "norm": ("layer", "rms"),
     "position": ("learned", "rotary"),
-    "activation": ("gelu", "gelu_tanh", "relu_squared", "silu"),
+    "activation": ("gelu", "gelu_tanh", "relu", "relu_squared", "silu"),
 }
 
 
@@ -21,15 +21,23 @@ class GPTConfig:
     n_head: int = 12
     n_kv_head: int = 0  # key and value heads, a divisor of n_head; 0: as many as n_head
     n_embd: int = 768  # channels C
+    n_hidden: int = 0  # channels within the MLP; 0: 4 n_embd
+    n_head_embd: int = 0  # channels D of one head; 0: n_embd / n_head
     norm: str = "layer"
+    norm_eps: float = 0.0  # 0: the operation's own
+    gain: bool = False  # RMS norms have a gain; layer norms always have
     position: str = "learned"
+    rope_base: float = 10000.0
+    rope_scaling: tuple = ()  # rotary's option `scaling`
     activation: str = "gelu_tanh"
+    gated: bool = False  # the MLP multiplies the activation by a second projection; with silu: SwiGLU
     bias: bool = True
     qk_norm: bool = False  # normalise queries and keys
     tied: bool = True  # the head's matrix is the token embedding's
     zero_init: bool = False  # blocks start as the identity: output projections and head are zero
     softcap: float = 0.0  # logits within ±softcap, through tanh; 0: unbounded
     dropout: float = 0.0
+    lora: int = 0  # rank of the adapters that the blocks' matrices get (nn/layers.py); 0: none
     recompute: bool = False  # keep only the blocks' inputs for the backward pass
 
     def __post_init__(self):
@@ -43,8 +51,15 @@ class GPTConfig:
             for name, allowed in CHOICES.items()
             if getattr(self, name) not in allowed
         ]
+        problems += [
+            f"{name} must be at least 0, found {getattr(self, name)}"
+            for name in ("n_hidden", "n_head_embd", "norm_eps", "lora")
+            if getattr(self, name) < 0
+        ]
+        if not self.rope_base > 0:
+            problems.append(f"rope_base must be positive, found {self.rope_base}")
         if not problems:
-            if self.n_embd % self.n_head:
+            if not self.n_head_embd and self.n_embd % self.n_head:
                 problems.append(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
             elif self.position == "rotary" and self.head_size % 2:
                 problems.append(f"rotary positions need an even head size, found {self.head_size}")
@@ -61,7 +76,11 @@ class GPTConfig:
 
     @property
     def head_size(self):
-        return self.n_embd // self.n_head
+        return self.n_head_embd or self.n_embd // self.n_head
+
+    @property
+    def hidden(self):
+        return self.n_hidden or 4 * self.n_embd
 
 
 # What the years since GPT-2 have found to learn faster.

@@ -1,75 +1,86 @@
 """Generation: draw the next token from the model's prediction, append it, repeat."""
 
+from typing import NamedTuple
+
 import numpy as np
 
-from tinygrad_lm.backend import array_module, random, to_device
+from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.engine.graph import no_grad
-from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.models.sampling import Sampler
+from tinygrad_lm.nn.attention import Past
 
 
-class Past:
-    """One block's keys and values of the positions so far, so that a new position need not compute them again."""
+class Drawn(NamedTuple):
+    """A token that was drawn for prompt number `row`; logprob: log P of it by the model alone, None if not asked for."""
 
-    def __init__(self, size):
-        self.length, self.size, self.k, self.v = 0, size, None, None
-
-    def extend(self, k, v):
-        """Append keys and values, (B, T, G, D) each; return all so far, (B, S, G, D)."""
-        if self.k is None:
-            B, _, G, D = k.shape
-            self.k, self.v = (array_module(x.data).zeros((B, self.size, G, D), x.dtype) for x in (k, v))
-        start, self.length = self.length, self.length + k.shape[1]
-        self.k[:, start : self.length], self.v[:, start : self.length] = k.data, v.data
-        return Tensor.of(self.k[:, : self.length]), Tensor.of(self.v[:, : self.length])
+    row: int
+    token: int
+    logprob: float | None
 
 
-def generate(model, prompt, n, temperature=1.0, top_k=0, top_p=1.0, seed=0):
-    """Yield n token ids that continue the prompt (at least one id).
+def generate(model, prompt, n, seed=0, **sampling):
+    """Yield n token ids that continue the prompt (at least one id). Options: see Sampler.
 
-    temperature  divides the logits: below 1 likely tokens get likelier; 0 always takes the likeliest
-    top_k        draw among the k likeliest only; 0: among all
-    top_p        draw among the likeliest that together have this probability (Holtzman et al. 2020, "nucleus")
-    seed         the same seed draws the same text
-
-    Where the text outgrows the model's context, the model goes on from the newer half of it.
+    The same seed draws the same text. Where the text outgrows the model's context, the model goes on from the newer
+    half of it.
     """
-    if not (n >= 0 and temperature >= 0 and top_k >= 0 and 0 < top_p <= 1):
-        raise ConfigError(
-            f"generate: expected n >= 0, temperature >= 0, top_k >= 0 and 0 < top_p <= 1, "
-            f"found n={n}, temperature={temperature}, top_k={top_k}, top_p={top_p}"
-        )
-    tokens = list(prompt)
-    if not tokens:
+    return (drawn.token for drawn in generate_batch(model, [prompt], n, seed, **sampling))
+
+
+def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, **sampling):
+    """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
+
+    Each text is that which its prompt would get alone (but for rounding); the model computes them together, for most
+    of the time goes into fetching its weights from memory. stop: a function of the ids that were drawn for a prompt;
+    where it is true the text ends. Within `backend.workers` every core takes a part.
+    """
+    if n < 0:
+        raise ConfigError(f"generate: n must be at least 0, found {n}")
+    if not all(len(prompt) for prompt in prompts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
-    size, device = model.config.block_size, model.parameters.device
-    new = tokens[-size:]
-    past = fresh(model)
+    sampler, size = Sampler(**sampling), model.config.block_size
+    texts = [[int(token) for token in prompt] for prompt in prompts]
+    lengths = [len(text) for text in texts]
+    pasts = read_prompts(model, [text[-size:] for text in texts]) if n else []
+    active = list(range(len(texts)))
     for i in range(n):
-        if past[0].length + len(new) > size:
-            past, new = fresh(model), tokens[-(size // 2 or 1) :]
+        for row in active:
+            if pasts[row][0].length == size:
+                pasts[row] = read(model, texts[row][-(size // 2 or 1) :])
+        logits = predict(model, [texts[row][-1] for row in active], [pasts[row] for row in active])
+        for row, z in zip(active, logits, strict=True):
+            token = sampler.draw(z, texts[row], random(seed, "sample", i, row).random())
+            texts[row].append(token)
+            yield Drawn(row, token, logprob(z, token) if logprobs else None)
+        active = [row for row in active if not stop(texts[row][lengths[row] :])]
+        if not active:
+            return
+
+
+def read_prompts(model, texts):
+    """A past for each text; equal texts are read once."""
+    distinct = list({tuple(text): text for text in texts}.values())
+    pasts = dict(zip(map(tuple, distinct), (read(model, text) for text in distinct), strict=True))
+    return [[past.copy() for past in pasts[tuple(text)]] for text in texts]
+
+
+def read(model, text):
+    """The past that all tokens of a text but its last make: the last one is still to be fed."""
+    past = [Past(model.config.block_size) for _ in model.h]
+    if len(text) > 1:
         with no_grad():
-            logits = model(to_device(np.array([new]), device), past=past).numpy()[0, -1]
-        token = draw(logits, temperature, top_k, top_p, random(seed, "sample", i).random())
-        tokens.append(token)
-        new = [token]
-        yield token
+            model.features(to_device(np.array([text[:-1]]), model.parameters.device), past=[past])
+    return past
 
 
-def fresh(model):
-    return [Past(model.config.block_size) for _ in model.h]
+def predict(model, tokens, pasts):
+    """The logits of what follows one more token in each text, (B, V)."""
+    with no_grad():
+        features = model.features(to_device(np.array(tokens)[:, None], model.parameters.device), past=pasts)
+        return model.logits(features).numpy()[:, -1]
 
 
-def draw(logits, temperature, top_k, top_p, u):
-    """The token at which the cumulative probability passes u, a number in [0, 1)."""
-    if temperature == 0:
-        return int(logits.argmax())
-    z = logits.astype(np.float64) / temperature
-    tokens = np.arange(len(z))
-    if top_k or top_p < 1:
-        tokens = np.argsort(-z, kind="stable")[: top_k or None]  # likeliest first
-    p = np.exp(z[tokens] - z.max())
-    if top_p < 1:
-        p = p[: int(np.searchsorted(p.cumsum(), top_p * p.sum())) + 1]
-    cumulative = p.cumsum()
-    return int(tokens[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(p) - 1)])
+def logprob(logits, token):
+    z = logits.astype(np.float64) - logits.max()
+    return float(z[token] - np.log(np.exp(z).sum()))

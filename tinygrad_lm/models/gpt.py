@@ -4,10 +4,12 @@ B batch, T time, C channels, V vocabulary.
 """
 
 import math
+from fnmatch import fnmatchcase
 
 import numpy as np
 
 from tinygrad_lm import ops
+from tinygrad_lm.backend import to_device
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
@@ -16,12 +18,14 @@ from tinygrad_lm.nn.module import Module
 
 
 class GPT(Module):
-    """GPT(config, seed=0, dtype=float32, device="cpu"), with initial weights as GPT-2's.
+    """GPT(config, seed=0, dtype=float32, device="cpu", frozen=()), with initial weights as GPT-2's.
 
-    `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py).
+    `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py). frozen: patterns
+    of names, such as "wte.*" and "h.[0-5].*", that are not to be trained; with config.lora all but the adapters are.
+    Seed None: all weights are zero, and wait to be loaded.
     """
 
-    def __init__(self, config, seed=0, dtype=np.float32, device="cpu"):
+    def __init__(self, config, seed=0, dtype=np.float32, device="cpu", frozen=()):
         self.config = config
         C, V = config.n_embd, config.vocab_size
         self.wte = Embedding(V, C)
@@ -30,32 +34,43 @@ class GPT(Module):
         self.h = [Block(config) for _ in range(config.n_layer)]
         self.ln_f = norm(config)
         self.lm_head = None if config.tied else Linear(C, V, bias=False, std=0.0 if config.zero_init else 0.02)
-        self.initialize(seed, dtype, device)
+        patterns = ("*.weight", "*.bias", *frozen) if config.lora else frozen
+        self.initialize(seed, dtype, device, lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
 
     def __call__(self, tokens, noise=None, past=None):
         """tokens: integers (B, T) -> logits (B, T, V).
 
-        noise: see Dropout; None outside training. past: for generation, one Past a block (models/generate.py); then
-        tokens are those that follow it, and T counts both.
+        noise: see Dropout; None outside training. past: for generation, see `features`.
         """
-        start = past[0].length if past else 0
-        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - start:
+        return self.logits(self.features(tokens, noise, past))
+
+    def features(self, tokens, noise=None, past=None):
+        """tokens: integers (B, T) -> what is known of the text at each position, (B, T, C).
+
+        past: for each of the B rows the text before it, as one Past a block (nn/attention.py); it grows by these tokens.
+        """
+        starts = [row[0].length for row in past] if past else [0]
+        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - max(starts):
             raise ShapeError(
-                f"GPT: tokens of shape {tokens.shape}" + f" after {start} others" * bool(past) + "\n"
+                f"GPT: tokens of shape {tokens.shape}" + f" after {max(starts)} others" * bool(past) + "\n"
                 f"  rule : (B, T) with 1 <= T <= block_size = {self.config.block_size}\n"
                 "  hint : tokens[:, -block_size:] are the last that fit"
             )
         x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            x = x + self.wpe.weight[start : start + tokens.shape[1]]
+            positions = np.add.outer(starts, np.arange(tokens.shape[1]))  # (B, T); (1, T) without a past
+            x = x + self.wpe(to_device(positions, self.parameters.device))
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
             if self.config.recompute and not past:
                 x = ops.checkpoint(x, function=lambda x, block=block: block(x, noise))
             else:
-                x = block(x, noise, past[i] if past else None)
-        x = self.ln_f(x)
-        logits = ops.linear(x, self.wte.weight.T) if self.lm_head is None else self.lm_head(x)  # (B, T, V)
+                x = block(x, noise, [row[i] for row in past] if past else None)
+        return self.ln_f(x)
+
+    def logits(self, x):
+        """The prediction from features: (..., C) -> (..., V)."""
+        logits = ops.linear(x, self.wte.weight.T) if self.lm_head is None else self.lm_head(x)
         if self.config.softcap:  # Gemma Team 2024, "Gemma 2", section 2
             logits = self.config.softcap * ops.tanh(logits / self.config.softcap)
         return logits
@@ -78,4 +93,6 @@ class Block(Module):
 
 
 def norm(config):
-    return RMSNorm() if config.norm == "rms" else LayerNorm(config.n_embd, config.bias)
+    if config.norm == "rms":
+        return RMSNorm(config.n_embd, config.gain, config.norm_eps)
+    return LayerNorm(config.n_embd, config.bias, config.norm_eps)

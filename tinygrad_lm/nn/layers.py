@@ -3,16 +3,27 @@
 from tinygrad_lm import ops
 from tinygrad_lm.nn.module import Module, Parameter
 
+ALPHA = 32  # what adapters of any rank are scaled by (Hu et al. 2021, table 11, for GPT-2)
+
 
 class Linear(Module):
-    """y = x w + b: (..., in) -> (..., out); weight (in, out), bias (out,)."""
+    """y = x w + b: (..., in) -> (..., out); weight (in, out), bias (out,).
 
-    def __init__(self, n_in, n_out, bias=True, std=0.02):
+    With lora = r > 0 an adapter is added, y + α/r (x A) B with A (in, r) and B (r, out) starting at zero, which can
+    learn in place of the weight (Hu et al. 2021, "LoRA: Low-rank adaptation of large language models", equation 3).
+    """
+
+    def __init__(self, n_in, n_out, bias=True, std=0.02, lora=0):
         self.weight = Parameter(n_in, n_out, std=std)
         self.bias = Parameter(n_out) if bias else None
+        self.lora_a = Parameter(n_in, lora, std=n_in**-0.5) if lora else None
+        self.lora_b = Parameter(lora, n_out) if lora else None
 
     def __call__(self, x):
-        return ops.linear(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
+        y = ops.linear(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
+        if self.lora_a is not None:
+            y = y + ALPHA / self.lora_b.shape[0] * ops.linear(ops.linear(x, self.lora_a), self.lora_b)
+        return y
 
 
 class Embedding(Module):
@@ -28,22 +39,28 @@ class Embedding(Module):
 class LayerNorm(Module):
     """Each position's channels to mean 0 and variance 1, then a gain and a bias: (..., C) -> (..., C)."""
 
-    def __init__(self, n_channels, bias=True):
+    def __init__(self, n_channels, bias=True, eps=0.0):
         self.weight = Parameter(n_channels, mean=1.0)
         self.bias = Parameter(n_channels) if bias else None
+        self.eps = {"eps": eps} if eps else {}
 
     def __call__(self, x):
-        return ops.layer_norm(x, self.weight) if self.bias is None else ops.layer_norm(x, self.weight, self.bias)
+        weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
+        return ops.layer_norm(x, *weights, **self.eps)
 
 
 class RMSNorm(Module):
-    """Each position's channels to mean square 1: (..., C) -> (..., C).
+    """Each position's channels to mean square 1, then a gain if there is one: (..., C) -> (..., C).
 
-    Without a gain: the matrix that follows can learn one.
+    Before a matrix no gain is needed: the matrix can learn it.
     """
 
+    def __init__(self, n_channels, gain=False, eps=0.0):
+        self.weight = Parameter(n_channels, mean=1.0) if gain else None
+        self.eps = {"eps": eps} if eps else {}
+
     def __call__(self, x):
-        return ops.rms_norm(x)
+        return ops.rms_norm(x, **self.eps) if self.weight is None else ops.rms_norm(x, self.weight, **self.eps)
 
 
 class Dropout(Module):

@@ -4,18 +4,29 @@ from tinygrad_lm import ops
 from tinygrad_lm.nn.layers import Dropout, Linear
 from tinygrad_lm.nn.module import Module
 
-ACTIVATIONS = {"gelu": ops.gelu, "gelu_tanh": ops.gelu_tanh, "relu_squared": ops.relu_squared, "silu": ops.silu}
+ACTIVATIONS = {
+    "gelu": ops.gelu,
+    "gelu_tanh": ops.gelu_tanh,
+    "relu": ops.relu,
+    "relu_squared": ops.relu_squared,
+    "silu": ops.silu,
+}
 
 
 class MLP(Module):
-    """(B, T, C) -> (B, T, 4C) -> (B, T, C)."""
+    """(B, T, C) -> (B, T, hidden) -> (B, T, C): c_proj(activation(c_fc x)), or c_proj(activation(c_gate x) · c_fc x).
+
+    The gate: Shazeer 2020, "GLU variants improve transformer".
+    """
 
     def __init__(self, config, out_std):
-        C = config.n_embd
-        self.c_fc = Linear(C, 4 * C, config.bias)
-        self.c_proj = Linear(4 * C, C, config.bias, std=out_std)
+        C, hidden = config.n_embd, config.hidden
+        self.c_gate = Linear(C, hidden, config.bias, lora=config.lora) if config.gated else None
+        self.c_fc = Linear(C, hidden, config.bias, lora=config.lora)
+        self.c_proj = Linear(hidden, C, config.bias, std=out_std, lora=config.lora)
         self.activation = ACTIVATIONS[config.activation]
         self.dropout = Dropout(config.dropout)
 
     def __call__(self, x, noise=None):
-        return self.dropout(self.c_proj(self.activation(self.c_fc(x))), noise)
+        h = self.activation(self.c_fc(x)) if self.c_gate is None else self.activation(self.c_gate(x)) * self.c_fc(x)
+        return self.dropout(self.c_proj(h), noise)

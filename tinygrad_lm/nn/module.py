@@ -44,16 +44,20 @@ class Module:
                 if isinstance(value, Parameter):
                     yield f"{prefix}.{key}" if prefix else key, value
 
-    def initialize(self, seed=0, dtype=np.float32, device="cpu"):
+    def initialize(self, seed=0, dtype=np.float32, device="cpu", frozen=lambda name: False):
         """Give every parameter its place in one flat array, `self.parameters`, and its first value.
 
-        The value depends on the seed and the parameter's name alone: the same in any order, on any device.
+        The value depends on the seed and the parameter's name alone: the same in any order, on any device. Seed None
+        leaves zeros, for weights that will be loaded. frozen: of which names no gradient is wanted.
         """
         for name, module in self.named_modules():
             module.name = name
         named = dict(self.named_parameters())
+        for name, p in named.items():
+            if frozen(name):
+                p.node = None
         self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype, device))
-        for name, p in self.parameters.items():
+        for name, p in self.parameters.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)
             if p.std:
                 values += p.std * random(seed, f"init/{name}").standard_normal(p.shape)
@@ -62,7 +66,7 @@ class Module:
 
     def replica(self):
         """A module with the same weights (the same memory) and gradients of its own: for a thread of its own."""
-        arrays = [array for p in self.parameters.values() for array in (p.data, p.node.grad)]
+        arrays = [array for p in self.parameters.values() for array in (p.data, p.grad)]
         twin = copy.deepcopy(self, {id(self.parameters): {}} | {id(array): array for array in arrays})  # but not these
         twin.parameters = Parameters(dict(twin.named_parameters()), data=self.parameters.data)
         return twin
@@ -72,20 +76,23 @@ class Parameters(dict):
     """Parameters by name, all of them slices of one flat array `data`, their gradients of another, `grad`.
 
     So the optimizer's update is a few operations on long arrays instead of many on short ones, the gradient norm one
-    reduction, and a checkpoint one write. Matrices come first, then vectors, for they are treated differently.
+    reduction, and a checkpoint one write. Matrices come first, then vectors, for they are treated differently; frozen
+    ones, which have no gradient, come last, so that weights and gradients have the same places.
     """
 
     def __init__(self, named, data):
-        super().__init__(sorted(named.items(), key=lambda item: item[1].ndim < 2))
-        self.data, self.grad = data, array_module(data).zeros_like(data)
-        self.device = device_of(data)
-        self.blocks = blocks(0, data.size, self.device)
+        super().__init__(sorted(named.items(), key=lambda item: (not item[1].requires_grad, item[1].ndim < 2)))
+        self.trained = [name for name, p in self.items() if p.requires_grad]
+        self.data, self.device = data, device_of(data)
+        self.grad = array_module(data).zeros_like(data[: sum(self[name].size for name in self.trained)])
+        self.blocks = blocks(0, self.grad.size, self.device)
         self.slices, start = {}, 0
         for name, p in self.items():
             self.slices[name] = here = slice(start, start + p.size)
-            p.node.name = name
             p.data = self.data[here].reshape(p.shape)
-            p.node.grad = self.grad[here].reshape(p.shape)
+            if p.requires_grad:
+                p.node.name = name
+                p.node.grad = self.grad[here].reshape(p.shape)
             start = here.stop
 
     def load(self, arrays):

@@ -10,7 +10,7 @@ from tinygrad_lm.errors import ShapeError
 
 
 @op
-def rotary(x, *, base=10000.0, start=0):
+def rotary(x, *, base=10000.0, start=0, scaling=()):
     """y = R(t) x        dx = R(−t) dy
 
     (B, T, H, D) -> (B, T, H, D), D even
@@ -18,10 +18,11 @@ def rotary(x, *, base=10000.0, start=0):
     R(t) turns the pair of entries (i, i + D/2) by the angle t base^(−2i/D), where t = start, start + 1, … is the
     position. The product of a query at s with a key at t then depends on s − t alone. A rotation's transpose is its
     inverse, so the way back turns by −t. Su et al. 2021, "RoFormer", equation 34, with Llama's pairing.
+    scaling: see `angles`.
     """
     check_pairs(x)
     _, T, _, D = x.shape
-    cos, sin = angles(array_module(x), T, D, base, start, x.real.dtype)
+    cos, sin = angles(array_module(x), T, D, base, start, scaling, x.real.dtype)
     return turn(x, cos, sin), lambda dy: (turn(dy, cos, -sin),)
 
 
@@ -39,8 +40,17 @@ def turn(x, cos, sin):
 
 
 @functools.lru_cache(maxsize=32)
-def angles(xp, T, D, base, start, dtype):
-    """cos and sin of all angles, (T, 1, D/2) each, computed in float64."""
+def angles(xp, T, D, base, start, scaling, dtype):
+    """cos and sin of all angles, (T, 1, D/2) each, computed in float64.
+
+    scaling: none, or (factor, low, high, length) as Llama 3.1 stretches a context that it was pretrained with: what
+    turns less than `low` times in `length` positions is slowed down by `factor`, what turns more than `high` times is
+    left, and between them one goes over into the other (Llama Team 2024, "The Llama 3 herd of models").
+    """
     frequency = base ** (-2 / D * np.arange(D // 2))
+    if scaling:
+        factor, low, high, length = scaling
+        keep = np.clip((length * frequency / (2 * np.pi) - low) / (high - low), 0, 1)
+        frequency *= keep + (1 - keep) / factor
     angle = np.arange(start, start + T)[:, None, None] * frequency
     return xp.asarray(np.cos(angle), dtype), xp.asarray(np.sin(angle), dtype)

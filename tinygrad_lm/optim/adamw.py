@@ -25,7 +25,7 @@ class AdamW:
     kernels: ClassVar = {}
 
     def __init__(self, parameters, names=None, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
-        names = parameters.keys() if names is None else names
+        names = parameters.trained if names is None else names
         matrices = {name for name in names if parameters[name].ndim >= 2}
         runs = [(run, weight_decay) for run in parameters.runs(matrices)]
         runs += [(run, 0.0) for run in parameters.runs(set(names) - matrices)]

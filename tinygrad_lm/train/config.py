@@ -34,6 +34,7 @@ class TrainConfig:
     eval_every: int = 0  # steps between evaluations; 0: a fifth of the run
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
+    frozen: tuple = ()  # patterns of the names of parameters that are not trained (models/gpt.py)
 
     def __post_init__(self):
         least = dict.fromkeys(("steps", "batch_size", "accumulate"), 1)
@@ -75,9 +76,10 @@ class TrainConfig:
 def make_optimizers(parameters, config):
     """The optimizers that together train all parameters of a GPT once."""
     adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
-    embeddings = [name for name in parameters if name.startswith(("wte.", "wpe."))] if config.embedding_lr else []
-    hidden = [name for name, p in parameters.items() if name.startswith("h.") and p.ndim == 2] if config.muon_lr else []
-    rest = [name for name in parameters if name not in embeddings and name not in hidden]
+    names = parameters.trained
+    embeddings = [name for name in names if name.startswith(("wte.", "wpe."))] if config.embedding_lr else []
+    hidden = [name for name in names if name.startswith("h.") and parameters[name].ndim == 2] if config.muon_lr else []
+    rest = [name for name in names if name not in embeddings and name not in hidden]
     optimizers = [
         Muon(parameters, hidden, lr=config.muon_lr) if hidden else None,
         AdamW(parameters, embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,

@@ -63,8 +63,9 @@ class Trainer:
 
     def diagnosis(self, step, loss, norm):
         """Why training cannot go on. Weights and optimizers are as they were before the step."""
-        wrong = [name for name, p in self.model.parameters.items() if not np.isfinite(to_device(p.grad, "cpu")).all()]
-        weights = np.isfinite(to_device(self.model.parameters.data, "cpu")).all()
+        parameters = self.model.parameters
+        wrong = [name for name in parameters.trained if not np.isfinite(to_device(parameters[name].grad, "cpu")).all()]
+        weights = np.isfinite(to_device(parameters.data, "cpu")).all()
         where = f"{len(wrong)} parameters have such gradients, the first is {wrong[0]}" if wrong else "the loss alone"
         return (
             f"training: step {step + 1} has loss {loss} and gradient norm {norm}; it was not applied\n"

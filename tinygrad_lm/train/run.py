@@ -64,7 +64,13 @@ class Run:
 
     def build(self, device):
         """The model as initialised."""
-        return GPT(self.model_config, self.train_config.seed, np.dtype(self.settings["dtype"]), device)
+        return GPT(
+            self.model_config,
+            self.train_config.seed,
+            np.dtype(self.settings["dtype"]),
+            device,
+            self.train_config.frozen,
+        )
 
     def trained(self, device="cpu"):
         """The model with the weights of the best checkpoint."""
