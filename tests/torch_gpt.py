@@ -37,7 +37,7 @@ def mlp(config, p, name, x):
 
 
 def attention(config, p, name, x):
-    B, T, C = x.shape
+    B, T, _ = x.shape
     # (B, H, T, D), as PyTorch wants it
     q, k, v = (linear(p, f"{name}c_{c}.", x).view(B, T, -1, config.head_size).transpose(1, 2) for c in "qkv")
     if config.qk_norm:

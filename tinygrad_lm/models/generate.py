@@ -12,7 +12,7 @@ from tinygrad_lm.nn.attention import Past
 
 
 class Drawn(NamedTuple):
-    """A token that was drawn for prompt number `row`; logprob: log P of it by the model alone, None if not asked for."""
+    """A token that was drawn for prompt number `row`; logprob: log P of it by the model, None if not asked for."""
 
     row: int
     token: int

@@ -20,9 +20,9 @@ from tinygrad_lm.nn.module import Module
 class GPT(Module):
     """GPT(config, seed=0, dtype=float32, device="cpu", frozen=()), with initial weights as GPT-2's.
 
-    `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py). frozen: patterns
-    of names, such as "wte.*" and "h.[0-5].*", that are not to be trained; with config.lora all but the adapters are.
-    Seed None: all weights are zero, and wait to be loaded.
+    `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py).
+    frozen: patterns of names, such as "wte.*" and "h.[0-5].*", that are not trained; with config.lora all but the
+    adapters are frozen. Seed None: all weights are zero, and wait to be loaded.
     """
 
     def __init__(self, config, seed=0, dtype=np.float32, device="cpu", frozen=()):
@@ -47,7 +47,7 @@ class GPT(Module):
     def features(self, tokens, noise=None, past=None):
         """tokens: integers (B, T) -> what is known of the text at each position, (B, T, C).
 
-        past: for each of the B rows the text before it, as one Past a block (nn/attention.py); it grows by these tokens.
+        past: for each of the B rows what came before it, a Past a block (nn/attention.py); it grows by these tokens.
         """
         starts = [row[0].length for row in past] if past else [0]
         if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - max(starts):
