@@ -84,7 +84,7 @@ def test_the_same_seed_writes_the_same_text():
     min_p=st.sampled_from([0.0, 0.1, 0.5]),
 )
 def test_tokens_are_drawn_as_the_probabilities_say(seed, V, temperature, top_k, top_p, min_p):
-    """[0, 1) is dealt out to the tokens, likeliest first if filtered, each as much as its probability: see both its ends."""
+    """[0, 1) is dealt out to the tokens, likeliest first if filtered, as much as their probability: see both ends."""
     logits = 2 * np.random.default_rng(seed).standard_normal(V)
     weights = sorted(((math.exp(z / temperature), i) for i, z in enumerate(logits)), reverse=True)[: top_k or V]
     total, mass, kept = math.fsum(w for w, _ in weights), 0.0, []
