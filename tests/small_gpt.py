@@ -44,6 +44,8 @@ def shaken(config, seed=0, dtype=np.float64):
     model = GPT(config, seed, dtype)
     weights = model.parameters.data
     weights += 0.3 * np.random.default_rng(seed).standard_normal(len(weights))
+    for name, p in model.parameters.items():
+        p.data *= 0.1 if "lora" in name else 1.0  # their product is scaled up by 32 / rank
     return model
 
 

@@ -1,6 +1,7 @@
 """Every CPU kernel on its rule's cases: the same value and gradients, and all that must hold of a rule."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -36,12 +37,15 @@ def small_blocks(monkeypatch):
     """Blocks so small that the drawn cases take several."""
     monkeypatch.setattr(numpy_attention, "ROWS", 2)
     monkeypatch.setattr(numpy_attention, "CACHE", 24)  # one sequence or two
+    if NUMBA:
+        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba_matmul"), "LARGE", 0)
 
 
 def test_there_are_kernels():
     names = {name for name, _ in KERNELS}
     assert names == ({"attention", "gelu_tanh"} if not NUMBA else {
-        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "relu_squared", "rms_norm", "rotary"
+        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "relu_squared", "rms_norm",
+        "rotary",
     })  # fmt: skip
 
 
@@ -81,6 +85,33 @@ def test_future_gradients_are_exactly_zero(kernel):
         _, dk, dv = backward(dy)
         assert not dk[:, t + 1 :].any()
         assert not dv[:, t + 1 :].any()
+
+
+@numba_only
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 9])
+def test_few_rows_and_many_columns(rows, columns):
+    """More columns than a tile has, a tile that is not full, rows and channels beside the unrolled ones; any layout."""
+    rng = np.random.default_rng(rows)
+    x, b = rng.standard_normal((rows, 1, 21)).astype("float32"), rng.standard_normal(1000).astype("float32")
+    w = rng.standard_normal((1000, 21)).astype("float32").T if columns else rng.standard_normal((21, 1000)).astype("f4")
+    kernel = Op.registry["linear"].kernels["cpu"]
+    expected = (x.astype("float64") @ w + b).astype("float32")
+    checks.agree(kernel(x, w, b)[0], expected, "value", 2e-6)
+
+
+@numba_only
+def test_two_threads_may_ask_at_once():
+    """Numba's threads serve one of ours at a time; the other takes the rule, and both are right."""
+    x, w = np.ones((2, 16), "f4"), np.ones((16, 4000), "f4")
+    kernel = Op.registry["linear"].kernels["cpu"]
+    kernel(x, w)
+    lock = import_module("tinygrad_lm.kernels.numba_matmul").one_at_a_time
+    with lock:
+        assert (kernel(x, w)[0] == 16).all()
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: (kernel(x, w)[0] == 16).all(), range(200)))
+    assert not lock.locked()
 
 
 @numba_only

@@ -12,7 +12,7 @@ from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import numpy_activation, numpy_attention  # noqa: F401
 from tinygrad_lm.optim.adamw import AdamW
 
-NUMBA = ["activation", "adamw", "attention", "normalize", "rotary", "tokens"]
+NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]
 NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
 
 

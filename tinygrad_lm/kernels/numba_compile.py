@@ -5,6 +5,7 @@ formula written out for one row, and its passes over memory are the loops one se
 kernels, in __pycache__, and made again when their files change; after a change of this file delete it by hand.
 """
 
+import functools
 import sys
 
 import numba
@@ -17,12 +18,15 @@ f4, i4 = np.float32, np.int32
 OPTIONS = {"fastmath": {"reassoc", "contract", "arcp", "nsz"}, "error_model": "numpy"}
 
 
-def compiled(function):
+def compiled(function=None, **options):
     """Decorator: compile at the first call and keep the machine code on disk; run outside the interpreter's lock."""
+    if function is None:
+        return functools.partial(compiled, **options)
+    options = {"nogil": True, **OPTIONS, **options}
     try:
-        return numba.njit(nogil=True, cache=True, **OPTIONS)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for it can be written: compiled again by each process
-        return numba.njit(nogil=True, **OPTIONS)(function)
+        return numba.njit(**options)(function)
 
 
 def inlined(function):

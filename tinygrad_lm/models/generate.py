@@ -33,7 +33,7 @@ def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprob
 
     Each text is that which its prompt would get alone (but for rounding); the model computes them together, for most
     of the time goes into fetching its weights from memory. stop: a function of the ids that were drawn for a prompt;
-    where it is true the text ends. Within `backend.workers` every core takes a part.
+    where it is true the text ends.
     """
     if n < 0:
         raise ConfigError(f"generate: n must be at least 0, found {n}")

@@ -69,7 +69,7 @@ class Past:
         """Append keys and values, (1, T, G, D) each; return all so far, (1, S, G, D)."""
         if self.k is None:
             _, _, G, D = k.shape
-            self.k, self.v = (array_module(x.data).zeros((1, self.size, G, D), x.dtype) for x in (k, v))
+            self.k, self.v = (array_module(x.data).empty((1, self.size, G, D), x.dtype) for x in (k, v))
         start, self.length = self.length, self.length + k.shape[1]
         self.k[:, start : self.length], self.v[:, start : self.length] = k.data, v.data
         return Tensor.of(self.k[:, : self.length]), Tensor.of(self.v[:, : self.length])

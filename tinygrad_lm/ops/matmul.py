@@ -42,11 +42,15 @@ def linear(x, w, b=None):
         raise ShapeError(f"inner dimensions differ: x.shape = {x.shape}, w.shape = {w.shape}")
     if b is not None and b.shape != w.shape[1:]:
         raise ShapeError(f"b has shape {b.shape}, one entry for each of the {w.shape[1]} outputs is expected")
-    shape = x.shape
-    rows = x.reshape(math.prod(shape[:-1]), shape[-1])
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     y = rows @ w
     if b is not None:
         y += b
+    return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
+
+
+def linear_backward(rows, w, b, shape):
+    """dy -> dx of this shape, dw and db, where rows are those of x."""
 
     def backward(dy):
         dy = dy.reshape(len(rows), w.shape[1])
@@ -54,4 +58,4 @@ def linear(x, w, b=None):
         dw = lambda: rows.T @ dy
         return (dx, dw) if b is None else (dx, dw, dy)  # dy is summed to b's shape where broadcasting is undone
 
-    return y.reshape(*shape[:-1], w.shape[1]), backward
+    return backward
