@@ -54,7 +54,7 @@ def run(evaluation, questions, title="questions"):
         sizes = {
             "acc": 1,
             "acc_norm": np.array([len(score.logprobs) for score in found]),
-            "acc_norm_char": np.array([len(choice.lstrip()) for choice in question.choices]),
+            "acc_norm_char": np.array([len(choice) - 1 for choice in question.choices]),  # less the space in front
         }
         for metric, size in sizes.items():
             hits[metric].append((totals / size).argmax() == question.answer)
