@@ -35,7 +35,7 @@ def main(arguments=None):
     parser.add_argument("--samples", metavar="DIR", help="write what the model writes to DIR/<task>.jsonl")
     parser.add_argument("--shots", type=int, default=0, metavar="K", help="solved examples in front of each [0]")
     parser.add_argument("--stride", type=int, metavar="S", help="tokens by which the window slides [its length]")
-    parser.add_argument("--batch-size", type=int, default=4, metavar="B", help="windows a batch [4]")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="whole windows of tokens a batch [1]")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     args = parser.parse_args(arguments)
     try:
@@ -60,7 +60,7 @@ def main(arguments=None):
         finally:  # what was evaluated before an error or Ctrl-C is worth keeping
             if rows:
                 print(table(rows))
-            if args.out:
+            if rows and args.out:
                 settings |= {"model": args.model, "device": device, "tasks": list(wanted)}
                 write(args.out, as_json(rows, **settings))
     except (TinygradError, OSError) as error:

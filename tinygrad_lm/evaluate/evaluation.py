@@ -16,7 +16,7 @@ class Evaluation:
 
     model: object
     tokenizer: object
-    batch_size: int = 4  # windows a batch
+    batch_size: int = 1  # whole windows a batch, or as many tokens in shorter ones
     stride: int | None = None  # of the sliding window; None: the window
     limit: int | None = None  # evaluate the first so many examples of each task only; None: all
     shots: int = 0  # solved examples in front of each

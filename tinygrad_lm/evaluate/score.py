@@ -46,13 +46,28 @@ def spans(start, end, window, stride):
         start = stop
 
 
-def score(model, pairs, eot=None, stride=None, batch_size=4, title="scoring"):
+def batches(jobs, most):
+    """Lists of jobs, (…, begin, first, stop), longest first: as many as have at most so many tokens when padded."""
+    batch = []
+    for job in jobs:
+        _, begin, _, stop = (batch or [job])[0]
+        if batch and (len(batch) + 1) * (stop - 1 - begin) > most:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     """A Score for each (context ids, completion ids).
 
     A context that is too long for the window loses its beginning. A completion that is too long is scored window after
     window (see `spans`; the stride is the window if not told). An empty context stands for the beginning of a text,
-    which is `eot`. Windows of similar length share a batch and are padded on the right, where a causal model does not
-    look. Raises ConfigError for an empty completion, and for an empty context where there is no eot; DivergedError for
+    which is `eot`. Windows of similar length share a batch, of as many tokens as batch_size whole windows have, and are
+    padded on the right, where a causal model does not look. Each thread of `workers` holds the logits of one batch.
+
+    Raises ConfigError for an empty completion, and for an empty context where there is no eot; DivergedError for
     logits that are no numbers.
     """
     window, device = model.config.block_size, model.parameters.device
@@ -79,14 +94,14 @@ def score(model, pairs, eot=None, stride=None, batch_size=4, title="scoring"):
         scores.append(Score(np.empty(n), np.empty(n, bool)))
         jobs += [(i, *span) for span in spans(len(sequence) - n, len(sequence), window, stride)]
     jobs.sort(key=lambda job: job[1] - job[3])  # longest first: a want of memory shows at once
-    batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
 
     from tqdm import tqdm
 
     with tqdm(total=len(jobs), unit="window", desc=title, leave=False, disable=None) as bar:
 
         def run(batch):
-            tokens = np.zeros((len(batch), max(stop - 1 - begin for _, begin, _, stop in batch)), np.int64)
+            _, begin, _, stop = batch[0]
+            tokens = np.zeros((len(batch), stop - 1 - begin), np.int64)
             for row, (i, begin, _, stop) in zip(tokens, batch, strict=True):
                 row[: stop - 1 - begin] = sequences[i][begin : stop - 1]
             with no_grad():
@@ -99,7 +114,7 @@ def score(model, pairs, eot=None, stride=None, batch_size=4, title="scoring"):
                 )
             bar.update(len(batch))
 
-        parallel(run, batches)
+        parallel(run, batches(jobs, batch_size * window))
     if not all(np.isfinite(score.logprobs).all() for score in scores):
         raise DivergedError("score: the model gives logits that are not finite numbers; its weights may be damaged")
     return scores
