@@ -32,12 +32,12 @@ class Told:
     def __call__(self, tokens):
         assert 0 < tokens.shape[1] <= self.config.block_size
         self.shapes.append(tokens.shape)
-        return Tensor.of(np.asarray(self.logits(tokens), np.float64))
+        return Tensor.of(self.logits(tokens))
 
 
-def uniform(vocab_size=257, block_size=64):
+def uniform(vocab_size=257, block_size=64, dtype=np.float64):
     """Every token is as likely as any other."""
-    return Told(lambda tokens: np.zeros((*tokens.shape, vocab_size)), vocab_size, block_size)
+    return Told(lambda tokens: np.zeros((*tokens.shape, vocab_size), dtype), vocab_size, block_size)
 
 
 def fond_of(text, vocab_size=257, block_size=4096):

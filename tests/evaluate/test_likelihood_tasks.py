@@ -144,6 +144,10 @@ def test_the_last_word_is_cut_off_with_its_space(name, tmp_path):
     assert [tuple(pair) for pair in lambada.read(path)] == PARTS
 
 
+def test_a_passage_may_have_lines():
+    assert lambada.split("One day\nhe said\n") == ("One day\nhe", " said")
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 99), limit=st.sampled_from([None, 1, 3]))
 def test_lambada_is_what_pytorch_says(torch, seed, limit):
@@ -162,7 +166,7 @@ def test_lambada_is_what_pytorch_says(torch, seed, limit):
 def test_a_hit_has_all_its_tokens_right():
     """A model that says "abab…" after every a and b."""
     follow = {ord(" "): ord("a"), ord("a"): ord("b"), ord("b"): ord("a")}
-    model = Told(lambda tokens: 50 * (np.arange(257) == np.vectorize(lambda t: follow.get(t, 32))(tokens)[..., None]))
+    model = Told(lambda tokens: 50.0 * (np.arange(257) == np.vectorize(lambda t: follow.get(t, 32))(tokens)[..., None]))
     found = lambada.run(ended(model), [("x", " ab"), ("x", " ba"), ("x", " aba"), ("x", " abc")])
     assert values(found)["acc"] == 0.5
     assert values(found)["last_token_acc"] == 0.75

@@ -39,6 +39,7 @@ SOURCES = {
     4: "karpathy/build-nanogpt hellaswag.py (both its own numbers and the harness's)",
     5: "Hugging Face crumb/gpt2023 README (lm-evaluation-harness)",
     6: "Radford et al. 2019, table 4, drawn among the two likeliest tokens; ours takes the likeliest",
+    7: "Radford et al. 2019, section 3.7: WMT-14, English to French",
 }
 # (task, metric): [(source, a number or None for each of SIZES)]
 PUBLISHED = {
@@ -59,6 +60,7 @@ PUBLISHED = {
     ("hellaswag_harness", "acc"): [(4, (0.2892, None, None, 0.4004))],
     ("hellaswag_harness", "acc_norm_char"): [(4, (0.3114, None, None, 0.5089))],
     ("piqa", "acc"): [(5, (0.6289, None, None, None)), (3, (None, None, None, 0.7078))],
+    ("translation", "bleu"): [(7, (None, None, None, 5))],
     ("summarization", "rouge1"): [(6, (None, None, None, 29.34))],
     ("summarization", "rouge2"): [(6, (None, None, None, 8.27))],
     ("summarization", "rougeL"): [(6, (None, None, None, 26.58))],
