@@ -11,7 +11,7 @@ from small_evaluation import Told, json_file, values
 from small_run import pretrain, status
 
 from tinygrad_lm.evaluate import __main__ as program
-from tinygrad_lm.evaluate import perplexity
+from tinygrad_lm.evaluate import choices, perplexity
 from tinygrad_lm.evaluate.evaluation import Evaluation
 from tinygrad_lm.evaluate.tasks import TASKS
 from tinygrad_lm.train.run import Run
@@ -92,6 +92,12 @@ def test_every_task_runs(task, run, data, capsys):
         assert f" {result['value']:.4f} " in told.out
     writes = task in ("translation", "summarization", "squad", "humaneval")
     assert (data / "samples" / f"{task}.jsonl").is_file() == writes
+
+
+def test_no_two_tasks_are_the_same():
+    assert len({(task.read, task.sources) for task in TASKS.values()}) == len(TASKS)
+    assert TASKS["arc_challenge"].sources[0].name == "ARC-Challenge-Test.jsonl"
+    assert TASKS["hellaswag"].read is choices.read_hellaswag
 
 
 def test_the_report_is_what_the_functions_say(run, data):

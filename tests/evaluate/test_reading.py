@@ -52,7 +52,11 @@ def test_lines_are_cut_where_a_file_has_its_line_ends(tmp_path):
     assert lines(zipped) == ["é", "b"]
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(b"abc" * 99)[:-9], gzip.compress(b"\xff")])
+ZIPPED = gzip.compress(b"abc" * 99)
+CUT_OR_BENT = [b"", b"no gzip", ZIPPED[:-9], ZIPPED[:10] + b"\xff" * 20, gzip.compress(b"\xff")]
+
+
+@pytest.mark.parametrize("content", CUT_OR_BENT)
 def test_a_damaged_archive(content, tmp_path):
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(content)

@@ -86,10 +86,10 @@ def test_a_prompt_loses_its_beginning(script):
 
 
 def test_samples_are_kept(tmp_path, script):
-    script({None: " return x\ndef g"})
+    asked = script({None: " return x\ndef g"})
     problems = [("HumanEval/0", "def f(x):", " return x"), ("HumanEval/1", "def h(x):", "\n 1")]
     humaneval.run(ended(MODEL), problems)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == asked == []
     humaneval.run(ended(MODEL, samples=tmp_path / "new"), problems)
     kept = [json.loads(line) for line in (tmp_path / "new" / "humaneval.jsonl").read_text().splitlines()]
     assert kept == [{"task_id": id, "completion": " return x"} for id in ("HumanEval/0", "HumanEval/1")]
@@ -176,11 +176,14 @@ def test_a_missing_library_is_known_at_once(read, name, monkeypatch, tmp_path):
 
 def test_summaries(tmp_path, script):
     pytest.importorskip("rouge_score", reason="rouge-score is not installed: the extra eval")
-    long, short = ("A" * 300, "the cat sat ."), ("Short.", "dogs bark loudly")
+    long, short = ("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, "the cat sat ."), ("Short.", "dogs bark loudly")
     path = json_file(tmp_path / "cnn.jsonl", *[{"article": a, "highlights": b} for a, b in (long, short)])
     asked = script({None: " The cat! It sat. So.\n And more.", "Short.\nTL;DR:": " dogs bark\n"})
     found = prompting.run_summarization(ended(byte_gpt(128), samples=tmp_path), prompting.read_summarization(path))
-    assert asked == [("A" * 21 + "\nTL;DR:", 100), ("Short.\nTL;DR:", 100)]  # 128 − 100 − 7: the article's end goes
+    assert asked == [
+        ("ABCDEFGHIJKLMNOPQRSTU\nTL;DR:", 100),
+        ("Short.\nTL;DR:", 100),
+    ]  # 128 − 100 − 7: the article's end goes
     kept = [json.loads(line)["completion"] for line in (tmp_path / "summarization.jsonl").read_text().splitlines()]
     assert kept == ["The cat! It sat. So.", "dogs bark"]
     # "the cat it sat so" against "the cat sat": 3 of 5 and of 3, pairs 1 of 4 and of 2, in a row 3; then 2 of 2, of 3.
@@ -217,12 +220,14 @@ def test_sentences(text, n, found):
         ("The Cat!", ["cat"], 1, 1),
         ("a big cat", ["cat", "dog"], 0, 2 / 3),  # P 1/2, R 1
         ("cat cat dog", ["cat dog"], 0, 4 / 5),  # a word counts as often as both have it
+        ("cat cat dog", ["cat cat"], 0, 4 / 5),
         ("in the year 1492", ["1492", "year 1492"], 0, 4 / 5),
         ("mouse", ["cat"], 0, 0),
         ("", [], 1, 1),
         ("cat", [], 0, 0),
         ("", ["cat"], 0, 0),
         ("", ["the"], 1, 1),  # an answer of nothing but articles is none
+        ("", ["the", "cat"], 0, 0),
         ("another", ["other"], 0, 0),  # an article is a word, not letters
         ("don't", ["dont"], 1, 1),
     ],
