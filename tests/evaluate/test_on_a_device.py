@@ -1,0 +1,37 @@
+"""Scoring and generation on an array type as strict as CuPy's: nothing leaves the device by accident."""
+
+import pytest
+import strict_array as xp
+from small_evaluation import EndedTokenizer
+from small_gpt import tiny
+
+from tinygrad_lm import backend
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.evaluate import lambada, perplexity
+from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.models.gpt import GPT
+
+
+@pytest.fixture(autouse=True)
+def a_device(monkeypatch):
+    """'cuda' is the strict array type; no kernels, so that both devices round alike."""
+    monkeypatch.setattr(backend, "_cupy", lambda: xp)
+    for op in Op.registry.values():
+        monkeypatch.setattr(op, "kernels", {})
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+def test_evaluation_there_is_evaluation_here_bit_for_bit(preset):
+    results = []
+    for device in ("cpu", "cuda"):
+        model = GPT(tiny(preset, vocab_size=257, block_size=16), device=device)
+        evaluation = Evaluation(model, EndedTokenizer(), batch_size=2, stride=5)
+        results.append(
+            [
+                *perplexity.run(evaluation, "a cat and\na dog and a bee\n"),
+                *lambada.run(evaluation, [("the cat", " sat"), ("on", " mats and hats and more")]),
+                evaluation.complete(["the cat", "a"], 5, [], "writing"),
+            ]
+        )
+    assert type(model.parameters.data) is xp.ndarray
+    assert results[0] == results[1]

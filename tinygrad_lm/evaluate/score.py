@@ -1,0 +1,130 @@
+"""What all tasks of likelihood share: how probable a model finds a completion after its context, token by token."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_lm.backend import array_module, parallel, to_device, wide
+from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of each token of a completion: log P(token | what comes before it) in nats, and whether it is the likeliest."""
+
+    logprobs: np.ndarray  # (n,) float64
+    greedy: np.ndarray  # (n,) bool
+
+    @property
+    def total(self):
+        """log P(completion | context) in nats."""
+        return float(self.logprobs.sum())
+
+
+def encode(tokenizer, context, completion):
+    """Two texts -> two arrays of ids. White space at the end of the context counts as the completion's beginning.
+
+    The two are encoded apart. GPT-2's tokens carry their space in front, so a word must bring its own: " word" is
+    what the model has seen in running text, "a " + "word" is not. Cut before the space, the two parts have the tokens
+    that the whole has.
+    """
+    end = len(context.rstrip())
+    return tokenizer.encode(context[:end]), tokenizer.encode(context[end:] + completion)
+
+
+def spans(start, end, window, stride):
+    """Windows over a sequence of tokens that predict each of start … end − 1 exactly once.
+
+    Yields (begin, first, stop): the model reads begin … stop − 2, at most `window` tokens, for first … stop − 1.
+    The first window is as full as can be; each later one ends up to `stride` tokens further and looks back as far as
+    it can, so every prediction but those of the first window sees at least window − stride + 1 tokens.
+    """
+    while start < end:
+        stop = min(end, max(start + stride, window + 1))
+        yield max(0, stop - 1 - window), start, stop
+        start = stop
+
+
+def batches(jobs, most):
+    """Lists of jobs, (…, begin, first, stop), longest first: as many as have at most so many tokens when padded."""
+    batch = []
+    for job in jobs:
+        _, begin, _, stop = (batch or [job])[0]
+        if batch and (len(batch) + 1) * (stop - 1 - begin) > most:
+            yield batch
+            batch = []
+        batch.append(job)
+    if batch:
+        yield batch
+
+
+def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
+    """A Score for each (context ids, completion ids).
+
+    A context that is too long for the window loses its beginning. A completion that is too long is scored window after
+    window (see `spans`; the stride is the window if not told). An empty context stands for the beginning of a text,
+    which is `eot`. Windows of similar length share a batch, of as many tokens as batch_size whole windows have, and are
+    padded on the right, where a causal model does not look. Each thread of `workers` holds the logits of one batch.
+
+    Raises ConfigError for an empty completion, and for an empty context where there is no eot; DivergedError for
+    logits that are no numbers.
+    """
+    window, device = model.config.block_size, model.parameters.device
+    stride = window if stride is None else stride
+    if not 1 <= stride <= window:
+        raise ConfigError(f"stride: expected 1 to {window}, the model's window, found {stride}")
+    sequences, scores, jobs = [], [], []
+    for i, (context, completion) in enumerate(pairs):
+        n = len(completion)
+        if not n:
+            raise ConfigError(f"score: completion {i} is empty; it must have a token to be scored")
+        if not len(context) and eot is None:
+            raise ConfigError(
+                f"score: context {i} is empty, and the tokenizer has no end-of-text token to start from; "
+                "give a context of at least one token"
+            )
+        sequence = np.concatenate([context if len(context) else [eot], completion]).astype(np.int64)
+        if sequence.min() < 0 or sequence.max() >= model.config.vocab_size:
+            wrong = sequence[(sequence < 0) | (sequence >= model.config.vocab_size)]
+            raise TokenError(
+                f"score: token id {wrong[0]} is outside the model's vocabulary of {model.config.vocab_size}"
+            )
+        sequences.append(sequence)
+        scores.append(Score(np.empty(n), np.empty(n, bool)))
+        jobs += [(i, *span) for span in spans(len(sequence) - n, len(sequence), window, stride)]
+    jobs.sort(key=lambda job: job[1] - job[3])  # longest first: a want of memory shows at once
+
+    from tqdm import tqdm
+
+    with tqdm(total=len(jobs), unit="window", desc=title, leave=False, disable=None) as bar:
+
+        def run(batch):
+            _, begin, _, stop = batch[0]
+            tokens = np.zeros((len(batch), stop - 1 - begin), np.int64)
+            for row, (i, begin, _, stop) in zip(tokens, batch, strict=True):
+                row[: stop - 1 - begin] = sequences[i][begin : stop - 1]
+            with no_grad():
+                logits = model(to_device(tokens, device)).data  # (B, T, V)
+            for row, (i, begin, first, stop) in zip(logits, batch, strict=True):
+                n, whole = len(scores[i].logprobs), len(sequences[i])
+                place = slice(first - whole + n, stop - whole + n)  # of these targets within the completion
+                scores[i].logprobs[place], scores[i].greedy[place] = _predicted(
+                    row[first - 1 - begin : stop - 1 - begin], to_device(sequences[i][first:stop], device)
+                )
+            bar.update(len(batch))
+
+        parallel(run, batches(jobs, batch_size * window))
+    if not all(np.isfinite(score.logprobs).all() for score in scores):
+        raise DivergedError("score: the model gives logits that are not finite numbers; its weights may be damaged")
+    return scores
+
+
+def _predicted(logits, targets):
+    """(n, V), (n,) -> log-probability of each target, float64, and whether it has the greatest logit; NumPy arrays."""
+    xp = array_module(logits)
+    z = logits.astype(wide(logits.dtype), copy=False)
+    z = z - z.max(-1, keepdims=True)  # it cancels; it prevents overflow
+    rows = xp.arange(len(z))
+    logprobs = z[rows, targets] - xp.log(xp.exp(z).sum(-1, dtype=np.float64))
+    return to_device(logprobs, "cpu"), to_device(z.argmax(-1) == targets, "cpu")
