@@ -13,7 +13,19 @@ PACKAGE = ROOT / "tinygrad_lm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # What each part may import besides itself and `errors`. A part below cannot know of one above.
-TOWER = ["backend", "engine", "ops", "kernels", "nn", "models", "train", "finetune", "examples"]
+TOWER = [
+    "backend",
+    "engine",
+    "ops",
+    "kernels",
+    "nn",
+    "models",
+    "train",
+    "pretrained",
+    "evaluate",
+    "finetune",
+    "examples",
+]
 BELOW = {part: set(TOWER[:i]) for i, part in enumerate(TOWER)}
 BELOW["nn"] -= {"kernels"}  # kernels stand in for rules; nobody asks for one by name
 BELOW["models"] -= {"kernels"}
@@ -25,6 +37,7 @@ ALLOWED = BELOW | {
     "distributed": {"backend"},
     "learn": {"engine"},
     "train": BELOW["train"] | {"data", "optim", "distributed"},
+    "pretrained": BELOW["pretrained"] | {"data"},
     "finetune": BELOW["finetune"] | {"data", "optim", "distributed"},
     "examples": BELOW["examples"] | {"data", "optim", "distributed", "learn"},
     "__init__": {"engine", "ops", "kernels"},  # what `import tinygrad_lm` gives
