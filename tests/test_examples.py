@@ -299,7 +299,14 @@ def test_a_gpu_that_is_not_there(here, text, run, capsys):
     assert "--device cpu" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["pretrain_shakespeare.py", "--data", "missing"], ["generate.py", "missing"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pretrain_shakespeare.py", "--data", "missing"],
+        ["finetune_shakespeare.py", "--model", "missing"],
+        ["generate.py", "missing"],
+    ],
+)
 def test_as_a_program(command, here):
     """A process of its own: the status is the process's, and no traceback is shown."""
     program, *options = command

@@ -45,8 +45,7 @@ class Run:
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **settings):
-        """Make the folder. settings: what else config.json is to hold: program, title,
-        data, dtype, threads, levels, start."""
+        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, start."""
         path = Path(path)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
         try:
