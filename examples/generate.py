@@ -27,7 +27,8 @@ def main(arguments=None):
         run = Run(args.run)
         prompt = run.tokenizer.encode(args.prompt).tolist()
         model = run.trained(resolve_device(args.device))
-        tokens = generate(model, prompt, args.tokens, args.temperature, args.top_k, args.top_p, args.seed)
+        sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p}
+        tokens = generate(model, prompt, args.tokens, args.seed, **sampling)
         print(args.prompt, end="", flush=True)
         for text in run.tokenizer.stream(tokens):
             print(text, end="", flush=True)

@@ -49,6 +49,12 @@ def pretrain(*arguments, **recipe):
         return status(example("pretrain_shakespeare").main, *arguments)
 
 
+def finetune(*arguments):
+    """Run finetune_shakespeare.py; returns its exit status."""
+    with tiny_preset():
+        return status(example("finetune_shakespeare").main, *arguments)
+
+
 def write(*arguments):
     """Run generate.py; returns its exit status."""
     return status(example("generate").main, *arguments)

@@ -78,8 +78,8 @@ def test_the_text_comes_as_it_is_written(run, capsys, monkeypatch):
     """What a token spells is on the terminal before the next one is thought of."""
     program, shown = small_run.example("generate"), []
 
-    def watched(*arguments, generate=program.generate):
-        for token in generate(*arguments):
+    def watched(*arguments, generate=program.generate, **sampling):
+        for token in generate(*arguments, **sampling):
             shown.append(capsys.readouterr().out)
             yield token
 
@@ -230,7 +230,7 @@ def test_a_folder_that_is_in_use_or_cannot_be(here, text, run, capsys):
 def test_resume_with_other_settings(run, text, capsys):
     before = small_run.results(run)
     assert pretrain("--resume", run, "--batch-size", 3, "--data", text) == 2
-    assert "leave out --data, --batch-size" in capsys.readouterr().err
+    assert "leave out --batch-size, --data" in capsys.readouterr().err
     for steps in ("0", "-1", "5"):
         assert pretrain("--resume", run, "--steps", steps) == 2
         assert "is finished, at step 5" in capsys.readouterr().err
@@ -299,7 +299,14 @@ def test_a_gpu_that_is_not_there(here, text, run, capsys):
     assert "--device cpu" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [["pretrain_shakespeare.py", "--data", "missing"], ["generate.py", "missing"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pretrain_shakespeare.py", "--data", "missing"],
+        ["finetune_shakespeare.py", "--model", "missing"],
+        ["generate.py", "missing"],
+    ],
+)
 def test_as_a_program(command, here):
     """A process of its own: the status is the process's, and no traceback is shown."""
     program, *options = command

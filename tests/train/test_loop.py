@@ -54,6 +54,10 @@ def undisturbed(start, tmp_path_factory):
     return folder
 
 
+def samples(run):
+    return (run / "samples.txt").read_bytes()
+
+
 def at_step(monkeypatch, step, act):
     """`act` when that step's update has been made, and nothing else."""
     train_step = Trainer.step
@@ -113,6 +117,7 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, start, undisturb
             start(tmp_path)
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
+    assert samples(tmp_path) == samples(undisturbed)
 
 
 def test_stopped_before_the_first_checkpoint(start, tmp_path, monkeypatch, capsys):
@@ -135,6 +140,7 @@ def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undistur
         file.write('{"step": 7, "lo')
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
+    assert samples(tmp_path) == samples(undisturbed)
 
 
 def test_a_damaged_checkpoint_is_passed_over(start, undisturbed, tmp_path, capsys):
@@ -253,6 +259,7 @@ def test_a_learning_rate_far_too_high(every, start, tmp_path, capsys):
     told = capsys.readouterr().err
     assert "Traceback" not in told
     assert "a lower learning rate" in told
+    assert "the last checkpoint" not in told  # for there is none
     assert not (tmp_path / "checkpoints").exists()
 
 

@@ -1,6 +1,8 @@
 """How a run is planned: when it evaluates, what trains which parameters, and what makes no sense."""
 
 import math
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
 
 
@@ -44,3 +47,40 @@ def test_a_training_configuration_names_all_its_problems():
 def test_the_linear_schedule_falls_from_the_first_step_to_the_last():
     config = TrainConfig(10, 1, schedule="linear", warmup=0)
     np.testing.assert_allclose([config.rate(step) for step in range(10)], np.arange(10, 0, -1) / 10)
+
+
+def test_the_constant_schedule_is():
+    config = TrainConfig(10, 1, schedule="constant", warmup=0)
+    assert [config.rate(step) for step in range(10)] == [1.0] * 10
+
+
+def test_with_everything_frozen_there_is_nothing_to_train():
+    model = GPT(tiny("gpt2"), frozen=("*",))
+    with pytest.raises(ConfigError, match=f"all {len(model.parameters)} parameters are frozen"):
+        make_optimizers(model.parameters, TrainConfig(10, 1))
+
+
+@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+@pytest.mark.parametrize("frozen", [("wte.*",), ("h.1.*", "ln_f*"), ("h.0.*", "wpe.*", "wte.*"), ("*.mlp.*",)])
+@pytest.mark.parametrize("lora", [0, 2])
+def test_optimizers_move_what_is_trained_as_ever_and_the_rest_not_at_all(lora, frozen, preset):
+    """Weight decay, momenta and all: after a step with the same gradients, bit for bit."""
+    config = replace(TrainConfig(10, **RECIPES[preset]), weight_decay=0.3)
+    whole = shaken(tiny(preset, tied=True, lora=lora))
+    frozen = [pattern for pattern in frozen if any(fnmatchcase(name, pattern) for name in whole.parameters)]
+    model = GPT(whole.config, None, np.float64, frozen=frozen)
+    model.parameters.load({name: p.data for name, p in whole.parameters.items()})
+    before = {name: p.data.copy() for name, p in whole.parameters.items()}
+    rng = np.random.default_rng(0)
+    for name in whole.parameters.trained:
+        whole.parameters[name].grad[...] = rng.standard_normal(whole.parameters[name].shape)
+        if name in model.parameters.trained:
+            model.parameters[name].grad[...] = whole.parameters[name].grad
+    for parameters in (whole.parameters, model.parameters):
+        for optimizer in make_optimizers(parameters, config):
+            optimizer.step()
+    for name, p in model.parameters.items():
+        moved = name in model.parameters.trained
+        assert moved == (not any(fnmatchcase(name, pattern) for pattern in frozen) and (not lora or ".lora_" in name))
+        assert np.array_equal(p.data, whole.parameters[name].data if moved else before[name]), name
+        assert moved == (p.data != before[name]).any(), name

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import to_device
-from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from tinygrad_lm.nn.mlp import MLP
@@ -34,6 +34,13 @@ class GPT(Module):
         self.h = [Block(config) for _ in range(config.n_layer)]
         self.ln_f = norm(config)
         self.lm_head = None if config.tied else Linear(C, V, bias=False, std=0.0 if config.zero_init else 0.02)
+        names = [name for name, _ in self.named_parameters()]
+        if idle := [pattern for pattern in frozen if not any(fnmatchcase(name, pattern) for name in names)]:
+            raise ConfigError(
+                f"GPT: no parameter is named {' or '.join(map(repr, idle))}, so nothing is frozen by that\n"
+                f"  names : {', '.join(names[:4])}, … {names[-1]}\n"
+                f"  hint  : 'wte.*' and 'h.[0-{len(self.h) - 1}].*' are patterns"
+            )
         patterns = ("*.weight", "*.bias", *frozen) if config.lora else frozen
         self.initialize(seed, dtype, device, lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
 
@@ -62,7 +69,8 @@ class GPT(Module):
             x = x + self.wpe(to_device(positions, self.parameters.device))
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
-            if self.config.recompute and not past:
+            # Where x needs no gradient, below all that is trained, a checkpoint would record nothing of what is inside.
+            if self.config.recompute and x.requires_grad and not past:
                 x = ops.checkpoint(x, function=lambda x, block=block: block(x, noise))
             else:
                 x = block(x, noise, [row[i] for row in past] if past else None)

@@ -21,9 +21,18 @@ class Linear(Module):
 
     def __call__(self, x):
         y = ops.linear(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
-        if self.lora_a is not None:
-            y = y + ALPHA / self.lora_b.shape[0] * ops.linear(ops.linear(x, self.lora_a), self.lora_b)
+        if self.lora_a is not None:  # scaled where there are few channels
+            y = y + ops.linear(self.scale * ops.linear(x, self.lora_a), self.lora_b)
         return y
+
+    @property
+    def scale(self):
+        """α/r of the adapter."""
+        return ALPHA / len(self.lora_b)
+
+    def merged(self):
+        """The weight with the adapter folded in, w + α/r A B: the same layer at no extra cost (ibid., section 4.1)."""
+        return self.weight.data + self.scale * (self.lora_a.data @ self.lora_b.data)
 
 
 class Embedding(Module):

@@ -1,9 +1,14 @@
-"""Open a trained model, wherever it is."""
+"""A trained model and its tokenizer, from where they lie."""
 
+import numpy as np
+
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.run import Run
 
 
-def load(where, device="cpu"):
-    """The model and the tokenizer of a run's folder."""
+def load(where, device="cpu", dtype=np.float32):
+    """(GPT, tokenizer) from the folder of a run; its best checkpoint."""
     run = Run(where)
-    return run.trained(device), run.tokenizer
+    model = GPT(run.model_config, None, dtype, device)
+    model.parameters.load(run.load("best")[1]["model"])
+    return model, run.tokenizer

@@ -11,6 +11,7 @@ from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
 SCHEDULES = {
     "cosine": warmup_cosine,
     "linear": partial(warmup_stable_decay, decay=1.0),
+    "constant": partial(warmup_stable_decay, decay=0.0),
     "stable-decay": warmup_stable_decay,
 }
 
@@ -32,6 +33,7 @@ class TrainConfig:
     warmup: int = 100  # steps, but no more than a tenth of the run
     epochs: int = 0  # where time decides how many steps there are: no more passes over the text; 0: any number
     eval_every: int = 0  # steps between evaluations; 0: a fifth of the run
+    eval_first: bool = False  # evaluate before the first step, too
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
     frozen: tuple = ()  # patterns of the names of parameters that are not trained (models/gpt.py)
@@ -74,9 +76,14 @@ class TrainConfig:
 
 
 def make_optimizers(parameters, config):
-    """The optimizers that together train all parameters of a GPT once."""
+    """The optimizers that together train every parameter of a GPT once, but frozen ones. ConfigError if all are."""
     adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
     names = parameters.trained
+    if not names:
+        raise ConfigError(
+            f"training: all {len(parameters)} parameters are frozen, so there is nothing to train\n"
+            "  hint : freeze fewer of them; 'wte.*' and 'wpe.*' are the embeddings alone"
+        )
     embeddings = [name for name in names if name.startswith(("wte.", "wpe."))] if config.embedding_lr else []
     hidden = [name for name in names if name.startswith("h.") and parameters[name].ndim == 2] if config.muon_lr else []
     rest = [name for name in names if name not in embeddings and name not in hidden]
@@ -114,3 +121,17 @@ RECIPES = {
     "modern": MODERN | {"batch_size": 16},
     "modern-tiny": MODERN | {"batch_size": 16},
 }
+
+# For a model that knows much already, whatever its size: few steps at a low, constant rate (nanoGPT's
+# config/finetune_shakespeare.py: 20 of 32 contexts each).
+FINETUNE = {
+    "steps": 20,
+    "lr": 3e-5,
+    "betas": (0.9, 0.95),
+    "schedule": "constant",
+    "warmup": 0,
+    "batch_size": 2,
+    "accumulate": 16,
+    "eval_first": True,
+}
+LORA = FINETUNE | {"lr": 2e-4, "weight_decay": 0.01}  # Hu et al. 2021, table 11

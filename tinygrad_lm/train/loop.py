@@ -17,7 +17,7 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import make_optimizers
 from tinygrad_lm.train.evaluate import evaluate
 
-ADVICE = "a lower learning rate, more warm-up or a smaller clip; the last checkpoint is whole"
+ADVICE = "a lower learning rate, more warm-up or a smaller clip; checkpoints saved before are whole"
 
 
 class Trainer:
@@ -102,6 +102,11 @@ def train(trainer, run, validation, first=0):
     block_size = trainer.model.config.block_size
     tokens = config.batch_size * config.accumulate * block_size
     with workers(len(trainer.replicas)), stop_signals() as received, run.progress(first, config.steps) as bar:
+        if config.eval_first and not log.records:
+            measure(trainer, run, validation, 0)
+            run.save(trainer.state(), 0)
+            if received:
+                return received[0]
         for step in range(first, config.steps):
             began = time.perf_counter()
             loss, norm = trainer.step(step)
@@ -112,14 +117,7 @@ def train(trainer, run, validation, first=0):
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False)
 
             if config.evaluates(done):
-                loss = evaluate(trainer.model, validation, config.batch_size)
-                if not math.isfinite(loss):
-                    raise DivergedError(
-                        f"training: the validation loss after step {done} is {loss}; these weights were not saved\n"
-                        f"  hint : {ADVICE}"
-                    )
-                log.write(step=done, validation=loss)
-                run.report(trainer.model, done)
+                measure(trainer, run, validation, done)
             if config.evaluates(done) or received:
                 run.save(trainer.state(), done)
             if received:
@@ -127,6 +125,18 @@ def train(trainer, run, validation, first=0):
             if config.evaluates(done) and settled(log, config.patience):
                 return "settled"
     return "finished"
+
+
+def measure(trainer, run, validation, done):
+    """Evaluate after so many steps, and write what came of it into the Run: all but the weights."""
+    loss = evaluate(trainer.model, validation, trainer.config.batch_size)
+    if not math.isfinite(loss):
+        raise DivergedError(
+            f"training: the validation loss after step {done} is {loss}; these weights were not saved\n"
+            f"  hint : {ADVICE}"
+        )
+    run.log.write(step=done, validation=loss)
+    run.report(trainer.model, done)
 
 
 def settled(log, patience):

@@ -8,6 +8,7 @@ checkpoints/    step-N/ (train/checkpoint.py): the newest two and the best
 """
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Run:
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **settings):
-        """Make the folder. settings: what else config.json is to hold: data, dtype, threads, levels, start."""
+        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, start."""
         path = Path(path)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
         try:
@@ -93,6 +94,16 @@ class Run:
         steps, losses = self.log.curve("validation")
         info = {"validation": losses[-1] if steps and steps[-1] == step else None}
         checkpoint.save(self.path / "checkpoints", step, state, info | {"vocabulary": self.tokenizer.fingerprint})
+
+    def rewind(self, step):
+        """Forget what was written after a step: a run that resumes there will write it again."""
+        self.log.rewind(step)
+        path = self.path / "samples.txt"
+        content = path.read_bytes() if path.exists() else b""
+        for head in re.finditer(rb"^--- step (\d+), ", content, re.MULTILINE):
+            if int(head[1]) > step:
+                checkpoint.replace(path, content[: head.start()])
+                break
 
     def report(self, model, step):
         """Draw the loss curve and write a sample."""
