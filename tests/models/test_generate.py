@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
 from tinygrad_lm.errors import ConfigError, ShapeError, TokenError
-from tinygrad_lm.models.generate import generate, generate_batch
+from tinygrad_lm.models.generate import generate, generate_batch, until
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.sampling import Sampler
 from tinygrad_lm.nn.attention import Past
@@ -208,3 +208,31 @@ def test_repetition_is_punished():
     logits = np.array([3.0, 2.0, 1.0])
     sampler.draw(logits, [0], 0.5)
     assert logits.tolist() == [3.0, 2.0, 1.0]
+
+
+# ---- where a text ends
+
+
+@given(st.lists(st.text("abc", max_size=4), max_size=6), st.lists(st.text("abc", min_size=1, max_size=3), max_size=3))
+def test_a_text_ends_before_the_first_stop(pieces, stops):
+    """However it is cut into pieces: as a reader does who looks at the end of every prefix."""
+    text = "".join(pieces)
+    prefixes = [text[:i] for i in range(len(text) + 1)]
+    cuts = [
+        len(p) - len(max((s for s in stops if p.endswith(s)), key=len)) for p in prefixes if p.endswith(tuple(stops))
+    ]
+    assert "".join(until(pieces, stops)) == text[: cuts[0] if cuts else None]
+
+
+def test_what_is_sure_comes_at_once_and_no_more_is_asked_for():
+    asked, pieces = [], ["abc", "d-", "-", "x", "--", "-", "never"]
+    stream = until((asked.append(piece) or piece for piece in pieces), ["---"])
+    assert next(stream) == "abc"
+    assert asked == ["abc"]
+    assert list(stream) == ["d", "--x"]
+    assert asked[-1] == "-"
+
+
+def test_mistakes_are_told_before_the_first_token():
+    with pytest.raises(ConfigError, match="top_k"):
+        generate_batch(GPT(tiny("gpt2")), [[0]], 1, top_k=-1)

@@ -39,8 +39,15 @@ def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprob
         raise ConfigError(f"generate: n must be at least 0, found {n}")
     if not all(len(prompt) for prompt in prompts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
-    sampler, size = Sampler(**sampling), model.config.block_size
-    texts = [[int(token) for token in prompt] for prompt in prompts]
+    random(seed, "sample")  # refuses a wrong seed now, not at the first token
+    return write(
+        model, [[int(token) for token in prompt] for prompt in prompts], n, seed, stop, logprobs, Sampler(**sampling)
+    )
+
+
+def write(model, texts, n, seed, stop, logprobs, sampler):
+    """What `generate_batch` describes."""
+    size = model.config.block_size
     lengths = [len(text) for text in texts]
     pasts = read_prompts(model, [text[-size:] for text in texts]) if n else []
     active = list(range(len(texts)))
@@ -84,3 +91,24 @@ def predict(model, tokens, pasts):
 def logprob(logits, token):
     z = logits.astype(np.float64) - logits.max()
     return float(z[token] - np.log(np.exp(z).sum()))
+
+
+def until(pieces, stops):
+    """The text of some pieces, as soon as it comes, up to the first of the strings `stops`.
+
+    What may turn out to be the beginning of one is held back. No piece after it is asked for, so no token is drawn.
+    """
+    text = ""
+    for piece in pieces:
+        text += piece
+        if found := [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]:
+            if start := min(found)[1]:  # of the one that was complete first
+                yield text[:start]
+            return
+        begun = (n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n]))
+        sure = len(text) - max(begun, default=0)
+        if sure:
+            yield text[:sure]
+        text = text[sure:]
+    if text:
+        yield text
