@@ -27,12 +27,18 @@ class Told:
     def __init__(self, logits, vocab_size=257, block_size=64):
         self.config = SimpleNamespace(vocab_size=vocab_size, block_size=block_size)
         self.parameters = SimpleNamespace(device="cpu")
-        self.logits, self.shapes = logits, []
+        self.function, self.shapes = logits, []
 
     def __call__(self, tokens):
+        return self.logits(self.features(tokens))
+
+    def features(self, tokens):
         assert 0 < tokens.shape[1] <= self.config.block_size
         self.shapes.append(tokens.shape)
-        return Tensor.of(self.logits(tokens))
+        return Tensor.of(self.function(tokens))
+
+    def logits(self, x):
+        return x
 
 
 def uniform(vocab_size=257, block_size=64, dtype=np.float64):

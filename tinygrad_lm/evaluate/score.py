@@ -65,7 +65,8 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     A context that is too long for the window loses its beginning. A completion that is too long is scored window after
     window (see `spans`; the stride is the window if not told). An empty context stands for the beginning of a text,
     which is `eot`. Windows of similar length share a batch, of as many tokens as batch_size whole windows have, and are
-    padded on the right, where a causal model does not look. Each thread of `workers` holds the logits of one batch.
+    padded on the right, where a causal model does not look. Each thread of `workers` holds the logits of one
+    completion.
 
     Raises ConfigError for an empty completion, and for an empty context where there is no eot; DivergedError for
     logits that are no numbers.
@@ -105,13 +106,13 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
             for row, (i, begin, _, stop) in zip(tokens, batch, strict=True):
                 row[: stop - 1 - begin] = sequences[i][begin : stop - 1]
             with no_grad():
-                logits = model(to_device(tokens, device)).data  # (B, T, V)
-            for row, (i, begin, first, stop) in zip(logits, batch, strict=True):
-                n, whole = len(scores[i].logprobs), len(sequences[i])
-                place = slice(first - whole + n, stop - whole + n)  # of these targets within the completion
-                scores[i].logprobs[place], scores[i].greedy[place] = _predicted(
-                    row[first - 1 - begin : stop - 1 - begin], to_device(sequences[i][first:stop], device)
-                )
+                features = model.features(to_device(tokens, device))  # (B, T, C)
+                for row, (i, begin, first, stop) in zip(features, batch, strict=True):
+                    n, whole = len(scores[i].logprobs), len(sequences[i])
+                    place = slice(first - whole + n, stop - whole + n)  # of these targets within the completion
+                    logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data  # only where it is scored
+                    targets = to_device(sequences[i][first:stop], device)
+                    scores[i].logprobs[place], scores[i].greedy[place] = _predicted(logits, targets)
             bar.update(len(batch))
 
         parallel(run, batches(jobs, batch_size * window))
