@@ -1,0 +1,55 @@
+"""What the config.json of any family has in common."""
+
+import json
+from pathlib import Path
+
+from tinygrad_lm.errors import CheckpointError, ConfigError
+
+# Hugging Face's names of the activations, ours first among equals.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "relu2": "relu_squared",
+    "silu": "silu",
+    "swish": "silu",
+}
+NAMES = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
+
+
+def read_json(path):
+    """The object in a JSON file. Raises CheckpointError."""
+    try:
+        content = json.loads(Path(path).read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"expected an object, found {type(content).__name__}")
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from None
+    return content
+
+
+def check(config, sizes, activation, only):
+    """Raises ConfigError that tells all that is wrong with, or cannot be said of, our model.
+
+    sizes: fields that must be positive whole numbers; activation: the field that names it; only: {field: the one value
+    that it may have}, which it also has where it is absent.
+    """
+    problems = [
+        f"{name} must be a positive whole number, found {config.get(name)!r}"
+        for name in sizes
+        if type(config.get(name)) is not int or config[name] < 1
+    ]
+    if config.get(activation) not in ACTIVATIONS:
+        problems.append(f"{activation} must be one of {', '.join(ACTIVATIONS)}, found {config.get(activation)!r}")
+    problems += [
+        f"{name} = {config[name]!r} is not supported, only {value!r}"
+        for name, value in only.items()
+        if config.get(name, value) != value
+    ]
+    if config.get("quantization_config"):
+        problems.append("quantization_config: quantised weights are not supported; take the model's original ones")
+    if problems:
+        raise ConfigError(f"config.json of a {config.get('model_type')} model: " + "; ".join(problems))
