@@ -73,18 +73,17 @@ def files_in(folder):
 def read_vocabulary(vocabulary, merges):
     """([the bytes of each token], {special token: id}) of the two files. Raises DataError if they do not fit.
 
-    vocabulary: JSON, {token: id}; merges: a line of two tokens for each merge, the first ones first. GPT-2 writes bytes
-    as characters: printable ones as themselves, the others as those from U+0100 on.
+    vocabulary: JSON, {token: id}; merges: a line of two tokens for each merge, the first ones first; bytes are written
+    as `byte_letters` says.
     """
-    printable = [b for b in range(256) if chr(b).isprintable() and chr(b) != " "]
-    order = printable + [b for b in range(256) if b not in printable]
-    letters = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(order[len(printable) :])}
+    letters = byte_letters()
+    bytes_of = {c: b for b, c in letters.items()}
     try:
         lines = Path(merges).read_bytes().decode().split("\n")[1:]  # the first one tells the version
         merged = ["".join(line.split()) for line in lines if line.strip()]
         ids = json.loads(Path(vocabulary).read_bytes())
-        tokens = [{b: c for c, b in letters.items()}[b] for b in order] + merged
-        pieces = [bytes(letters[c] for c in token) for token in tokens]
+        tokens = [*letters.values(), *merged]
+        pieces = [bytes(bytes_of[c] for c in token) for token in tokens]
         wrong = next((token for i, token in enumerate(tokens) if ids.pop(token, None) != i), None)
         special = dict(sorted(ids.items(), key=lambda item: item[1]))
         if wrong is not None or list(special.values()) != list(range(len(tokens), len(tokens) + len(special))):
@@ -94,13 +93,20 @@ def read_vocabulary(vocabulary, merges):
     return pieces, special
 
 
+def byte_letters():
+    """{byte: character}: how GPT-2's files write bytes, in the order of their ids. Printable ones are themselves."""
+    printable = [b for b in range(256) if chr(b).isprintable() and chr(b) != " "]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
 def stored(name):
     """What tiktoken's cache calls a file."""
     return hashlib.sha1((URL + name).encode()).hexdigest()
 
 
 def fetched():
-    """The paths of GPT-2's files, which are sure to be there: left to itself tiktoken waits for a dead server for ever."""
+    """The paths of GPT-2's files, fetched if need be: left to itself tiktoken waits for a dead server for ever."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = Path(folder or Path(tempfile.gettempdir(), "data-gym-cache"))
     for name, sha256 in SHA256.items():

@@ -31,16 +31,21 @@ def read_json(path):
     return content
 
 
-def check(config, sizes, activation, only):
-    """Raises ConfigError that tells all that is wrong with, or cannot be said of, our model.
+def check(config, sizes, optional, numbers, activation, only):
+    """Raises ConfigError that tells all that is wrong with a config.json, or that our model cannot be.
 
-    sizes: fields that must be positive whole numbers; activation: the field that names it; only: {field: the one value
-    that it may have}, which it also has where it is absent.
+    sizes: fields that must be positive whole numbers; optional: these, or null; numbers: positive numbers; activation:
+    the field that names it; only: {field: the one value that it may have}, which it also has where it is absent.
     """
     problems = [
         f"{name} must be a positive whole number, found {config.get(name)!r}"
-        for name in sizes
+        for name in (*sizes, *(name for name in optional if config.get(name) is not None))
         if type(config.get(name)) is not int or config[name] < 1
+    ]
+    problems += [
+        f"{name} must be a positive number, found {config[name]!r}"
+        for name in numbers
+        if type(config[name]) not in (int, float) or not config[name] > 0
     ]
     if config.get(activation) not in ACTIVATIONS:
         problems.append(f"{activation} must be one of {', '.join(ACTIVATIONS)}, found {config.get(activation)!r}")
@@ -52,4 +57,4 @@ def check(config, sizes, activation, only):
     if config.get("quantization_config"):
         problems.append("quantization_config: quantised weights are not supported; take the model's original ones")
     if problems:
-        raise ConfigError(f"config.json of a {config.get('model_type')} model: " + "; ".join(problems))
+        raise ConfigError(f"config.json of a {config['model_type']} model: " + "; ".join(problems))

@@ -8,15 +8,16 @@ from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check
 from tinygrad_lm.pretrained.places import Place, columns
 
+SIZES = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 DEFAULTS = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-BUFFER = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files hold, too
+SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files hold, too
 
 
 def read_config(config):
     """GPTConfig from a config.json. Dropout is left out: it is a choice of training."""
     config = DEFAULTS | config
-    check(config, ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd"), "activation_function", ONLY)
+    check(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", ONLY)
     return GPTConfig(
         vocab_size=config["vocab_size"],
         block_size=config["n_positions"],

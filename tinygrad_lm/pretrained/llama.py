@@ -1,4 +1,4 @@
-"""Llama and its relatives in Hugging Face's layout: LlamaForCausalLM, and Qwen3ForCausalLM with its normalised heads."""
+"""Llama and its relatives in Hugging Face's layout: LlamaForCausalLM; Qwen3ForCausalLM, which normalises its heads."""
 
 import re
 
@@ -9,7 +9,14 @@ from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check
 from tinygrad_lm.pretrained.places import Place
 
-SIZES = ("vocab_size", "max_position_embeddings", "num_hidden_layers", "num_attention_heads", "hidden_size")
+SIZES = (
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_size",
+    "intermediate_size",
+)
 DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 DEFAULT_HEAD = {"llama": 0, "qwen3": 128}  # head_dim where it is absent; 0: hidden_size / num_attention_heads
 ONLY = {"llama": {}, "qwen3": {"use_sliding_window": False, "attention_bias": False}}
@@ -37,7 +44,7 @@ MODULES = {
 def read_config(config):
     """GPTConfig from a config.json."""
     config, kind = DEFAULTS | config, config["model_type"]
-    check(config, (*SIZES, "intermediate_size"), "hidden_act", ONLY[kind])
+    check(config, SIZES, ("num_key_value_heads", "head_dim"), ("rms_norm_eps",), "hidden_act", ONLY[kind])
     bias = config.get("attention_bias", False)
     if config.get("mlp_bias", False) != bias:
         raise ConfigError("config.json: attention_bias and mlp_bias must be equal: our layers have biases or have none")
@@ -67,7 +74,7 @@ def read_config(config):
 
 
 def read_rope(config):
-    """(base, scaling). transformers 5 writes one field, rope_parameters; before there were rope_theta and rope_scaling."""
+    """(base, scaling). transformers 5 writes rope_parameters; before there were rope_theta and rope_scaling."""
     rope = {"rope_theta": config.get("rope_theta") or 10000.0}
     rope |= config.get("rope_scaling") or {}
     rope |= config.get("rope_parameters") or {}

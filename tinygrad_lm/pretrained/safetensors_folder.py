@@ -85,9 +85,7 @@ def read_header(path):
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         there = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
         raise CheckpointError(
-            f"{path}: {error}\n"
-            f"  there : {', '.join(there[:20]) or 'nothing'}\n"
-            f"  hint  : fetch it again, whole"
+            f"{path}: {error}\n  there : {', '.join(there[:20]) or 'nothing'}\n  hint  : fetch it again, whole"
         ) from error
     header.pop("__metadata__", None)
     entries = {}
