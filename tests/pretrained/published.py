@@ -1,4 +1,4 @@
-"""Models as transformers publishes them: small, of drawn shapes, with random weights; and what compares them with ours."""
+"""Models as transformers publishes them: of drawn shapes, with random weights; and what compares them with ours."""
 
 from contextlib import contextmanager
 
@@ -31,7 +31,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.f
 
 @contextmanager
 def in_double():
-    """Within the block single precision is double: transformers computes norms and angles in single precision always."""
+    """Within the block single precision is double, in which transformers always computes norms and angles."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "float32", torch.float64)
         patch.setattr(torch, "float", torch.float64)
