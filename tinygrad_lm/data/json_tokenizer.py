@@ -41,9 +41,8 @@ class JsonTokenizer(Tokenizer):
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
         self.eot = self._library.token_to_id(end["content"] if isinstance(end, dict) else end) if end else None
-        whole = self._library.encode("a", add_special_tokens=True)
-        if whole.special_tokens_mask and whole.special_tokens_mask[0]:
-            self.bos = whole.ids[0]
+        added = self._library.encode("", add_special_tokens=True).ids
+        self.bos = added[0] if added and added != [self.eot] else None
 
     @property
     def vocab_size(self):

@@ -109,14 +109,11 @@ def tensors(model, config):
 
 def value(parameters, name):
     """What a parameter of the configuration expressed is in ours."""
+    if ".c_gate." in name and name not in parameters:  # max(z, 0)² = max(z, 0) · z
+        name = name.replace(".c_gate.", ".c_fc.")
     path, _, kind = name.rpartition(".")
-    if kind == "bias" and name not in parameters:
-        return 0.0
-    if name not in parameters and path.endswith("c_gate"):  # max(z, 0)² = max(z, 0) · z
-        path = path.replace("c_gate", "c_fc")
-        name = f"{path}.{kind}"
-    if name not in parameters:  # a gain
-        return 1.0
+    if name not in parameters:
+        return 0.0 if kind == "bias" else 1.0  # a weight that we have not is a norm's gain
     w = to_device(parameters[name].data, "cpu")
     if kind == "weight" and f"{path}.lora_a" in parameters:
         a, b = (to_device(parameters[f"{path}.lora_{c}"].data, "cpu") for c in "ab")

@@ -40,7 +40,7 @@ def fill(model, tensors, places, spare=lambda name: False):
     problems += [
         f"{name} is of no use for this configuration" for name in shapes if name not in wanted and not spare(name)
     ]
-    for name in wanted.keys() & shapes.keys():
+    for name in filter(shapes.__contains__, wanted):
         (shape, dtype), expected = shapes[name], wanted[name][0].shape
         if shape != expected:
             problems.append(f"{name} has shape {shape}, expected {expected}")
