@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +42,9 @@ class JsonTokenizer(Tokenizer):
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
         self.eot = self._library.token_to_id(end["content"] if isinstance(end, dict) else end) if end else None
-        added = self._library.encode("", add_special_tokens=True).ids
-        self.bos = added[0] if added and added != [self.eot] else None
+        with suppress(Exception):  # a vocabulary of characters may lack this one; such have no beginning either
+            text = self._library.encode("a", add_special_tokens=True)
+            self.bos = text.ids[0] if text.special_tokens_mask[0] else None
 
     @property
     def vocab_size(self):
