@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, hub
 from tinygrad_lm.pretrained.export import export
 from tinygrad_lm.pretrained.load import load, load_openai
+from tinygrad_lm.pretrained.places import fill
 from tinygrad_lm.pretrained.safetensors_folder import SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 
@@ -218,6 +220,22 @@ def test_a_file_that_shrinks_after_it_was_checked(folder):
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(CheckpointError, match=r"model.safetensors: expected \d+ bytes of .*, found \d+; fetch it"):
         dict(tensors)
+
+
+def test_one_tensor_at_a_time(new):
+    """Besides the model itself, loading needs the memory of its largest tensor as it is stored."""
+    config = tiny("gpt2", n_embd=64, vocab_size=3000, tied=False)
+    for dtype, times in (("float32", 1), ("float16", 0.5)):
+        export(shaken(config, dtype=np.float32), SEVEN, folder := new() / "model")
+        stored = safetensors.numpy.load_file(folder / "model.safetensors")
+        safetensors.numpy.save_file({name: w.astype(dtype) for name, w in stored.items()}, folder / "model.safetensors")
+        model, tensors = GPT(config, None), SafetensorsFolder(folder)
+        tracemalloc.start()
+        fill(model, tensors, list(gpt2.places(model)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        largest = 3000 * 64 * 4
+        assert times * largest <= peak < 1.2 * times * largest
 
 
 # Several files
