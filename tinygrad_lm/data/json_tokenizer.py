@@ -16,8 +16,8 @@ from tinygrad_lm.errors import DataError, TokenError
 class JsonTokenizer(Tokenizer):
     """The tokenizer of a model's folder: its tokenizer.json. Raises DataError where that is missing or damaged.
 
-    eot and bos: what tokenizer_config.json calls eos_token, if the vocabulary has it; and what the tokenizer itself
-    would put in front of a text.
+    eot and bos: what tokenizer_config.json or config.json calls the end; and what the tokenizer itself would put
+    in front of a text.
     """
 
     name = "tokenizer.json"
@@ -29,9 +29,7 @@ class JsonTokenizer(Tokenizer):
 
             content = path.read_bytes()
             self._library = tokenizers.Tokenizer.from_str(content.decode())
-            settings = Path(folder, "tokenizer_config.json")
-            settings = json.loads(settings.read_bytes()) if settings.is_file() else {}
-            end = settings.get("eos_token")
+            self.eot = self._end(read(folder, "tokenizer_config.json"), read(folder, "config.json"))
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
         except Exception as error:  # the library raises no other type
@@ -41,10 +39,15 @@ class JsonTokenizer(Tokenizer):
         self._library.no_padding()
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
-        self.eot = self._library.token_to_id(end["content"] if isinstance(end, dict) else end) if end else None
         with suppress(Exception):  # a vocabulary of characters may lack this one; such have no beginning either
             text = self._library.encode("a", add_special_tokens=True)
             self.bos = text.ids[0] if text.special_tokens_mask[0] else None
+
+    def _end(self, settings, config):
+        if end := settings.get("eos_token"):
+            return self._library.token_to_id(end["content"] if isinstance(end, dict) else end)
+        ends = config.get("eos_token_id")  # the first is the pretrained model's, more are a chat's
+        return ends[0] if isinstance(ends, list) else ends
 
     @property
     def vocab_size(self):
@@ -97,3 +100,9 @@ class JsonTokenizer(Tokenizer):
 
     def to_dict(self):
         return super().to_dict() | {"folder": os.path.abspath(self.folder)}
+
+
+def read(folder, name):
+    """The object in a JSON file; an empty one where there is no file."""
+    path = Path(folder, name)
+    return json.loads(path.read_bytes()) if path.is_file() else {}

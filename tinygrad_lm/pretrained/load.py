@@ -45,9 +45,9 @@ def load(where, device="cpu", dtype=np.float32):
     if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
         return load_run(folder, device, dtype)
     if "hparams.json" in names:
-        model, kind, settings = load_openai(folder, device, dtype), "gpt2", {}
+        model, kind = load_openai(folder, device, dtype), "gpt2"
     elif "config.json" in names and (FILE in names or INDEX in names):
-        model, kind, settings = load_hugging_face(folder, config, device, dtype), config["model_type"], config
+        model, kind = load_hugging_face(folder, config, device, dtype), config["model_type"]
     else:
         unsafe = [name for name in names if UNSAFE.search(name)]
         raise CheckpointError(
@@ -55,7 +55,7 @@ def load(where, device="cpu", dtype=np.float32):
             f"  found      : {', '.join(names[:20]) or 'nothing'}"
             + (f"\n  refused    : {', '.join(unsafe)}{REFUSED}" if unsafe else "")
         )
-    tokenizer = find_tokenizer(folder, kind, settings)
+    tokenizer = find_tokenizer(folder, kind)
     if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their table
         raise CheckpointError(
             f"load: {folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
@@ -70,7 +70,7 @@ def locate(where):
     if path.is_dir():
         return path
     if path.exists():
-        refused = f"{REFUSED}" if UNSAFE.search(path.name) else "; name the folder that it is in"
+        refused = REFUSED if UNSAFE.search(path.name) else "; name the folder that it is in"
         raise CheckpointError(f"load: {path} is a file, expected a folder{refused}")
     if where.startswith("openai:"):
         return hub.from_openai(where.removeprefix("openai:"))
@@ -115,7 +115,7 @@ def load_hugging_face(folder, config, device, dtype):
     return model
 
 
-def find_tokenizer(folder, kind, config):
+def find_tokenizer(folder, kind):
     """The tokenizer of a published model's folder."""
     with within(folder):
         problem = "it has no tokenizer.json"
@@ -127,11 +127,7 @@ def find_tokenizer(folder, kind, config):
                 problem = error
         if not (folder / "tokenizer.json").is_file():
             raise DataError(f"tokenizer: {problem}; fetch the file that the model was published with")
-        tokenizer = JsonTokenizer(folder)
-        if tokenizer.eot is None:
-            ends = config.get("eos_token_id")
-            tokenizer.eot = ends[0] if isinstance(ends, list) else ends
-        return tokenizer
+        return JsonTokenizer(folder)
 
 
 @contextmanager
