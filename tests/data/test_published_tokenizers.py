@@ -77,6 +77,7 @@ def test_a_small_vocabulary(tmp_path):
     "damage",
     [
         lambda ids: ids | {"the": 3},
+        lambda ids: ids | {"Ġthe": 3},
         lambda ids: ids | {"<|endoftext|>": 1000},
         lambda ids: {token: i for token, i in ids.items() if token != "th"},
         lambda ids: [],

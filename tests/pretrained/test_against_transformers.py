@@ -90,8 +90,8 @@ def test_half_precision_is_widened(folder, family, dtype, data):
 @given(data=st.data())
 def test_several_files(folder, family, data):
     theirs, tokens = data.draw(models(family))
-    theirs.save_pretrained(path := folder(), max_shard_size="1KB")
-    assert not (path / "model.safetensors").exists() or len(list(path.glob("*.safetensors"))) == 1
+    theirs.save_pretrained(path := folder(), max_shard_size=20)
+    assert len(list(path.glob("model-*.safetensors"))) > 1
     agree(ours(path)(tokens[:, :-1]).data, their_logits(theirs, tokens[:, :-1]), "logits")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tinygrad_lm.errors import CheckpointError, ConfigError
 
-# Hugging Face's names of the activations, ours first among equals.
+# Hugging Face's names of the activations, and ours; of equals the first is written.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -57,4 +57,4 @@ def check(config, sizes, optional, numbers, activation, only):
     if config.get("quantization_config"):
         problems.append("quantization_config: quantised weights are not supported; take the model's original ones")
     if problems:
-        raise ConfigError(f"config.json of a {config['model_type']} model: " + "; ".join(problems))
+        raise ConfigError(f"configuration of a {config['model_type']} model: " + "; ".join(problems))

@@ -43,7 +43,7 @@ def write_config(config):
         "n_embd": config.n_embd,
         "n_inner": config.n_hidden or None,
         "layer_norm_epsilon": config.norm_eps or 1e-5,
-        "activation_function": "gelu_new" if config.activation == "gelu_tanh" else NAMES[config.activation],
+        "activation_function": NAMES[config.activation],
         "tie_word_embeddings": config.tied,
         **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), config.dropout),
     }
@@ -51,10 +51,8 @@ def write_config(config):
 
 def read_hparams(hparams):
     """GPTConfig from OpenAI's hparams.json."""
-    names = {"vocab_size": "n_vocab", "n_positions": "n_ctx", "n_layer": "n_layer", "n_head": "n_head"}
-    return read_config({"model_type": "gpt2", "n_embd": hparams.get("n_embd")} | {
-        name: hparams.get(theirs) for name, theirs in names.items()
-    })  # fmt: skip
+    names = {"model_type": "gpt2", "vocab_size": hparams.get("n_vocab"), "n_positions": hparams.get("n_ctx")}
+    return read_config(hparams | names)
 
 
 def places(model, prefix="transformer."):
@@ -74,16 +72,15 @@ def places(model, prefix="transformer."):
 
 def openai_places(model):
     """OpenAI's layout: model/h0/attn/c_attn/w of shape (1, C, 3C), model/h0/ln_1/g, model/wte, …"""
-    kinds = {"weight": "w", "bias": "b"}
     for place in places(model, prefix=""):
         *path, layer, kind = re.sub(r"h\.(\d+)", r"h\1", place.tensor).split(".")
         name = "/".join(["model", *path, layer])
         if layer in ("wte", "wpe"):
             yield place._replace(tensor=name)
+        elif kind == "bias":
+            yield place._replace(tensor=f"{name}/b")
         elif layer.startswith("ln"):
-            yield place._replace(tensor=f"{name}/{'g' if kind == 'weight' else 'b'}")
-        elif kind == "weight":
-            view = lambda stored, view=place.view: view(stored[0])
-            yield Place(place.parameter, f"{name}/{kinds[kind]}", (1, *place.shape), view)
+            yield place._replace(tensor=f"{name}/g")
         else:
-            yield place._replace(tensor=f"{name}/{kinds[kind]}")
+            view = lambda stored, view=place.view: view(stored[0])
+            yield Place(place.parameter, f"{name}/w", (1, *place.shape), view)
