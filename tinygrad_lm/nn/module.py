@@ -84,7 +84,8 @@ class Parameters(dict):
         super().__init__(sorted(named.items(), key=lambda item: (not item[1].requires_grad, item[1].ndim < 2)))
         self.trained = [name for name, p in self.items() if p.requires_grad]
         self.data, self.device = data, device_of(data)
-        self.grad = array_module(data).zeros_like(data[: sum(self[name].size for name in self.trained)])
+        # Zeros that are never written to take no memory: a model that only predicts has no gradients.
+        self.grad = zeros(sum(self[name].size for name in self.trained), data.dtype, self.device)
         self.blocks = blocks(0, self.grad.size, self.device)
         self.slices, start = {}, 0
         for name, p in self.items():

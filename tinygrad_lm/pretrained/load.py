@@ -1,14 +1,139 @@
-"""A trained model and its tokenizer, from where they lie."""
+"""Somebody's weights in, a model of ours out: `load("gpt2")`, `load("runs/my_run")`, `load("a/folder")`."""
+
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm import kernels
+from tinygrad_lm.backend import resolve_device, to_device
+from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, files_in
+from tinygrad_lm.data.json_tokenizer import JsonTokenizer
+from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.pretrained import gpt2, hub, llama
+from tinygrad_lm.pretrained.fields import read_json
+from tinygrad_lm.pretrained.places import fill
+from tinygrad_lm.pretrained.safetensors_folder import FILE, INDEX, SafetensorsFolder
+from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 from tinygrad_lm.train.run import Run
+
+LAYOUTS = """
+  looked for : config.json, checkpoints/                   a run of ours
+               config.json, *.safetensors                  gpt2, llama or qwen3 in Hugging Face's layout
+               hparams.json, model.ckpt.index              GPT-2 in OpenAI's"""
+UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx|gguf)$")
+REFUSED = """
+  reason     : such a file is a program in disguise (pickle): to load it is to run it; other formats are not known here
+  hint       : take the model's .safetensors; or, where you trust it, convert it once with transformers:
+               AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"""
 
 
 def load(where, device="cpu", dtype=np.float32):
-    """(GPT, tokenizer) from the folder of a run; its best checkpoint."""
-    run = Run(where)
+    """(model, tokenizer).
+
+    where: the folder of a run (its best checkpoint is taken), a folder with a published model, or a name: "gpt2",
+    "gpt2-medium", "gpt2-large", "gpt2-xl", any "owner/name" of the Hugging Face hub, or "openai:124M" (355M, 774M,
+    1558M). The files tell the layout. Raises a TinygradError that tells what was looked for, and where.
+    """
+    kernels.load()
+    device = resolve_device(device)
+    folder = locate(str(where))
+    names = sorted(os.listdir(folder))
+    if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
+        return load_run(folder, device, dtype)
+    if "hparams.json" in names:
+        model, kind = load_openai(folder, device, dtype), "gpt2"
+    elif "config.json" in names and (FILE in names or INDEX in names):
+        model, kind = load_hugging_face(folder, config, device, dtype), config["model_type"]
+    else:
+        unsafe = [name for name in names if UNSAFE.search(name)]
+        raise CheckpointError(
+            f"load: {folder} holds no model that can be loaded{LAYOUTS}\n"
+            f"  found      : {', '.join(names[:20]) or 'nothing'}"
+            + (f"\n  refused    : {', '.join(unsafe)}{REFUSED}" if unsafe else "")
+        )
+    tokenizer = find_tokenizer(folder, kind)
+    if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their table
+        raise CheckpointError(
+            f"load: {folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
+            f"one of them is another model's"
+        )
+    return model, tokenizer
+
+
+def locate(where):
+    """The folder that is meant."""
+    path = Path(where)
+    if path.is_dir():
+        return path
+    if path.exists():
+        refused = REFUSED if UNSAFE.search(path.name) else "; name the folder that it is in"
+        raise CheckpointError(f"load: {path} is a file, expected a folder{refused}")
+    if where.startswith("openai:"):
+        return hub.from_openai(where.removeprefix("openai:"))
+    if where in hub.GPT2 or re.fullmatch(r"[\w.-]+/[\w.-]+", where):
+        return hub.from_hub(where)
+    raise CheckpointError(
+        f"load: there is no folder {where}, seen from {os.getcwd()}, and it is no model's name: these are "
+        f"{', '.join(hub.GPT2)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
+    )
+
+
+def load_run(folder, device, dtype):
+    run = Run(folder)
     model = GPT(run.model_config, None, dtype, device)
     model.parameters.load(run.load("best")[1]["model"])
     return model, run.tokenizer
+
+
+def load_openai(folder, device, dtype):
+    with within(folder):
+        model = GPT(gpt2.read_hparams(read_json(folder / "hparams.json")), None, dtype, device)
+        fill(model, TensorBundle(folder / "model.ckpt"), gpt2.openai_places(model))
+    return model
+
+
+def load_hugging_face(folder, config, device, dtype):
+    with within(folder):
+        if (kind := config["model_type"]) not in ("gpt2", "llama", "qwen3"):
+            raise ConfigError(f"config.json: model_type must be gpt2, llama or qwen3, found {kind!r}")
+        family = gpt2 if kind == "gpt2" else llama
+        model = GPT(family.read_config(config), None, dtype, device)
+        tensors = SafetensorsFolder(folder)
+        places = list(family.places(model))
+        if kind == "gpt2" and not any(name.startswith("transformer.") for name in tensors):
+            places = list(family.places(model, prefix=""))
+        head, tied = "lm_head.weight", model.config.tied
+        fill(model, tensors, places, lambda name: family.SPARE.search(name) or (tied and name == head))
+        if tied and head in tensors:
+            table = to_device(model.parameters["wte.weight"].data, "cpu")
+            if not np.array_equal(tensors[head].astype(dtype, copy=False), table):
+                raise CheckpointError(f"{head} is not the token embedding, though config.json says tie_word_embeddings")
+    return model
+
+
+def find_tokenizer(folder, kind):
+    """The tokenizer of a published model's folder."""
+    with within(folder):
+        problem = "it has no tokenizer.json"
+        if kind == "gpt2":
+            try:
+                if files_in(folder) or not (folder / "tokenizer.json").is_file():
+                    return GPT2Tokenizer(folder)
+            except DataError as error:  # others use these names, too
+                problem = error
+        if not (folder / "tokenizer.json").is_file():
+            raise DataError(f"tokenizer: {problem}; fetch the file that the model was published with")
+        return JsonTokenizer(folder)
+
+
+@contextmanager
+def within(folder):
+    """An error from inside says which folder it was about."""
+    try:
+        yield
+    except (CheckpointError, ConfigError, DataError) as error:
+        raise type(error)(f"load: {folder}: {error}") from error

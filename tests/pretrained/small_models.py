@@ -1,0 +1,20 @@
+"""What several tests of published models need of ours."""
+
+from small_gpt import tiny
+
+from tinygrad_lm.data.tokenizer import CharTokenizer
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.run import Run
+
+SEVEN = CharTokenizer("\n !abc—")
+
+
+def make_run(path):
+    """A run with one checkpoint; returns its model."""
+    run = Run.create(
+        path, tiny("modern-tiny"), TrainConfig(1, 1), SEVEN, dtype="float32", start=0, title="", threads=1, levels={}
+    )
+    model = run.build("cpu")
+    model.parameters.data += 0.1
+    run.save({"model": {name: p.data for name, p in model.parameters.items()}}, 1)
+    return model

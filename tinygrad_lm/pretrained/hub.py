@@ -1,0 +1,110 @@
+"""Published models by name: from the Hugging Face hub, and GPT-2 from OpenAI's own address."""
+
+import http.client
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tinygrad_lm.data.corpus import cache_folder
+from tinygrad_lm.errors import CheckpointError, DataError
+from tinygrad_lm.pretrained.table import masked_crc32c
+from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
+
+GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # short for openai-community/gpt2, …
+PATTERNS = ("config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json")
+PATTERNS += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+
+OPENAI = "https://openaipublic.blob.core.windows.net/gpt-2/models/"
+SIZES = ("124M", "355M", "774M", "1558M")
+FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", "model.ckpt.data-00000-of-00001")
+
+
+def from_hub(name):
+    """The folder of "owner/name", in the hub's own cache; fetched if it is not there. Raises DataError."""
+    repository = f"openai-community/{name}" if name in GPT2 else name
+    try:
+        from huggingface_hub import constants, snapshot_download
+    except ImportError as error:
+        raise DataError(f"model {name}: {error}; pip install 'tinygrad-lm[weights]'") from None
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(PATTERNS)))
+    except Exception as error:  # the hub's own types, those of two HTTP libraries, ValueError, OSError
+        raise DataError(
+            f"model {name}: there is no such folder, and the Hugging Face hub does not give {repository}: {error}\n"
+            f"  hint : where there is a network, fetch config.json, the .safetensors files and the tokenizer's from\n"
+            f"         https://huggingface.co/{repository} into a folder, and name that folder;\n"
+            f"         or bring the hub's cache along and set HF_HOME (the cache is now {constants.HF_HUB_CACHE})"
+        ) from error
+
+
+def from_openai(size, timeout=10):
+    """The folder of GPT-2 as OpenAI released it, in our cache; fetched if it is not there. Raises DataError.
+
+    All files are fetched into a folder beside it, where a later call goes on with what is there. It becomes the folder
+    when every tensor sums up as the checkpoint says.
+    """
+    if size not in SIZES:
+        raise DataError(f"model openai:{size} is unknown; expected openai: and one of {', '.join(SIZES)}")
+    folder = cache_folder() / "gpt-2" / size
+    if folder.is_dir():
+        return folder
+    masked_crc32c(b"")  # what verifies it should be there before half a gigabyte is fetched
+    partial = folder.with_name(f"{size}.partial")
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            resume(f"{OPENAI}{size}/{name}", partial / name, timeout)
+        verify(partial)
+        partial.rename(folder)
+    except (OSError, http.client.HTTPException) as error:
+        raise DataError(
+            f"model openai:{size}: {error}\n"
+            f"  hint : fetch {', '.join(FILES)}\n"
+            f"         from {OPENAI}{size}/ into {folder}"
+        ) from error
+    return folder
+
+
+def resume(url, path, timeout):
+    """Fetch a file, or what is still missing of it: until it is whole it is called path.part."""
+    from tqdm import tqdm
+
+    if path.is_file():
+        return
+    part = path.with_name(f"{path.name}.part")
+    there = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing is missing, or the file is another by now
+            part.unlink()
+            raise DataError(f"{url}: {part} did not fit and was removed; try again") from error
+        raise DataError(f"{url}: {error}") from error
+    with response, open(part, "ab" if response.status == 206 else "wb") as file:
+        start = there if response.status == 206 else 0
+        expected = None if response.length is None else start + response.length
+        with tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+            while block := response.read(1 << 20):
+                file.write(block)
+                bar.update(len(block))
+        file.flush()
+        os.fsync(file.fileno())
+        found = file.tell()
+    if expected is not None and found != expected:
+        raise DataError(f"{url}: {found} bytes of {expected} came; try again, and it goes on from there")
+    part.rename(path)
+
+
+def verify(folder):
+    """Every tensor has the checksum that the checkpoint has for it; a folder that is damaged is removed."""
+    try:
+        json.loads((folder / "hparams.json").read_bytes())
+        for _ in TensorBundle(folder / "model.ckpt").values():
+            pass
+    except (CheckpointError, ValueError) as error:
+        shutil.rmtree(folder)
+        raise DataError(f"what was fetched is damaged and was removed; try again: {error}") from error

@@ -1,0 +1,128 @@
+"""Llama and its relatives in Hugging Face's layout: LlamaForCausalLM; Qwen3ForCausalLM, which normalises its heads."""
+
+import re
+
+import numpy as np
+
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check
+from tinygrad_lm.pretrained.places import Place
+
+SIZES = (
+    "vocab_size",
+    "max_position_embeddings",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_size",
+    "intermediate_size",
+)
+DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+DEFAULT_HEAD = {"llama": 0, "qwen3": 128}  # head_dim where it is absent; 0: hidden_size / num_attention_heads
+ONLY = {"llama": {}, "qwen3": {"use_sliding_window": False, "attention_bias": False}}
+LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+SPARE = re.compile(r"\.rotary_emb\.inv_freq$")  # old files hold the frequencies, too
+
+MODULES = {
+    "wte": "model.embed_tokens",
+    "ln_f": "model.norm",
+    "lm_head": "lm_head",
+    "ln_1": "input_layernorm",
+    "ln_2": "post_attention_layernorm",
+    "attn.c_q": "self_attn.q_proj",
+    "attn.c_k": "self_attn.k_proj",
+    "attn.c_v": "self_attn.v_proj",
+    "attn.c_proj": "self_attn.o_proj",
+    "attn.q_norm": "self_attn.q_norm",
+    "attn.k_norm": "self_attn.k_norm",
+    "mlp.c_gate": "mlp.gate_proj",
+    "mlp.c_fc": "mlp.up_proj",
+    "mlp.c_proj": "mlp.down_proj",
+}
+
+
+def read_config(config):
+    """GPTConfig from a config.json."""
+    config, kind = DEFAULTS | config, config["model_type"]
+    check(config, SIZES, ("num_key_value_heads", "head_dim"), ("rms_norm_eps",), "hidden_act", ONLY[kind])
+    bias = config.get("attention_bias", False)
+    if config.get("mlp_bias", False) != bias:
+        raise ConfigError("config.json: attention_bias and mlp_bias must be equal: our layers have biases or have none")
+    base, scaling = read_rope(config)
+    return GPTConfig(
+        vocab_size=config["vocab_size"],
+        block_size=config["max_position_embeddings"],
+        n_layer=config["num_hidden_layers"],
+        n_head=config["num_attention_heads"],
+        n_kv_head=config.get("num_key_value_heads") or 0,
+        n_embd=config["hidden_size"],
+        n_hidden=config["intermediate_size"],
+        n_head_embd=config.get("head_dim") or DEFAULT_HEAD[kind],
+        norm="rms",
+        norm_eps=config["rms_norm_eps"],
+        gain=True,
+        position="rotary",
+        rope_base=base,
+        rope_scaling=scaling,
+        activation=ACTIVATIONS[config["hidden_act"]],
+        gated=True,
+        bias=bias,
+        qk_norm=kind == "qwen3",
+        tied=config["tie_word_embeddings"],
+        softcap=config.get("softcap", 0.0),  # of our own exports
+    )
+
+
+def read_rope(config):
+    """(base, scaling). transformers 5 writes rope_parameters; before there were rope_theta and rope_scaling."""
+    rope = {"rope_theta": config.get("rope_theta") or 10000.0}
+    rope |= config.get("rope_scaling") or {}
+    rope |= config.get("rope_parameters") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "llama3") or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise ConfigError(f"config.json: rotary positions are supported as default and as llama3, found {rope}")
+    if kind == "default":
+        return rope["rope_theta"], ()
+    if missing := [name for name in LLAMA3 if name not in rope]:
+        raise ConfigError(f"config.json: rotary scaling llama3 lacks {', '.join(missing)}, found {rope}")
+    return rope["rope_theta"], tuple(rope[name] for name in LLAMA3)
+
+
+def write_config(config):
+    """A config.json of our model, which has all parts that read_config's have."""
+    kind = "qwen3" if config.qk_norm else "llama"
+    rope = {"rope_type": "default", "rope_theta": config.rope_base}
+    if config.rope_scaling:
+        rope |= {"rope_type": "llama3"} | dict(zip(LLAMA3, config.rope_scaling, strict=True))
+    return {
+        "model_type": kind,
+        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.block_size,
+        "num_hidden_layers": config.n_layer,
+        "num_attention_heads": config.n_head,
+        "num_key_value_heads": config.kv_heads,
+        "hidden_size": config.n_embd,
+        "intermediate_size": config.hidden,
+        "head_dim": config.head_size,
+        "rms_norm_eps": config.norm_eps or 1e-6,
+        "rope_parameters": rope,
+        "rope_theta": config.rope_base,  # these two for transformers before 5
+        "rope_scaling": rope if config.rope_scaling else None,
+        "hidden_act": NAMES[config.activation],
+        "attention_bias": config.bias,
+        "mlp_bias": config.bias,
+        "tie_word_embeddings": config.tied,
+        "attention_dropout": config.dropout,
+    }
+
+
+def places(model):
+    """Their Linear holds (out, in), ours (in, out)."""
+    for name, p in model.parameters.items():
+        _, block, module, kind = re.fullmatch(r"(h\.(\d+)\.)?(.*)\.(\w+)", name).groups()
+        theirs = f"model.layers.{block}." * (block is not None) + f"{MODULES[module]}.{kind}"
+        if p.ndim == 2 and module != "wte":
+            yield Place(name, theirs, p.shape[::-1], np.transpose)
+        else:
+            yield Place(name, theirs, p.shape)

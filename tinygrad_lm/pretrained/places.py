@@ -1,0 +1,60 @@
+"""Where each of our parameters is in the tensors of somebody's file.
+
+A `Place` says it once, for both ways: its `view` of a stored tensor is a NumPy view, to copy from or to write to.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygrad_lm.backend import to_device
+from tinygrad_lm.errors import CheckpointError
+
+
+class Place(NamedTuple):
+    """A parameter is `view` of the stored tensor, which has this shape."""
+
+    parameter: str
+    tensor: str
+    shape: tuple
+    view: Callable = np.asarray
+
+
+def columns(start, stop):
+    return lambda stored: stored[..., start:stop]
+
+
+def fill(model, tensors, places, spare=lambda name: False):
+    """Copy weights into a model, a tensor at a time.
+
+    tensors: a mapping from names to arrays, with `shapes` to look at first (TensorBundle, SafetensorsFolder); places:
+    for all parameters; spare: which other tensors may be there. All that does not fit is one CheckpointError, and
+    nothing is copied then.
+    """
+    wanted = {}
+    for place in places:
+        wanted.setdefault(place.tensor, []).append(place)
+    shapes = tensors.shapes
+    problems = [f"{name} is missing" for name in wanted if name not in shapes]
+    problems += [
+        f"{name} is of no use for this configuration" for name in shapes if name not in wanted and not spare(name)
+    ]
+    for name in filter(shapes.__contains__, wanted):
+        (shape, dtype), expected = shapes[name], wanted[name][0].shape
+        if shape != expected:
+            problems.append(f"{name} has shape {shape}, expected {expected}")
+        if getattr(dtype, "kind", None) != "f":
+            problems.append(f"{name} is stored as {dtype}, expected floating-point numbers of 16 to 64 bits")
+    if problems:
+        raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(shortened(problems)))
+    for name, parts in wanted.items():
+        stored = tensors[name]
+        for part in parts:
+            p, values = model.parameters[part.parameter], part.view(stored)
+            p.data[...] = values if model.parameters.device == "cpu" else to_device(values.astype(p.dtype), "cuda")
+
+
+def shortened(problems, most=30):
+    """A model has hundreds of tensors; a message with all of them would scroll away what is above it."""
+    return problems[:most] + [f"and {len(problems) - most} more"] * (len(problems) > most)
