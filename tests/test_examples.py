@@ -1,6 +1,7 @@
 """The command lines of examples/: what they do, and that a mistake ends in a message and nothing half-written."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -78,15 +79,53 @@ def test_the_text_comes_as_it_is_written(run, capsys, monkeypatch):
     """What a token spells is on the terminal before the next one is thought of."""
     program, shown = small_run.example("generate"), []
 
-    def watched(*arguments, generate=program.generate, **sampling):
-        for token in generate(*arguments, **sampling):
+    def watched(*arguments, generate=program.generate_batch, **sampling):
+        for drawn in generate(*arguments, **sampling):
             shown.append(capsys.readouterr().out)
-            yield token
+            yield drawn
 
-    monkeypatch.setattr(program, "generate", watched)
+    monkeypatch.setattr(program, "generate_batch", watched)
     assert program.main([str(run), "--prompt", "the ", "--tokens", "5", "--temperature", "0"]) == 0
     assert shown[0] == "the "
     assert [len(text) for text in shown[1:]] == [1, 1, 1, 1]
+
+
+def test_several_samples_are_those_of_a_batch(run, capsys):
+    assert write(run, "--prompt", "the ", "--tokens", 9, "--samples", 2) == 0
+    first, second = re.fullmatch(r"--- 1\n(the .*)--- 2\n(the .*)", capsys.readouterr().out, re.DOTALL).groups()
+    assert first != second
+    assert write(run, "--prompt", "the ", "--tokens", 9) == 0
+    assert capsys.readouterr().out == first
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_text_ends_at_a_stop(run, samples, capsys):
+    assert write(run, "--prompt", "the cat", "--tokens", 200, "--stop", "at", "og", "--samples", samples) == 0
+    for text in re.split("--- .\n", capsys.readouterr().out)[-samples:]:
+        assert not re.search("at|og", text.removeprefix("the cat"))
+        assert len(text) < 200
+
+
+def test_log_probabilities_by_token(run, capsys):
+    assert write(run, "--prompt", "the ", "--tokens", 3, "--logprobs", "--temperature", 0) == 0
+    lines = [re.fullmatch(r"  0 +(-\d\.\d{4})  '(.)'", line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 3
+    assert write(run, "--prompt", "the ", "--tokens", 3, "--temperature", 0) == 0
+    assert capsys.readouterr().out == "the " + "".join(line[2] for line in lines) + "\n"
+
+
+def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
+    prompts = iter(["the ", "a "])
+
+    def asked(question):
+        print(question, end="")
+        if prompt := next(prompts, None):
+            return prompt
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", asked)
+    assert write(run, "--interactive", "--tokens", 2) == 0
+    assert re.fullmatch(r"\nprompt> the ..\n\nprompt> a ..\n\nprompt> \n", capsys.readouterr().out, re.DOTALL)
 
 
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
@@ -249,13 +288,17 @@ def test_resume_on_another_text(here, text, capsys):
     assert Run("run").train_config.steps == 3
 
 
-@pytest.mark.parametrize("program", [lambda run: pretrain("--resume", run), write], ids=["resume", "generate"])
-def test_what_is_no_run(program, here, run, capsys):
+RESUME = (lambda run: pretrain("--resume", run), *["is not the folder of a run"] * 3)
+WRITE = (write, "there is no folder missing", "is a file, expected a folder", "holds no model that can be loaded")
+
+
+@pytest.mark.parametrize(("program", *("missing", "empty", "folder")), [RESUME, WRITE], ids=["resume", "generate"])
+def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
     Path("folder").mkdir()
     Path("damaged").mkdir()
-    for name in ("missing", "empty", "folder"):
+    for name, message in (("missing", missing), ("empty", empty), ("folder", folder)):
         assert program(name) == 2
-        assert f"{name} is not the folder of a run" in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     settings = (run / "config.json").read_bytes()
     for content in (b"", b"\xff", b"[]", b"{}", settings[:-9], settings.replace(b'"n_layer": 1', b'"n_layer": 0')):
         Path("damaged", "config.json").write_bytes(content)
@@ -272,12 +315,16 @@ def test_what_is_no_run(program, here, run, capsys):
     [
         (["--prompt", "ROMEO"], "the vocabulary lacks"),
         (["--prompt", ""], "prompt is empty"),
-        (["--tokens", "-1"], "n >= 0"),
-        (["--temperature", "-0.5"], "temperature >= 0"),
-        (["--temperature", "nan"], "temperature >= 0"),
-        (["--top-k", "-1"], "top_k >= 0"),
-        (["--top-p", "0"], "0 < top_p <= 1"),
-        (["--top-p", "1.5"], "0 < top_p <= 1"),
+        (["--tokens", "-1"], "n must be at least 0"),
+        (["--temperature", "-0.5"], "temperature must be at least 0"),
+        (["--temperature", "nan"], "temperature must be at least 0"),
+        (["--top-k", "-1"], "top_k must be at least 0"),
+        (["--top-p", "0"], "top_p must be above 0"),
+        (["--top-p", "1.5"], "top_p must be above 0"),
+        (["--min-p", "2"], "min_p must be from 0 to 1"),
+        (["--repetition-penalty", "0"], "repetition_penalty must be positive"),
+        (["--samples", "0"], "--samples must be at least 1"),
+        (["--stop", ""], "no --stop empty"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
         (["--tokens", "many"], "invalid int value"),
         (["--device", "tpu"], "invalid choice"),

@@ -238,7 +238,7 @@ def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads)
 # ---- mistakes
 
 WRONG = [
-    (["--model", "missing"], "missing is not the folder of a run"),
+    (["--model", "missing"], "there is no folder missing"),
     (["--freeze", "h.7.*"], "no parameter is named 'h.7.*'"),
     (["--freeze", "wte.*", "wqe.*"], "no parameter is named 'wqe.*'"),
     (["--freeze", "*"], "parameters are frozen, so there is nothing to train"),

@@ -18,7 +18,7 @@ import numpy as np
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.layers import ALPHA
+from tinygrad_lm.models.transfer import merge
 from tinygrad_lm.pretrained import gpt2, llama
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
 from tinygrad_lm.train.checkpoint import sync, write
@@ -36,6 +36,7 @@ def export(model, tokenizer, folder):
     """
     import safetensors.numpy
 
+    model = merge(model)
     config = expressed(model.config)
     family = gpt2 if config.norm == "layer" else llama
     description = family.write_config(config) | {
@@ -81,14 +82,14 @@ def expressed(config):
         odd |= {"position": config.position != "learned", "qk_norm": config.qk_norm, "gated": config.gated}
         odd |= {"n_kv_head": config.kv_heads != config.n_head, "softcap": config.softcap}
         odd |= {"n_head_embd": config.head_size * config.n_head != config.n_embd}
-        same = replace(config, bias=True, gain=False, lora=0)
+        same = replace(config, bias=True, gain=False)
     else:
         family = "Qwen3" if config.qk_norm else "Llama"
         squared = config.activation == "relu_squared" and not config.gated
         odd |= {"position": config.position != "rotary", "gated": not (config.gated or squared)}
         odd |= {"bias": config.bias and config.qk_norm, "softcap": config.softcap and not config.qk_norm}
         odd |= {"n_embd": not config.qk_norm and config.n_embd % config.n_head}
-        same = replace(config, gain=True, gated=True, activation="relu" if squared else config.activation, lora=0)
+        same = replace(config, gain=True, gated=True, activation="relu" if squared else config.activation)
     if names := [f"{name} = {getattr(config, name)!r}" for name, wrong in odd.items() if wrong]:
         raise ConfigError(
             f"export: with norm = {config.norm!r}, the nearest layout is {family}'s, which has no {', '.join(names)}\n"
@@ -111,11 +112,6 @@ def value(parameters, name):
     """What a parameter of the configuration expressed is in ours."""
     if ".c_gate." in name and name not in parameters:  # max(z, 0)² = max(z, 0) · z
         name = name.replace(".c_gate.", ".c_fc.")
-    path, _, kind = name.rpartition(".")
     if name not in parameters:
-        return 0.0 if kind == "bias" else 1.0  # a weight that we have not is a norm's gain
-    w = to_device(parameters[name].data, "cpu")
-    if kind == "weight" and f"{path}.lora_a" in parameters:
-        a, b = (to_device(parameters[f"{path}.lora_{c}"].data, "cpu") for c in "ab")
-        w = w + ALPHA / len(b) * a @ b
-    return w
+        return 0.0 if name.endswith(".bias") else 1.0  # a weight that we have not is a norm's gain
+    return to_device(parameters[name].data, "cpu")

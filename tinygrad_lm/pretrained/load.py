@@ -43,7 +43,8 @@ def load(where, device="cpu", dtype=np.float32):
     folder = locate(str(where))
     names = sorted(os.listdir(folder))
     if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
-        return load_run(folder, device, dtype)
+        run = Run(folder)
+        return run.trained(device, dtype), run.tokenizer
     if "hparams.json" in names:
         model, kind = load_openai(folder, device, dtype), "gpt2"
     elif "config.json" in names and (FILE in names or INDEX in names):
@@ -80,13 +81,6 @@ def locate(where):
         f"load: there is no folder {where}, seen from {os.getcwd()}, and it is no model's name: these are "
         f"{', '.join(hub.GPT2)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
     )
-
-
-def load_run(folder, device, dtype):
-    run = Run(folder)
-    model = GPT(run.model_config, None, dtype, device)
-    model.parameters.load(run.load("best")[1]["model"])
-    return model, run.tokenizer
 
 
 def load_openai(folder, device, dtype):

@@ -65,17 +65,12 @@ class Run:
 
     def build(self, device):
         """The model as initialised."""
-        return GPT(
-            self.model_config,
-            self.train_config.seed,
-            np.dtype(self.settings["dtype"]),
-            device,
-            self.train_config.frozen,
-        )
+        config, dtype = self.train_config, np.dtype(self.settings["dtype"])
+        return GPT(self.model_config, config.seed, dtype, device, config.frozen)
 
-    def trained(self, device="cpu"):
-        """The model with the weights of the best checkpoint."""
-        model = self.build(device)
+    def trained(self, device="cpu", dtype=None):
+        """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
+        model = GPT(self.model_config, None, np.dtype(dtype or self.settings["dtype"]), device)
         model.parameters.load(self.load("best")[1]["model"])
         return model
 
