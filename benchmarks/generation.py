@@ -8,7 +8,6 @@ which none can be. A line is added to results.jsonl.
 """
 
 import argparse
-import os
 import statistics
 import time
 from functools import partial
@@ -34,7 +33,7 @@ def main():
     kernels.load()
     model, peer = twins()
     floor = model.parameters.data.nbytes / bandwidth(model.parameters.data)
-    print(f"{machine()}, PyTorch {torch.__version__}, {os.getloadavg()[0]:.1f} other programs running")
+    print(f"{machine()}, PyTorch {torch.__version__}")
     print(f"fetching the weights once with one core: {floor * 1e3:.1f} ms, {1 / floor:.0f} tokens/s at batch 1")
     for batch, length, n in ((1, 16, args.tokens), (8, 16, args.tokens), (1, 512, 1)):
         prompts = np.random.default_rng(batch).integers(0, 50257, (batch, length)).tolist()
