@@ -32,7 +32,7 @@ def configs(draw):
         "softcap": draw(st.sampled_from([0.0, 3.0])),
         "norm_eps": draw(st.sampled_from([0.0, 1e-3])),
         "rope_base": draw(st.sampled_from([10000.0, 5e5])),
-        "rope_scaling": draw(st.sampled_from([(), (8.0, 1.0, 4.0, 6)])),
+        "rope_scaling": draw(st.sampled_from([(), (8.0, 1.0, 4.0, 6), (8.0, 1.0, 4.0, 60)])),
         "lora": draw(st.sampled_from([0, 0, 1, 2])),
     }
     config = GPTConfig(V, block_size, **sizes, **choice, **switch, **numbers)

@@ -182,6 +182,9 @@ def test_texts_end_one_by_one():
         cut[row].append(token)
     assert cut == [text[: text.index(5) + 1] if 5 in text else text for text in whole]
     assert len({len(text) for text in cut}) > 1
+    asked = []
+    list(generate_batch(model, [[0, 1, 2]], 3, seed=1, stop=lambda tokens: asked.append(list(tokens))))
+    assert list(map(len, asked)) == [1, 2, 3]  # of the tokens that were drawn, without the prompt
 
 
 @settings(max_examples=20)

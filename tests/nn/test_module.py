@@ -187,3 +187,15 @@ def test_dropout_noise_depends_on_its_counters_and_its_place():
     for other in (a.again(x, (1, 3)), a.again(x, (2, 2)), b.again(x, (1, 2))):
         assert not np.array_equal(a.again(x, (1, 2)).data, other.data)
     assert a.again(x, None) is x  # outside training
+
+
+def test_a_parameter_s_gradient_is_cleared_in_its_place():
+    """One that let go of its place in the flat array would never be trained again, in silence."""
+    model = small()
+    x, y = random_tokens(model.config, B=2, T=5)
+    differentiate(model, x, y)
+    expected = model.parameters.grad.copy()
+    model.wte.weight.zero_grad()
+    assert not model.wte.weight.grad.any()
+    assert not model.parameters.grad[model.parameters.slices["wte.weight"]].any()
+    assert np.array_equal(differentiate(model, x, y)[1], expected)

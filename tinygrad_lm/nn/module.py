@@ -19,6 +19,11 @@ class Parameter(Tensor):
         super().__init__(np.zeros(shape, np.float32), requires_grad=True)
         self.std, self.mean = std, mean
 
+    def zero_grad(self):
+        """Set the gradient to zero, where it is: in the flat array that the optimizers read."""
+        if self.grad is not None:
+            self.grad[...] = 0
+
 
 class Module:
     """A part of a network: parameters and modules are its attributes, and `__call__` computes.
