@@ -57,7 +57,7 @@ def main(out="."):
         (x + leaf).backward(dy)
         copied = dy.size // leaf.size
         sums[shape] = leaf.grad
-        print(f"  {shape!s:8} each entry was copied {copied:2} times   gradient {leaf.grad.tolist()}")
+        print(f"  {shape!s:8} each entry was copied {copied:2} times   gradient {leaf.grad.astype(int).tolist()}")
 
     # And the other way round: adding's derivative is copying.
     leaf = Tensor(x, requires_grad=True)

@@ -55,7 +55,7 @@ def main(out="."):
     # only make σ larger (Pythagoras), and the next gradient smaller.
     share = np.linalg.norm(backward(10 * x, g)) / np.linalg.norm(dx)
     print(f"  an x that is 10 times as large gets {share:.4f} of it")
-    print(f"  σ is {x.std():.4f}; after x ← x − 2 dx {(x - 2 * dx).std():.4f}, after x ← x + 2 dx {(x + 2 * dx).std():.4f}")
+    print(f"  σ is {x.std():.4f}; of x − 2 dx it is {(x - 2 * dx).std():.4f}, of x + 2 dx {(x + 2 * dx).std():.4f}")
 
     J = np.stack([backward(x, e) for e in np.eye(C)])  # row i: the gradient of y_i
     draw(Path(out, "layer_norm.png"), J, σ)

@@ -46,7 +46,7 @@ def main(out="."):
     # softmax's Jacobian in its gradient (lesson 5), and that is nearly 0 wherever the softmax is sure, also if wrong.
     # The logarithm in cross-entropy cancels it.
     scores = np.linspace(-8, 8, 161)
-    pulls = {"cross-entropy": [], "squared error Σ (p − y)²": []}
+    pulls = {"cross-entropy": [], "squared error": []}
     for score in scores:
         for pull, loss in zip(pulls.values(), (cross_entropy, squared_error), strict=True):
             x = Tensor(np.array([score, 0.0]), requires_grad=True)
@@ -54,7 +54,7 @@ def main(out="."):
             pull.append(float(x.grad[0]))
     print(f"\nTwo words, the right one's logit {-scores[0]:g} below the other's: ∂L/∂x_t is")
     for name, pull in pulls.items():
-        print(f"  {name:26} {pull[0]:+.6f}")
+        print(f"  {name:15} {pull[0]:+.6f}")
     draw(Path(out, "cross_entropy.png"), cases, scores, pulls)
     return {"cases": cases, "scores": scores, "pulls": pulls}
 

@@ -1,7 +1,7 @@
 """Lesson 9: gradient descent, momentum and AdamW in a narrow valley.
 
-L = ½ (x² + 200 y²) is steep across and flat along. One learning rate must serve both: along y it must stay below 2/200 or
-the steps grow, and then along x nothing moves.
+L = ½ (x² + 200 y²) is steep across and flat along. One learning rate must serve both: for y it must stay below 2/200,
+or the steps grow, and with that x hardly moves.
 
     SGD        w ← w − η g
     momentum   m ← μ m + g,  w ← w − η m
@@ -83,7 +83,8 @@ def main(out="."):
     for valley, paths in runs.items():
         print(f"A valley {valley}: loss after 0, 20, 40, {STEPS} steps, and the first step")
         for name, (places, losses) in paths.items():
-            print(f"  {name:9}" + "".join(f"{loss:11.2e}" for loss in losses[::20]), "  ", places[1] - places[0])
+            x, y = places[1] - places[0]
+            print(f"  {name:9}" + "".join(f"{loss:11.2e}" for loss in losses[::20]) + f"   ({x:+.3f}, {y:+.3f})")
     print("AdamW's first step is the learning rate in each coordinate, however large or small the gradient is there.")
     _, too_large = descend(lambda point: sgd(point, lr=2.1 / 200), np.eye(2))
     print(f"SGD with 2.1/200 in place of 1.9/200: the loss goes from {too_large[0]:.0f} to {too_large[-1]:.0f}.")
@@ -92,17 +93,19 @@ def main(out="."):
 
 
 def draw(path, runs, valleys):
-    figure = Figure(figsize=(11, 7.5), dpi=120, layout="constrained")
-    grid = np.stack(np.meshgrid(np.linspace(-5, 2, 200), np.linspace(-4, 4, 200)), axis=-1)
+    figure = Figure(figsize=(11, 8.5), dpi=120, layout="constrained")
+    grid = np.stack(np.meshgrid(np.linspace(-5, 2, 200), np.linspace(-4, 2, 200)), axis=-1)
     for (above, below), (valley, paths) in zip(figure.subplots(2, 2).T, runs.items(), strict=True):
         x = grid @ valleys[valley].T
         levels = 10.0 ** np.arange(-1, 4, 0.5)
-        above.contour(*grid.T.swapaxes(1, 2), (STEEPNESS * x * x).sum(-1) / 2, levels, colors="lightgray", linewidths=0.8)
+        above.contour(
+            *grid.T.swapaxes(1, 2), (STEEPNESS * x * x).sum(-1) / 2, levels, colors="lightgray", linewidths=0.8
+        )
         for name, (places, losses) in paths.items():
             above.plot(*places.T, ".-", label=name, markersize=4, linewidth=1)
             below.semilogy(losses, label=name)
         above.plot(0, 0, "k*", markersize=9)
-        above.set(title=f"A valley {valley}", xlabel="w₀", ylabel="w₁", xlim=(-5, 2), ylim=(-4, 4))
+        above.set(title=f"A valley {valley}", xlabel="w₀", ylabel="w₁", xlim=(-5, 2), ylim=(-4, 2), aspect="equal")
         below.set(xlabel="step", ylabel="loss")
         below.grid(alpha=0.2)
         below.legend()
