@@ -68,7 +68,7 @@ class Recorder:
         def noted(op, *inputs, **options):
             y = plain(op, *inputs, **options)
             if y.node is not None:
-                self.note(y, inputs, options, sys._getframe(1))
+                self.note(op, y, inputs, options, sys._getframe(1))
             return y
 
         Op.__call__ = noted
@@ -77,7 +77,7 @@ class Recorder:
         finally:
             Op.__call__ = plain
 
-    def note(self, y, inputs, options, frame):
+    def note(self, op, y, inputs, options, frame):
         """Note one call, made by this frame."""
         frames = list(stack(frame))
         callers = [(f.f_code.co_filename, f.f_lineno) for f in frames]
@@ -87,7 +87,7 @@ class Recorder:
             callers=tuple(Line(file, number, linecache.getline(file, number).strip()) for file, number in callers),
             codes={f.f_code for f in frames},
             module=next((each.name for each in modules if hasattr(each, "named_modules")), ""),  # nn is above `learn`
-            options={name: short(value) for name, value in options.items()},
+            options=changed(op, options),
             inputs=tuple(self.input(x, frames) for x in inputs),
             value=self.values[y.node.order],
         )
@@ -125,8 +125,14 @@ def name_of(x, frames):
     return ""
 
 
+def changed(op, options):
+    """{name: text} of the options that are not what they are by default."""
+    usual = inspect.signature(op.rule).parameters
+    return {name: short(value) for name, value in options.items() if value is not usual[name].default}
+
+
 def short(value):
-    """An option as text of one line."""
+    """A value as text of one line."""
     if inspect.isroutine(value):
         return getattr(value, "__name__", "function")
     text = " ".join(repr(value).split())

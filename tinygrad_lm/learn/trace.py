@@ -50,9 +50,9 @@ def trace(f, *inputs, names=None, keep=4096, local=4096):
             )
     elif inputs:
         raise ConfigError("trace: inputs were given, but no function that takes them")
-    for name, tensor in (names or {}).items():
-        if tensor.node is not None:
-            recorder.names[tensor.node.order] = name
+    if loss.node is not None and loss.node.op is not None:
+        recorder.names[loss.node.order] = "loss"
+    recorder.names |= {x.node.order: name for name, x in (names or {}).items() if x.node is not None}
     walk = Walk(recorder, keep, local)
     with recorder.on(), walk.on():
         loss.backward()
@@ -84,9 +84,11 @@ class Walk:
 
         def watched(tensor, seed=None, visit=None):
             nodes = ancestors(tensor.node) if tensor.node is not None else []
-            steps, leaves = self.enter(nodes), [node for node in nodes if node.op is None]
+            begun = len(self.steps)
+            found = self.enter(nodes)
             plain(tensor, seed, self.visit)
-            self.leave(steps, leaves)
+            self.leave(nodes)
+            self.inner = [*self.steps[begun:], *found] if self.waiting else []
 
         Tensor.backward = watched
         try:
@@ -95,31 +97,37 @@ class Walk:
             Tensor.backward = plain
 
     def enter(self, nodes):
-        """Note the nodes that a backward will pass; return how many steps were taken before."""
+        """A backward begins that will pass these nodes. Returns the leaves that are new among them."""
+        found = []
         for node in nodes:
             if node.op is not None:
                 self.held.add(node)
             elif node.order not in self.leaves:
-                value = self.recorder.leaves.get(node.order)
                 name = node.name or self.recorder.names.get(node.order, "")
-                self.leaves[node.order] = Leaf(node.order, name, node.shape, self.snap(value), self.snap(node.grad))
-                self.inner.append(self.leaves[node.order])
-        self.depths |= {nodes[0].order: 0} if nodes else {}
+                value = self.recorder.values.get(node.order)
+                found.append(Leaf(node.order, name, node.shape, value, self.snap(node.grad)))
+        self.leaves |= {leaf.number: leaf for leaf in found}
+        self.depths |= {node.order: 0 for node in nodes[:1]}
         self.waiting.append([node for node in reversed(nodes) if node.op is not None])
-        return len(self.steps)
+        return found
 
-    def leave(self, start, leaves):
-        for node in self.waiting.pop():
+    def leave(self, nodes):
+        """A backward has ended."""
+        self.pass_over(self.waiting.pop())
+        for node in nodes:
+            if node.op is None:
+                self.leaves[node.order].grad = self.snap(node.grad)
+
+    def pass_over(self, nodes):
+        """No gradient arrived at these, so nobody visits them; but they are freed after the step before."""
+        for node in nodes:
             self.held.drop(node)
-        for node in leaves:
-            self.leaves[node.order].grad = self.snap(node.grad)
-        self.inner = [*self.steps[start:], *self.inner] if self.waiting else []
+            self.steps[-1].held_after = self.held.bytes
 
     def visit(self, node, dy, dxs):
         """What `backpropagate` calls: write the step down."""
         inner, self.inner = self.inner, []
-        while (other := self.waiting[-1].pop()) is not node:  # no gradient arrived there, so nobody visits it
-            self.held.drop(other)
+        self.pass_over(iter(self.waiting[-1].pop, node))
         depth = self.depths[node.order]
         note = self.recorder.notes.get(node.order)
         arrays, rest = saved(node)
@@ -209,4 +217,4 @@ def local_derivatives(node, dy, dxs, limit):
         for i in small:
             dx = found[i]() if callable(found[i]) else found[i]
             rows[i].append(np.array(Tensor.of(unbroadcast(dx, node.parents[i].shape)).numpy()))
-    return {i: np.stack(rows[i]).reshape(*dy.shape, *node.parents[i].shape) for i in small}
+    return {i: np.stack(rows[i]).reshape((*dy.shape, *node.parents[i].shape)) for i in small}
