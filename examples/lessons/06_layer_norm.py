@@ -32,11 +32,11 @@ def main(out="."):
     for direction in (one, xhat):  # what is left of it at right angles to both
         other -= direction * (other @ direction) / (direction @ direction)
 
-    print(f"\nBackward: the size of dx for a g of size 1 in three directions; 1/σ = {1 / σ:.6f}")
+    print(f"\nBackward: the size of dx for a g of size 1 in three directions. 1/σ = {1 / σ:.6f}")
     sizes = {}
-    for name, g in {"1": one, "x̂": xhat, "at right angles to both": other}.items():
+    for name, g in {"1": one, "x̂": xhat, "a third, at right angles": other}.items():
         sizes[name] = float(np.linalg.norm(backward(x, g / np.linalg.norm(g))))
-        print(f"  g along {name:24} {sizes[name]:.2e}")
+        print(f"  g along {name:25} {sizes[name]:.2e}")
     print(f"  x̂ keeps eps/σ³ = {EPS / σ**3:.2e}: only the eps under the root still sees the size of x.")
 
     # Any g is a sum of the three kinds, and the rule is linear. So remove two parts, divide the rest by σ: that is dx.

@@ -81,13 +81,15 @@ def main(out="."):
     valleys = {"along the axes": np.eye(2), "turned by 45°": turned}
     runs = {v: {f.__name__: descend(f, turn) for f in (sgd, momentum, adamw)} for v, turn in valleys.items()}
     for valley, paths in runs.items():
-        print(f"A valley {valley}: loss after 0, 20, 40, {STEPS} steps, and the first step")
+        print(f"A valley {valley}: loss after {', '.join(map(str, range(0, STEPS + 1, 20)))} steps, and the first step")
         for name, (places, losses) in paths.items():
             x, y = places[1] - places[0]
             print(f"  {name:9}" + "".join(f"{loss:11.2e}" for loss in losses[::20]) + f"   ({x:+.3f}, {y:+.3f})")
     print("AdamW's first step is the learning rate in each coordinate, however large or small the gradient is there.")
     _, too_large = descend(lambda point: sgd(point, lr=2.1 / 200), np.eye(2))
-    print(f"SGD with 2.1/200 in place of 1.9/200: the loss goes from {too_large[0]:.0f} to {too_large[-1]:.0f}.")
+    print(
+        f"SGD with η = {2.1 / 200} in place of {1.9 / 200}: a loss of {too_large[0]:.3g} becomes {too_large[-1]:.3g}."
+    )
     draw(Path(out, "adamw.png"), runs, valleys)
     return {"runs": runs, "too_large": too_large}
 

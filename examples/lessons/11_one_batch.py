@@ -1,8 +1,8 @@
 """Lesson 11: overfit one batch, the first thing to try with a new model.
 
 A model that cannot learn 64 random tokens by heart will not learn a language. The test takes seconds, it needs no data,
-and one knows what must come out: 0. The tokens are random, so nothing can be guessed from the others: every bit must go
-through embedding, attention, MLP and head into the weights, and all gradients must be right enough to take it there.
+and one knows what must come out: 0. The tokens are random, so nothing can be guessed: all of them have to be put into
+the weights, and the gradients must be right enough to do that.
 
 Beside the right model are three with a fault of a kind that happens. None of them raises an error, and in all of them
 the loss falls. The test finds two of them.

@@ -25,7 +25,6 @@ from tinygrad_lm.models.gpt import GPT
 SIZES = (2, 10, 65, 1000, 10000)
 B, T, C = 4, 64, 64
 CONFIG = GPTConfig(block_size=T, n_layer=2, n_head=4, n_embd=C, tied=False)
-
 GPT2 = GPTConfig()  # the defaults are GPT-2's
 
 
