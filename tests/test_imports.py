@@ -67,7 +67,7 @@ def problems(path):
             yield f"{own} imports {name} from the whole package"
 
 
-@pytest.mark.parametrize("path", [*FILES, *ROOT.glob("examples/*.py")], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*FILES, *ROOT.glob("examples/**/*.py")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_run_one_way(path):
     assert list(problems(path)) == []
 
@@ -123,7 +123,7 @@ def test_only_a_few_know_of_cupy():
                 assert "cupy" not in code, f"{path}, line {number}: {line}"
 
 
-@pytest.mark.parametrize("path", [*FILES, *ROOT.glob("examples/*.py")], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*FILES, *ROOT.glob("examples/**/*.py")], ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_foreign_engine_and_no_format_that_can_run(path):
     assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN
     called = {node.func.id for node in ast.walk(ast.parse(path.read_text()))

@@ -1,0 +1,70 @@
+"""What the recorded graph keeps alive: the arrays that rules' way back mentions, and how many bytes that is."""
+
+from collections import Counter
+from types import FunctionType
+
+import numpy as np
+
+from tinygrad_lm.backend import array_module
+
+
+def captured(function):
+    """{name: value} of what a function mentions, and of what the functions it mentions do, and so on."""
+    found, waiting = {}, [function]
+    while waiting:
+        function = waiting.pop(0)
+        if not isinstance(function, FunctionType):
+            continue
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                value = cell.cell_contents
+            except ValueError:  # a variable that was never assigned
+                continue
+            if isinstance(value, FunctionType):
+                waiting.append(value)
+            elif isinstance(value, (tuple, list)) and any(hasattr(part, "nbytes") for part in value):
+                found |= {f"{name}[{i}]": part for i, part in enumerate(value)}
+            else:
+                found.setdefault(name, value)
+    return found
+
+
+def saved(node):
+    """({name: array}, {name: anything else}) of what a node's way back keeps."""
+    found = captured(node.backward)
+    arrays = {name: x for name, x in found.items() if hasattr(x, "nbytes") and hasattr(x, "dtype")}
+    return arrays, {name: x for name, x in found.items() if name not in arrays}
+
+
+def bounds(x):
+    """The addresses between which an array lies."""
+    if array_module(x) is np:
+        return np.lib.array_utils.byte_bounds(np.asarray(x))
+    return x.data.ptr, x.data.ptr + x.nbytes
+
+
+class Held:
+    """How many bytes the nodes that have not been walked yet keep alive; each array once, however many mention it.
+
+    Arrays that lie within a known leaf, such as a weight or its transpose, live anyway and do not count.
+    """
+
+    def __init__(self, leaves):
+        self.outside = [bounds(x) for x in leaves]
+        self.uses, self.kept, self.bytes = Counter(), {}, 0
+
+    def add(self, node):
+        """Count what this node keeps."""
+        arrays = {bounds(x) for x in saved(node)[0].values()}
+        self.kept[node.order] = [
+            (low, high) for low, high in arrays if not any(a <= low and high <= b for a, b in self.outside)
+        ]
+        for low, high in self.kept[node.order]:
+            self.bytes += 0 if self.uses[low, high] else high - low
+            self.uses[low, high] += 1
+
+    def drop(self, node):
+        """The node has been walked: count no longer what nobody else keeps."""
+        for low, high in self.kept.pop(node.order):
+            self.uses[low, high] -= 1
+            self.bytes -= 0 if self.uses[low, high] else high - low
