@@ -54,7 +54,7 @@ def test_logits_loss_and_gradients(folder, family, data):
     wanted = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
     assert found.keys() == wanted.keys()
     for name in wanted:
-        agree(found[name], wanted[name], f"gradient of {name}", 1e-10)
+        agree(found[name], wanted[name], f"gradient of {name}", 1e-12)
 
 
 @families
