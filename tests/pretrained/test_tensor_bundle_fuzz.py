@@ -2,7 +2,7 @@
 
 Damage under a checksum shows that the checksum is looked at. Damage with checksums made to fit it reaches what is
 behind: the index then says something else, and it may only give arrays that the data files' checksums vouch for.
-Run as a program this file counts: python tests/pretrained/test_tensor_bundle_fuzz.py 100000
+Run as a program this file counts: PYTHONPATH=tests python tests/pretrained/test_tensor_bundle_fuzz.py 100000
 """
 
 import os
