@@ -33,5 +33,5 @@ def bug_of(operation, hint):
 
 
 def value(operation, *inputs, **options):
-    """What the right rule computes, for a bug that is on the way back alone."""
+    """What the right rule of an operation computes."""
     return Op.registry[operation].rule(*inputs, **options)[0]

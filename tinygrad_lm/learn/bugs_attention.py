@@ -11,23 +11,23 @@ from tinygrad_lm.ops.dropout import keep
 
 
 def copied(x, H):
-    """(B, S, G, D) -> (B, H, S, D), each head H/G times. (Nothing is wrong here.)"""
+    """(B, S, G, D) -> (B, H, S, D), each head H/G times."""
     return np.repeat(x.swapaxes(1, 2), H // x.shape[2], 1)
 
 
 def gathered(dx, G):
-    """The way back of `copied`: a head that was copied gets the sum of its copies' gradients. (Nothing is wrong here.)"""
+    """The way back of `copied`: the sum of the copies' gradients."""
     B, H, S, D = dx.shape
     return dx.reshape(B, G, H // G, S, D).sum(2).swapaxes(1, 2)
 
 
 def seen(T, S, causal):
-    """(T, S): which of the S keys each query may see; the queries are the last T positions. (Nothing is wrong here.)"""
+    """(T, S): which of the S keys each query may see; the queries are the last T positions."""
     return np.arange(S) <= np.arange(S - T, S)[:, None] if causal else np.ones((T, S), bool)
 
 
 def noise(P, p, key):
-    """Dropout's mask, divided by 1 − p; all ones without dropout. (Nothing is wrong here.)"""
+    """Dropout's mask, divided by 1 − p; all ones without dropout."""
     m = keep(np, P.shape, p, key) / (1 - p) if p else np.ones(P.shape)
     return m.astype(P.real.dtype)
 

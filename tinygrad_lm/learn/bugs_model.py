@@ -135,7 +135,7 @@ def rms_norm_without_the_projection(x, w=None, *, eps=1e-6):
 
 
 def affine(xhat, w=None, b=None):
-    """x̂ w + b and its way back: dy -> dx̂, and dw and db if there are w and b. (Nothing is wrong here.)"""
+    """x̂ w + b and its way back: dy -> dx̂, and dw and db if there are w and b."""
     y = xhat if w is None else xhat * w
 
     def backward(dy):
