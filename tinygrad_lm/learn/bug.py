@@ -179,7 +179,9 @@ def source(bug):
     function = ast.parse(text).body[0]
     lines, doc = text.splitlines(), function.body[0]
     indent = " " * doc.col_offset
-    kept = (
-        [*lines[function.lineno - 1:doc.lineno - 1], f'{indent}"""{forward(bug.operation)}"""', *lines[doc.end_lineno:]]
-    )
+    kept = [
+        *lines[function.lineno - 1 : doc.lineno - 1],
+        f'{indent}"""{forward(bug.operation)}"""',
+        *lines[doc.end_lineno :],
+    ]
     return "\n".join(kept).replace(f"def {bug.rule.__name__}(", f"def {bug.operation}(", 1)

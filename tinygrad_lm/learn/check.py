@@ -23,6 +23,7 @@ from tinygrad_lm.learn.words import given, table
 
 def add_arguments(parser):
     parser.add_argument("file", metavar="FILE", help="a Python file with your rule")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the rule to check [all in the file]")
 
 
 def run(args):
@@ -36,11 +37,16 @@ def run(args):
     except GradientError as error:
         print(f"WRONG: {error}")
         return 1
+    if args.name and args.name not in found:
+        raise ConfigError(f"check: {path} defines no rule {args.name!r}; found {', '.join(found)}")
     status = 0
-    for name, rule in found.items():
+    for name, rule in found.items() if args.name is None else [(args.name, found[args.name])]:
         try:
             unfilled(path, text, name)
-            print(f"PASSED: {name} is right on all {check(rule, name, path)} examples, in float64 and in float32.")
+            count = check(rule, name, path)
+            ours = Path(inspect.getsourcefile(Op.registry[name].rule))
+            print(f"PASSED: {name} is right on all {count} examples, in float64 and in float32.")
+            print(f"        Ours is in tinygrad_lm/{ours.parent.name}/{ours.name}.")
         except GradientError as error:
             print(f"WRONG: {error}")
             status = 1
@@ -119,7 +125,10 @@ def check(rule, name, path):
     examples = [example for example in EXAMPLES[name] if takes(rule, example)]
     if not examples:
         expected = f"{name}{inspect.signature(Op.registry[name].rule)}"
-        raise GradientError(f"{name}{inspect.signature(rule)} cannot be called as the operation is: {expected}")
+        where = f"{path}, line {rule.__code__.co_firstlineno}"
+        raise GradientError(
+            f"{where}: {name}{inspect.signature(rule)} cannot be called as the operation is: {expected}"
+        )
     for dtype in ("float64", "float32"):
         for example in examples:
             with np.errstate(all="ignore"):
@@ -127,13 +136,14 @@ def check(rule, name, path):
                     differences = compare(rule, name, example, dtype=dtype)
                     laws = broken_laws(rule, name, example) if differences else []
                 except TinygradError as error:
-                    raise GradientError(f"{name}: {error}\n\n{smallest(dtype)}\n{given(rule, example)}") from None
-                except Exception as error:
+                    where = f"{path}, line {rule.__code__.co_firstlineno}, {name}"
+                    raise GradientError(f"{where}: {error}\n\n{smallest(dtype)}\n{given(rule, example)}") from None
+                except (Exception, SystemExit) as error:
                     raise GradientError(
                         f"{explained(error, path)}\n\n{smallest(dtype)}\n{given(rule, example)}"
                     ) from None
             if differences:
-                raise GradientError(report(rule, name, example, dtype, differences, laws))
+                raise GradientError(f"{path}, {report(rule, name, example, dtype, differences, laws)}")
     return len(examples)
 
 

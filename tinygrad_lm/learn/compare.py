@@ -92,7 +92,9 @@ def frozen(x, dtype):
 def value_and_way_back(rule, inputs, options):
     result = rule(*inputs, **options)
     if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
-        raise GradientError(f"a rule returns two things, its value and `backward`: found {described(result)}")
+        raise GradientError(
+            f"a rule returns two things, its value and `backward`; this one returned {described(result)}"
+        )
     return result
 
 

@@ -60,7 +60,11 @@ def reductions():
 
 
 def along():
-    return [example(s, axis=axis) for s in [(1,), (2,), (3,), (2, 2), (2, 3), (2, 3, 2)] for axis in range(-len(s), 0)]
+    return [
+        example(s, axis=axis)
+        for s in [(1,), (2,), (3,), (2, 2), (2, 3), (2, 3, 2)]
+        for axis in range(-1, -len(s) - 1, -1)
+    ]
 
 
 def channels(weights):
