@@ -99,10 +99,13 @@ def test_every_puzzle_can_be_asked_and_answered(name, capsys):
     bug = PUZZLES[name]
     assert learn("bug", *name.split()) == 0
     asked = capsys.readouterr().out
+    assert learn("bug", name, "--hint") == 0
+    hinted = capsys.readouterr().out
     assert learn("bug", name, "--hint", "--answer") == 0
     told = capsys.readouterr().out
     assert bug.hint not in asked
-    assert bug.title not in asked
+    assert bug.hint in hinted
+    assert bug.title not in hinted
     assert bug.hint in told
     assert bug.title in told
     assert Op.registry[bug.operation].formula in told

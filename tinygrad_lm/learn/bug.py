@@ -121,7 +121,8 @@ def forward(operation):
 
 
 def question(bug, symptom):
-    lines = [source(bug), *helpers(bug), "\nThe smallest example on which it is wrong:\n"]
+    right = list(helpers(bug))
+    lines = [source(bug), *[""] * bool(right), *right, "\nThe smallest example on which it is wrong:\n"]
     lines.append(given(bug.rule, symptom.example, y=symptom.y, dy=symptom.dy))
     for difference in symptom.differences:
         lines += ["", table(difference)]
@@ -133,7 +134,6 @@ def helpers(bug):
     """What the rule calls that stands beside it in its file, and is right."""
     called = [node.func.id for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(bug.rule))))
               if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]  # fmt: skip
-    yield ""
     for name in dict.fromkeys(called):
         function = bug.rule.__globals__.get(name)
         if function and function.__module__.startswith("tinygrad_lm.") and name != "bug_of":

@@ -76,7 +76,7 @@ def rules(path):
         Op.registry.clear()  # `@op` in the file must not take the place of what it is compared with
         Op.registry.update(registry)
     functions = {name: getattr(x, "rule", x) for name, x in vars(module).items() if name in EXAMPLES}
-    own = {name: f for name, f in functions.items() if getattr(f, "__module__", None) == module.__name__}
+    own = {name: f for name, f in functions.items() if inspect.isfunction(f) and f.__module__ == module.__name__}
     if not own:
         raise ConfigError(
             f"check: {path} defines no function with the name of an operation\n"

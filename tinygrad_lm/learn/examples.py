@@ -88,10 +88,9 @@ def tables():
 
 
 def taken():
-    repeated, once = [np.array([0]), np.array([0, 0])], [np.array([1, 0, 1]), slice(1, None), (..., 0)]
-    return [example((1,), index=i) for i in repeated] + [
-        example(s, index=i) for s in [(2,), (2, 2)] for i in repeated + once
-    ]
+    short, longer = [np.array([0]), np.array([0, 0])], [np.array([1, 0, 1]), slice(1, None), (..., 0)]
+    of_two = [example(shape, index=index) for shape in [(2,), (2, 2)] for index in short + longer]
+    return [example((1,), index=index) for index in short] + of_two
 
 
 def attention():

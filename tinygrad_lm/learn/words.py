@@ -32,7 +32,7 @@ def given(rule, example, **more):
 def table(difference):
     """What it is compared with, at most eight wrong entries beside the right ones, and what they have in common."""
     places, limit, factor = difference.wrong, difference.limit, difference.factor
-    beside = "what the operation computes" if difference.what == "y" else "a numerical derivative"
+    beside = "what the operation computes" if difference.what == "y" else "a numerical derivative of this y"
     lines = [f"{difference.what}, beside {beside}:", f"  {'entry':<16}{'found':>14}{'right':>14}{'found / right':>16}"]
     for place in places[:8]:
         found, right = float(difference.found[place]), float(difference.right[place])
