@@ -1,4 +1,5 @@
-"""Wrong derivatives, to see that the checks notice. Here such as fit any operation; named_mutants.py has a learner's.
+"""Wrong derivatives, to see that the checks notice. Here such as fit any operation; tinygrad_lm/learn/bugs.py
+has a learner's.
 
 A generic mutant takes an operation's way back and changes what it returns. Where it changes nothing, as a swap of two
 equal gradients does, it is no mutant and is not counted. Broken engines are at the end.

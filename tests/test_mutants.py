@@ -1,17 +1,18 @@
 """The checks can fail: planted wrong derivatives, all of which they must notice. A table at the end shows who did."""
 
+import inspect
+
 import checks
-import named_mutants_model  # noqa: F401  adds its own to named_mutants.MUTANTS
 import numpy as np
 import pytest
 from mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
-from named_mutants import MUTANTS
-from named_mutants_model import attention_with
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.learn.puzzles import PUZZLES
 
 OPERATIONS = sorted(Op.registry)
+BUGS = {bug.title: bug for bug in PUZZLES.values()}
 MISSING = {"add": {"gradients swapped"}, "cross_entropy": {"cotangent averaged"}}  # both are dy; there is one dy only
 
 
@@ -60,9 +61,9 @@ def test_generic_mutants_are_killed(name, cases, record_property):
     assert equivalent == expected | MISSING.get(name, set())
 
 
-@pytest.mark.parametrize("title", MUTANTS)
+@pytest.mark.parametrize("title", BUGS)
 def test_named_mutants_are_killed(title, cases, record_property):
-    name, rule = MUTANTS[title]
+    name, rule = BUGS[title].operation, BUGS[title].rule
     killers = who_notices(name, rule, cases(name))
     record_property("mutant", [f"{name}: {title}", name, *killers])
     assert killers
@@ -128,8 +129,28 @@ def test_broken_engines_are_noticed(title, monkeypatch, record_property):
     assert killers
 
 
-def test_the_attention_that_mutants_are_made_of_is_right(cases):
-    assert who_notices("attention", attention_with, cases("attention")) == []
+ONE_EDIT = {
+    "with the mask after the softmax": (
+        "q @ k.swapaxes(-1, -2) * scale) * seen(T, S, causal)",
+        "np.where(seen(T, S, causal), q @ k.swapaxes(-1, -2) * scale, -np.inf))",
+    ),
+    "that sees one key too many": ("S - T + 1", "S - T"),
+    "without its scale on the way back": ("keepdims=True))", "keepdims=True)) * scale"),
+    "with only the softmax diagonal": ("(1 - P) * dP", "(dP - (dP * P).sum(-1, keepdims=True))"),
+    "without dropout on the way back": ("dP = dy @ v.swapaxes(-1, -2)", "dP = dy @ v.swapaxes(-1, -2) * m"),
+    "with shared heads averaged": (" / (H // G)", ""),
+}
+
+
+@pytest.mark.parametrize("title", ONE_EDIT)
+def test_an_attention_mutant_is_right_but_for_its_one_mistake(title, cases):
+    rule = BUGS[f"attention {title}"].rule
+    wrong, right = ONE_EDIT[title]
+    source = inspect.getsource(rule).partition("\n")[2]  # less the decorator
+    assert wrong in source
+    namespace = dict(rule.__globals__)
+    exec(source.replace(wrong, right), namespace)
+    assert who_notices("attention", namespace[rule.__name__], cases("attention")) == []
 
 
 # ---- checkers that are broken themselves
@@ -161,7 +182,7 @@ def nan_rule(x, *, axis=-1):
 
 BROKEN = {
     "all-ones cotangent": ("signed", all_ones, mutated(ops.softmax.rule, GENERIC["zero"])),
-    "all-ones cotangent again": ("signed", all_ones, MUTANTS["softmax with the cotangent outside its sum"][1]),
+    "all-ones cotangent again": ("signed", all_ones, BUGS["softmax with the cotangent outside its sum"].rule),
     "tolerance × 1e6": ("TOLERANCE", 1e-6, mutated(ops.softmax.rule, GENERIC["× (1 + 1e-9)"])),
     "first entry only": ("agree", first_entry_only, mutated(ops.softmax.rule, GENERIC["last entry × 1.001"])),
     "always equal": ("agree", always_equal, mutated(ops.softmax.rule, GENERIC["wrong sign"])),

@@ -1,0 +1,164 @@
+"""python -m tinygrad_lm.learn bug: what a puzzle shows is real, small, and does not give the answer away."""
+
+import inspect
+import re
+
+import numpy as np
+import pytest
+from checks import agree, jacobians
+from op_cases import Case
+from small_run import status
+
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.learn import __main__ as program
+from tinygrad_lm.learn.bug import find, hint, question
+from tinygrad_lm.learn.bugs import value
+from tinygrad_lm.learn.compare import compare, gradients, names
+from tinygrad_lm.learn.examples import EXAMPLES, Example
+from tinygrad_lm.learn.laws import LAWS, broken_laws
+from tinygrad_lm.learn.puzzles import PUZZLES
+
+HAS_KINKS = {"max", "maximum"}  # at a tie there is no derivative; the operation's own sharing is what is right
+
+
+@pytest.fixture(scope="module")
+def symptoms():
+    return {name: find(bug.rule, bug.operation) for name, bug in PUZZLES.items()}
+
+
+def learn(*arguments):
+    return status(program.main, *arguments)
+
+
+@pytest.mark.parametrize("name", PUZZLES)
+def test_the_shown_symptom_is_real(name, symptoms):
+    """What is shown as right is so by another way, a complex step; and what is shown as found is far from it."""
+    bug, symptom = PUZZLES[name], symptoms[name]
+    example, dy = symptom.example, symptom.dy
+    operation = Op.registry[bug.operation].rule
+    given = names(bug.rule, example.inputs)
+    if bug.operation in HAS_KINKS:
+        right = gradients(operation(*example.inputs, **example.options)[1], dy, example.inputs, given)
+    else:
+        exact = jacobians(bug.rule, Case(example.inputs, example.options))
+        right = {f"d{given[i]}": (dy.ravel() @ j).reshape(example.inputs[i].shape) for i, j in exact.items()}
+    right["y"] = value(bug.operation, *example.inputs, **example.options)
+    y, backward = bug.rule(*example.inputs, **example.options)
+    found = gradients(backward, dy, example.inputs, given) | {"y": y}
+    wrong = {difference.what for difference in symptom.differences}
+    assert wrong
+    for difference in symptom.differences:
+        what = difference.what
+        agree(difference.right, np.asarray(right[what]), what, tolerance=1e-9)
+        agree(difference.found, np.asarray(found[what]), what)
+        assert difference.wrong
+        for place in difference.wrong:
+            assert not abs(found[what][place] - right[what][place]) < 1e-4
+    for what in found.keys() - wrong:
+        agree(np.asarray(found[what]), np.asarray(right[what]), what, tolerance=1e-8)
+
+
+@pytest.mark.parametrize("name", PUZZLES)
+def test_an_example_can_be_computed_by_hand(name, symptoms):
+    assert symptoms[name].example.size <= 12
+    for x in symptoms[name].example.inputs:
+        assert np.array_equal(x, np.round(x.astype(float), 1))
+
+
+@pytest.mark.parametrize("operation", EXAMPLES)
+def test_right_rules_are_right_on_every_example_and_break_no_law(operation):
+    sizes = [example.size for example in EXAMPLES[operation]]
+    assert sizes == sorted(sizes)
+    with np.errstate(all="ignore"):
+        for example in EXAMPLES[operation]:
+            for dtype in ("float64", "float32"):
+                assert compare(Op.registry[operation].rule, operation, example, dtype=dtype) == []
+            assert broken_laws(Op.registry[operation].rule, operation, example) == []
+
+
+def test_every_law_is_broken_by_some_bug(symptoms):
+    with np.errstate(all="ignore"):
+        said = [broken_laws(bug.rule, bug.operation, symptoms[name].example) for name, bug in PUZZLES.items()]
+    for _, sentence, *_ in LAWS:
+        assert any(sentence in one for sentences in said for one in sentences)
+
+
+@pytest.mark.parametrize("name", PUZZLES)
+def test_neither_question_nor_hint_gives_the_answer(name, symptoms):
+    bug = PUZZLES[name]
+    explanation, right = inspect.getdoc(bug.rule), Op.registry[bug.operation].formula.split("        ")[-1]
+    said = question(bug, symptoms[name]) + hint(bug, symptoms[name])
+    for secret in (bug.title, bug.rule.__name__, explanation, explanation.split(". ")[0]):
+        assert secret not in said
+    assert right not in hint(bug, symptoms[name])
+    assert f"def {bug.operation}(" in said
+
+
+@pytest.mark.parametrize("name", PUZZLES)
+def test_every_puzzle_can_be_asked_and_answered(name, capsys):
+    bug = PUZZLES[name]
+    assert learn("bug", *name.split()) == 0
+    asked = capsys.readouterr().out
+    assert learn("bug", name, "--hint") == 0
+    hinted = capsys.readouterr().out
+    assert learn("bug", name, "--hint", "--answer") == 0
+    told = capsys.readouterr().out
+    assert bug.hint not in asked
+    assert bug.hint in hinted
+    assert bug.title not in hinted
+    assert bug.hint in told
+    assert bug.title in told
+    assert Op.registry[bug.operation].formula in told
+    assert re.search(r"tinygrad_lm/ops/\w+\.py, line \d+:\n\n {4}", told)
+
+
+def test_the_list_names_all_and_tells_nothing(capsys):
+    assert learn("bug") == 0
+    listed = capsys.readouterr().out
+    for name, bug in PUZZLES.items():
+        assert f"  {name} " in listed
+        assert bug.title not in listed
+    levels = re.findall("^  ([●○]+)", listed, re.MULTILINE)
+    assert levels == sorted(levels, key=lambda text: text.count("●"))
+    assert len(levels) == len(PUZZLES)
+    assert len(set(levels)) == 3
+
+
+@pytest.mark.parametrize(
+    ("title", "sentence"),
+    [
+        ("softmax with the cotangent outside its sum", "With dy = 1 everywhere"),
+        ("checkpoint that forgets its cotangent", "With dy = 1 everywhere"),
+        ("gelu with the tanh forms derivative", "less than a thousandth"),
+        ("attention that sees one key too many", "no gradient check notices"),
+        ("layer norm with the unbiased variance", "no gradient check notices"),
+        ("attention without its scale on the way back", "smaller examples it is right"),
+    ],
+)
+def test_what_would_not_have_noticed_is_said(title, sentence, symptoms):
+    name = next(name for name, bug in PUZZLES.items() if bug.title == title)
+    assert sentence in question(PUZZLES[name], symptoms[name])
+    assert "With dy = 1" not in question(PUZZLES["sqrt"], symptoms["sqrt"])
+
+
+def test_tables_say_what_wrong_entries_have_in_common(symptoms):
+    said = lambda name: question(PUZZLES[name], symptoms[name])
+    assert "everywhere 2 times what is right" in said("mean")
+    assert "it is the transpose of what is right" in said("linear 1")
+    assert "backward gave None for it" in said("power 2")
+    assert Example((np.zeros((2, 3)), np.zeros(3))).size == 9
+
+
+@pytest.mark.parametrize("arguments", [["softmax"], ["softmax", "9"], ["nonsense"], ["--nonsense"]])
+def test_an_unknown_puzzle_is_an_error(arguments, capsys):
+    assert learn("bug", *arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "error: " in said.err
+    assert "softmax 1" in said.err or "softmax" not in arguments
+
+
+def test_no_command_or_an_unknown_one_is_an_error(capsys):
+    assert learn() == 2
+    assert learn("nonsense") == 2
+    assert "bug" in capsys.readouterr().err

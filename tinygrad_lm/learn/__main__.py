@@ -1,0 +1,34 @@
+"""Learn backpropagation: find bugs in gradients, and write your own."""
+
+import argparse
+import sys
+
+from tinygrad_lm.errors import TinygradError
+from tinygrad_lm.learn import bug, check, exercise
+
+# Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
+COMMANDS = {
+    "bug": bug,
+    "exercise": exercise,
+    "check": check,
+}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.learn", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        raw = argparse.RawDescriptionHelpFormatter
+        about = module.__doc__.splitlines()[0]
+        command = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
+        module.add_arguments(command)
+    args = parser.parse_args(arguments)
+    try:
+        return COMMANDS[args.command].run(args)
+    except (TinygradError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
