@@ -74,7 +74,7 @@ def test_two_ways_through_a_diamond_are_told_apart():
     )
     assert [str(path) for path in paths(ledger, "x", -1)] == [str(other), str(one)]
     alone = trace(lambda x: x, 2.0)
-    assert [(path.hops, path.product) for path in paths(alone, "x")] == [([], 1)]
+    assert [(path.hops, path.product) for path in paths(alone, 1)] == [([], 1)]
 
 
 def test_what_is_no_path_is_left_out():
