@@ -183,10 +183,12 @@ def test_a_formula_says_what_its_rule_computes(name, data):
     for (input, x), dx in zip(inputs.items(), backward(dy), strict=True):
         if input not in DOMAIN:
             dx = dx() if callable(dx) else dx
-            expected = np.broadcast_to(known[f"d{input}"], np.broadcast_shapes(known[f"d{input}"].shape, dx.shape))
-            np.testing.assert_allclose(
-                unbroadcast(dx, x.shape), unbroadcast(expected, x.shape), rtol=1e-10, atol=1e-10, err_msg=f"d{input}"
-            )
+            expected = known[f"d{input}"]
+            if expected.shape != x.shape:  # the engine sums over what was broadcast
+                expected = unbroadcast(
+                    np.broadcast_to(expected, np.broadcast_shapes(expected.shape, dx.shape)), x.shape
+                )
+            np.testing.assert_allclose(unbroadcast(dx, x.shape), expected, rtol=1e-10, atol=1e-10, err_msg=f"d{input}")
 
 
 @pytest.mark.parametrize("name", FORMULAS)
