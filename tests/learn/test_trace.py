@@ -96,8 +96,11 @@ def test_a_gpt_is_traced_to_every_parameter(preset, recompute, dtype):
         one = ledger.leaf(name)
         assert same(one.grad.array, p.grad)
         assert same(one.value.array, p.data)
+        assert one.inside is None
         assert len(ledger.uses(one.number)) >= 1
     assert {step.inside is not None for step in ledger.steps} == {False} | {recompute}
+    others = [one for one in ledger.leaves if one.name not in model.parameters]
+    assert [ledger[one.inside].op for one in others] == ["checkpoint"] * 2 * recompute
     attention = ledger.where(op="attention").steps
     assert [step.label for step in attention] == ["h.1.attn:y", "h.0.attn:y"]
     assert all(ledger[step.inside].op == "checkpoint" for step in attention if step.inside)
@@ -209,6 +212,7 @@ def test_a_graph_that_is_there_is_traced_without_lines():
     assert [step.label for step in ledger.steps] == ["loss", "", "h"]
     assert all(s.source is None and s.value is None and s.callers == () for s in ledger.steps)
     assert np.array_equal(ledger.leaf("x").grad.array, x.grad)
+    assert str(trace(lambda: (x * 3).sum(), names={"three": x}, keep=0)).endswith("▏")
     alone = trace(leaf(2))
     assert (alone.steps, alone.leaves[0].grad.array.tolist()) == ([], [1])
 
