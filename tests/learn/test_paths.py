@@ -39,6 +39,8 @@ def test_path_products_add_up_to_the_gradient_of_an_entry(program, data):
         else:
             found = paths(ledger, one.number, entry, limit=total)
             assert len(found) == total
+            with pytest.raises(ConfigError, match=f"the limit is {total - 1:,}"):
+                paths(ledger, one.number, entry, limit=total - 1)
             agree(found, one.grad.array[entry])
             ways = {tuple((hop.step.number, hop.input.name, hop.entry) for hop in path.hops) for path in found}
             assert len(ways) == total
@@ -74,7 +76,7 @@ def test_two_ways_through_a_diamond_are_told_apart():
     )
     assert [str(path) for path in paths(ledger, "x", -1)] == [str(other), str(one)]
     alone = trace(lambda x: x, 2.0)
-    assert [(path.hops, path.product) for path in paths(alone, "x")] == [([], 1)]
+    assert [(path.hops, path.product) for path in paths(alone, 1)] == [([], 1)]
 
 
 def test_what_is_no_path_is_left_out():
@@ -110,5 +112,7 @@ def test_what_cannot_be_listed_is_refused_with_the_way_out():
 
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
         paths(trace(inside, 1.0), "w")
+    with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
+        paths(trace(lambda x, w: ops.checkpoint(x, function=lambda h: h * w), 1.0, 2.0), "w")
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
         paths(trace(lambda w: ops.checkpoint(w, function=ops.tanh), 1.0), "w")

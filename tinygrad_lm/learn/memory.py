@@ -30,16 +30,19 @@ def captured(function):
 
 
 def saved(node):
-    """({name: array}, {name: anything else}) of what a node's way back keeps."""
+    """({name: array}, {name: number, tuple, text or None}) of what a node's way back keeps."""
     found = captured(node.backward)
     arrays = {name: x for name, x in found.items() if hasattr(x, "nbytes") and hasattr(x, "dtype")}
-    return arrays, {name: x for name, x in found.items() if name not in arrays}
+    plain = (int, float, str, tuple, list, slice, type(None), np.dtype)
+    return arrays, {name: x for name, x in found.items() if name not in arrays and isinstance(x, plain)}
 
 
 def bounds(x):
-    """The addresses between which an array lies."""
+    """The addresses between which an array lies; nowhere if it is empty or a NumPy scalar, which has none."""
+    if not x.nbytes or isinstance(x, np.generic):
+        return 0, 0
     if array_module(x) is np:
-        return np.lib.array_utils.byte_bounds(np.asarray(x))
+        return np.lib.array_utils.byte_bounds(x)
     return x.data.ptr, x.data.ptr + x.nbytes
 
 

@@ -133,7 +133,7 @@ def changed(op, options):
 
 def short(value):
     """A value as text of one line."""
-    if inspect.isroutine(value):
-        return getattr(value, "__name__", "function")
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:59] + "…"

@@ -28,7 +28,7 @@ def heading(ledger):
     if len(ledger.steps) < ledger.of:
         count = f"{len(ledger.steps)} of {count}"
     last = next((step for step in ledger.steps if step.number == ledger.root), None)
-    loss = f" of {last.label} = {numbers(last.value.array)}" if last and last.value else ""
+    loss = f" of {last.label} = {show(last.value)}" if last and last.value else ""
     held = f"; besides the leaves the graph held {size(ledger.steps[0].held_before)}" if ledger.steps else ""
     return f"backward pass{loss}: {count}, youngest first{held}"
 
