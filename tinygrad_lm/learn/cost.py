@@ -141,8 +141,8 @@ def memory(step, recipe, execute):
         expected = parts["weights"] + parts["gradients"] + saved
         lines += [
             f"  kept for the way back {short(saved, 'B')}; with weights and gradients {short(expected, 'B')}",
-            f"  measured {short(step.measured, 'B')} at the most, {step.measured / expected:.2f} of that: single operations "
-            "need room, too; moments are not in it",
+            f"  measured {short(step.measured, 'B')} at the most, {step.measured / expected:.2f} of that: single "
+            "operations need room, too; moments are not in it",
         ]
     else:
         (B, T), config = step.tokens, step.config
