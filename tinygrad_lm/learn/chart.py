@@ -68,12 +68,11 @@ def norms(axes, found, run):
 
 
 def logarithmic(axes):
-    """A vertical axis whose ticks are plain numbers."""
-    from matplotlib.ticker import LogFormatter
-
+    """A logarithmic vertical axis whose ticks are plain numbers, also between powers of ten where there are few."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(LogFormatter())
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.4)))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 8 * low else "")
 
 
 def sequence(axes, found, run):
@@ -112,8 +111,8 @@ def depth(axes, found, run):
     axes.bar(range(len(values)), values, color="tab:blue")
     axes.set_xticks(range(len(values)))
     if values and all(0 < value < math.inf for value in values):
-        logarithmic(axes)
         axes.set_ylim(min(values) / 2, max(values) * 2)
+        logarithmic(axes)
 
 
 def heads(axes, found, run):

@@ -49,6 +49,7 @@ def run(args):
     execute = flops_per_token(config, causal=True) * tokens <= EXECUTED
     step = record(config, batch_size, execute, recipe.frozen)
     how = "executed" if execute else "followed by its shapes, not executed"
+    how += "; without its recomputation, a second forward pass of the blocks" if config.recompute else ""
     print(f"{name}: a step of {batch_size} × {config.block_size} = {tokens:,} tokens, {how}\n")
     for key, title in ((lambda e: kind(e.module), "by module"), (lambda e: e.op, "by operation")):
         print("\n".join(ledger(step, key, title)) + "\n")
@@ -124,7 +125,7 @@ def reconciled(step):
         f"  6 N + 12 L C T         = {whole:,.0f}, ratio {counted / whole:.6f}: PaLM's convention, all T × T weights",
     ]
     if config.lora or step.size() != step.size(lambda name, shape, trained: trained):
-        lines.append("  less than the formula: frozen weights have no gradient")
+        lines.append("  frozen weights have no gradient, and adapters are not in N")
     return lines
 
 
