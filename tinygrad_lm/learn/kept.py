@@ -19,9 +19,7 @@ def blank(shape, dtype):
 
 def root(x):
     """The array that owns x's memory: two views of one array keep it alive once."""
-    while isinstance(x.base, np.ndarray):
-        x = x.base
-    return x
+    return x.base if isinstance(x.base, np.ndarray) else x
 
 
 def looked_up(backward):
