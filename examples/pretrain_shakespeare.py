@@ -4,6 +4,7 @@ python examples/pretrain_shakespeare.py                       # about five minut
 python examples/pretrain_shakespeare.py --preset nanogpt-cpu --steps 2000
 python examples/pretrain_shakespeare.py --data my_text.txt --tokenizer gpt2
 python examples/pretrain_shakespeare.py --resume runs/...     # go on where a run was stopped
+python examples/pretrain_shakespeare.py --doctor              # and say afterwards how healthy the run was
 """
 
 import math
@@ -16,6 +17,7 @@ from tinygrad_lm.backend import cores, resolve_device, workers
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.learn.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import session
@@ -31,6 +33,7 @@ OPTIONS = {
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
     "--dtype": {"choices": ["float32", "float64"], "help": "[float32]"},
+    "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
 }
 
 
@@ -47,6 +50,7 @@ def start(
     device="auto",
     dtype="float32",
     out=None,
+    doctor=False,
     **options,
 ):
     """A new run."""
@@ -74,7 +78,7 @@ def start(
     title = f"{preset} on {corpus.name}"
     program = "examples/pretrain_shakespeare.py"
     run = session.create(out, trainer, tokenizer, data, corpus, program=program, title=title, levels=levels)
-    return session.go(run, trainer, validation)
+    return session.go(run, trainer, validation) or (report(run, device=device) if doctor else 0)
 
 
 def plan(trainer, validation, seconds):

@@ -55,6 +55,14 @@ def prepare(corpus, tokenizer, config, block_size):
     return batches, validation
 
 
+def reopen(run):
+    """The Batches of the text that a run was trained on, and the tokens to validate on."""
+    corpus = load_corpus(run.settings["data"]["path"])
+    if digest(corpus.text) != run.settings["data"]["sha256"]:
+        raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
+    return prepare(corpus, run.tokenizer, run.train_config, run.model_config.block_size)
+
+
 def floor(corpus, validation):
     """The level of the loss that no model can go below, {label: nats a token}, where it is known."""
     characters = len(split(corpus.text)[1])
@@ -94,12 +102,9 @@ def resume(resume, steps=None, device="auto", **others):
     first, last = manifest["step"], run.train_config.steps if steps is None else steps
     if first >= last:
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
-    corpus = load_corpus(run.settings["data"]["path"])
-    if digest(corpus.text) != run.settings["data"]["sha256"]:
-        raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
+    batches, validation = reopen(run)
     run.extend(last)
     config = run.train_config
-    batches, validation = prepare(corpus, run.tokenizer, config, run.model_config.block_size)
     trainer = Trainer(run.build(resolve_device(device)), batches, config, run.settings["threads"])
     trainer.load_state(state)
     run.rewind(first)

@@ -1,0 +1,150 @@
+"""The training doctor's findings as one picture."""
+
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lm.train.log import smooth
+
+COLOURS = {"fine": "tab:green", "look": "tab:orange", "wrong": "tab:red"}
+MARKS = {"fine": "✓", "look": "?", "wrong": "✗"}
+
+
+def draw(run, findings, path):
+    """Nine panels, each with its verdict as the mark and the colour of its title and frame."""
+    from matplotlib.figure import Figure
+
+    found = {finding.title: finding for finding in findings}
+    panels = [
+        ("validation against training", losses, "steps", "nats a token"),
+        ("gradient norm over the run", norms, "steps", "norm"),
+        ("overfitting one sequence", sequence, "steps", "nats a token"),
+        ("update of a step / weights", ratios, "‖Δw‖ / ‖w‖", ""),
+        ("gradients across depth", depth, "block", "gradient norm"),
+        ("attention entropy", heads, "head", "layer"),
+        ("dead hidden units", dead, "layer", "% of the units"),
+        ("size of the logits", logits, "logit − mean of its position", "how many"),
+        ("tokens of the vocabulary in use", tokens, "rank", "times in the training text"),
+    ]
+    figure = Figure(figsize=(14, 11), dpi=100, layout="constrained")
+    figure.suptitle(f"{run.settings['title']}: {run.path.name}", size=14)
+    for axes, (title, panel, xlabel, ylabel) in zip(figure.subplots(3, 3).flat, panels, strict=True):
+        verdicts = [found[title].verdict]
+        verdicts += [found[t].verdict for t in (("loss at the start", "learning rate, by the log") * (panel is losses))]
+        verdict = max(verdicts, key=list(COLOURS).index)
+        colour = COLOURS[verdict]
+        axes.set(xlabel=xlabel, ylabel=ylabel)
+        axes.set_title(f"{MARKS[verdict]} {title}", color=colour, weight="bold", size=11)
+        axes.grid(alpha=0.2)
+        for spine in axes.spines.values():
+            spine.set(color=colour, linewidth=1.5)
+        panel(axes, found, run)
+    temporary = Path(path).with_suffix(".tmp.png")
+    figure.savefig(temporary)
+    temporary.replace(path)
+
+
+def losses(axes, found, run):
+    steps, values = run.log.curve("loss")
+    axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smooth(values), color="tab:blue", label="training")
+    axes.plot(*run.log.curve("validation"), "o-", color="tab:orange", markersize=4, label="validation")
+    axes.axhline(found["loss at the start"].numbers["expected"], color="gray", linestyle=":", label="ln V")
+    if spikes := found["learning rate, by the log"].numbers["spikes"]:
+        axes.plot([steps[i] for i in spikes], [values[i] for i in spikes], "x", color="tab:red", label="spike")
+    axes.legend(fontsize=8)
+
+
+def norms(axes, found, run):
+    steps, values = run.log.curve("norm")
+    axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
+    axes.plot(steps, smooth(values), color="tab:blue")
+    if clip := found["gradient norm over the run"].numbers["clip"]:
+        axes.axhline(clip, color="gray", linestyle=":", label=f"clip {clip:g}")
+        axes.legend(fontsize=8)
+    logarithmic(axes)
+
+
+def logarithmic(axes):
+    """A logarithmic vertical axis whose ticks are plain numbers, also between powers of ten where there are few."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 8 * low else "")
+
+
+def sequence(axes, found, run):
+    values = found["overfitting one sequence"].numbers["losses"]
+    axes.plot(range(1, len(values) + 1), values, color="tab:blue")
+    axes.axhline(0.1, color="gray", linestyle=":", label="learned by heart")
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8)
+
+
+def ratios(axes, found, run):
+    """A row for each kind of matrix; its layers are the dots, the later the darker."""
+    groups = {}
+    for name, ratio in found["update of a step / weights"].numbers.items():
+        kind = re.sub(r"^h\.\d+\.", "", name).removesuffix(".weight")
+        groups.setdefault(kind, []).append(ratio)
+    for row, values in enumerate(groups.values()):
+        shades = np.linspace(0.35, 1, len(values))
+        axes.scatter(values, [row] * len(values), c=[(0.1, 0.35, 0.65, alpha) for alpha in shades], s=22)
+    axes.set_yticks(range(len(groups)), groups, size=8)
+    axes.set_xscale("log")
+    axes.set_xlim(*limits(found["update of a step / weights"].numbers.values()))
+    axes.axvspan(1e-5, 1e-1, color="tab:green", alpha=0.08)
+    axes.axvline(1e-3, color="gray", linestyle=":")
+    axes.invert_yaxis()
+
+
+def limits(values):
+    """A range for a logarithmic axis that holds the usual and what was found."""
+    positive = [value for value in values if 0 < value < math.inf]
+    return min([3e-6, *(v / 2 for v in positive)]), max([3e-1, *(v * 2 for v in positive)])
+
+
+def depth(axes, found, run):
+    values = found["gradients across depth"].numbers["blocks"]
+    axes.bar(range(len(values)), values, color="tab:blue")
+    axes.set_xticks(range(len(values)))
+    if values and all(0 < value < math.inf for value in values):
+        axes.set_ylim(min(values) / 2, max(values) * 2)
+        logarithmic(axes)
+
+
+def heads(axes, found, run):
+    values = np.array(found["attention entropy"].numbers["heads"])
+    image = axes.imshow(values, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axes.figure.colorbar(image, ax=axes, label="of ln(keys seen)")
+    axes.grid(visible=False)
+    axes.set_xticks(range(values.shape[1]))
+    axes.set_yticks(range(values.shape[0]))
+    if values.size <= 64:
+        for (layer, head), value in np.ndenumerate(values):
+            axes.text(head, layer, f"{value:.2f}", ha="center", va="center", color="w" if value < 0.6 else "k", size=8)
+
+
+def dead(axes, found, run):
+    values = [100 * share for share in found["dead hidden units"].numbers.values()]
+    axes.bar(range(len(values)), values, color="tab:blue")
+    axes.set_xticks(range(len(values)))
+    axes.set_ylim(0, max([10, *values]) * 1.1)
+    for layer, value in enumerate(values) if len(values) <= 12 else ():
+        axes.annotate(f"{value:.0f}", (layer, value), ha="center", va="bottom", size=8)
+
+
+def logits(axes, found, run):
+    numbers = found["size of the logits"].numbers
+    axes.stairs(numbers["counts"], numbers["edges"], fill=True, color="tab:blue")
+    axes.set_yscale("symlog", linthresh=1)
+
+
+def tokens(axes, found, run):
+    numbers = found["tokens of the vocabulary in use"].numbers
+    axes.plot(numbers["ranks"], numbers["counts"], ".-", color="tab:blue")
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.set_ylim(0, 2 * max(numbers["counts"]))
