@@ -1,16 +1,18 @@
-"""Learn backpropagation: find bugs in gradients, and write your own."""
+"""Learn backpropagation: find bugs in gradients, write your own, and look into whole runs."""
 
 import argparse
 import sys
 
 from tinygrad_lm.errors import TinygradError
-from tinygrad_lm.learn import bug, check, exercise
+from tinygrad_lm.learn import bug, check, cost, doctor, exercise
 
 # Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
 COMMANDS = {
     "bug": bug,
     "exercise": exercise,
     "check": check,
+    "doctor": doctor,
+    "cost": cost,
 }
 
 

@@ -1,4 +1,4 @@
-"""find the mistake in a rule that looks right: its source, and the smallest example on which it is wrong
+"""Find the mistake in a rule that looks right: its source, and the smallest example on which it is wrong
 
 With no NAME the puzzles are listed, the easy ones first.
 """

@@ -1,4 +1,4 @@
-"""tell whether a rule of your own is right, and if not, the smallest example on which it is wrong
+"""Tell whether a rule of your own is right, and if not, the smallest example on which it is wrong
 
 FILE is what `exercise` wrote, or any Python file with a rule of the name of an operation: a function of arrays that
 returns its value and `backward`. Exit status: 0 right, 1 wrong, 2 there is nothing to check.

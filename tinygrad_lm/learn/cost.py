@@ -1,4 +1,4 @@
-"""The cost ledger: what each operation of one training step computes, moves and keeps, and what training comes to.
+"""Count what each operation of a training step computes, moves and keeps, and what training comes to.
 
 Counted from the recorded graph, held against the formula of the papers, 6 N + 12 L C T a token, and for a run against
 the clock; then in hours, energy and money for the models of the papers.

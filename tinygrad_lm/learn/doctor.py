@@ -1,4 +1,4 @@
-"""The training doctor: is this run healthy, and if not, what ails it?
+"""Tell whether a run is healthy, and if not, what ails it and what to do.
 
 It looks at a run's log, at the weights of a checkpoint, and at the text that they were trained on; nothing of the run
 is changed. Beside each finding stands what is usual, and by whose account.

@@ -1,4 +1,4 @@
-"""write a file with an operation whose way back is left out, for you to fill in
+"""Write a file with an operation whose way back is left out, for you to fill in
 
 With no NAME the exercises are listed, the easy ones first.
 """
