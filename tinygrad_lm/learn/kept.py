@@ -1,4 +1,4 @@
-"""What an operation keeps for its way back: looked up where it was run, and from shapes where it was not."""
+"""What an operation keeps for its way back, and the shape of its value, where it is not run: from shapes alone."""
 
 import numpy as np
 
@@ -20,20 +20,6 @@ def blank(shape, dtype):
 def root(x):
     """The array that owns x's memory: two views of one array keep it alive once."""
     return x.base if isinstance(x.base, np.ndarray) else x
-
-
-def looked_up(backward):
-    """The arrays that a rule's way back mentions, directly or in what it mentions."""
-    found, waiting = [], [backward]
-    while waiting:
-        thing = waiting.pop()
-        if isinstance(thing, np.ndarray):
-            found.append(thing)
-        elif isinstance(thing, (list, tuple)):
-            waiting += thing
-        else:
-            waiting += [cell.cell_contents for cell in getattr(thing, "__closure__", None) or ()]
-    return found
 
 
 # By operation, from its inputs, result and options: what the definition in ops/ keeps. Not the kernels, that keep less.

@@ -25,7 +25,9 @@ def captured(function):
             elif isinstance(value, (tuple, list)) and any(hasattr(part, "nbytes") for part in value):
                 found |= {f"{name}[{i}]": part for i, part in enumerate(value)}
             else:
-                found.setdefault(name, value)
+                while name in found and found[name] is not value:  # two functions call different things the same
+                    name += "′"
+                found[name] = value
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.learn import flops, kept
+from tinygrad_lm.learn.memory import saved
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
@@ -72,8 +73,10 @@ class Recorder:
         wanted = [isinstance(x, Tensor) and x.node is not None for x in inputs]
         shapes, causal = [x.shape for x in arrays], options.get("causal", True)
         keeps = []
-        if y.node:
-            keeps = kept.looked_up(y.node.backward) if self.execute else kept.KEPT[op.name](arrays, y.data, options)
+        if y.node and self.execute:
+            keeps = [x for x in saved(y.node)[0].values() if isinstance(x, np.ndarray)]
+        elif y.node:
+            keeps = kept.KEPT[op.name](arrays, y.data, options)
         moved = (0, 0)
         if op.name not in flops.VIEWS:
             table = op.name == "embedding"  # of which only rows are read
