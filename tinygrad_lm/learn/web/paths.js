@@ -1,0 +1,82 @@
+// One entry of a leaf: all ways from it to the loss, and the product of the local derivatives along each.
+//
+// ∂loss/∂x[k] = Σ over ways Π of ∂y[j]/∂x[i] along the way. The ledger's local derivatives say which entries hang together.
+
+const MOST = 200; // ways that are listed
+
+// The ways on from entry k of a number: [{step, input, entry of the step's value, derivative}]; null if one is unknown.
+function onward(number, k) {
+  const found = [];
+  for (const { step, input } of uses.get(number) ?? []) {
+    const local = arrayAt(input.local);
+    if (local === null || local.data === null) return null;
+    const columns = input.shape.reduce((a, b) => a * b, 1);
+    for (let j = 0; j * columns < local.size; j++) {
+      if (local.data[j * columns + k] !== 0) found.push({ step, input, entry: j, derivative: local.data[j * columns + k] });
+    }
+  }
+  return found;
+}
+
+// {count, sum} over all ways from entry k of a number to the loss; null where a local derivative was not kept.
+function total(number, k, known = new Map()) {
+  if (number === ledger.root) return { count: 1, sum: 1 };
+  const key = `${number} ${k}`;
+  if (!known.has(key)) {
+    const result = { count: 0, sum: 0 };
+    known.set(key, result);
+    const ways = onward(number, k);
+    if (ways === null) known.set(key, null);
+    for (const { step, entry, derivative } of ways ?? []) {
+      const rest = total(step.number, entry, known);
+      if (rest === null) { known.set(key, null); break; }
+      result.count += rest.count;
+      result.sum += derivative * rest.sum;
+    }
+  }
+  return known.get(key);
+}
+
+// The first ways, each a list of what `onward` gives.
+function waysFrom(number, k, most) {
+  const found = [];
+  const walk = (number, k, way) => {
+    if (found.length >= most) return;
+    if (number === ledger.root) { found.push(way); return; }
+    for (const link of onward(number, k)) walk(link.step.number, link.entry, [...way, link]);
+  };
+  walk(number, k, []);
+  return found;
+}
+
+const entryText = (one, k) => (one.shape.length ? `${nameOf(one)}[${indexText(k, one.shape)}]` : nameOf(one));
+
+// The list of ways of one entry of a leaf, as it stands on the page.
+function pathsOf(leaf, k) {
+  const all = total(leaf.number, k);
+  const grad = arrayAt(leaf.grad);
+  const entry = entryText(leaf, k);
+  const title = h("h3", { id: "paths-title", tabindex: "-1" }, "Paths of ", h("code", {}, entry), " to the loss");
+  if (all === null) {
+    return [title, h("p", {}, "Some local derivative on the way was too large to be kept, so its paths cannot be listed. Trace a smaller graph, or with a greater ", h("code", {}, "local"), ".")];
+  }
+  if (ledger.steps.length < ledger.of) return [title, h("p", {}, "This page shows a part of the walk; paths need all of it.")];
+  const rows = waysFrom(leaf.number, k, MOST).map((way) => {
+    const product = way.reduce((p, link) => p * link.derivative, 1);
+    return h("tr", {},
+      h("td", { class: "way" }, h("code", {}, entry), way.map((link) => [" → ", h("button", { type: "button", class: "link",
+        click: () => goTo(link.step.at), title: `${link.step.op}: ∂/∂${link.input.name} = ${link.derivative}` },
+      isStep(link.step) && link.step.number === ledger.root ? "loss" : entryText(link.step, link.entry))])),
+      h("td", { class: "product" }, way.map((link, i) => [i ? " · " : "", brief(link.derivative)])),
+      h("td", { class: "figure", "data-number": String(product) }, brief(product)));
+  });
+  return [title,
+    h("p", {}, `${plural(all.count, "path")}. Along each, local derivatives multiply; over all paths the products add up to the gradient.`),
+    h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": "Paths" }, h("table", { class: "paths" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "path"), h("th", { scope: "col" }, "local derivatives"), h("th", { scope: "col" }, "product"))),
+      h("tbody", {}, rows),
+      h("tfoot", {},
+        all.count > rows.length ? h("tr", {}, h("td", { colspan: 3 }, `… and ${all.count - rows.length} more`)) : null,
+        h("tr", {}, h("th", { scope: "row", colspan: 2 }, "sum of all products"), h("td", { class: "figure", id: "sum", "data-number": String(all.sum) }, brief(all.sum))),
+        h("tr", {}, h("th", { scope: "row", colspan: 2 }, "∂loss/∂", entry, " in the ledger"), h("td", { class: "figure" }, grad?.data ? brief(grad.data[k]) : "")))))];
+}
