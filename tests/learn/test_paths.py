@@ -39,6 +39,8 @@ def test_path_products_add_up_to_the_gradient_of_an_entry(program, data):
         else:
             found = paths(ledger, one.number, entry, limit=total)
             assert len(found) == total
+            with pytest.raises(ConfigError, match=f"the limit is {total - 1:,}"):
+                paths(ledger, one.number, entry, limit=total - 1)
             agree(found, one.grad.array[entry])
             ways = {tuple((hop.step.number, hop.input.name, hop.entry) for hop in path.hops) for path in found}
             assert len(ways) == total
@@ -110,5 +112,7 @@ def test_what_cannot_be_listed_is_refused_with_the_way_out():
 
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
         paths(trace(inside, 1.0), "w")
+    with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
+        paths(trace(lambda x, w: ops.checkpoint(x, function=lambda h: h * w), 1.0, 2.0), "w")
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
         paths(trace(lambda w: ops.checkpoint(w, function=ops.tanh), 1.0), "w")

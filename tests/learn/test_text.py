@@ -73,6 +73,9 @@ def test_local_derivatives_are_written_as_matrices():
     assert rows[begin + 1 : begin + 4] == ["[0. 2.]", "[3. 0.]", "[0. 4.]]"]
     assert any(row.endswith("diagonal [ 1. 10.  1. 10.]") for row in rows)
     assert any(row.endswith("the identity") for row in rows)
+    assert "diagonal" not in str(
+        trace(lambda x: (ops.softmax(x) * x.data).sum(), np.array([1.0, 2.0])).where(op="softmax")
+    )
     for n, written in ((64, True), (65, False)):
         text = str(trace(lambda x: x.sum(), np.ones(n)))
         assert ("∂y/∂x" in text) is written

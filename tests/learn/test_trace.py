@@ -162,6 +162,31 @@ def test_a_step_tells_all_about_itself():
     assert [one.name for one in ledger.leaves] == ["x", "w"]
 
 
+def test_a_weight_that_two_checkpoints_share_gets_both_gradients():
+    x, w = leaf(1, 2), leaf(3, 4, name="w")
+
+    def f():
+        h = ops.checkpoint(x, function=lambda h: h * w)
+        return ops.checkpoint(h, function=lambda h: ops.checkpoint(h, function=lambda h: ops.tanh(h) * w)).sum()
+
+    ledger = trace(f)
+    check(ledger)
+    one = ledger.leaf("w")
+    assert same(one.grad.array, w.grad)
+    uses = [step for step, _ in ledger.uses(one.number)]
+    assert [step.op for step in uses] == ["multiply", "multiply"]
+    around = [ledger[ledger[uses[0].inside].inside], ledger[uses[1].inside]]  # the first is within two of them
+    assert [(step.op, step.depth, step.inside) for step in around] == [("checkpoint", 1, None), ("checkpoint", 2, None)]
+    assert [step.depth for step in uses] == [1, 2]
+
+
+def test_values_are_called_as_where_they_were_made():
+    model = shaken(tiny("gpt2", n_layer=1))
+    x, y = random_tokens(model.config, 2, 4)
+    labels = {step.label for step in trace(lambda: ops.cross_entropy(model(x), y)).steps}
+    assert {"loss", "ln_f", "h.0:x", "h.0.ln_1", "h.0.attn:q", "h.0.attn.c_q", "h.0.mlp.c_fc"} <= labels
+
+
 def test_memory_falls_as_the_walk_goes_back():
     kept = np.ones(10)
     x = leaf(*range(10))
@@ -227,7 +252,9 @@ def test_large_arrays_are_kept_as_statistics():
     assert (seen.low, seen.high, seen.size, sum(seen.histogram)) == (0, 9, 33, 33)
     np.testing.assert_allclose([seen.norm, seen.mean], [np.linalg.norm(x.data**2), (x.data**2).mean()])
     assert step.inputs[0].local is None
-    assert trace(lambda: (x * x).sum(), keep=33, local=33).steps[0].inputs[0].local.shape == (33,)
+    whole = trace(lambda: (x * x).sum(), keep=33, local=33)
+    assert whole.steps[0].inputs[0].local.shape == (33,)
+    assert same(whole.steps[-1].value.array, x.data**2)
     wild = trace(lambda: ops.sum(x * np.array([np.inf, np.nan, *[1.0] * 31])), keep=8).steps[-1].value
     assert (wild.wild, wild.high, sum(wild.histogram)) == (2, 3, 31)
 
