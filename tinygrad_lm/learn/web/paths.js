@@ -9,7 +9,7 @@ function onward(number, k) {
   const found = [];
   for (const { step, input } of uses.get(number) ?? []) {
     const local = arrayAt(input.local);
-    if (local === null || local.data === null) return null;
+    if (local === null || local.data === null || step.inside !== null) return null;
     const columns = input.shape.reduce((a, b) => a * b, 1);
     for (let j = 0; j * columns < local.size; j++) {
       if (local.data[j * columns + k] !== 0) found.push({ step, input, entry: j, derivative: local.data[j * columns + k] });
@@ -58,7 +58,7 @@ function pathsOf(leaf, k) {
   const entry = entryText(leaf, k);
   const title = h("h3", { id: "paths-title", tabindex: "-1" }, "Paths of ", h("code", {}, entry), " to the loss");
   if (all === null) {
-    return [title, h("p", {}, "Some local derivative on the way was too large to be kept, so its paths cannot be listed. Trace a smaller graph, or with a greater ", h("code", {}, "local"), ".")];
+    return [title, h("p", {}, "Its paths cannot be listed: a local derivative on the way was too large to be kept, or the way leads through a checkpoint. ", h("code", {}, "trace(…, local=…)"), " sets how large they may be.")];
   }
   if (ledger.steps.length < ledger.of) return [title, h("p", {}, "This page shows a part of the walk; paths need all of it.")];
   const rows = waysFrom(leaf.number, k, MOST).map((way) => {
@@ -78,5 +78,5 @@ function pathsOf(leaf, k) {
       h("tfoot", {},
         all.count > rows.length ? h("tr", {}, h("td", { colspan: 3 }, `… and ${all.count - rows.length} more`)) : null,
         h("tr", {}, h("th", { scope: "row", colspan: 2 }, "sum of all products"), h("td", { class: "figure", id: "sum", "data-number": String(all.sum) }, brief(all.sum))),
-        h("tr", {}, h("th", { scope: "row", colspan: 2 }, "∂loss/∂", entry, " in the ledger"), h("td", { class: "figure" }, grad?.data ? brief(grad.data[k]) : "")))))];
+        h("tr", {}, h("th", { scope: "row", colspan: 2 }, "∂loss/∂", entry, " in the ledger"), h("td", { class: "figure" }, grad?.data ? brief(grad.data[k] - (arrayAt(leaf.before)?.data[k] ?? 0)) : "")))))];
 }
