@@ -149,15 +149,11 @@ def test_the_numbers_of_every_step_are_shown(opened):
     for step in ledger.steps:
         wanted = [step.value, step.incoming]
         for one in step.inputs:
-            if one.contribution is None:
-                wanted += [one.value] if one.value.size <= 16 else []
-            else:
-                wanted += [
-                    *([one.before] if one.before else []),
-                    one.contribution,
-                    *([one.after] if one.before else []),
-                ]
-                wanted += [one.value] + ([] if one.local is None else [one.local])
+            added = [one.before, one.contribution, one.after] if one.before else [one.contribution]
+            if one.contribution is not None:
+                wanted += [*added, one.value, *([] if one.local is None else [one.local])]
+            elif one.value.size <= 16:
+                wanted.append(one.value)
         wanted += list(step.saved.values())
         numbers = [x.array if hasattr(x, "array") else x for x in wanted]
         assert page.numbers("#step") == np.concatenate([np.ravel(x) for x in numbers]).tolist()
@@ -181,7 +177,9 @@ def test_what_is_added_up_at_a_fan_out_is_shown(opened):
     page = opened(EXAMPLES["diamond"]())
     page.click("#next")
     page.click("#next")
-    before, added, after = page.numbers("#step .input:nth-of-type(2) .row.sum")
+    value, *product, before, added, after = page.numbers("#step .input:nth-of-type(2)")
+    assert value == np.exp(np.float32(0.5))
+    assert np.float32(product[0]) * np.float32(product[1]) == np.float32(product[2]) == np.float32(added)
     assert np.float32(before) + np.float32(added) == np.float32(after)
     assert "2 of 3" in page.text("#step .input:nth-of-type(2)")
 

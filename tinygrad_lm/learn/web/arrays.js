@@ -23,20 +23,35 @@ function ink(rgb) {
   return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff";
 }
 
-// An array with its title. `name` is what its entries are called; choose(k), if given, is called for a clicked entry.
-function figure(title, array, name, choose = null, extreme = null) {
+// The greatest size of an array's finite entries: what the ends of the colours stand for.
+function greatest(array) {
+  return array?.data?.reduce((most, x) => (Number.isFinite(x) ? Math.max(most, Math.abs(x)) : most), 0) ?? 0;
+}
+
+// A single number, short, with all of it at hand.
+function number(array) {
+  const full = exact(array.data[0], array.kind);
+  return h("span", { class: "number", title: full, "data-number": full }, brief(array.data[0]));
+}
+
+// How many entries go side by side: those of the last axis, or of several where that would be a narrow tower.
+function columnsOf(array) {
+  let columns = array.shape.at(-1) || 1;
+  for (let axis = array.shape.length - 2; axis >= 0 && array.size / columns > 4 * columns; axis--) columns *= array.shape[axis];
+  return columns;
+}
+
+// An array with its title. `name` is what its entries are called; `choose`, if given, is called with a chosen entry's
+// place; `extreme` is the number at the ends of the colours; `width` the most that a heat map takes.
+function figure(title, array, name, { choose = null, extreme = greatest(array), width = 320 } = {}) {
   if (array === null) return null;
-  extreme ??= array.data ? array.data.reduce((m, x) => (Number.isFinite(x) ? Math.max(m, Math.abs(x)) : m), 0) : 0;
   const caption = h("figcaption", {}, title, " ", h("span", { class: "shape" }, shapeText(array.shape)));
   if (array.data === null) return h("figure", { class: "array" }, caption, statistics(array));
-  if (array.size === 1 && !choose) {
-    const full = exact(array.data[0], array.kind);
-    return h("figure", { class: "array" }, caption, h("span", { class: "number", title: full, "data-number": full }, brief(array.data[0])));
-  }
+  if (array.size === 1 && !choose) return h("figure", { class: "array" }, caption, number(array));
   const columns = array.shape.at(-1) ?? 1;
   const small = array.size <= 48 && columns <= 6;
   return h("figure", { class: "array" }, caption,
-    small ? table(array, name, choose, extreme) : heatMap(array, name, choose, extreme));
+    small ? table(array, name, choose, extreme) : heatMap(array, name, choose, extreme, width));
 }
 
 // All numbers as a table, a row for each stretch of the last axis; what a heat map shows, for those who cannot see it.
@@ -68,13 +83,13 @@ function cell(array, name, k, choose, extreme) {
 }
 
 // A canvas with a cursor: the entry under the mouse, or under the arrow keys, is told in words below.
-function heatMap(array, name, choose, extreme) {
-  const columns = array.shape.at(-1) || 1;
+function heatMap(array, name, choose, extreme, width) {
+  const columns = columnsOf(array);
   const rows = array.size / columns || 1;
-  const size = Math.max(2, Math.min(16, Math.floor(Math.min(320 / columns, 320 / rows))));
+  const size = Math.min(16, width / columns, 320 / rows);
   const canvas = h("canvas", { width: columns, height: rows, tabindex: "0", role: "img",
     "aria-label": `${name}, ${shapeText(array.shape)}, from ${brief(array.low ?? least(array))} to ${brief(array.high ?? most(array))}. Arrow keys read its entries; a table follows.`,
-    style: `width:${columns * size}px;aspect-ratio:${columns}/${rows}` });
+    style: `width:${Math.max(16, columns * size)}px;aspect-ratio:${columns}/${rows}` });
   const told = h("output", { class: "entry" }, "\u00a0");
   const draw = () => {
     const context = canvas.getContext("2d");

@@ -64,17 +64,17 @@ function wordsOf(item) {
   return [item.op, [item.name, shapeText(item.shape)].filter(Boolean).join(" ")];
 }
 
-// The value of a single number and the gradient that has arrived there up to now: "2.718, d 0.9287".
+// The value of a single number and the gradient that has arrived there up to now: "2.718 · grad 0.9287".
 function scalarText(item) {
   const value = arrayAt(item.value);
   const come = (uses.get(item.number) ?? []).filter(({ step }) => step.at <= state.at).at(-1)?.input.after;
   const gradient = item.number === ledger.root ? arrayAt(item.incoming) : come !== undefined ? arrayAt(come) : null;
-  return `${value?.data ? brief(value.data[0]) : ""}, d ${gradient?.data ? brief(gradient.data[0]) : "…"}`;
+  return `${value?.data ? brief(value.data[0]) : ""} · grad ${gradient?.data ? brief(gradient.data[0]) : "…"}`;
 }
 
 function sizeOf(item) {
   let [first, second] = wordsOf(item);
-  if (item.shape?.length === 0) second = second.padEnd(17); // its gradient will come
+  if (item.shape?.length === 0) second = second.padEnd(19); // its gradient will come
   return { w: Math.max(64, Math.ceil(Math.max(first.length * 8.2, second.length * 6.9)) + 26), h: 46 };
 }
 
@@ -131,13 +131,14 @@ function markGraph() {
     button.classList.remove("current");
     button.classList.toggle("chosen", item === state.leaf);
     button.removeAttribute("aria-current");
-    if (item.shape?.length === 0) button.lastChild.textContent = wordsOf(item)[1];
+    if (button.classList.contains("folded") || item.shape?.length === 0) button.lastChild.textContent = wordsOf(item)[1];
     button.tabIndex = -1;
   }
   const here = boxOf(step);
   here.classList.add("current");
   here.setAttribute("aria-current", "step");
   here.tabIndex = 0;
+  if (here.classList.contains("folded")) here.lastChild.textContent = `now ${[step.module.slice(here.dataset.key.length + 1), step.op].filter(Boolean).join(": ")}`;
   for (const line of board.lines) {
     line.path.classList.toggle("flow", line.users.has(step));
     line.path.classList.toggle("done", [...line.users].every((user) => user.at < state.at));

@@ -33,26 +33,31 @@ function showStep(step) {
 function showInput(step, input) {
   const to = input.number === null ? null : byNumber.get(input.number);
   const value = arrayAt(input.value);
+  const single = value?.data && value.shape.length === 0 ? [" = ", number(value)] : null;
   const title = h("h4", {}, h("var", {}, input.name), to ? [" = ", h("button", { type: "button", class: "link", click: () => (isStep(to) ? goTo(to.at) : choose(to)) }, labelOf(to))]
-    : input.number !== null ? ` = #${input.number}` : null, " ", h("span", { class: "shape" }, shapeText(input.shape)));
+    : input.number !== null ? ` = #${input.number}` : null, single, " ", h("span", { class: "shape" }, shapeText(input.shape)));
   if (input.contribution === null) {
-    return h("article", { class: "input quiet" }, title, h("p", {}, "No gradient is wanted here."), value && value.size <= 16 ? figure("value", value, input.name) : null);
+    return h("article", { class: "input quiet" }, title, h("p", {}, "No gradient is wanted here."), !single && value && value.size <= 16 ? figure("value", value, input.name) : null);
   }
-  const name = to ? nameOf(to) : input.name;
-  const [before, added, after] = [input.before, input.contribution, input.after].map(arrayAt);
-  const extreme = [before, added, after].reduce((m, one) => (one?.data ? one.data.reduce((a, x) => (Number.isFinite(x) ? Math.max(a, Math.abs(x)) : a), m) : m), 0);
-  const n = (uses.get(input.number) ?? []).length;
-  const i = (uses.get(input.number) ?? []).findIndex((use) => use.input === input);
-  const local = arrayAt(input.local);
-  return h("article", { class: "input" }, title,
-    h("p", { class: "fan" }, n > 1 ? [`Contribution ${i + 1} of ${n} to `, h("code", {}, `${to ? labelOf(to) : input.name}.grad`)] : ["All of ", h("code", {}, `${to ? labelOf(to) : input.name}.grad`)]),
-    h("div", { class: "row sum" },
-      before ? [figure("before", before, `d${name}`, null, extreme), h("span", { class: "sign", "aria-label": "plus" }, "+")] : null,
-      figure([h("code", {}, before ? "+=" : "="), " this step’s"], added, `d${name}`, null, extreme),
-      before ? [h("span", { class: "sign", "aria-label": "equals" }, "="), figure("after", after, `d${name}`, null, extreme)] : null),
-    value || local ? h("details", { open: value?.size === 1 }, h("summary", {}, value && local ? "Value and local derivative" : value ? "Value" : "Local derivative"),
-      h("div", { class: "row" }, figure("value", value, name),
-        local ? figure(["local derivative ∂", h("var", {}, "y"), "/∂", h("var", {}, input.name)], local, `∂y/∂${input.name}`) : null)) : null);
+  const grad = h("code", {}, `${to ? labelOf(to) : input.name}.grad`);
+  const [before, added, after, local] = [input.before, input.contribution, input.after, input.local].map(arrayAt);
+  const extreme = Math.max(...[before, added, after].map(greatest));
+  const name = `d${input.name}`;
+  const several = uses.get(input.number);
+  const place = several.length > 1 ? `contribution ${several.findIndex((use) => use.input === input) + 1} of ${several.length} to ` : "all of ";
+  const slope = ["∂", h("var", {}, "y"), "/∂", h("var", {}, input.name)];
+  const simple = local?.data && local.size === 1; // then the chain rule is one product
+  const sign = (text, word) => h("span", { class: "sign", role: "img", "aria-label": word }, text);
+  const show = (title, array, name) => figure(title, array, name, { extreme, width: 210 });
+  return h("article", { class: "input" },
+    h("div", { class: "head" }, title, h("p", { class: "fan" }, place, grad.cloneNode(true))),
+    simple ? h("div", { class: "row sum" }, figure(h("var", {}, "dy"), arrayAt(step.incoming), "dy"), sign("×", "times"), figure(slope, local, "slope"), sign("=", "equals"), figure(h("var", {}, name), added, name)) : null,
+    before || !simple ? h("div", { class: "row sum" },
+      before ? [show([grad, " before"], before, "before"), sign("+", "plus")] : null,
+      show(h("var", {}, name), added, name),
+      before ? [sign("=", "equals"), show([grad.cloneNode(true), " after"], after, "after")] : null) : null,
+    !single && (value || local) ? h("details", {}, h("summary", {}, value && local ? "Value and local derivative" : value ? "Value" : "Local derivative"),
+      h("div", { class: "row" }, figure("value", value, to ? nameOf(to) : input.name), simple ? null : figure(["local derivative ", slope], local, `∂y/∂${input.name}`))) : null);
 }
 
 function showSaved(step) {
@@ -88,11 +93,11 @@ function showLeaf(leaf) {
   const paths = h("div", { id: "paths" });
   const list = (k) => { paths.replaceChildren(...pathsOf(leaf, k)); };
   place.replaceChildren(...[
-    h("p", { class: "where" }, "Parameter"),
+    h("p", { class: "where" }, "Leaf of the graph"),
     h("h2", { tabindex: "-1", id: "leaf-title" }, h("code", {}, labelOf(leaf)), " ", h("span", { class: "shape" }, shapeText(leaf.shape))),
-    h("p", {}, "Its gradient is the sum of what ", (uses.get(leaf.number) ?? []).map(({ step }, i) => [i ? ", " : "", h("button", { type: "button", class: "link", click: () => goTo(step.at) }, `${step.op} #${step.number}`)]), leaf.before === null ? " handed it." : " handed it, and what it held before."),
+    h("p", {}, "Its gradient is the sum of what ", (uses.get(leaf.number) ?? []).map(({ step }, i) => [i ? ", " : "", h("button", { type: "button", class: "link", click: () => goTo(step.at) }, `${step.op} #${step.number}`)]), arrayAt(leaf.before)?.norm ? " handed it, and what it held before." : " handed it."),
     h("div", { class: "row" }, figure("value", arrayAt(leaf.value), name),
-      figure("gradient after the walk: choose an entry for its paths", grad, `d${name}`, grad?.data ? list : null)),
+      figure(grad?.data ? "gradient: choose an entry" : "gradient", grad, `d${name}`, { choose: grad?.data ? list : null })),
     paths,
   ].filter(Boolean));
   if (grad?.data) list(grad.data.reduce((best, x, k) => (Math.abs(x) > Math.abs(grad.data[best]) ? k : best), 0));
