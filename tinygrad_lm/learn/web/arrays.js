@@ -42,10 +42,10 @@ function columnsOf(array) {
 }
 
 // An array with its title. `name` is what its entries are called; `choose`, if given, is called with a chosen entry's
-// place; `extreme` is the number at the ends of the colours; `width` the most that a heat map takes.
-function figure(title, array, name, { choose = null, extreme = greatest(array), width = 320 } = {}) {
+// place; `extreme` is the number at the ends of the colours; `width` the most that a heat map takes; `shape`: say it.
+function figure(title, array, name, { choose = null, extreme = greatest(array), width = 320, shape = true } = {}) {
   if (array === null) return null;
-  const caption = h("figcaption", {}, title, " ", h("span", { class: "shape" }, shapeText(array.shape)));
+  const caption = h("figcaption", {}, title, shape ? [" ", h("span", { class: "shape" }, shapeText(array.shape))] : null);
   if (array.data === null) return h("figure", { class: "array" }, caption, statistics(array));
   if (array.size === 1 && !choose) return h("figure", { class: "array" }, caption, number(array));
   const columns = array.shape.at(-1) ?? 1;
@@ -121,19 +121,19 @@ function heatMap(array, name, choose, extreme, width) {
   redraws.add(draw);
   const all = h("details", { class: "all" }, h("summary", {}, "As a table"));
   all.addEventListener("toggle", () => { if (all.open && all.childElementCount === 1) all.append(table(array, name, choose, extreme)); });
-  return h("div", { class: "map" }, canvas, legend(array, extreme), all, told);
+  return h("div", { class: "map" }, canvas, legend(array, extreme, width), all, told);
 }
 
 const least = (array) => array.data.reduce((a, b) => Math.min(a, b), Infinity);
 const most = (array) => array.data.reduce((a, b) => Math.max(a, b), -Infinity);
 
-function legend(array, extreme) {
+function legend(array, extreme, width) {
   const low = array.low ?? least(array);
   const high = array.high ?? most(array);
   const share = (x) => Math.round(100 * Math.min(1, Math.abs(x) / (extreme || 1)));
   const shade = (x) => `color-mix(in srgb,var(${x < 0 ? "--below" : "--above"}) ${share(x)}%,var(--middle))`;
   const zero = low < 0 && high > 0 ? `var(--middle) ${Math.round((100 * low) / (low - high))}%,` : "";
-  return h("div", { class: "legend" }, h("span", {}, brief(low)),
+  return h("div", { class: "legend", style: `max-width:${width}px` }, h("span", {}, brief(low)),
     h("span", { class: "scale", style: `background:linear-gradient(90deg,${shade(low)},${zero}${shade(high)})` }),
     h("span", {}, brief(high)));
 }

@@ -54,9 +54,9 @@ const edges = ledger.steps.flatMap((from) =>
 // The two lines of words in a box.
 function wordsOf(item) {
   if (item.children) {
+    if (item.steps.length === 1) return [item.label, item.steps[0].op];
     const parameters = item.members.length - item.steps.length;
-    const what = item.steps.length === 1 ? item.steps[0].op : plural(item.steps.length, "step");
-    return [item.label, what + (parameters ? `, ${plural(parameters, "parameter")}` : "")];
+    return [item.label, `${item.steps.length} steps${parameters ? `, ${plural(parameters, "parameter")}` : ""}`];
   }
   const scalar = item.shape.length === 0;
   if (!isStep(item)) return [item.name.slice(item.group.path ? item.group.path.length + 1 : 0) || `#${item.number}`, scalar ? scalarText(item) : shapeText(item.shape)];
@@ -75,7 +75,7 @@ function scalarText(item) {
 function sizeOf(item) {
   let [first, second] = wordsOf(item);
   if (item.shape?.length === 0) second = second.padEnd(19); // its gradient will come
-  return { w: Math.max(64, Math.ceil(Math.max(first.length * 8.2, second.length * 6.9)) + 26), h: 46 };
+  return { w: Math.max(64, Math.ceil(Math.max((first.length + (item.children ? 2 : 0)) * 8.2, second.length * 7)) + 16), h: 46 };
 }
 
 function drawGraph() {
@@ -138,7 +138,7 @@ function markGraph() {
   here.classList.add("current");
   here.setAttribute("aria-current", "step");
   here.tabIndex = 0;
-  if (here.classList.contains("folded")) here.lastChild.textContent = `now ${[step.module.slice(here.dataset.key.length + 1), step.op].filter(Boolean).join(": ")}`;
+  if (here.classList.contains("folded") && !here.lastChild.textContent.startsWith(step.op)) here.lastChild.textContent = `now ${[step.module.slice(here.dataset.key.length + 1), step.op].filter(Boolean).join(": ")}`;
   for (const line of board.lines) {
     line.path.classList.toggle("flow", line.users.has(step));
     line.path.classList.toggle("done", [...line.users].every((user) => user.at < state.at));

@@ -3,7 +3,7 @@
 // An edge leads from a step to what it hands a gradient. All edges to one value run together where they pass by other
 // boxes, as a residual stream does; they enter and leave a module's frame at ports.
 
-const GAP = 16; // between neighbours of a layer
+const GAP = 14; // between neighbours of a layer
 const RISE = 34; // between layers
 
 // Lay out what is in a group: its size, boxes, lines, and the x of its ports by the value that the edge leads to.

@@ -39,7 +39,6 @@ function showInput(step, input) {
   if (input.contribution === null) {
     return h("article", { class: "input quiet" }, title, h("p", {}, "No gradient is wanted here."), !single && value && value.size <= 16 ? figure("value", value, input.name) : null);
   }
-  const grad = h("code", {}, `${to ? labelOf(to) : input.name}.grad`);
   const [before, added, after, local] = [input.before, input.contribution, input.after, input.local].map(arrayAt);
   const extreme = Math.max(...[before, added, after].map(greatest));
   const name = `d${input.name}`;
@@ -48,14 +47,14 @@ function showInput(step, input) {
   const slope = ["∂", h("var", {}, "y"), "/∂", h("var", {}, input.name)];
   const simple = local?.data && local.size === 1; // then the chain rule is one product
   const sign = (text, word) => h("span", { class: "sign", role: "img", "aria-label": word }, text);
-  const show = (title, array, name) => figure(title, array, name, { extreme, width: 210 });
+  const show = (title, array, name) => figure(title, array, name, { extreme, width: 210, shape: false });
   return h("article", { class: "input" },
-    h("div", { class: "head" }, title, h("p", { class: "fan" }, place, grad.cloneNode(true))),
+    h("div", { class: "head" }, title, h("p", { class: "fan" }, place, h("code", {}, `${to ? labelOf(to) : input.name}.grad`))),
     simple ? h("div", { class: "row sum" }, figure(h("var", {}, "dy"), arrayAt(step.incoming), "dy"), sign("×", "times"), figure(slope, local, "slope"), sign("=", "equals"), figure(h("var", {}, name), added, name)) : null,
     before || !simple ? h("div", { class: "row sum" },
-      before ? [show([grad, " before"], before, "before"), sign("+", "plus")] : null,
+      before ? [show("before", before, "before"), sign("+", "plus")] : null,
       show(h("var", {}, name), added, name),
-      before ? [sign("=", "equals"), show([grad.cloneNode(true), " after"], after, "after")] : null) : null,
+      before ? [sign("=", "equals"), show("after", after, "after")] : null) : null,
     !single && (value || local) ? h("details", {}, h("summary", {}, value && local ? "Value and local derivative" : value ? "Value" : "Local derivative"),
       h("div", { class: "row" }, figure("value", value, to ? nameOf(to) : input.name), simple ? null : figure(["local derivative ", slope], local, `∂y/∂${input.name}`))) : null);
 }
