@@ -13,6 +13,7 @@ from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.examples import EXAMPLES
 from tinygrad_lm.learn.page import SCRIPTS, add_arguments, page, run, write_page
 from tinygrad_lm.learn.trace import trace
@@ -190,6 +191,11 @@ def test_colours_of_text_are_told_apart_from_what_is_behind_them():
         for ink, back in pairs:
             low, high = sorted([luminance(colours[ink]), luminance(colours[back])])
             assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, back)
+
+
+def test_a_ledger_without_a_step_is_no_page():
+    with pytest.raises(ConfigError, match="no step"):
+        page(EXAMPLES["scalar"]().where(op="matmul"))
 
 
 def test_the_command_writes_an_example_or_says_why_not(tmp_path, capsys):

@@ -3,13 +3,17 @@
 Skipped where selenium, chromium or chromedriver is missing. Nothing here waits for a clock: the page's timer is ours.
 """
 
+import re
 import shutil
+import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
+from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.learn.examples import EXAMPLES
 from tinygrad_lm.learn.page import write_page
@@ -264,6 +268,68 @@ def test_it_plays_to_the_end_and_stops(opened):
         page.js("tick()")
     assert page.text("#count") == "5 / 5"
     assert page.text("#play").strip() == "Play"
+
+
+def odd_ledgers():
+    """Ledgers that are not as most are: large, broken, empty, partial, with an inner walk."""
+    x = Tensor(np.arange(1.0, 7.0).reshape(3, 2), requires_grad=True, name="x")
+
+    def chain(y=x):
+        for _ in range(200):
+            y = y * 1.01
+        return y.sum()
+
+    return {
+        "chain": trace(chain),
+        "checkpoint": trace(lambda: (ops.checkpoint(x, function=lambda a: ops.tanh(a * a)) * x).sum()),
+        "bare": trace((x * x).sum()),
+        "statistics": trace(lambda: (x * x).sum(), keep=0, local=0),
+        "not a number": trace(lambda: (x * np.nan).sum()),
+        "no entry": trace(lambda: (x[:0] * 2.0).sum()),
+        "part": transformer()[1].where(op="linear"),
+    }
+
+
+@pytest.mark.parametrize("name", odd_ledgers())
+def test_odd_ledgers_are_shown_too(name, opened):
+    ledger = odd_ledgers()[name]
+    page = opened(ledger)
+    page.click("#unfold")
+    for step in ledger.steps:
+        assert page.text("#step-title").startswith(step.op)
+        page.click("#next")
+    shown = {input.number for step in ledger.steps for input in step.inputs}
+    for leaf in ledger.leaves:
+        assert len(page.browser.find_elements("css selector", f"[data-key='#{leaf.number}']")) == (leaf.number in shown)
+    if name == "checkpoint":
+        tops = page.js("return [...document.querySelectorAll('.box')].map((one) => one.offsetTop)")
+        assert tops.count(min(tops)) == 1  # only the loss hangs on nothing
+        page.jump("x")
+        assert "cannot be listed" in page.text("#paths")
+    if name == "part":
+        page.jump("h.0.attn.c_q.weight")
+        assert "a part of the walk" in page.text("#paths")
+
+
+def test_formulas_in_type_say_what_the_rules_say(opened):
+    """Raised and lowered signs stand for the same; a root has a bar in place of brackets; lines part the equations."""
+    ledger = trace(lambda x: x * 2, 1.0)
+    formulas = [op.formula.partition("        ")[::2] for op in Op.registry.values()]
+    ledger.steps = [
+        replace(ledger.steps[0], number=100 + i, forward=a, backward=b) for i, (a, b) in enumerate(formulas)
+    ]
+    ledger.of = len(ledger.steps)
+    page = opened(ledger)
+    plain = lambda text: re.sub(r"[\s,()]", "", unicodedata.normalize("NFKC", text))
+    for formula in formulas:
+        for i, half in enumerate(formula):
+            assert plain(page.js(f"return document.querySelectorAll('.rule dd')[{i}].textContent")) == plain(half)
+        slanted = page.js("return [...document.querySelectorAll('.rule var')].map((one) => one.textContent)")
+        if formula[1].startswith("da = dy b,"):
+            assert slanted == ["y", "a", "b", "da", "dy", "b", "db", "dy", "a"]
+        if "in a row" in formula[0]:
+            assert "a" not in slanted
+        page.click("#next")
 
 
 @pytest.mark.parametrize("width", [390, 1440])

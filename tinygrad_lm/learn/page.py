@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.examples import EXAMPLES
 
 SCRIPTS = ("data.js", "formula.js", "arrays.js", "layout.js", "graph.js", "paths.js", "step.js", "app.js")
@@ -29,7 +30,9 @@ def write_page(ledger, path, title="A backward pass"):
 
 
 def page(ledger, title="A backward pass"):
-    """The page of a Ledger, as text."""
+    """The page of a Ledger, as text. ConfigError if it has no step."""
+    if not ledger.steps:
+        raise ConfigError("page: the ledger has no step to show\n  hint : a filter, such as `where`, may fit none")
     web = files("tinygrad_lm.learn") / "web"
     read = lambda name: (web / name).read_text(encoding="utf-8")
     parts = {

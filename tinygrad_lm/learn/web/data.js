@@ -15,6 +15,9 @@ for (const step of ledger.steps) {
   }
 }
 
+// Of a part of a walk, the leaves that it comes to.
+if (ledger.steps.length < ledger.of) ledger.leaves = ledger.leaves.filter((leaf) => uses.has(leaf.number));
+
 // An array of the ledger by its place; `data` is decoded when it is first wanted. null stays null.
 function arrayAt(place) {
   if (place === null) return null;

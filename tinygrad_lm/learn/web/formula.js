@@ -12,7 +12,7 @@ function formula(text) {
 
 function typeset(text) {
   const out = [];
-  const tokens = text.match(/√\s*|[\p{L}\p{M}]+|[\d.]+|\s+|./gu) ?? [];
+  const tokens = text.match(/'s|√\s*|[\p{L}\p{M}]+|[\d.]+|\s+|./gu) ?? [];
   const words = tokens.flatMap(splitScripts);
   for (let i = 0; i < words.length; i++) {
     const token = words[i];
@@ -28,7 +28,7 @@ function typeset(text) {
       out.push("√", h("span", { class: "root" }, typeset(inner.join(""))));
       i = end;
     } else {
-      out.push(isVariable(token) ? letter(token) : token);
+      out.push(isVariable(token) && !isArticle(words, i) ? letter(token) : token);
     }
   }
   return out;
@@ -47,6 +47,10 @@ function closing(words, i) {
   }
   return words.length;
 }
+
+// The "a" of "in a row", which stands between words.
+const isWord = (token = "") => /^\p{L}{2,}$/u.test(token) && !isVariable(token);
+const isArticle = (words, i) => words[i] === "a" && isWord(words[i - 2]) && isWord(words[i + 2]);
 
 const bare = (token) => token.normalize("NFD").replace(/\p{M}/gu, "");
 const isVariable = (token) =>

@@ -50,6 +50,9 @@ const tree = (() => {
 const edges = ledger.steps.flatMap((from) =>
   [...new Set(from.inputs.filter((input) => input.contribution !== null).map((input) => byNumber.get(input.number)))]
     .filter(Boolean).map((to) => ({ from, to })));
+for (const to of ledger.steps) { // what a checkpoint has computed anew hangs on it
+  if (to.inside !== null && !uses.has(to.number) && byNumber.has(to.inside)) edges.push({ from: byNumber.get(to.inside), to });
+}
 
 // The two lines of words in a box.
 function wordsOf(item) {

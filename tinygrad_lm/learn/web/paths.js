@@ -57,10 +57,10 @@ function pathsOf(leaf, k) {
   const grad = arrayAt(leaf.grad);
   const entry = entryText(leaf, k);
   const title = h("h3", { id: "paths-title", tabindex: "-1" }, "Paths of ", h("code", {}, entry), " to the loss");
+  if (ledger.steps.length < ledger.of) return [title, h("p", {}, "This page shows a part of the walk; paths need all of it.")];
   if (all === null) {
     return [title, h("p", {}, "Its paths cannot be listed: a local derivative on the way was too large to be kept, or the way leads through a checkpoint. ", h("code", {}, "trace(…, local=…)"), " sets how large they may be.")];
   }
-  if (ledger.steps.length < ledger.of) return [title, h("p", {}, "This page shows a part of the walk; paths need all of it.")];
   const rows = waysFrom(leaf.number, k, MOST).map((way) => {
     const product = way.reduce((p, link) => p * link.derivative, 1);
     return h("tr", {},
