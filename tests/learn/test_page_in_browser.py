@@ -273,6 +273,7 @@ def test_it_plays_to_the_end_and_stops(opened):
 def odd_ledgers():
     """Ledgers that are not as most are: large, broken, empty, partial, with an inner walk."""
     x = Tensor(np.arange(1.0, 7.0).reshape(3, 2), requires_grad=True, name="x")
+    w = Tensor(np.ones(2), requires_grad=True, name="w")
 
     def chain(y=x):
         for _ in range(200):
@@ -281,7 +282,7 @@ def odd_ledgers():
 
     return {
         "chain": trace(chain),
-        "checkpoint": trace(lambda: (ops.checkpoint(x, function=lambda a: ops.tanh(a * a)) * x).sum()),
+        "checkpoint": trace(lambda: (ops.checkpoint(x, function=lambda a: ops.tanh(a * w)) * x).sum()),
         "bare": trace((x * x).sum()),
         "statistics": trace(lambda: (x * x).sum(), keep=0, local=0),
         "not a number": trace(lambda: (x * np.nan).sum()),
@@ -304,8 +305,9 @@ def test_odd_ledgers_are_shown_too(name, opened):
     if name == "checkpoint":
         tops = page.js("return [...document.querySelectorAll('.box')].map((one) => one.offsetTop)")
         assert tops.count(min(tops)) == 1  # only the loss hangs on nothing
-        page.jump("x")
-        assert "cannot be listed" in page.text("#paths")
+        for leaf in ("x", "w"):
+            page.jump(leaf)
+            assert "cannot be listed" in page.text("#paths")
     if name == "part":
         page.jump("h.0.attn.c_q.weight")
         assert "a part of the walk" in page.text("#paths")
@@ -327,6 +329,8 @@ def test_formulas_in_type_say_what_the_rules_say(opened):
         slanted = page.js("return [...document.querySelectorAll('.rule var')].map((one) => one.textContent)")
         if formula[1].startswith("da = dy b,"):
             assert slanted == ["y", "a", "b", "da", "dy", "b", "db", "dy", "a"]
+        if formula[1].endswith("log a"):
+            assert slanted[-1] == "a"
         if "in a row" in formula[0]:
             assert "a" not in slanted
         page.click("#next")
