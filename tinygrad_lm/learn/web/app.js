@@ -15,7 +15,9 @@ function goTo(i) {
   showLeaf(state.leaf);
   markGraph();
   const receivers = step.inputs.filter((input) => input.contribution !== null).map((input) => input.name);
-  at("live").textContent = `Step ${state.at + 1} of ${ledger.steps.length}: ${step.op}, ${labelOf(step)}, shape ${shapeText(step.shape)}. Adds to the gradient of ${receivers.join(", ")}.`;
+  at("live").textContent =
+    `Step ${state.at + 1} of ${ledger.steps.length}: ${step.op}, ${labelOf(step)}, shape ${shapeText(step.shape)}. ` +
+    `Adds to the gradient of ${receivers.join(", ")}.`;
 }
 
 // Choose a leaf: go to the last step that adds to it, and show it below.
@@ -48,10 +50,22 @@ function play() {
   }, 1200);
 }
 
-const moves = { first: () => 0, back: () => state.at - 1, next: () => state.at + 1, last: () => ledger.steps.length - 1 };
-for (const [id, where] of Object.entries(moves)) at(id).addEventListener("click", () => { stop(); goTo(where()); });
+const moves = {
+  first: () => 0,
+  back: () => state.at - 1,
+  next: () => state.at + 1,
+  last: () => ledger.steps.length - 1,
+};
+for (const [id, where] of Object.entries(moves))
+  at(id).addEventListener("click", () => {
+    stop();
+    goTo(where());
+  });
 at("play").addEventListener("click", play);
-at("position").addEventListener("input", (event) => { stop(); goTo(event.target.value - 1); });
+at("position").addEventListener("input", (event) => {
+  stop();
+  goTo(event.target.value - 1);
+});
 
 document.addEventListener("keydown", (event) => {
   const id = { ArrowLeft: "back", ArrowRight: "next" }[event.key];
@@ -71,7 +85,10 @@ at("jump").addEventListener("change", (event) => {
   const one = places.get(event.target.value.trim());
   event.target.setAttribute("aria-invalid", String(one === undefined));
   if (one === undefined) return;
-  if (isStep(one)) { stop(); goTo(one.at); } else choose(one);
+  if (isStep(one)) {
+    stop();
+    goTo(one.at);
+  } else choose(one);
 });
 
 for (const id of ["fold", "unfold"]) {
@@ -85,9 +102,12 @@ for (const id of ["fold", "unfold"]) {
 
 at("position").max = ledger.steps.length;
 const part = ledger.steps.length < ledger.of ? ` of ${ledger.of}` : "";
-at("summary").textContent = `${plural(ledger.steps.length, "step")}${part}, ${plural(ledger.leaves.length, "leaf", "leaves")}. Youngest first, each hands on what it gets, times its own derivative.`;
+at("summary").textContent =
+  `${plural(ledger.steps.length, "step")}${part}, ${plural(ledger.leaves.length, "leaf", "leaves")}. ` +
+  `Youngest first, each hands on what it gets, times its own derivative.`;
 if (byNumber.size <= 30) tree.groups.forEach((group) => unfolded.add(group.path));
-if (tree.groups.length === 0) document.querySelector(".hint").textContent = "The loss is at the top; gradients flow down.";
+if (tree.groups.length === 0)
+  document.querySelector(".hint").textContent = "The loss is at the top; gradients flow down.";
 if (ledger.leaves.length && ledger.leaves.length <= 6) state.leaf = ledger.leaves[0];
 drawGraph();
 goTo(0);

@@ -37,7 +37,8 @@ function number(array) {
 // How many entries go side by side: those of the last axis, or of several where that would be a narrow tower.
 function columnsOf(array) {
   let columns = array.shape.at(-1) || 1;
-  for (let axis = array.shape.length - 2; axis >= 0 && array.size / columns > 4 * columns; axis--) columns *= array.shape[axis];
+  for (let axis = array.shape.length - 2; axis >= 0 && array.size / columns > 4 * columns; axis--)
+    columns *= array.shape[axis];
   return columns;
 }
 
@@ -45,13 +46,22 @@ function columnsOf(array) {
 // place; `extreme` is the number at the ends of the colours; `width` the most that a heat map takes; `shape`: say it.
 function figure(title, array, name, { choose = null, extreme = greatest(array), width = 320, shape = true } = {}) {
   if (array === null) return null;
-  const caption = h("figcaption", {}, title, shape ? [" ", h("span", { class: "shape" }, shapeText(array.shape))] : null);
+  const caption = h(
+    "figcaption",
+    {},
+    title,
+    shape ? [" ", h("span", { class: "shape" }, shapeText(array.shape))] : null,
+  );
   if (array.data === null) return h("figure", { class: "array" }, caption, statistics(array));
   if (array.size === 1 && !choose) return h("figure", { class: "array" }, caption, number(array));
   const columns = array.shape.at(-1) ?? 1;
   const small = array.size <= 48 && columns <= 6;
-  return h("figure", { class: "array" }, caption,
-    small ? table(array, name, choose, extreme) : heatMap(array, name, choose, extreme, width));
+  return h(
+    "figure",
+    { class: "array" },
+    caption,
+    small ? table(array, name, choose, extreme) : heatMap(array, name, choose, extreme, width),
+  );
 }
 
 // All numbers as a table, a row for each stretch of the last axis; what a heat map shows, for those who cannot see it.
@@ -59,13 +69,18 @@ function table(array, name, choose, extreme) {
   const columns = array.shape.at(-1) ?? 1;
   const rows = [];
   for (let start = 0; start < array.size; start += columns) {
-    const lead = array.shape.length > 1 ? h("th", { scope: "row" }, indexText(start / columns, array.shape.slice(0, -1))) : null;
+    const lead =
+      array.shape.length > 1 ? h("th", { scope: "row" }, indexText(start / columns, array.shape.slice(0, -1))) : null;
     const cells = [];
     for (let k = start; k < start + columns; k++) cells.push(cell(array, name, k, choose, extreme));
     rows.push(h("tr", {}, lead, cells));
   }
-  const head = h("tr", {}, array.shape.length > 1 ? h("td") : null,
-    Array.from({ length: columns }, (_, i) => h("th", { scope: "col" }, i)));
+  const head = h(
+    "tr",
+    {},
+    array.shape.length > 1 ? h("td") : null,
+    Array.from({ length: columns }, (_, i) => h("th", { scope: "col" }, i)),
+  );
   const body = h("table", { class: "numbers" }, columns > 1 ? h("thead", {}, head) : null, h("tbody", {}, rows));
   return h("div", { class: "wide", tabindex: "0", role: "group", "aria-label": `${name}, all numbers` }, body);
 }
@@ -87,9 +102,14 @@ function heatMap(array, name, choose, extreme, width) {
   const columns = columnsOf(array);
   const rows = array.size / columns || 1;
   const size = Math.min(16, width / columns, 320 / rows);
-  const canvas = h("canvas", { width: columns, height: rows, tabindex: "0", role: "img",
-    "aria-label": `${name}, ${shapeText(array.shape)}, from ${brief(array.low ?? least(array))} to ${brief(array.high ?? most(array))}. Arrow keys read its entries; a table follows.`,
-    style: `width:${Math.max(16, columns * size)}px;aspect-ratio:${columns}/${rows}` });
+  const canvas = h("canvas", {
+    width: columns,
+    height: rows,
+    tabindex: "0",
+    role: "img",
+    "aria-label": `${name}, ${shapeText(array.shape)}. Arrow keys read its entries; its extremes and a table follow.`,
+    style: `width:${Math.max(16, columns * size)}px;aspect-ratio:${columns}/${rows}`,
+  });
   const told = h("output", { class: "entry" }, "\u00a0");
   const draw = () => {
     const context = canvas.getContext("2d");
@@ -105,10 +125,15 @@ function heatMap(array, name, choose, extreme, width) {
   const under = (event) => {
     const box = canvas.getBoundingClientRect();
     const part = (x, width, n) => Math.max(0, Math.min(n - 1, Math.floor((x / width) * n)));
-    return part(event.clientY - box.top, box.height, rows) * columns + part(event.clientX - box.left, box.width, columns);
+    return (
+      part(event.clientY - box.top, box.height, rows) * columns + part(event.clientX - box.left, box.width, columns)
+    );
   };
   canvas.addEventListener("pointermove", (event) => tell(under(event)));
-  canvas.addEventListener("click", (event) => { tell(under(event)); choose?.(at); });
+  canvas.addEventListener("click", (event) => {
+    tell(under(event));
+    choose?.(at);
+  });
   canvas.addEventListener("keydown", (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
     if (move !== undefined) tell(at < 0 ? 0 : at + move);
@@ -120,7 +145,9 @@ function heatMap(array, name, choose, extreme, width) {
   draw();
   redraws.add(draw);
   const all = h("details", { class: "all" }, h("summary", {}, "As a table"));
-  all.addEventListener("toggle", () => { if (all.open && all.childElementCount === 1) all.append(table(array, name, choose, extreme)); });
+  all.addEventListener("toggle", () => {
+    if (all.open && all.childElementCount === 1) all.append(table(array, name, choose, extreme));
+  });
   return h("div", { class: "map" }, canvas, legend(array, extreme, width), all, told);
 }
 
@@ -133,21 +160,48 @@ function legend(array, extreme, width) {
   const share = (x) => Math.round(100 * Math.min(1, Math.abs(x) / (extreme || 1)));
   const shade = (x) => `color-mix(in srgb,var(${x < 0 ? "--below" : "--above"}) ${share(x)}%,var(--middle))`;
   const zero = low < 0 && high > 0 ? `var(--middle) ${Math.round((100 * low) / (low - high))}%,` : "";
-  return h("div", { class: "legend", style: `max-width:${width}px` }, h("span", {}, brief(low)),
+  return h(
+    "div",
+    { class: "legend", style: `max-width:${width}px` },
+    h("span", {}, brief(low)),
     h("span", { class: "scale", style: `background:linear-gradient(90deg,${shade(low)},${zero}${shade(high)})` }),
-    h("span", {}, brief(high)));
+    h("span", {}, brief(high)),
+  );
 }
 
 // What is kept of an array that is too large to be kept whole.
 function statistics(array) {
   const top = Math.max(1, ...(array.histogram ?? []));
   const bars = (array.histogram ?? []).map((n, i) =>
-    s("rect", { x: i * 12 + 1, width: 10, y: 48 - (46 * n) / top, height: (46 * n) / top }));
-  const facts = [["norm", array.norm], ["mean", array.mean], ["least", array.low], ["greatest", array.high]];
+    s("rect", { x: i * 12 + 1, width: 10, y: 48 - (46 * n) / top, height: (46 * n) / top }),
+  );
+  const facts = [
+    ["norm", array.norm],
+    ["mean", array.mean],
+    ["least", array.low],
+    ["greatest", array.high],
+  ];
   const words = facts.map(([name, x]) => `${name} ${brief(x)}`).join(", ");
-  return h("div", { class: "statistics" },
-    s("svg", { viewBox: "0 0 194 49", width: 194, height: 49, role: "img", "aria-label": `histogram: ${array.histogram}; ${words}` },
-      bars, s("line", { x1: 0, x2: 194, y1: 48.5, y2: 48.5 })),
-    h("dl", {}, facts.map(([name, x]) => h("div", {}, h("dt", {}, name), h("dd", {}, brief(x))))),
-    array.wild ? h("p", { class: "warning" }, `${array.wild} not finite`) : null);
+  return h(
+    "div",
+    { class: "statistics" },
+    s(
+      "svg",
+      {
+        viewBox: "0 0 194 49",
+        width: 194,
+        height: 49,
+        role: "img",
+        "aria-label": `histogram: ${array.histogram}; ${words}`,
+      },
+      bars,
+      s("line", { x1: 0, x2: 194, y1: 48.5, y2: 48.5 }),
+    ),
+    h(
+      "dl",
+      {},
+      facts.map(([name, x]) => h("div", {}, h("dt", {}, name), h("dd", {}, brief(x)))),
+    ),
+    array.wild ? h("p", { class: "warning" }, `${array.wild} not finite`) : null,
+  );
 }

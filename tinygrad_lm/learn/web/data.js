@@ -2,7 +2,9 @@
 
 const ledger = JSON.parse(document.getElementById("ledger").textContent);
 const byNumber = new Map([...ledger.steps, ...ledger.leaves].map((one) => [one.number, one]));
-ledger.steps.forEach((step, i) => { step.at = i; });
+ledger.steps.forEach((step, i) => {
+  step.at = i;
+});
 const isStep = (one) => one.op !== undefined;
 
 // The steps that add to the gradient of a number, in the order they add.
@@ -49,7 +51,7 @@ const minus = (text) => String(text).replace(/-/g, "−");
 function brief(x) {
   x = Number(x);
   if (!Number.isFinite(x)) return Number.isNaN(x) ? "nan" : x > 0 ? "∞" : "−∞";
-  if (x === 0 || Number.isInteger(x) && Math.abs(x) < 1e5) return minus(x);
+  if (x === 0 || (Number.isInteger(x) && Math.abs(x) < 1e5)) return minus(x);
   const size = Math.abs(x);
   return minus(size >= 1e-3 && size < 1e5 ? String(Number(x.toPrecision(4))) : x.toExponential(2));
 }
@@ -93,6 +95,11 @@ function fill(element, attributes, children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
+
+// Words that lead somewhere.
+const link = (text, click, title = null) => h("button", { type: "button", class: "link", click, title }, text);

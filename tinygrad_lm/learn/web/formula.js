@@ -1,13 +1,17 @@
 // Formulas as the rules' docstrings write them, set in type: variables slanted, raised and lowered signs, roots.
 
-const RAISED = { "ᵀ": "T", "²": "2", "³": "3", "⁻": "−", "¹": "1", "ᵇ": "b", "ⁿ": "n" };
-const LOWERED = { "₀": "0", "₁": "1", "₂": "2", "ᵢ": "i", "ⱼ": "j", "ₖ": "k" };
+const RAISED = { ᵀ: "T", "²": "2", "³": "3", "⁻": "−", "¹": "1", ᵇ: "b", ⁿ: "n" };
+const LOWERED = { "₀": "0", "₁": "1", "₂": "2", ᵢ: "i", ⱼ: "j", ₖ: "k" };
 const VARIABLES = new Set(["logits", "ids", "target", "dlogits", "dP", "dZ"]);
 
 // One formula, perhaps of several equations: an element with a line for each.
 function formula(text) {
   const equations = text.split(/,\s+(?=d?[\p{L}\p{M}ᵢ]+(?:\[\w+\])?\s*(?:\+=|=)\s)/u);
-  return h("span", { class: "formula" }, equations.map((one) => h("span", { class: "equation" }, typeset(one.trim()))));
+  return h(
+    "span",
+    { class: "formula" },
+    equations.map((one) => h("span", { class: "equation" }, typeset(one.trim()))),
+  );
 }
 
 function typeset(text) {
@@ -53,6 +57,5 @@ const isWord = (token = "") => /^\p{L}{2,}$/u.test(token) && !isVariable(token);
 const isArticle = (words, i) => words[i] === "a" && isWord(words[i - 2]) && isWord(words[i + 2]);
 
 const bare = (token) => token.normalize("NFD").replace(/\p{M}/gu, "");
-const isVariable = (token) =>
-  VARIABLES.has(token) || (/^d?\p{L}$/u.test(bare(token)) && !"ΣΦ∂".includes(token));
+const isVariable = (token) => VARIABLES.has(token) || (/^d?\p{L}$/u.test(bare(token)) && !"ΣΦ∂".includes(token));
 const letter = (text) => h("var", {}, text);

@@ -17,7 +17,7 @@ function layOut(group, edges, isUnfolded, sizeOf) {
   };
   const { items, links } = levelOf(group, edges);
   const layers = bendLinks(layersOf(items, links), links);
-  for (const layer of layers) for (const item of layer) Object.assign(item.place = {}, size(item));
+  for (const layer of layers) for (const item of layer) Object.assign((item.place = {}), size(item));
   untangle(layers, links);
   const width = stand(layers, links);
 
@@ -40,7 +40,9 @@ function layOut(group, edges, isUnfolded, sizeOf) {
     const dx = x - within.w / 2;
     const dy = y + 32;
     found.boxes.push(...within.boxes.map((box) => ({ ...box, x: box.x + dx, y: box.y + dy })));
-    found.lines.push(...within.lines.map((line) => ({ ...line, points: line.points.map(([x, y]) => [x + dx, y + dy]) })));
+    found.lines.push(
+      ...within.lines.map((line) => ({ ...line, points: line.points.map(([x, y]) => [x + dx, y + dy]) })),
+    );
     item.place.ports = { top: shifted(within.top, dx), bottom: shifted(within.bottom, dx), y: dy, h: within.h };
   }
   for (const link of links) {
@@ -89,7 +91,8 @@ function layersOf(items, links) {
   for (const link of links) next.get(link.a).push(link.b);
   const order = [];
   const seen = new Set();
-  for (const root of items) { // depth first, without recursion: chains may be long
+  for (const root of items) {
+    // depth first, without recursion: chains may be long
     const stack = seen.has(root) ? [] : [[root, 0]];
     seen.add(root);
     while (stack.length) {
@@ -147,15 +150,23 @@ function bendLinks(layers, links) {
 // Order each layer by where its neighbours are, a few times down and up.
 function untangle(layers, links) {
   for (let sweep = 0; sweep < 10; sweep++) {
-    layers.forEach((layer) => layer.forEach((item, i) => { item.rank = (i + 0.5) / layer.length; }));
+    layers.forEach((layer) =>
+      layer.forEach((item, i) => {
+        item.rank = (i + 0.5) / layer.length;
+      }),
+    );
     const up = sweep % 2 === 1;
     for (const layer of up ? [...layers].reverse() : layers) {
       for (const item of layer) {
-        const near = links.filter((link) => !link.replaced && (up ? link.a : link.b) === item).map((link) => (up ? link.b : link.a).rank);
+        const near = links
+          .filter((link) => !link.replaced && (up ? link.a : link.b) === item)
+          .map((link) => (up ? link.b : link.a).rank);
         item.wish = near.length ? near.reduce((a, b) => a + b) / near.length : item.rank;
       }
       layer.sort((a, b) => a.wish - b.wish);
-      layer.forEach((item, i) => { item.rank = (i + 0.5) / layer.length; });
+      layer.forEach((item, i) => {
+        item.rank = (i + 0.5) / layer.length;
+      });
     }
   }
 }
@@ -164,7 +175,10 @@ function untangle(layers, links) {
 function stand(layers, links) {
   for (const layer of layers) {
     let x = 0;
-    for (const item of layer) { item.place.x = x + item.place.w / 2; x += item.place.w + GAP; }
+    for (const item of layer) {
+      item.place.x = x + item.place.w / 2;
+      x += item.place.w + GAP;
+    }
     for (const item of layer) item.place.x -= x / 2;
   }
   const near = new Map(layers.flat().map((item) => [item, []]));
@@ -175,10 +189,15 @@ function stand(layers, links) {
   }
   for (let sweep = 0; sweep < 24; sweep++) {
     for (const layer of sweep % 2 ? [...layers].reverse() : layers) {
-      spread(layer, layer.map((item) => {
-        const weights = near.get(item).reduce((sum, [, weight]) => sum + weight, 0);
-        return weights ? near.get(item).reduce((sum, [other, weight]) => sum + weight * other.place.x, 0) / weights : item.place.x;
-      }));
+      spread(
+        layer,
+        layer.map((item) => {
+          const weights = near.get(item).reduce((sum, [, weight]) => sum + weight, 0);
+          return weights
+            ? near.get(item).reduce((sum, [other, weight]) => sum + weight * other.place.x, 0) / weights
+            : item.place.x;
+        }),
+      );
     }
   }
   const left = Math.min(...layers.flat().map((item) => item.place.x - item.place.w / 2));
