@@ -1,13 +1,14 @@
-"""Learn backpropagation: find bugs in gradients, write your own, and look into whole runs."""
+"""Learn backpropagation: see it, find bugs in gradients, write your own, and look into whole runs."""
 
 import argparse
 import sys
 
 from tinygrad_lm.errors import TinygradError
-from tinygrad_lm.learn import bug, check, cost, doctor, exercise
+from tinygrad_lm.learn import bug, check, cost, doctor, exercise, page
 
 # Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
 COMMANDS = {
+    "page": page,
     "bug": bug,
     "exercise": exercise,
     "check": check,

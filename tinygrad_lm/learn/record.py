@@ -17,7 +17,7 @@ from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.learn.snapshot import Snapshot, snapshot
 
 PACKAGE = Path(__file__).parents[1]
-LEARN = str(PACKAGE / "learn") + os.sep
+OWN = {str(PACKAGE / "learn" / name) for name in ("trace.py", "walk.py")}  # trace begins here
 WITHIN = tuple(str(PACKAGE / part) + os.sep for part in ("engine", "ops", "kernels"))  # nobody looks for a line there
 
 
@@ -110,7 +110,7 @@ class Recorder:
 
 def stack(frame):
     """The frames of a call outside of the engine and its operations, innermost first, up to trace's own."""
-    while frame is not None and not frame.f_code.co_filename.startswith(LEARN):
+    while frame is not None and frame.f_code.co_filename not in OWN:
         if not frame.f_code.co_filename.startswith(WITHIN):
             yield frame
         frame = frame.f_back
