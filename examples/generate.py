@@ -51,6 +51,8 @@ def main(arguments=None):
     for name, option in (OPTIONS | SAMPLING).items():
         parser.add_argument(name, **option)
     args = parser.parse_args(arguments)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # for a terminal that lacks a character
     try:
         if args.samples < 1 or not all(args.stop):
             raise ConfigError(f"--samples must be at least 1 and no --stop empty, found {args.samples}, {args.stop}")
@@ -58,9 +60,14 @@ def main(arguments=None):
         if not args.interactive:
             write(model, tokenizer, args.prompt, args)
         while args.interactive:
-            write(model, tokenizer, input("\nprompt> "), args)
+            try:
+                write(model, tokenizer, input("\nprompt> "), args)
+            except TinygradError as error:
+                print(f"error: {error}")
     except (EOFError, KeyboardInterrupt):
         print()
+    except BrokenPipeError:  # nobody reads any more
+        sys.stdout = None
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -69,23 +76,28 @@ def main(arguments=None):
 
 def write(model, tokenizer, prompt, args):
     """Print the prompt and what follows it: one text as it comes, several one after the other."""
-    start = [] if tokenizer.bos is None else [tokenizer.bos]
-    if prompt is None:
-        prompt, start = ("", start or [tokenizer.eot]) if tokenizer.eot is not None else ("\n", start)
-    ids = [*start, *tokenizer.encode(prompt).tolist()]
+    beginning = [] if tokenizer.bos is None else [tokenizer.bos]
+    if not prompt:  # as a text of its own begins
+        prompt = "" if beginning or tokenizer.eot is not None else "\n"
+        beginning = beginning or [tokenizer.eot] * (tokenizer.eot is not None)
+    before = [*beginning, *tokenizer.encode(prompt).tolist()]
+
+    def text_of(tokens):
+        return tokenizer.decode([token for token in tokens if token != tokenizer.eot], before)
 
     def ended(tokens):
-        return tokens[-1] == tokenizer.eot or any(text in tokenizer.decode(tokens) for text in args.stop)
+        return tokens[-1] == tokenizer.eot or any(stop in text_of(tokens) for stop in args.stop)
 
-    sampling = {name: getattr(args, name) for name in (option[2:].replace("-", "_") for option in SAMPLING)}
-    drawn = generate_batch(model, [ids] * args.samples, args.tokens, args.seed, ended, args.logprobs, **sampling)
+    options = {name: getattr(args, name) for name in (option[2:].replace("-", "_") for option in SAMPLING)}
+    options |= {"vocab_size": tokenizer.vocab_size, "logprobs": args.logprobs}
+    drawn = generate_batch(model, [before] * args.samples, args.tokens, args.seed, ended, **options)
     if args.logprobs:
         for row, token, logprob in drawn:
-            print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token])!r}", flush=True)
+            print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token], before)!r}", flush=True)
     elif args.samples == 1:
         tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, _ in drawn))
         print(prompt, end="", flush=True)
-        for text in until(tokenizer.stream(tokens), args.stop):
+        for text in until(tokenizer.stream(tokens, before), args.stop):
             print(text, end="", flush=True)
         print()
     else:
@@ -93,8 +105,7 @@ def write(model, tokenizer, prompt, args):
         for row, token, _ in drawn:
             texts[row].append(token)
         for i, tokens in enumerate(texts, start=1):
-            text = tokenizer.decode([token for token in tokens if token != tokenizer.eot])
-            print(f"--- {i}\n{prompt}{''.join(until([text], args.stop))}")
+            print(f"--- {i}\n{prompt}{''.join(until([text_of(tokens)], args.stop))}")
 
 
 if __name__ == "__main__":

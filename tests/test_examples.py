@@ -114,8 +114,16 @@ def test_log_probabilities_by_token(run, capsys):
     assert capsys.readouterr().out == "the " + "".join(line[2] for line in lines) + "\n"
 
 
+def test_an_empty_prompt_is_the_beginning_of_a_text(run, capsys):
+    assert write(run, "--prompt", "", "--tokens", 5) == 0
+    text = capsys.readouterr().out
+    assert write(run, "--tokens", 5) == 0
+    assert capsys.readouterr().out == text
+
+
 def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
-    prompts = iter(["the ", "a "])
+    """A wrong one is told, and the next asked for."""
+    prompts = iter(["the ", "ROMEO", "a "])
 
     def asked(question):
         print(question, end="")
@@ -125,7 +133,11 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
 
     monkeypatch.setattr("builtins.input", asked)
     assert write(run, "--interactive", "--tokens", 2) == 0
-    assert re.fullmatch(r"\nprompt> the ..\n\nprompt> a ..\n\nprompt> \n", capsys.readouterr().out, re.DOTALL)
+    assert re.fullmatch(
+        r"\nprompt> the ..\n\nprompt> error: .* lacks .*\nprompt> a ..\n\nprompt> \n",
+        capsys.readouterr().out,
+        re.DOTALL,
+    )
 
 
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
@@ -314,7 +326,6 @@ def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
     ("options", "message"),
     [
         (["--prompt", "ROMEO"], "the vocabulary lacks"),
-        (["--prompt", ""], "prompt is empty"),
         (["--tokens", "-1"], "n must be at least 0"),
         (["--temperature", "-0.5"], "temperature must be at least 0"),
         (["--temperature", "nan"], "temperature must be at least 0"),

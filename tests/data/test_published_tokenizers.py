@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
@@ -155,6 +155,23 @@ def test_there_and_back(tokenizer, text):
     assert ids.ndim == 1
     assert tokenizer.decode(ids) == text
     assert "".join(tokenizer.stream(ids)) == text
+
+
+@given(text=st.text(st.sampled_from(TEXT + " \n")), data=st.data())
+def test_what_follows_a_text_is_decoded_as_its_continuation(tokenizer, text, data):
+    """A space that is left out in front of a text must not be left out in the middle of one."""
+    ids = tokenizer.encode("the" + text + " the end").tolist()
+    cut = data.draw(st.integers(1, len(ids)))
+    before, after = ids[:cut], ids[cut:]
+    assume(not tokenizer.decode(before).endswith("�"))  # half a character
+    assert tokenizer.decode(before) + tokenizer.decode(after, before) == tokenizer.decode(ids)
+    assert "".join(tokenizer.stream(after, before)) == tokenizer.decode(after, before)
+
+
+def test_the_space_between_is_not_lost(tokenizer):
+    before = tokenizer.encode("the").tolist()
+    after = tokenizer.encode("the the").tolist()[len(before) :]
+    assert tokenizer.decode(after, before) == " the"
 
 
 @settings(max_examples=300)

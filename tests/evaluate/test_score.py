@@ -12,6 +12,7 @@ from small_gpt import configs, shaken, tiny
 
 from tinygrad_lm import no_grad
 from tinygrad_lm.backend import workers
+from tinygrad_lm.data.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizer import ByteTokenizer, GPT2Tokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate.score import encode, score, spans
@@ -195,10 +196,17 @@ def gpt2():
 
 @given(context=words, completion=words.filter(str.strip), space=st.sampled_from([" ", "\n", "  ", "\n\n    "]))
 def test_gpt2_has_the_same_tokens_for_the_parts_as_for_the_whole(gpt2, context, completion, space):
-    """Cut before white space, text is encoded apart as it is together; so a word has its space in its token."""
+    """Cut before white space, no token lies across the cut; so a word has its space in its token."""
     for pair in ((context, space + completion), (context + space, completion.lstrip())):
         a, b = encode(gpt2, *pair)
         assert [*a, *b] == gpt2.encode("".join(pair)).tolist()
+
+
+def test_a_token_across_the_cut_is_divided(gpt2):
+    """ "ab" is one token; as the continuation of "a" it is "b"."""
+    assert len(gpt2.encode("ab")) == 1
+    a, b = encode(gpt2, "a", "b")
+    assert (gpt2.decode(a), gpt2.decode(b)) == ("a", "b")
 
 
 @pytest.mark.parametrize(("context", "completion"), [("The cat sat on the", " mat"), ("The cat sat on the ", "mat")])
@@ -212,3 +220,19 @@ def test_the_tokenizer_of_these_tests_is_what_it_says():
     tokenizer = EndedTokenizer()
     assert tokenizer.vocab_size == 257
     assert tokenizer.decode([104, 105, tokenizer.eot]) == "hi<|endoftext|>"
+
+
+def test_a_tokenizer_that_marks_the_beginning_of_a_text(tmp_path):
+    """Llama 2's puts a space in front of a text: a completion must not be taken for a text of its own."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers, of the extra weights, is not installed")
+    words = ["<unk>", "▁", *"abc", "▁a", "▁b"]
+    library = tokenizers.Tokenizer(
+        tokenizers.models.BPE({word: i for i, word in enumerate(words)}, [("▁", "a"), ("▁", "b")], unk_token="<unk>")
+    )
+    normalizers = tokenizers.normalizers
+    library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    library.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = JsonTokenizer(tmp_path)
+    a, b = encode(tokenizer, "a", " b")
+    assert [words[i] for i in [*a, *b]] == ["▁a", "▁b"]
+    assert [words[i] for i in b] == ["▁b"]

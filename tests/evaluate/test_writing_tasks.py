@@ -23,8 +23,8 @@ def script(monkeypatch):
     """Let generation write from a script {prompt: text}; returns what it was asked for."""
     asked, texts, tokenizer = [], {}, EndedTokenizer()
 
-    def written(model, prompt, n, temperature):
-        assert temperature == 0
+    def written(model, prompt, n, temperature, vocab_size):
+        assert (temperature, vocab_size) == (0, tokenizer.vocab_size)
         asked.append((tokenizer.decode(prompt), n))
         text = texts[asked[-1][0]] if asked[-1][0] in texts else texts[None]
         yield from [*tokenizer.encode(text).tolist(), tokenizer.eot, 65, 66][:n]

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
-from tinygrad_lm.errors import ConfigError, ShapeError, TokenError
+from tinygrad_lm.errors import ConfigError, DivergedError, ShapeError, TokenError
 from tinygrad_lm.models.generate import generate, generate_batch, until
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.sampling import Sampler
@@ -200,6 +200,19 @@ def test_log_probabilities_are_the_models(drawn, seed):
     expected = [row[token] - math.log(np.exp(row).sum()) for row, token in zip(z, text[1:], strict=True)]
     agree(np.array([drawn.logprob for drawn in found]), np.array(expected), "log P")
     assert next(generate_batch(model, [[0]], 1)).logprob is None
+
+
+def test_what_pads_the_vocabulary_is_not_drawn():
+    model = GPT(tiny("modern"))  # all tokens equally likely
+    assert set(generate(model, [0], 200)) == set(range(7))
+    assert set(generate(model, [0], 200, vocab_size=5)) == set(range(5))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"top_k": 2}, {"repetition_penalty": 2.0}], ids=str)
+def test_logits_that_are_no_numbers_draw_nothing(wrong, options):
+    with pytest.raises(DivergedError, match="weights may be damaged"):
+        Sampler(**options).draw(np.array([0.0, wrong, 1.0]), [0], 0.5)
 
 
 def test_repetition_is_punished():

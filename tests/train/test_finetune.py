@@ -285,5 +285,5 @@ def test_a_foundation_that_is_no_number(base, texts, tmp_path, capsys):
     start = ["--model", tmp_path / "base", "--data", texts / "backwards", "--out", tmp_path / "run"]
     assert finetune(*start, *SMALL) == 1
     told = capsys.readouterr()
-    assert "validation loss after step 0 is nan" in told.err
+    assert "the model's weights may be damaged" in told.err
     assert not (tmp_path / "run" / "checkpoints").exists()

@@ -67,30 +67,30 @@ class JsonTokenizer(Tokenizer):
             raise TokenError(f"{self.name} tokenizer: the vocabulary cannot express this text: {error}") from None
         return np.array(ids, np.int32)
 
-    def decode(self, ids):
-        return self._library.decode(list(self._known(ids)), skip_special_tokens=False)
+    def decode(self, ids, before=()):
+        before = list(self._known(before))[-16:]  # more can hardly matter
+        return self._text([*before, *self._known(ids)])[len(self._text(before)) :]
 
-    def stream(self, ids):
+    def _text(self, ids):
+        return self._library.decode(ids, skip_special_tokens=False)
+
+    def stream(self, ids, before=()):
         """decode, bit by bit, and never half a character.
 
         How a token is written may depend on the one before it (the space in front of a text's first word is left out),
         so it is decoded along with that. What ends in U+FFFD may be half a character, and a byte's token may yet turn
         out to belong to no character: these wait for the next token.
         """
-        told, waiting = [], []
+        told, waiting = list(before), []
         for i in self._known(ids):
             waiting.append(i)
-            text = self._added(told, waiting)
+            text = self.decode(waiting, told)
             if not text.endswith("�") and not re.fullmatch("<0x[0-9A-F]{2}>", self._library.id_to_token(i) or ""):
                 if text:
                     yield text
                 told, waiting = waiting, []
-        if waiting and (text := self._added(told, waiting)):
+        if waiting and (text := self.decode(waiting, told)):
             yield text
-
-    def _added(self, told, waiting):
-        """What `waiting` adds to the text of `told`."""
-        return self.decode(told + waiting)[len(self.decode(told)) :]
 
     def _known(self, ids):
         for i in ids:

@@ -29,11 +29,14 @@ class Tokenizer:
         lengths = np.array([len(piece) for piece in self.vocabulary], "<u4")
         return hashlib.sha256(lengths.tobytes() + b"".join(self.vocabulary)).hexdigest()
 
-    def decode(self, ids):
-        """The text that the ids spell; U+FFFD stands for bytes that are not UTF-8. TokenError for an id of no token."""
+    def decode(self, ids, before=()):
+        """The text that the ids spell; U+FFFD stands for bytes that are not UTF-8. TokenError for an id of no token.
+
+        before: the ids in front of them, which decide in some tokenizers whether there is a space between.
+        """
         return b"".join(self._pieces(ids)).decode("utf-8", "replace")
 
-    def stream(self, ids):
+    def stream(self, ids, before=()):
         """decode, bit by bit: yields text as soon as its characters are complete, and never half a character."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for piece in self._pieces(ids):

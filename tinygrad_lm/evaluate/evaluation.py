@@ -28,9 +28,9 @@ class Evaluation:
                 raise ConfigError(f"{name.replace('_', ' ')}: expected at least {least}, found {value}")
 
     @property
-    def eot(self):
-        """The id of the end-of-text token, None where the tokenizer has none."""
-        return getattr(self.tokenizer, "eot", None)
+    def start(self):
+        """The id that a text starts with: bos, or the end of the text before it; None where the tokenizer has none."""
+        return self.tokenizer.eot if self.tokenizer.bos is None else self.tokenizer.bos
 
     def score(self, texts, title):
         """A Score for each (context, completion), two texts."""
@@ -38,7 +38,7 @@ class Evaluation:
 
     def score_ids(self, pairs, title):
         """The same for token ids."""
-        return score(self.model, pairs, self.eot, self.stride, self.batch_size, title)
+        return score(self.model, pairs, self.start, self.stride, self.batch_size, title)
 
     def complete(self, prompts, n, ends, title):
         """How the model goes on from each prompt: greedily, for at most n tokens, up to the first of `ends`.
@@ -47,16 +47,17 @@ class Evaluation:
         """
         from tqdm import tqdm
 
-        room = max(1, self.model.config.block_size - n)
+        tokenizer, first = self.tokenizer, [] if self.tokenizer.bos is None else [self.tokenizer.bos]
+        room = max(1, self.model.config.block_size - n - len(first))
         with tqdm(total=len(prompts), unit="text", desc=title, leave=False, disable=None) as bar:
 
             def run(prompt):
-                ids, text = [], ""
-                for token in generate(self.model, self.tokenizer.encode(prompt)[-room:].tolist(), n, temperature=0):
-                    if token == self.eot:
+                ids, text, before = [], "", [*first, *tokenizer.encode(prompt)[-room:].tolist()]
+                for token in generate(self.model, before, n, temperature=0, vocab_size=tokenizer.vocab_size):
+                    if token == tokenizer.eot:
                         break
                     ids.append(token)
-                    text = self.tokenizer.decode(ids)
+                    text = tokenizer.decode(ids, before)
                     if any(end in text for end in ends):
                         break
                 bar.update()

@@ -25,7 +25,7 @@ def run(evaluation, text):
     if evaluation.limit:
         text = "".join(text.splitlines(keepends=True)[: evaluation.limit])
     ids = evaluation.tokenizer.encode(text)
-    given, scored = (ids[:1], ids[1:]) if evaluation.eot is None else ([evaluation.eot], ids)
+    given, scored = (ids[:1], ids[1:]) if evaluation.start is None else ([evaluation.start], ids)
     if not len(scored):
         raise DataError("text: it has no token to be scored; give a longer one")
     (found,) = evaluation.score_ids([(given, scored)], "text")

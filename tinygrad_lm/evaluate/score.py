@@ -25,12 +25,15 @@ class Score:
 def encode(tokenizer, context, completion):
     """Two texts -> two arrays of ids. White space at the end of the context counts as the completion's beginning.
 
-    The two are encoded apart. GPT-2's tokens carry their space in front, so a word must bring its own: " word" is
-    what the model has seen in running text, "a " + "word" is not. Cut before the space, the two parts have the tokens
-    that the whole has.
+    The whole is encoded, as the model has seen running text, and cut behind the tokens that the context has alone.
+    Most tokens carry their space in front, so a word must bring its own: "a" + " word", not "a " + "word". Where a
+    token would lie across the cut, the two are encoded apart.
     """
     end = len(context.rstrip())
-    return tokenizer.encode(context[:end]), tokenizer.encode(context[end:] + completion)
+    start, whole = tokenizer.encode(context[:end]), tokenizer.encode(context + completion)
+    if np.array_equal(whole[: len(start)], start):
+        return start, whole[len(start) :]
+    return start, tokenizer.encode(context[end:] + completion)
 
 
 def spans(start, end, window, stride):

@@ -20,7 +20,7 @@ class Drawn(NamedTuple):
 
 
 def generate(model, prompt, n, seed=0, **sampling):
-    """Yield n token ids that continue the prompt (at least one id). Options: see Sampler.
+    """Yield n token ids that continue the prompt (at least one id). Options: see generate_batch and Sampler.
 
     The same seed draws the same text. Where the text outgrows the model's context, the model goes on from the newer
     half of it.
@@ -28,24 +28,23 @@ def generate(model, prompt, n, seed=0, **sampling):
     return (drawn.token for drawn in generate_batch(model, [prompt], n, seed, **sampling))
 
 
-def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, **sampling):
+def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, **sampling):
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
     Each text is that which its prompt would get alone (but for rounding); the model computes them together, for most
     of the time goes into fetching its weights from memory. stop: a function of the ids that were drawn for a prompt;
-    where it is true the text ends.
+    where it is true the text ends. vocab_size: no id from there on is drawn; published models pad their tables.
     """
     if n < 0:
         raise ConfigError(f"generate: n must be at least 0, found {n}")
     if not all(len(prompt) for prompt in prompts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
     random(seed, "sample")  # refuses a wrong seed now, not at the first token
-    return write(
-        model, [[int(token) for token in prompt] for prompt in prompts], n, seed, stop, logprobs, Sampler(**sampling)
-    )
+    texts = [[int(token) for token in prompt] for prompt in prompts]
+    return write(model, texts, n, seed, stop, logprobs, vocab_size, Sampler(**sampling))
 
 
-def write(model, texts, n, seed, stop, logprobs, sampler):
+def write(model, texts, n, seed, stop, logprobs, vocab_size, sampler):
     """What `generate_batch` describes."""
     size = model.config.block_size
     lengths = [len(text) for text in texts]
@@ -57,7 +56,7 @@ def write(model, texts, n, seed, stop, logprobs, sampler):
                 pasts[row] = read(model, texts[row][-(size // 2 or 1) :])
         logits = predict(model, [texts[row][-1] for row in active], [pasts[row] for row in active])
         for row, z in zip(active, logits, strict=True):
-            token = sampler.draw(z, texts[row], random(seed, "sample", i, row).random())
+            token = sampler.draw(z[:vocab_size], texts[row], random(seed, "sample", i, row).random())
             texts[row].append(token)
             yield Drawn(row, token, logprob(z, token) if logprobs else None)
         active = [row for row in active if not stop(texts[row][lengths[row] :])]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, DivergedError
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Sampler:
 
     def draw(self, logits, text, u):
         """A token. logits: (V,); text: the ids so far; u: in [0, 1), where the cumulative probability is cut."""
+        if not np.isfinite(logits.max()):
+            raise DivergedError(f"sampling: the largest logit is {logits.max()}; the model's weights may be damaged")
         if self.repetition_penalty != 1:
             logits, seen = logits.copy(), np.unique(text)
             z = logits[seen]

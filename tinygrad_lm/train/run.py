@@ -109,7 +109,8 @@ class Run:
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""
-        return self.tokenizer.decode(list(generate(model, [self.settings["start"]], n, **options)))
+        start, tokenizer = [self.settings["start"]], self.tokenizer
+        return tokenizer.decode(list(generate(model, start, n, vocab_size=tokenizer.vocab_size, **options)), start)
 
     def progress(self, first, steps):
         """A progress bar on the terminal."""
