@@ -13,6 +13,8 @@ from small_gpt import random_tokens, shaken, tiny
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
+from tinygrad_lm.learn.memory import captured
+from tinygrad_lm.learn.paths import paths
 from tinygrad_lm.learn.trace import trace
 
 few = settings(max_examples=settings.default.max_examples // 2)
@@ -201,6 +203,24 @@ def test_memory_falls_as_the_walk_goes_back():
         ("sum", 250, 250), ("add", 250, 250), ("relu", 250, 240), ("exp", 240, 160), ("multiply", 160, 80),
         ("tanh", 80, 0)
     ]  # fmt: skip
+
+
+def test_all_that_a_way_back_holds_is_found():
+    y, z, w = np.ones(3), np.ones(4), np.ones(5)
+    parts = {"w": w}
+
+    def backward(dy, y=y, *, z=z):
+        return (backward(dy / 2) if dy > 1 else parts["w"] * dy,)
+
+    found = captured(backward)
+    assert {name: x.size for name, x in found.items()} == {"y": 3, "z": 4, "parts['w']": 5}
+
+
+def test_an_infinite_slope_says_nothing_of_other_entries():
+    with np.errstate(divide="ignore"):
+        ledger = trace(lambda x: ops.log(x * 1).sum(), np.array([0.0, 2.0]))
+    assert ledger.steps[1].inputs[0].local.tolist() == [[np.inf, 0], [0, 0.5]]
+    assert len(paths(ledger, "x", 0)) == 1
 
 
 def test_a_step_without_a_gradient_frees_what_it_kept(monkeypatch):
