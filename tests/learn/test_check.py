@@ -143,7 +143,7 @@ def test_every_named_mutant_is_found_wrong_with_input_and_entry(name, check):
     ("replaced", "by", "messages"),
     [
         (RETURN, "...", ["line 7: still `...`"]),
-        (RETURN, "pass", ["line 7: still `...`"]),
+        (RETURN, "pass", ["line 7: still `pass`: fill in"]),
         (RETURN, "dx = dy", ["line 3, softmax: backward returned None", "`return`"]),
         (RETURN, "return None", ["backward returned None"]),
         (RETURN, "return (None,)", ["  dx[0] ", "backward gave None for it"]),

@@ -324,6 +324,14 @@ def test_a_wrong_start_is_refused():
         trace(lambda: (x * 2).sum())
     with pytest.raises(GraphError, match=r"returned a float(.|\n)*rule"):
         trace(lambda: 2.0)
+    for integers in (2, np.array(2), True):
+        with pytest.raises(GraphError, match=r"integers have no derivative(.|\n)*hint : pass floats"):
+            trace(lambda x: ops.sum(x * 2), integers)
+    with no_grad(), pytest.raises(GraphError, match="nothing was recorded") as error:
+        trace(lambda x: (x * 2).sum(), 1.0)
+    assert "integers" not in str(error.value)
+    with pytest.raises(ConfigError, match="and not the other way round"):
+        trace(lambda: (x * x).sum(), names={x: "x"})
     with pytest.raises(ConfigError, match="expected a function or a tensor, found a float"):
         trace(2.0)
     loss = (x * x).sum()
