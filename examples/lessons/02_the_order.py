@@ -4,8 +4,9 @@ In a diamond two ways lead from the result to one value:
 
     L = b + c,  b = 3a,  c = 5a,  a = 2x        ∂L/∂x = 2 · (3 + 5)
 
-A walk that goes depth first comes to `a` along b before c has had its say. Four walks show what then goes wrong, and
-the one that goes right: youngest first.
+A walk that hands on at once what it has comes to `a` along b before c has had its say. Four walks show what then goes
+wrong, and one that goes right: youngest first. Any order will do in which a node comes after all that use it, such as
+depth-first postorder, reversed, as other engines take it; wrong is to hand on before all has arrived.
 
     python examples/lessons/02_the_order.py
 """
@@ -91,7 +92,8 @@ def youngest_first(root, grad, steps):
     """Every node once, in the order of creation, backwards.
 
     A value is always made before the values that use it. So when a node's turn comes, all that use it are younger and
-    have had theirs: its gradient is complete. No search, no recursion; the order was there for free.
+    have had theirs: its gradient is complete. `ancestors` looks for all that the loss reaches and sorts it by number:
+    no recursion, no order to work out.
     """
     for node in ancestors(root):  # all nodes below root, sorted by their creation number
         for parent, dx in contributions(node, grad[node], steps):

@@ -67,7 +67,7 @@ def softmax(path):
     print(f"  Jacobian: formula against complex step {abs(J - numerical).max():.1e}")
     print(f"  y (dy − Σ y dy) against Jᵀ dy          {abs(dx - J.T @ dy).max():.1e}")
     print(f"  … against the engine                   {abs(dx - t.grad).max():.1e}")
-    print(f"  each row's and each column's sum       {abs(J.sum(0)).max():.1e}, {abs(J.sum(1)).max():.1e}")
+    print(f"  each column's and each row's sum       {abs(J.sum(0)).max():.1e}, {abs(J.sum(1)).max():.1e}")
     print(f"  so dx sums to                          {abs(dx.sum()):.1e}")
     print(f"and a dy that is the same everywhere gives {abs(y * (7 - (y * 7).sum())).max():.1e}: x + c has the same y.")
     draw(path, x, y, J, dy, dx)

@@ -5,10 +5,10 @@ or the steps grow, and with that x hardly moves.
 
     SGD        w ← w − η g
     momentum   m ← μ m + g,  w ← w − η m
-    AdamW      w ← w − η m̂ / (√v̂ + ε), m̂ and v̂ the means of recent g and g²  (optim/adamw.py)
+    AdamW      w ← w − η (m̂ / (√v̂ + ε) + λ w), m̂ and v̂ the means of recent g and g²  (optim/adamw.py); here λ = 0
 
-AdamW measures each coordinate's steepness and divides by it. Turn the valley by 45° and no coordinate is the steep one:
-what it gained is lost. The two others do not care, their paths are turned along.
+AdamW measures the size of each coordinate's recent gradients and divides by it. Turn the valley by 45° and no
+coordinate is the steep one: what it gained is lost. The two others do not care, their paths are turned along.
 
     python examples/lessons/09_adamw.py            # draws adamw.png
 """

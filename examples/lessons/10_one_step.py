@@ -54,7 +54,7 @@ def main(out="."):
     w[...] = first
     print("The smaller the step the truer: a gradient knows the slope here, not how the surface bends.")
 
-    # 4. Update. AdamW scales each entry of the step by the size of its gradient (lesson 9).
+    # 4. Update. AdamW divides each entry of the step by the size of its recent gradients (lesson 9).
     AdamW(model.parameters, lr=1e-2).step()
     model.parameters.zero_grad()
     after = forward().item()

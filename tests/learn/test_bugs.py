@@ -158,7 +158,15 @@ def test_an_unknown_puzzle_is_an_error(arguments, capsys):
     assert "softmax 1" in said.err or "softmax" not in arguments
 
 
-def test_no_command_or_an_unknown_one_is_an_error(capsys):
-    assert learn() == 2
+def test_no_command_is_told_all_of_them_and_an_unknown_one_is_an_error(capsys):
+    assert learn() == 0
+    assert "doctor" in capsys.readouterr().out
     assert learn("nonsense") == 2
     assert "bug" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["embedding", "getitem"])
+def test_what_is_said_to_be_right_is_not_what_is_wrong(name, capsys):
+    """`dw[ids] += dy` as a formula is right, as NumPy it is the mistake."""
+    assert learn("bug", name, "--answer") == 0
+    assert "+= dy" not in capsys.readouterr().out.partition("right:")[2].splitlines()[0]

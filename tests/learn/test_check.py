@@ -10,6 +10,7 @@ from small_run import status
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn import __main__ as program
+from tinygrad_lm.learn.examples import EXAMPLES, cotangent
 from tinygrad_lm.learn.exercises import EXERCISES
 from tinygrad_lm.learn.puzzles import PUZZLES
 
@@ -142,7 +143,7 @@ def test_every_named_mutant_is_found_wrong_with_input_and_entry(name, check):
     ("replaced", "by", "messages"),
     [
         (RETURN, "...", ["line 7: still `...`"]),
-        (RETURN, "pass", ["line 7: still `...`"]),
+        (RETURN, "pass", ["line 7: still `pass`: fill in"]),
         (RETURN, "dx = dy", ["line 3, softmax: backward returned None", "`return`"]),
         (RETURN, "return None", ["backward returned None"]),
         (RETURN, "return (None,)", ["  dx[0] ", "backward gave None for it"]),
@@ -179,6 +180,40 @@ def test_a_mistake_is_told_in_the_learners_own_lines(replaced, by, messages, che
     for message in messages:
         assert message in said
     assert "tinygrad_lm/" not in said  # none of the engine's lines
+
+
+ATTENTION = "import math\nimport numpy as np\n" + inspect.getsource(EXERCISES["attention"])
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "message"),
+    [
+        ("return dQ.swapaxes(1, 2), shared(dK), shared(dV)", "return tuple(d.swapaxes(1, 2) for d in (dQ, dK, dV))",
+         "the gradient of k has shape (1, 1, 4, 1) instead of (1, 1, 2, 1)"),
+        ("np.repeat(x.swapaxes(1, 2), H // x.shape[2], 1)", "np.tile(x.swapaxes(1, 2), (1, H // x.shape[2], 1, 1))",
+         "attention: y and dv are not right"),
+    ],
+)  # fmt: skip
+def test_key_heads_that_serve_several_queries_are_tried(replaced, by, message, check):
+    assert replaced in ATTENTION
+    ended, said = check(ATTENTION.replace(replaced, by))
+    assert (ended, message in said) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_no_row_is_shown_whose_gradient_eps_alone_makes(name):
+    """There every mistake would look like a factor."""
+    for example in EXAMPLES[name]:
+        x = example.inputs[0]
+        dx = Op.registry[name].rule(*example.inputs)[1](cotangent(x.shape))[0]
+        assert abs(dx).max() > 1e-3, x
+
+
+def test_a_rule_may_have_a_docstring_of_one_line_or_none(check):
+    for doc in ("", '    """y = exp x / Σ exp x        dx = y (dy − Σ y dy)"""\n'):
+        text = SOFTMAX.replace("def softmax", "from tinygrad_lm.engine.op import op\n\n@op\ndef softmax")
+        ended, said = check(text.replace("axis=-1):\n", "axis=-1):\n" + doc))
+        assert (ended, said[:15]) == (0, "PASSED: softmax")
 
 
 def test_the_smallest_example_that_shows_it_is_shown(check):

@@ -21,6 +21,7 @@ from tinygrad_lm.learn.step import record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.train.run import Run
 
 
 @contextmanager
@@ -246,6 +247,24 @@ def test_a_large_preset_is_not_executed(capsys):
     assert "Trained on 1e+09 tokens" in told
 
 
+def test_the_bill_of_the_model_that_was_asked_for(trained, capsys):
+    assert command(trained, "--tokens", 1e6) == 0
+    told = capsys.readouterr().out
+    assert "FLOP: a multiplication is one, an addition another" in told
+    row = next(line.split() for line in told.partition("Trained on")[2].splitlines() if line.startswith("run "))
+    size = Run(trained).build().parameters.data.size
+    assert (int(row[1].replace(",", "")), float(row[2])) == (size, pytest.approx(6e6 * size, rel=1e-2))
+
+
+def test_what_does_not_fit_into_memory_is_told(monkeypatch):
+    def too_large(*_):
+        raise MemoryError("Unable to allocate 7 PiB")
+
+    monkeypatch.setattr(cost, "record", too_large)
+    with pytest.raises(ConfigError, match="cost: Unable to allocate 7 PiB; take a smaller --block-size"):
+        command("--preset", "gpt2")
+
+
 def test_sums_by_module_and_by_operation_agree():
     step = record(small_gpt.tiny("modern"), 2)
     one, other = (cost.ledger(step, key, "")[-1] for key in (lambda e: cost.kind(e.module), lambda e: e.op))
@@ -267,6 +286,6 @@ def test_mistakes(trained, tmp_path):
     with pytest.raises(ConfigError, match="both name a model"):
         command(trained, "--preset", "gpt2")
     with pytest.raises(ConfigError) as error:
-        command("--batch-size", 0, "--pue", 0.9, "--utilisation", 1.5, "--price", -1, "--tokens", "nan")
+        command("--batch-size", 0, "--pue", 0.9, "--utilisation", 1.5, "--price", -1, "--tokens", "inf")
     for part in ("--batch-size must be above 0", "--pue must be at least 1", "at most 1", "--price", "--tokens"):
         assert part in str(error.value)

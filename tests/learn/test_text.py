@@ -1,5 +1,9 @@
 """The ledger as text: what a reader sees, and what the filters leave."""
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 from small_gpt import random_tokens, shaken, tiny
 
@@ -7,6 +11,22 @@ from tinygrad_lm import ops
 from tinygrad_lm.learn.snapshot import snapshot
 from tinygrad_lm.learn.text import bars, show, size
 from tinygrad_lm.learn.trace import trace
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_the_readme_shows_what_its_program_prints(tmp_path, capsys):
+    learn = README.read_text(encoding="utf-8").partition("\n## Learn")[2]
+    program, shown = re.search(r"```python\n(.*?)```\n+```\n…\n\n(.*?)\n\n…\n```", learn, re.DOTALL).groups()
+    path = tmp_path / "example.py"
+    path.write_text(program, encoding="utf-8")
+    runpy.run_path(str(path))
+    assert f"\n\n{shown}\n\n" in capsys.readouterr().out
+    name, op = re.search(r'ledger.where\(name="(.*?)", op="(.*?)"\)', program).groups()
+    model = shaken(tiny("gpt2"))
+    x, y = random_tokens(model.config, 2, 4)
+    assert trace(lambda: ops.cross_entropy(model(x), y)).where(name=name, op=op).steps
+
 
 DIAMOND = """\
 backward pass of loss = 10: 3 steps, youngest first; besides the leaves the graph held 8 B

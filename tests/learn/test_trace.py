@@ -13,6 +13,8 @@ from small_gpt import random_tokens, shaken, tiny
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
+from tinygrad_lm.learn.memory import captured
+from tinygrad_lm.learn.paths import paths
 from tinygrad_lm.learn.trace import trace
 
 few = settings(max_examples=settings.default.max_examples // 2)
@@ -203,6 +205,24 @@ def test_memory_falls_as_the_walk_goes_back():
     ]  # fmt: skip
 
 
+def test_all_that_a_way_back_holds_is_found():
+    y, z, w = np.ones(3), np.ones(4), np.ones(5)
+    parts = {"w": w}
+
+    def backward(dy, y=y, *, z=z):
+        return (backward(dy / 2) if dy > 1 else parts["w"] * dy,)
+
+    found = captured(backward)
+    assert {name: x.size for name, x in found.items()} == {"y": 3, "z": 4, "parts['w']": 5}
+
+
+def test_an_infinite_slope_says_nothing_of_other_entries():
+    with np.errstate(divide="ignore"):
+        ledger = trace(lambda x: ops.log(x * 1).sum(), np.array([0.0, 2.0]))
+    assert ledger.steps[1].inputs[0].local.tolist() == [[np.inf, 0], [0, 0.5]]
+    assert len(paths(ledger, "x", 0)) == 1
+
+
 def test_a_step_without_a_gradient_frees_what_it_kept(monkeypatch):
     monkeypatch.setattr(Op, "registry", {})
 
@@ -304,6 +324,14 @@ def test_a_wrong_start_is_refused():
         trace(lambda: (x * 2).sum())
     with pytest.raises(GraphError, match=r"returned a float(.|\n)*rule"):
         trace(lambda: 2.0)
+    for integers in (2, np.array(2), True):
+        with pytest.raises(GraphError, match=r"integers have no derivative(.|\n)*hint : pass floats"):
+            trace(lambda x: ops.sum(x * 2), integers)
+    with no_grad(), pytest.raises(GraphError, match="nothing was recorded") as error:
+        trace(lambda x: (x * 2).sum(), 1.0)
+    assert "integers" not in str(error.value)
+    with pytest.raises(ConfigError, match="and not the other way round"):
+        trace(lambda: (x * x).sum(), names={x: "x"})
     with pytest.raises(ConfigError, match="expected a function or a tensor, found a float"):
         trace(2.0)
     loss = (x * x).sum()

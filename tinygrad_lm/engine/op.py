@@ -36,15 +36,16 @@ class Op:
     rule       the definition
     kernels    faster stand-ins with the rule's contract, by device
     formula    the first line of the docstring: value and derivative in the field's notation
-    signature  the next line: the shapes that fit
+    signature  the next line: the shapes that fit; what a docstring does not say is the rule's own head
     """
 
     registry: ClassVar = {}
 
     def __init__(self, rule):
         functools.update_wrapper(self, rule)
-        lines = [line for line in inspect.getdoc(rule).splitlines() if line]
         self.name, self.rule, self.kernels = rule.__name__, rule, {}
+        lines = [line for line in (inspect.getdoc(rule) or "").splitlines() if line]
+        lines += [f"{self.name}{inspect.signature(rule)}"] * 2
         self.formula, self.signature = lines[0], lines[1]
         Op.registry[self.name] = self
 

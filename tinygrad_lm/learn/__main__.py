@@ -19,13 +19,16 @@ COMMANDS = {
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.learn", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, module in COMMANDS.items():
         raw = argparse.RawDescriptionHelpFormatter
         about = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
         module.add_arguments(command)
     args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 0
     try:
         return COMMANDS[args.command].run(args)
     except (TinygradError, OSError) as error:

@@ -63,17 +63,17 @@ def bill(flops, gpu, utilisation, pue):
     return {"hours": hours, "kwh": hours * gpu.watts / 1000 * pue, "dollars": hours * gpu.price}
 
 
-def table(tokens, gpu, utilisation, pue):
-    """Lines: each model of the papers trained on so many tokens."""
+def table(tokens, gpu, utilisation, pue, more):
+    """Lines: each model of the papers, and of more, {name: (config, parameters)}, trained on so many tokens."""
     lines = [
         f"Trained on {tokens:.3g} tokens, 6 N a token for all N parameters, as Brown et al. 2020, table D.1, count:",
         f"{'':12} {'parameters':>15} {'FLOP':>10} {'with attention':>15} {'GPU hours':>12} {'MWh':>9} {'$':>13}",
     ]
-    for name, config in MODELS.items():
-        flops = 6 * parameters(config) * tokens
+    for name, (config, size) in (more | {name: (model, parameters(model)) for name, model in MODELS.items()}).items():
+        flops = 6 * size * tokens
         costs = bill(flops, gpu, utilisation, pue)
         lines.append(
-            f"{name:12} {parameters(config):15,} {flops:10.2e} {flops_per_token(config, False) * tokens:15.2e} "
+            f"{name:12} {size:15,} {flops:10.2e} {flops_per_token(config, False) * tokens:15.2e} "
             f"{costs['hours']:12,.0f} {costs['kwh'] / 1000:9,.1f} {costs['dollars']:13,.0f}"
         )
     lines += [

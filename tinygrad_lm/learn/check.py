@@ -86,14 +86,13 @@ def rules(path):
 
 
 def unfilled(path, text, name):
-    """Raise if the body of `backward` is still what `exercise` wrote."""
+    """Raise if the body of `backward` is still what `exercise` wrote, or another that does nothing."""
     for rule in ast.walk(ast.parse(text)):
         if isinstance(rule, ast.FunctionDef) and rule.name == name:
             for node in ast.walk(rule):
                 if isinstance(node, ast.FunctionDef) and all(map(empty, node.body)):
-                    raise GradientError(
-                        f"{path}, line {node.body[0].lineno}: still `...`: fill in the body of {node.name}"
-                    )
+                    line, body = node.body[-1].lineno, ast.unparse(node.body[-1])
+                    raise GradientError(f"{path}, line {line}: still `{body}`: fill in the body of {node.name}")
 
 
 def empty(statement):

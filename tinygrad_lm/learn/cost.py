@@ -7,6 +7,7 @@ the clock; then in hours, energy and money for the models of the papers.
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -47,10 +48,14 @@ def run(args):
     tokens = batch_size * config.block_size
     kernels.load()
     execute = flops_per_token(config, causal=True) * tokens <= EXECUTED
-    step = record(config, batch_size, execute, recipe.frozen)
+    try:
+        step = record(config, batch_size, execute, recipe.frozen)
+    except MemoryError as error:
+        raise ConfigError(f"cost: {error}; take a smaller --block-size or --batch-size") from None
     how = "executed" if execute else "followed by its shapes, not executed"
     how += "; without its recomputation, a second forward pass of the blocks" if config.recompute else ""
-    print(f"{name}: a step of {batch_size} × {config.block_size} = {tokens:,} tokens, {how}\n")
+    print(f"{name}: a step of {batch_size} × {config.block_size} = {tokens:,} tokens, {how}")
+    print("products and entrywise in FLOP: a multiplication is one, an addition another\n")
     for key, title in ((lambda e: kind(e.module), "by module"), (lambda e: e.op, "by operation")):
         print("\n".join(ledger(step, key, title)) + "\n")
     print("\n".join(reconciled(step)) + "\n")
@@ -59,7 +64,7 @@ def run(args):
         print("\n".join(measured(step, trained)) + "\n")
     gpu = GPUS[args.gpu]
     gpu = replace(gpu, watts=args.watts or gpu.watts, price=gpu.price if args.price is None else args.price)
-    print("\n".join(table(args.tokens, gpu, args.utilisation, args.pue)))
+    print("\n".join(table(args.tokens, gpu, args.utilisation, args.pue, {Path(name).name: (config, step.size())})))
     return 0
 
 
@@ -69,8 +74,10 @@ def check(args):
     for name in ("batch_size", "block_size", "tokens", "watts", "price", "pue", "utilisation"):
         value, least = getattr(args, name), {"pue": 1, "price": 0}.get(name)
         option = "--" + name.replace("_", "-")
-        if value is not None and not (value > 0 if least is None else value >= least):
-            problems.append(f"{option} must be {'above 0' if least is None else f'at least {least}'}, found {value}")
+        if value is not None and not (np.isfinite(value) and (value > 0 if least is None else value >= least)):
+            problems.append(
+                f"{option} must be {'above 0' if least is None else f'at least {least}'} and finite, found {value}"
+            )
     if args.utilisation > 1:
         problems.append(f"--utilisation is a share, at most 1, found {args.utilisation}")
     if problems:

@@ -1,7 +1,8 @@
 """Tell whether a run is healthy, and if not, what ails it and what to do.
 
-It looks at a run's log, at the weights of a checkpoint, and at the text that they were trained on; nothing of the run
-is changed. Beside each finding stands what is usual, and by whose account.
+It looks at a run's log, at the weights of a checkpoint, and at the text that they were trained on; nothing of these is
+changed. Beside each finding stands what is usual, and by whose account. Into the run's folder go two files, over older
+ones: doctor.png, a picture of the findings, and doctor.json, their numbers.
 """
 
 import json

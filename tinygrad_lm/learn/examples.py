@@ -67,10 +67,11 @@ def along():
     ]
 
 
-def channels(weights):
+def channels(weights, least):
+    """Of fewer than `least` channels the normalised row is always the same, and what moves it is eps alone."""
     leading = [(), (2,), (2, 2)]
     return [
-        example((*some, C), *[(C,)] * n) for some in leading for C in (1, 2, 3, 4) for n in range(weights + 1)
+        example((*some, C), *[(C,)] * n) for some in leading for C in range(least, 5) for n in range(weights + 1)
     ]  # fmt: skip
 
 
@@ -101,7 +102,9 @@ def attention():
              for causal in (True, False) if T <= S and G <= H and B * T * S * H * D <= 24]  # fmt: skip
     noisy = [Example(e.inputs, e.options | {"p": 0.5, "key": (0, "example", step)}) for e in plain for step in (0, 1)
              if e.size <= 6]  # fmt: skip
-    return plain + noisy
+    # Two key heads for four of the queries: which neighbours share one, and that their gradients are added up.
+    grouped = [example((1, T, 4, 1), (1, T, 2, 1), (1, T, 2, 1), causal=True) for T in (1, 2)]
+    return plain + noisy + grouped
 
 
 def predictions():
@@ -147,8 +150,8 @@ EXAMPLES = {
     "linear": smallest_first(example(*shapes) for shapes in LAYERS),
     "embedding": smallest_first(tables()),
     "cross_entropy": smallest_first(predictions()),
-    "layer_norm": smallest_first(channels(2)),
-    "rms_norm": smallest_first(channels(1)),
+    "layer_norm": smallest_first(channels(2, least=3)),
+    "rms_norm": smallest_first(channels(1, least=2)),
     "rotary": smallest_first(rotary()),
     "dropout": smallest_first(dropout()),
     "checkpoint": smallest_first([example(s, function=ops.tanh) for s in [(1,), (2,)]]),

@@ -15,7 +15,8 @@ HEADER = '''"""Exercise: the way back of {name}. Fill in `backward`, then run
     python -m tinygrad_lm.learn check {path}
 
 dy is the gradient of some loss by y, of y's shape. Return a tuple with one gradient for each input, in their order,
-each of its input's shape and dtype. Change neither dy nor the inputs: others hold them, too.
+each of its input's dtype, and of its shape, or of that it was broadcast to: the engine sums it back. Change neither dy
+nor the inputs: others hold them, too.
 """
 
 import math

@@ -1,6 +1,7 @@
 """What the recorded graph keeps alive: the arrays that rules' way back mentions, and how many bytes that is."""
 
 from collections import Counter
+from contextlib import suppress
 from types import FunctionType
 
 import numpy as np
@@ -8,22 +9,31 @@ import numpy as np
 from tinygrad_lm.backend import array_module
 
 
+def mentioned(function):
+    """(name, value) of a function's own: what it takes from around it, and its arguments' defaults."""
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # a variable that was never assigned
+            yield name, cell.cell_contents
+    defaults = function.__defaults__ or ()
+    yield from zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True)
+    yield from (function.__kwdefaults__ or {}).items()
+
+
 def captured(function):
     """{name: value} of what a function mentions, and of what the functions it mentions do, and so on."""
-    found, waiting = {}, [function]
+    found, waiting, seen = {}, [function], set()
     while waiting:
         function = waiting.pop(0)
-        if not isinstance(function, FunctionType):
+        if not isinstance(function, FunctionType) or function in seen:
             continue
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                value = cell.cell_contents
-            except ValueError:  # a variable that was never assigned
-                continue
+        seen.add(function)  # one may mention itself
+        for name, value in mentioned(function):
+            parts = value if isinstance(value, dict) else dict(enumerate(value if type(value) in (tuple, list) else ()))
             if isinstance(value, FunctionType):
                 waiting.append(value)
-            elif isinstance(value, (tuple, list)) and any(hasattr(part, "nbytes") for part in value):
-                found |= {f"{name}[{i}]": part for i, part in enumerate(value)}
+            elif any(hasattr(part, "nbytes") for part in parts.values()):
+                found |= {f"{name}[{key!r}]": part for key, part in parts.items()}
             else:
                 while name in found and found[name] is not value:  # two functions call different things the same
                     name += "′"

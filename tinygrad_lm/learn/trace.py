@@ -12,6 +12,8 @@ The function runs with a recorder on (record.py), then the engine's own `backwar
 Gradients are bit for bit those of a plain backward, and they are in `.grad` afterwards. Nothing stays behind.
 """
 
+import numpy as np
+
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import ConfigError, GraphError
 from tinygrad_lm.learn.record import Recorder
@@ -22,7 +24,7 @@ def trace(f, *inputs, names=None, keep=4096, local=4096):
     """Run f(*inputs), which gives a scalar, walk back from it, and return the Ledger of the walk.
 
     f       a function to a tensor of one number, or such a tensor itself, that no backward has walked yet
-    inputs  tensors as they are; floating arrays and numbers become leaves
+    inputs  tensors as they are; floating arrays and numbers become leaves; integers do not, they have no derivative
     names   {name: tensor} for values that are to be called something else than the code calls them
     keep    arrays of at most so many entries are kept whole, of others the statistics
     local   local derivatives of at most so many entries are worked out, by a backward of each unit of dy
@@ -39,8 +41,15 @@ def trace(f, *inputs, names=None, keep=4096, local=4096):
                 f"trace: the function returned a {type(loss).__name__}\n"
                 "  rule : it returns the loss, a tensor of one number"
             )
+        if loss.node is None and any(np.asarray(x).dtype.kind in "iub" for x in inputs if not isinstance(x, Tensor)):
+            raise GraphError(
+                "trace: nothing was recorded: integers have no derivative, so they become no leaves\n"
+                "  hint : pass floats, 2.0 for 2, or tensors with requires_grad=True"
+            )
     elif inputs:
         raise ConfigError("trace: inputs were given, but no function that takes them")
+    if not all(isinstance(x, Tensor) for x in (names or {}).values()):
+        raise ConfigError("trace: names must be {name: tensor}, and not the other way round")
     given = {x.node.order: name for name, x in (names or {}).items() if x.node is not None}
     walk = Walk(recorder, given, keep, local)
     with recorder.on(), walk.on():

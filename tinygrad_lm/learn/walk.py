@@ -13,6 +13,8 @@ from tinygrad_lm.learn.memory import Held, saved
 from tinygrad_lm.learn.record import short
 from tinygrad_lm.learn.snapshot import snapshot
 
+ENTRYWISE = {"tinygrad_lm.ops.elementwise", "tinygrad_lm.ops.activation"}
+
 
 class Walk:
     """Watches `Tensor.backward`: the one that trace calls, and those that a checkpoint calls on the way."""
@@ -159,7 +161,12 @@ def input_names(op, n):
 
 
 def local_derivatives(node, dy, dxs, limit):
-    """{input: ∂y/∂input} where that has at most `limit` entries: row k is the backward of dy = 1 at k, 0 elsewhere."""
+    """{input: ∂y/∂input} where that has at most `limit` entries: row k is the backward of dy = 1 at k, 0 elsewhere.
+
+    An entry of y that is made of one entry of each input has nothing to do with the others, even where a rule would
+    multiply the 0 there by an infinite slope, as that of log at 0.
+    """
+    entrywise = node.op.rule.__module__ in ENTRYWISE
     small = [i for i, dx in enumerate(dxs) if dx is not None and 0 < dy.size * dx.size <= limit]
     rows = {i: [] for i in small}
     for k in range(dy.size if small else 0):
@@ -169,5 +176,7 @@ def local_derivatives(node, dy, dxs, limit):
             found = node.backward(unit)
         for i in small:
             dx = found[i]() if callable(found[i]) else found[i]
-            rows[i].append(to_device(unbroadcast(dx, node.parents[i].shape), "cpu"))
+            dx = to_device(dx, "cpu")
+            dx = np.where(np.arange(dy.size).reshape(dy.shape) == k, dx, 0) if entrywise else dx
+            rows[i].append(unbroadcast(dx, node.parents[i].shape))
     return {i: np.stack(rows[i]).reshape((*dy.shape, *node.parents[i].shape)) for i in small}

@@ -9,7 +9,7 @@ from tinygrad_lm.errors import DtypeError, TokenError
 
 @op
 def embedding(w, ids):
-    """y = w[ids]        dw[ids] += dy
+    """y = w[ids]        dw[v] = Σ dy over ids = v
 
     (V, C), integers of any shape S -> (*S, C)
 

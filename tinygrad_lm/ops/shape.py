@@ -48,7 +48,7 @@ def broadcast_to(x, *, shape):
 
 @op
 def getitem(x, *, index):
-    """y = x[i]        dx[i] += dy, zero elsewhere
+    """y = x[i]        dx[j] = Σ dy over i = j, zero elsewhere
 
     x: any shape; index: integers, slices, None, ..., integer or boolean arrays, as NumPy takes them
     """
