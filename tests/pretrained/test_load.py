@@ -414,6 +414,31 @@ def test_the_whole_way_with_gpt_2_s_own_tokens(gpt2_files, names, tmp_path):
     assert text == "".join(tokenizer.stream(drawn))
 
 
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe", "vocab.json", "merges.txt"])
+def test_half_a_vocabulary(name, tmp_path):
+    """It is not OpenAI's, for the model has a vocabulary of its own; not even if the number of tokens is right."""
+    export(shaken(tiny("gpt2", vocab_size=50257, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / name).write_text("{}")
+    pairs = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
+    other = (pairs | {b: a for a, b in pairs.items()})[name]
+    refused(folder, f"tokenizer: found {name}, but no {other}, which goes with it; fetch the file", error=DataError)
+
+
+@pytest.mark.parametrize("vocab_size", [7, 50256, 51257])
+def test_a_gpt_2_of_other_tokens_without_a_tokenizer(vocab_size, tmp_path):
+    export(shaken(tiny("gpt2", vocab_size=vocab_size, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "no vocab.json + merges.txt", f"the model's {vocab_size} tokens are not the 50257", error=DataError)
+
+
+@pytest.mark.parametrize("vocab_size", [50257, 50304, 51256])
+def test_a_padded_gpt_2_without_a_tokenizer(vocab_size, gpt2_files, tmp_path):
+    export(shaken(tiny("gpt2", vocab_size=vocab_size, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    assert load(folder)[1].vocab_size == 50257
+
+
 def test_somebody_else_s_vocabulary_under_gpt_2_s_names(folder):
     """A tokenizer.json beside it says what it is."""
     Path(folder, "vocab.json").write_text('{"<|endoftext|>": 0, "a": 1}')

@@ -11,7 +11,6 @@ from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
-
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.run import Run
 
