@@ -9,10 +9,12 @@ from small_gpt import tiny
 
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizer import CharTokenizer
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.session import prompt
 
 
 def foreign(kind, folder):
@@ -67,3 +69,24 @@ def test_another_tokenizer_in_the_run_s_folder_is_noticed(tmp_path):
     path.write_text(path.read_text().replace('"a": 3', '"z": 3'))
     with pytest.raises(CheckpointError, match="expected the vocabulary with sha256"):
         Run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", 'has no "model", "train", "tokenizer", so it is not a run\'s'),
+        ('{"model": {}, "train": {}}', 'has no "tokenizer", so'),
+        ("[]", 'has no "model", "train", "tokenizer", so'),
+        ("{", "is damaged"),
+        ('{"model": 1, "train": {}, "tokenizer": {}}', "is damaged"),
+    ],
+)
+def test_a_config_json_that_is_no_run_s(content, message, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=f"config.json {message}"):
+        Run(tmp_path)
+
+
+@pytest.mark.parametrize(("characters", "hint"), [("EMOR: ", ' --prompt "ROMEO:"'), ("abc\n", "")])
+def test_the_prompt_that_is_proposed_can_be_written(characters, hint):
+    assert prompt(CharTokenizer("".join(sorted(characters)))) == hint

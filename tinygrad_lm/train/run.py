@@ -37,6 +37,11 @@ class Run:
             raise CheckpointError(f"run: {problem}") from None
         try:
             self.settings = json.loads(content)
+            if missing := [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]:
+                raise CheckpointError(
+                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the folder "
+                    f'is of a published model, its config.json should have a "model_type": fetch it again'
+                )
             self.model_config = GPTConfig(**self.settings["model"])
             self.train_config = TrainConfig(**self.settings["train"])
             self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"], self.path)
