@@ -39,8 +39,8 @@ class Run:
             self.settings = json.loads(content)
             if missing := [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]:
                 raise CheckpointError(
-                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the folder "
-                    f'is of a published model, its config.json should have a "model_type": fetch it again'
+                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the "
+                    f'folder is of a published model, its config.json should have a "model_type": fetch it again'
                 )
             self.model_config = GPTConfig(**self.settings["model"])
             self.train_config = TrainConfig(**self.settings["train"])
@@ -102,12 +102,12 @@ class Run:
         checkpoint.save(self.path / "checkpoints", step, state, info | {"vocabulary": self.tokenizer.fingerprint})
 
     def rewind(self, step):
-        """Forget what was written after a step: a run that resumes there will write it again."""
+        """Forget what was written after saving at a step: a run that resumes there will write it again."""
         self.log.rewind(step)
         path = self.path / "samples.txt"
         content = path.read_bytes() if path.exists() else b""
         for head in re.finditer(rb"^--- step (\d+), ", content, re.MULTILINE):
-            if int(head[1]) > step:
+            if int(head[1]) >= step:
                 checkpoint.replace(path, content[: head.start()])
                 break
 
