@@ -76,7 +76,7 @@ def test_another_tokenizer_in_the_run_s_folder_is_noticed(tmp_path):
     [
         ("{}", 'has no "model", "train", "tokenizer", so it is not a run\'s'),
         ('{"model": {}, "train": {}}', 'has no "tokenizer", so'),
-        ("[]", 'has no "model", "train", "tokenizer", so'),
+        ("[]", "is damaged"),
         ("{", "is damaged"),
         ('{"model": 1, "train": {}, "tokenizer": {}}', "is damaged"),
     ],

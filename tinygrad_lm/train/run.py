@@ -37,7 +37,8 @@ class Run:
             raise CheckpointError(f"run: {problem}") from None
         try:
             self.settings = json.loads(content)
-            if missing := [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]:
+            missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]
+            if missing and isinstance(self.settings, dict):
                 raise CheckpointError(
                     f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the "
                     f'folder is of a published model, its config.json should have a "model_type": fetch it again'
