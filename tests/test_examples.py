@@ -312,10 +312,13 @@ def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
         assert program(name) == 2
         assert message in capsys.readouterr().err
     settings = (run / "config.json").read_bytes()
-    for content in (b"", b"\xff", b"[]", b"{}", settings[:-9], settings.replace(b'"n_layer": 1', b'"n_layer": 0')):
+    for content in (b"", b"\xff", b"[]", settings[:-9], settings.replace(b'"n_layer": 1', b'"n_layer": 0')):
         Path("damaged", "config.json").write_bytes(content)
         assert program("damaged") == 2
         assert f"{Path('damaged', 'config.json')} is damaged" in capsys.readouterr().err
+    Path("damaged", "config.json").write_bytes(b"{}")
+    assert program("damaged") == 2
+    assert 'config.json has no "model", "train", "tokenizer", so it is not a run\'s' in capsys.readouterr().err
     Path("damaged", "config.json").write_bytes(settings)
     assert program("damaged") == 2
     assert "holds no whole checkpoint" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,18 @@ def test_what_was_evaluated_before_an_error_is_kept(run, data, capsys):
     assert "error: text: it has no token to be scored" in told.err
     assert "last_token_acc" in told.out
     assert report["tasks"] == ["lambada", "text"]
+    assert {result["task"] for result in report["results"]} == {"lambada"}
+
+
+def test_ctrl_c_ends_it_quietly_and_keeps_what_was_evaluated(run, data, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(TASKS, "text", replace(TASKS["text"], run=interrupted))
+    assert evaluate(run, "--tasks", "lambada", "text", "--data", data, "--out", data / "r.json") == 130
+    told, report = capsys.readouterr(), json.loads((data / "r.json").read_text())
+    assert told.err == ""
+    assert "last_token_acc" in told.out
     assert {result["task"] for result in report["results"]} == {"lambada"}
 
 

@@ -116,6 +116,14 @@ def test_the_limit_of_a_text_counts_lines():
     assert found[0].n == len("Ein Bär\nbrummt im Wald . \n".encode())
 
 
+@pytest.mark.parametrize("within", ["\f", "\v", "\r", "\x1c", "\x85", "\u2028"])
+def test_only_a_line_feed_ends_a_line(within):
+    """With another end the first line might have no word."""
+    first = f"{within}one{within}two\r\n"
+    found = values(perplexity.run(ended(uniform(), limit=1), first + "three\n"))
+    assert found == values(perplexity.run(ended(uniform()), first))
+
+
 def test_a_text_of_nothing_is_refused(tmp_path):
     (tmp_path / "text.txt").write_text(" \n\n")
     with pytest.raises(DataError, match="white space only"):

@@ -10,6 +10,7 @@ from checks import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretrained.small_models import SEVEN, make_run
+from safetensors import SafetensorError
 from small_gpt import random_tokens, shaken, tiny
 from small_run import example, status
 
@@ -175,6 +176,24 @@ def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match="No space left on device; make room"):
         export(shaken(tiny("gpt2")), SEVEN, tmp_path / "model")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (SafetensorError("I/O error: No space left on device (os error 28)"), "make room, or give a folder on another"),
+        (SafetensorError("I/O error: Permission denied (os error 13)"), "give a folder that can be written to"),
+        (PermissionError(13, "Permission denied"), "give a folder that can be written to"),
+    ],
+)
+def test_the_way_out_fits_the_error(error, hint, tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise error
+
+    monkeypatch.setattr("safetensors.numpy.save_file", fails)
+    with pytest.raises(CheckpointError) as caught:
+        export(shaken(tiny("gpt2")), SEVEN, tmp_path / "model")
+    assert f"{error}; {hint}" in str(caught.value)
 
 
 def test_the_program(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Layouts are told by their files, and what does not fit is refused by name, all of it at once."""
 
 import json
+import math
 import os
 import shutil
 import tracemalloc
@@ -25,6 +26,7 @@ from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, hub
 from tinygrad_lm.pretrained.export import export
+from tinygrad_lm.pretrained.llama import LLAMA3, read_config, write_config
 from tinygrad_lm.pretrained.load import load, load_openai
 from tinygrad_lm.pretrained.places import fill
 from tinygrad_lm.pretrained.safetensors_folder import SafetensorsFolder
@@ -299,6 +301,19 @@ def test_a_gpt2_that_ours_cannot_be(folder, field, value, message):
         ({"rope_parameters": None, "rope_scaling": {"type": "linear", "factor": 2}}, "as default and as llama3"),
         ({"rope_parameters": {"rope_type": "llama3", "factor": 4}}, "lacks low_freq_factor, high_freq_factor, orig"),
         ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "as default and as llama3"),
+        ({"rope_parameters": "abc"}, "rope_parameters must be an object, found 'abc'"),
+        ({"rope_parameters": None, "rope_scaling": ["llama3"]}, "rope_scaling must be an object, found ['llama3']"),
+        ({"rope_parameters": None, "rope_theta": "1e4"}, "rope_theta must be a positive number, found '1e4'"),
+        ({"rope_parameters": None, "rope_theta": 0}, "rope_theta must be a positive number, found 0"),
+        ({"rope_parameters": {"rope_theta": [1]}}, "rope_theta must be a positive number, found [1]"),
+        (
+            {"rope_parameters": {"rope_type": "llama3"} | dict(zip(LLAMA3, ["a", 1, 4, -5], strict=True))},
+            "factor must be a positive number, found 'a'; original_max_position_embeddings must be a positive number",
+        ),
+        ({"softcap": "x"}, "softcap must be a positive number, found 'x'"),
+        ({"rms_norm_eps": math.inf}, "rms_norm_eps must be a positive number, found inf"),
+        ({"attention_bias": "no"}, "attention_bias must be true or false, found 'no'"),
+        ({"tie_word_embeddings": 2}, "tie_word_embeddings must be true or false, found 2"),
         ({"hidden_act": "mish"}, "hidden_act must be one of"),
         ({"head_dim": -4}, "head_dim must be a positive whole number, found -4"),
         ({"head_dim": 5}, "rotary positions need an even head size, found 5"),
@@ -311,6 +326,15 @@ def test_a_gpt2_that_ours_cannot_be(folder, field, value, message):
 def test_a_llama_that_ours_cannot_be(llama, fields, message):
     change(llama, **fields)
     refused(llama, message, error=ConfigError)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_null_is_false(kind):
+    config = write_config(tiny("gpt2", **LLAMA, qk_norm=kind == "qwen3"))
+    null = dict.fromkeys(("attention_bias", "mlp_bias", "tie_word_embeddings", "use_sliding_window", "softcap"))
+    found = read_config(config | null)
+    assert found == read_config(config)
+    assert (found.bias, found.tied, found.softcap) == (False, False, 0.0)
 
 
 def test_several_problems_of_a_configuration_are_told_at_once(folder):
@@ -412,6 +436,31 @@ def test_the_whole_way_with_gpt_2_s_own_tokens(gpt2_files, names, tmp_path):
     assert drawn == list(generate(model, prompt, 6, temperature=0))
     assert text
     assert text == "".join(tokenizer.stream(drawn))
+
+
+@pytest.mark.parametrize("name", ["encoder.json", "vocab.bpe", "vocab.json", "merges.txt"])
+def test_half_a_vocabulary(name, tmp_path):
+    """It is not OpenAI's, for the model has a vocabulary of its own; not even if the number of tokens is right."""
+    export(shaken(tiny("gpt2", vocab_size=50257, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    (folder / name).write_text("{}")
+    pairs = {"encoder.json": "vocab.bpe", "vocab.json": "merges.txt"}
+    other = (pairs | {b: a for a, b in pairs.items()})[name]
+    refused(folder, f"tokenizer: found {name}, but no {other}, which goes with it; fetch the file", error=DataError)
+
+
+@pytest.mark.parametrize("vocab_size", [7, 50256, 51257])
+def test_a_gpt_2_of_other_tokens_without_a_tokenizer(vocab_size, tmp_path):
+    export(shaken(tiny("gpt2", vocab_size=vocab_size, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    refused(folder, "no vocab.json + merges.txt", f"the model's {vocab_size} tokens are not the 50257", error=DataError)
+
+
+@pytest.mark.parametrize("vocab_size", [50257, 50304, 51256])
+def test_a_padded_gpt_2_without_a_tokenizer(vocab_size, gpt2_files, tmp_path):
+    export(shaken(tiny("gpt2", vocab_size=vocab_size, n_embd=2, n_head=1)), SEVEN, folder := tmp_path / "model")
+    (folder / "tokenizer.json").unlink()
+    assert load(folder)[1].vocab_size == 50257
 
 
 def test_somebody_else_s_vocabulary_under_gpt_2_s_names(folder):

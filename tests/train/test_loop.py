@@ -17,7 +17,7 @@ from small_gpt import random_tokens, shaken, tiny
 from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.data.corpus import split
-from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.errors import DivergedError, TokenError
 from tinygrad_lm.train import checkpoint, loop
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.evaluate import baselines
@@ -138,6 +138,43 @@ def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undistur
             start(tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 7, "lo')
+    assert pretrain("--resume", tmp_path) == 0
+    assert results(tmp_path) == results(undisturbed)
+    assert samples(tmp_path) == samples(undisturbed)
+
+
+def test_a_report_that_fails_costs_no_training(start, undisturbed, tmp_path, monkeypatch, capsys):
+    """The sample at step 6 cannot be told; training goes on, and all but that sample is as ever."""
+    report = Run.report
+
+    def failing(self, model, step):
+        if step == 6:
+            assert checkpoint.load(self.path / "checkpoints")[0]["step"] == 6
+            raise TokenError("no such id")
+        report(self, model, step)
+
+    monkeypatch.setattr(Run, "report", failing)
+    assert start(tmp_path) == 0
+    assert "step 6: no picture or sample: TokenError: no such id" in capsys.readouterr().err
+    assert results(tmp_path) == results(undisturbed)
+    assert samples(tmp_path).count(b"--- step ") == samples(undisturbed).count(b"--- step ") - 1
+
+
+def test_a_report_that_was_cut_short_is_written_again(start, undisturbed, tmp_path, monkeypatch):
+    """Its evaluation's weights are saved before it begins."""
+    report = Run.report
+
+    def cut(self, model, step):
+        report(self, model, step)
+        if step == 6:
+            (tmp_path / "samples.txt").write_bytes(samples(tmp_path)[:-9])
+            gone()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "report", cut)
+        with pytest.raises(Gone):
+            start(tmp_path)
+    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 6
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
     assert samples(tmp_path) == samples(undisturbed)

@@ -44,6 +44,13 @@ def test_a_training_configuration_names_all_its_problems():
         assert f"{name} must be" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip"])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_setting_without_end_is_refused(name, value):
+    with pytest.raises(ConfigError, match=f"configuration: {name} must be [^;]*, found {value}$"):
+        TrainConfig(1, 1, **{name: value})
+
+
 def test_the_linear_schedule_falls_from_the_first_step_to_the_last():
     config = TrainConfig(10, 1, schedule="linear", warmup=0)
     np.testing.assert_allclose([config.rate(step) for step in range(10)], np.arange(10, 0, -1) / 10)

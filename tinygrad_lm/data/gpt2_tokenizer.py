@@ -60,6 +60,9 @@ class GPT2Tokenizer(Tokenizer):
     def to_dict(self):
         return super().to_dict() | ({"folder": os.path.abspath(self.folder)} if self.folder else {})
 
+    def contents(self):
+        return {name: Path(path).read_bytes() for name, path in zip(NAMES[0], self.files, strict=True)}
+
 
 def files_in(folder):
     """The paths (vocabulary, merges) in a folder; None where it has no such pair."""

@@ -12,6 +12,8 @@ import numpy as np
 from tinygrad_lm.data.vocabulary import Tokenizer, utf8
 from tinygrad_lm.errors import DataError, TokenError
 
+NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+
 
 class JsonTokenizer(Tokenizer):
     """The tokenizer of a model's folder: its tokenizer.json. Raises DataError where that is missing or damaged.
@@ -100,6 +102,10 @@ class JsonTokenizer(Tokenizer):
 
     def to_dict(self):
         return super().to_dict() | {"folder": os.path.abspath(self.folder)}
+
+    def contents(self):
+        paths = [Path(self.folder, name) for name in NAMES]
+        return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
 def read(folder, name):

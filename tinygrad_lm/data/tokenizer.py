@@ -4,6 +4,8 @@ The tokenizers differ in what their vocabulary lists: the characters of a text, 
 (gpt2_tokenizer.py), or what a tokenizer.json says (json_tokenizer.py). The way back is the same for all but the last.
 """
 
+import os
+
 import numpy as np
 
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer
@@ -73,12 +75,16 @@ def make_tokenizer(name, text):
     raise ConfigError(f"tokenizer {name!r} is unknown; expected char, byte or gpt2")
 
 
-def from_dict(d):
-    """The tokenizer that `to_dict` described. Raises ConfigError if it would give ids another meaning than then."""
+def from_dict(d, where=""):
+    """The tokenizer that `to_dict` described. Raises ConfigError if it would give ids another meaning than then.
+
+    where: the folder from which the description's own is seen.
+    """
+    folder = os.path.join(where, d["folder"]) if d.get("folder") else None
     if d.get("name") == "tokenizer.json":
-        tokenizer = JsonTokenizer(d.get("folder", ""))
+        tokenizer = JsonTokenizer(folder or where)
     elif d.get("name") == "gpt2":
-        tokenizer = GPT2Tokenizer(d.get("folder"))
+        tokenizer = GPT2Tokenizer(folder)
     else:
         tokenizer = make_tokenizer(d.get("name"), d.get("characters", ""))
     if tokenizer.fingerprint != d.get("fingerprint"):

@@ -55,6 +55,10 @@ class Tokenizer:
         """What `from_dict` needs to build it again, fit for JSON."""
         return {"name": self.name, "fingerprint": self.fingerprint}
 
+    def contents(self):
+        """{file name: bytes} of the files that it is made from; a folder with these makes it again."""
+        return {}
+
 
 def utf8(text):
     """The text as bytes. Raises TokenError for half a surrogate pair."""

@@ -63,6 +63,8 @@ def main(arguments=None):
             if rows and args.out:
                 settings |= {"model": args.model, "device": device, "tasks": list(wanted)}
                 write(args.out, as_json(rows, **settings))
+    except KeyboardInterrupt:
+        return 130
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import replace
+from io import StringIO
+from itertools import islice
 
 from tinygrad_lm.data.corpus import read_text
 from tinygrad_lm.errors import DataError
@@ -23,7 +25,8 @@ def run(evaluation, text):
     standard errors take the tokens for independent. `limit` counts lines.
     """
     if evaluation.limit:
-        text = "".join(text.splitlines(keepends=True)[: evaluation.limit])
+        # As reading.lines cuts: "\n" alone ends a line.
+        text = "".join(islice(StringIO(text, newline="\n"), evaluation.limit))
     ids = evaluation.tokenizer.encode(text)
     given, scored = (ids[:1], ids[1:]) if evaluation.start is None else ([evaluation.start], ids)
     if not len(scored):

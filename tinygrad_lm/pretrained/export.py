@@ -7,6 +7,7 @@ file goes along (modeling_tinygrad_lm.py.txt), which transformers runs where tru
 Without it the same weights load as Qwen3 and put the tokens in the same order, for tanh is increasing.
 """
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -71,7 +72,14 @@ def export(model, tokenizer, folder):
         sync(folder.parent)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"export: cannot write {folder}: {error}; make room, or give another folder") from error
+        raise CheckpointError(f"export: cannot write {folder}: {error}; {way_out(error)}") from error
+
+
+def way_out(error):
+    """What to do about an error in writing. The library tells the number of the system's error in its text alone."""
+    if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error):
+        return "make room, or give a folder on another disk"
+    return "give a folder that can be written to"
 
 
 def expressed(config):

@@ -1,6 +1,7 @@
 """What the config.json of any family has in common."""
 
 import json
+import math
 from pathlib import Path
 
 from tinygrad_lm.errors import CheckpointError, ConfigError
@@ -31,28 +32,39 @@ def read_json(path):
     return content
 
 
-def check(config, sizes, optional, numbers, activation, only):
+def not_positive(fields, names):
+    """What is wrong with fields that must be positive numbers."""
+    return [
+        f"{name} must be a positive number, found {fields[name]!r}"
+        for name in names
+        if type(fields[name]) not in (int, float) or not 0 < fields[name] < math.inf
+    ]
+
+
+def check(config, sizes, optional, numbers, activation, flags, only):
     """Raises ConfigError that tells all that is wrong with a config.json, or that our model cannot be.
 
     sizes: fields that must be positive whole numbers; optional: these, or null; numbers: positive numbers; activation:
-    the field that names it; only: {field: the one value that it may have}, which it also has where it is absent.
+    the field that names it; flags: true, false, or null for false; only: {field: the one value that it may have},
+    which it also has where it is absent.
     """
     problems = [
         f"{name} must be a positive whole number, found {config.get(name)!r}"
         for name in (*sizes, *(name for name in optional if config.get(name) is not None))
         if type(config.get(name)) is not int or config[name] < 1
     ]
+    problems += not_positive(config, numbers)
     problems += [
-        f"{name} must be a positive number, found {config[name]!r}"
-        for name in numbers
-        if type(config[name]) not in (int, float) or not config[name] > 0
+        f"{name} must be true or false, found {config[name]!r}"
+        for name in flags
+        if not isinstance(config.get(name), bool | None)
     ]
     if config.get(activation) not in ACTIVATIONS:
         problems.append(f"{activation} must be one of {', '.join(ACTIVATIONS)}, found {config.get(activation)!r}")
     problems += [
         f"{name} = {config[name]!r} is not supported, only {value!r}"
         for name, value in only.items()
-        if config.get(name, value) != value
+        if (config.get(name, value) or False) != value
     ]
     if config.get("quantization_config"):
         problems.append("quantization_config: quantised weights are not supported; take the model's original ones")

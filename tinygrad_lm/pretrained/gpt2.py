@@ -10,6 +10,7 @@ from tinygrad_lm.pretrained.places import Place, columns
 
 SIZES = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 DEFAULTS = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
+FLAGS = ("tie_word_embeddings",)
 ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files hold, too
 
@@ -17,7 +18,7 @@ SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old fil
 def read_config(config):
     """GPTConfig from a config.json. Dropout is left out: it is a choice of training."""
     config = DEFAULTS | config
-    check(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", ONLY)
+    check(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", FLAGS, ONLY)
     return GPTConfig(
         vocab_size=config["vocab_size"],
         block_size=config["n_positions"],
@@ -27,7 +28,7 @@ def read_config(config):
         n_hidden=config.get("n_inner") or 0,
         norm_eps=config["layer_norm_epsilon"],
         activation=ACTIVATIONS[config["activation_function"]],
-        tied=config["tie_word_embeddings"],
+        tied=bool(config["tie_word_embeddings"]),
     )
 
 

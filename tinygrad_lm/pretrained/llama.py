@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check
+from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check, not_positive
 from tinygrad_lm.pretrained.places import Place
 
 SIZES = (
@@ -19,6 +19,7 @@ SIZES = (
 )
 DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 DEFAULT_HEAD = {"llama": 0, "qwen3": 128}  # head_dim where it is absent; 0: hidden_size / num_attention_heads
+FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
 ONLY = {"llama": {}, "qwen3": {"use_sliding_window": False, "attention_bias": False}}
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
 SPARE = re.compile(r"\.rotary_emb\.inv_freq$")  # old files hold the frequencies, too
@@ -44,9 +45,10 @@ MODULES = {
 def read_config(config):
     """GPTConfig from a config.json."""
     config, kind = DEFAULTS | config, config["model_type"]
-    check(config, SIZES, ("num_key_value_heads", "head_dim"), ("rms_norm_eps",), "hidden_act", ONLY[kind])
-    bias = config.get("attention_bias", False)
-    if config.get("mlp_bias", False) != bias:
+    numbers = ("rms_norm_eps", "softcap") if config.get("softcap") else ("rms_norm_eps",)
+    check(config, SIZES, ("num_key_value_heads", "head_dim"), numbers, "hidden_act", FLAGS, ONLY[kind])
+    bias = bool(config.get("attention_bias"))
+    if bool(config.get("mlp_bias")) != bias:
         raise ConfigError("config.json: attention_bias and mlp_bias must be equal: our layers have biases or have none")
     base, scaling = read_rope(config)
     return GPTConfig(
@@ -68,24 +70,27 @@ def read_config(config):
         gated=True,
         bias=bias,
         qk_norm=kind == "qwen3",
-        tied=config["tie_word_embeddings"],
-        softcap=config.get("softcap", 0.0),  # of our own exports
+        tied=bool(config["tie_word_embeddings"]),
+        softcap=config.get("softcap") or 0.0,  # of our own exports
     )
 
 
 def read_rope(config):
     """(base, scaling). transformers 5 writes rope_parameters; before there were rope_theta and rope_scaling."""
-    rope = {"rope_theta": config.get("rope_theta") or 10000.0}
-    rope |= config.get("rope_scaling") or {}
-    rope |= config.get("rope_parameters") or {}
+    rope = {"rope_theta": 10000.0 if config.get("rope_theta") is None else config["rope_theta"]}
+    for name in ("rope_scaling", "rope_parameters"):
+        if not isinstance(config.get(name), dict | None):
+            raise ConfigError(f"config.json: {name} must be an object, found {config[name]!r}")
+        rope |= config.get(name) or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3") or rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise ConfigError(f"config.json: rotary positions are supported as default and as llama3, found {rope}")
-    if kind == "default":
-        return rope["rope_theta"], ()
-    if missing := [name for name in LLAMA3 if name not in rope]:
+    scaling = LLAMA3 if kind == "llama3" else ()
+    if missing := [name for name in scaling if name not in rope]:
         raise ConfigError(f"config.json: rotary scaling llama3 lacks {', '.join(missing)}, found {rope}")
-    return rope["rope_theta"], tuple(rope[name] for name in LLAMA3)
+    if problems := not_positive(rope, ("rope_theta", *scaling)):
+        raise ConfigError(f"config.json: {'; '.join(problems)}")
+    return rope["rope_theta"], tuple(rope[name] for name in scaling)
 
 
 def write_config(config):

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import resolve_device, to_device
-from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, files_in
+from tinygrad_lm.data.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.models.gpt import GPT
@@ -24,6 +24,7 @@ LAYOUTS = """
   looked for : config.json, checkpoints/                   a run of ours
                config.json, *.safetensors                  gpt2, llama or qwen3 in Hugging Face's layout
                hparams.json, model.ckpt.index              GPT-2 in OpenAI's"""
+OPENAI, PADDING = 50257, 1000  # tokens of OpenAI's GPT-2; somewhat more are the same ones, in a padded table
 UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx|gguf)$")
 REFUSED = """
   reason     : such a file is a program in disguise (pickle): to load it is to run it; other formats are not known here
@@ -56,7 +57,7 @@ def load(where, device="cpu", dtype=np.float32):
             f"  found      : {', '.join(names[:20]) or 'nothing'}"
             + (f"\n  refused    : {', '.join(unsafe)}{REFUSED}" if unsafe else "")
         )
-    tokenizer = find_tokenizer(folder, kind)
+    tokenizer = find_tokenizer(folder, kind, model.config.vocab_size)
     if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their table
         raise CheckpointError(
             f"load: {folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
@@ -109,19 +110,35 @@ def load_hugging_face(folder, config, device, dtype):
     return model
 
 
-def find_tokenizer(folder, kind):
-    """The tokenizer of a published model's folder."""
+def find_tokenizer(folder, kind, vocab_size):
+    """The tokenizer of a published model's folder. A GPT-2's without any, its vocabulary being OpenAI's, has that."""
     with within(folder):
         problem = "it has no tokenizer.json"
         if kind == "gpt2":
             try:
-                if files_in(folder) or not (folder / "tokenizer.json").is_file():
+                if files_in(folder):
                     return GPT2Tokenizer(folder)
+                if not (folder / "tokenizer.json").is_file():
+                    check_absence(folder, vocab_size)
+                    return GPT2Tokenizer()
             except DataError as error:  # others use these names, too
                 problem = error
         if not (folder / "tokenizer.json").is_file():
             raise DataError(f"tokenizer: {problem}; fetch the file that the model was published with")
         return JsonTokenizer(folder)
+
+
+def check_absence(folder, vocab_size):
+    """Raises DataError unless OpenAI's tokens are those of a GPT-2 without files of a tokenizer."""
+    for names in NAMES:
+        there = [name for name in names if (folder / name).is_file()]
+        if lacking := [name for name in names if name not in there] if there else []:
+            raise DataError(f"found {there[0]}, but no {lacking[0]}, which goes with it")
+    if not OPENAI <= vocab_size < OPENAI + PADDING:
+        raise DataError(
+            f"found no {' + '.join(NAMES[1])}, no {' + '.join(NAMES[0])} and no tokenizer.json, and the model's "
+            f"{vocab_size} tokens are not the {OPENAI} of OpenAI's GPT-2"
+        )
 
 
 @contextmanager

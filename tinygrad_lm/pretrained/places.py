@@ -48,11 +48,12 @@ def fill(model, tensors, places, spare=lambda name: False):
             problems.append(f"{name} is stored as {dtype}, expected floating-point numbers of 16 to 64 bits")
     if problems:
         raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(shortened(problems)))
+    device = model.parameters.device
     for name, parts in wanted.items():
         stored = tensors[name]
         for part in parts:
             p, values = model.parameters[part.parameter], part.view(stored)
-            p.data[...] = values if model.parameters.device == "cpu" else to_device(values.astype(p.dtype), "cuda")
+            p.data[...] = values if device == "cpu" else to_device(values.astype(p.dtype), device)
 
 
 def shortened(problems, most=30):

@@ -47,7 +47,7 @@ class SafetensorsFolder(Mapping):
     @property
     def shapes(self):
         """{name: (shape, dtype)}, and no array is read; the dtype of what NumPy has no name for is the file's own."""
-        dtypes = {"BF16": np.dtype("f4")} | {name: np.dtype(DTYPES[name]) for name in ("F64", "F32", "F16")}
+        dtypes = {name: np.dtype(stored) for name, stored in DTYPES.items()} | {"BF16": np.dtype("f4")}
         return {name: (shape, dtypes.get(dtype, dtype)) for name, (_, dtype, shape, _, _) in self._entries.items()}
 
     def __iter__(self):

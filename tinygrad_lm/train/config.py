@@ -1,5 +1,6 @@
 """How to train: the settings of a run, a recipe for each model preset, and the optimizers they ask for."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,6 +59,7 @@ class TrainConfig:
             for name, bound in least.items()
             if not getattr(self, name) >= bound
         ]
+        problems += [f"{name} must be finite, found inf" for name in least if getattr(self, name) == math.inf]
         if self.seed >= 2**64:
             problems.append(f"seed must be below 2⁶⁴, found {self.seed}")
         if self.schedule not in SCHEDULES:

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -105,8 +106,11 @@ def train(trainer, run, validation, first=0):
         if config.eval_first and not log.records:
             measure(trainer, run, validation, 0)
             run.save(trainer.state(), 0)
+            report(trainer, run, 0)
             if received:
                 return received[0]
+        elif first in log.curve("validation")[0]:
+            report(trainer, run, first)  # rewinding forgot it, since the run may have ended before it was whole
         for step in range(first, config.steps):
             began = time.perf_counter()
             loss, norm = trainer.step(step)
@@ -120,6 +124,8 @@ def train(trainer, run, validation, first=0):
                 measure(trainer, run, validation, done)
             if config.evaluates(done) or received:
                 run.save(trainer.state(), done)
+            if config.evaluates(done):
+                report(trainer, run, done)
             if received:
                 return received[0]
             if config.evaluates(done) and settled(log, config.patience):
@@ -128,7 +134,7 @@ def train(trainer, run, validation, first=0):
 
 
 def measure(trainer, run, validation, done):
-    """Evaluate after so many steps, and write what came of it into the Run: all but the weights."""
+    """Evaluate after so many steps, and write the loss into the Run."""
     loss = evaluate(trainer.model, validation, trainer.config.batch_size)
     if not math.isfinite(loss):
         raise DivergedError(
@@ -136,7 +142,14 @@ def measure(trainer, run, validation, done):
             f"  hint : {ADVICE}"
         )
     run.log.write(step=done, validation=loss)
-    run.report(trainer.model, done)
+
+
+def report(trainer, run, done):
+    """Draw and sample. No failure of that ends the training, and the weights are saved already."""
+    try:
+        run.report(trainer.model, done)
+    except Exception as error:
+        print(f"step {done}: no picture or sample: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def settled(log, patience):

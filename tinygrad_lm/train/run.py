@@ -1,6 +1,7 @@
 """A run is a folder: everything that training it writes, and all that resuming or sampling it needs.
 
 config.json     what was asked for, complete
+tokenizer/      the tokenizer's files, where it is made from files
 log.jsonl       one line a step and one an evaluation
 loss.png        the loss curve, drawn anew at every evaluation
 samples.txt     what the model wrote at every evaluation
@@ -36,9 +37,15 @@ class Run:
             raise CheckpointError(f"run: {problem}") from None
         try:
             self.settings = json.loads(content)
+            missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]
+            if missing and isinstance(self.settings, dict):
+                raise CheckpointError(
+                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the "
+                    f'folder is of a published model, its config.json should have a "model_type": fetch it again'
+                )
             self.model_config = GPTConfig(**self.settings["model"])
             self.train_config = TrainConfig(**self.settings["train"])
-            self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"])
+            self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"], self.path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
         self.log = Log(self.path / "log.jsonl")
@@ -52,6 +59,11 @@ class Run:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise ConfigError(f"run: {path} exists and is not an empty folder; give another, or --resume {path}")
             path.mkdir(parents=True, exist_ok=True)
+            if files := tokenizer.contents():  # the folder that they came from may be gone tomorrow
+                (path / "tokenizer").mkdir()
+                settings["tokenizer"]["folder"] = "tokenizer"
+            for name, content in files.items():
+                checkpoint.write(path / "tokenizer" / name, content)
             checkpoint.replace(path / "config.json", json.dumps(settings, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
@@ -91,12 +103,12 @@ class Run:
         checkpoint.save(self.path / "checkpoints", step, state, info | {"vocabulary": self.tokenizer.fingerprint})
 
     def rewind(self, step):
-        """Forget what was written after a step: a run that resumes there will write it again."""
+        """Forget what was written after saving at a step: a run that resumes there will write it again."""
         self.log.rewind(step)
         path = self.path / "samples.txt"
         content = path.read_bytes() if path.exists() else b""
         for head in re.finditer(rb"^--- step (\d+), ", content, re.MULTILINE):
-            if int(head[1]) > step:
+            if int(head[1]) >= step:
                 checkpoint.replace(path, content[: head.start()])
                 break
 

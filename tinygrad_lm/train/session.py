@@ -9,7 +9,7 @@ from pathlib import Path
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.errors import ConfigError, DataError, DivergedError, TinygradError
+from tinygrad_lm.errors import ConfigError, DataError, DivergedError, TinygradError, TokenError
 from tinygrad_lm.train.loop import Trainer, train
 from tinygrad_lm.train.run import Run
 
@@ -125,9 +125,18 @@ def go(run, trainer, validation, first=0):
     print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
-    print(f'write more:  python examples/generate.py {run.path} --prompt "ROMEO:"')
+    print(f"write more:  python examples/generate.py {run.path}{prompt(run.tokenizer)}")
     print(f"train on:    {again} --steps {2 * trainer.config.steps}")
     return 0
+
+
+def prompt(tokenizer):
+    """The option for a prompt, where the vocabulary can express the one that we know."""
+    try:
+        tokenizer.encode("ROMEO:")
+    except TokenError:
+        return ""
+    return ' --prompt "ROMEO:"'
 
 
 def digest(text):

@@ -1,0 +1,92 @@
+"""A run's folder is all that is needed to open it."""
+
+import json
+import shutil
+
+import pytest
+from pretrained.small_models import SEVEN
+from small_gpt import tiny
+
+from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
+from tinygrad_lm.data.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizer import CharTokenizer
+from tinygrad_lm.errors import CheckpointError
+from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.session import prompt
+
+
+def foreign(kind, folder):
+    """A tokenizer from the files of a folder."""
+    folder.mkdir()
+    if kind == "json":
+        pytest.importorskip("tokenizers")
+        for name, content in tokenizer_files(SEVEN).items():
+            (folder / name).write_bytes(content)
+        (folder / "config.json").write_text('{"eos_token_id": 5}')
+        return JsonTokenizer(folder)
+    pytest.importorskip("tiktoken")
+    tokens = [*byte_letters().values(), "th", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\n")
+    return GPT2Tokenizer(folder)
+
+
+def create(path, tokenizer):
+    return Run.create(path, tiny("modern-tiny"), TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="")
+
+
+@pytest.mark.parametrize("kind", ["json", "gpt2"])
+def test_a_run_outlives_the_folder_of_its_tokenizer(kind, tmp_path):
+    """And may itself be moved."""
+    tokenizer = foreign(kind, tmp_path / "model")
+    create(tmp_path / "run", tokenizer)
+    expected, eot = tokenizer.encode("a b").tolist(), tokenizer.eot
+    shutil.rmtree(tmp_path / "model")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    again = Run(tmp_path / "moved").tokenizer
+    assert (again.encode("a b").tolist(), again.eot, again.fingerprint) == (expected, eot, tokenizer.fingerprint)
+    assert tokenizer_files(again)  # what export takes along
+    create(tmp_path / "another", again)
+    shutil.rmtree(tmp_path / "moved")
+    assert Run(tmp_path / "another").tokenizer.eot == eot
+
+
+@pytest.mark.parametrize("kind", ["json", "gpt2"])
+def test_a_run_from_before_names_the_folder_of_its_tokenizer(kind, tmp_path):
+    tokenizer = foreign(kind, tmp_path / "model")
+    create(tmp_path / "run", tokenizer)
+    shutil.rmtree(tmp_path / "run" / "tokenizer")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer": tokenizer.to_dict()}))
+    assert Run(tmp_path / "run").tokenizer.fingerprint == tokenizer.fingerprint
+
+
+def test_another_tokenizer_in_the_run_s_folder_is_noticed(tmp_path):
+    create(tmp_path / "run", foreign("json", tmp_path / "model"))
+    path = tmp_path / "run" / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"a": 3', '"z": 3'))
+    with pytest.raises(CheckpointError, match="expected the vocabulary with sha256"):
+        Run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", 'has no "model", "train", "tokenizer", so it is not a run\'s'),
+        ('{"model": {}, "train": {}}', 'has no "tokenizer", so'),
+        ("[]", "is damaged"),
+        ("{", "is damaged"),
+        ('{"model": 1, "train": {}, "tokenizer": {}}', "is damaged"),
+    ],
+)
+def test_a_config_json_that_is_no_run_s(content, message, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=f"config.json {message}"):
+        Run(tmp_path)
+
+
+@pytest.mark.parametrize(("characters", "hint"), [("EMOR: ", ' --prompt "ROMEO:"'), ("abc\n", "")])
+def test_the_prompt_that_is_proposed_can_be_written(characters, hint):
+    assert prompt(CharTokenizer("".join(sorted(characters)))) == hint
