@@ -6,6 +6,7 @@ python examples/generate.py gpt2 --interactive
 """
 
 import argparse
+import os
 import sys
 from itertools import takewhile
 
@@ -66,8 +67,9 @@ def main(arguments=None):
                 print(f"error: {error}")
     except (EOFError, KeyboardInterrupt):
         print()
-    except BrokenPipeError:  # nobody reads any more
-        sys.stdout = None
+    except BrokenPipeError:  # the reader, such as head, has enough; and so that the last flush does not fail, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

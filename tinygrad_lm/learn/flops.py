@@ -34,7 +34,7 @@ ENTRYWISE = {
     "log_softmax": (5, 4),
     "layer_norm": (5, 7, 3, 1),  # Σ, −, square, Σ, ×; one more each for gain and bias
     "rms_norm": (3, 5, 3),
-    "embedding": (0, 1),  # no multiplication with one-hot rows, only dw[ids] += dy
+    "embedding": (0, 1),  # no multiplication with one-hot rows, only additions of rows
     "rotary": (3, 3),  # four products and two sums a pair
     "dropout": (2, 2),
     "cross_entropy": (4, 1),  # max, −, exp, Σ; e · share
