@@ -252,7 +252,7 @@ def test_the_bill_of_the_model_that_was_asked_for(trained, capsys):
     told = capsys.readouterr().out
     assert "FLOP: a multiplication is one, an addition another" in told
     row = next(line.split() for line in told.partition("Trained on")[2].splitlines() if line.startswith("run "))
-    size = Run(trained).build().parameters.data.size
+    size = Run(trained).build("cpu").parameters.data.size
     assert (int(row[1].replace(",", "")), float(row[2])) == (size, pytest.approx(6e6 * size, rel=1e-2))
 
 

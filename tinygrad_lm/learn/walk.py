@@ -174,8 +174,8 @@ def local_derivatives(node, dy, dxs, limit):
         unit.reshape(-1)[k] = 1
         with np.errstate(all="ignore"):
             found = node.backward(unit)
-        for i in small:
-            dx = found[i]() if callable(found[i]) else found[i]
+            found = {i: found[i]() if callable(found[i]) else found[i] for i in small}
+        for i, dx in found.items():
             dx = to_device(dx, "cpu")
             dx = np.where(np.arange(dy.size).reshape(dy.shape) == k, dx, 0) if entrywise else dx
             rows[i].append(unbroadcast(dx, node.parents[i].shape))
