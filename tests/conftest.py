@@ -11,6 +11,7 @@ import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from tinygrad_lm import kernels  # noqa: E402
+from tinygrad_lm.data.tokenizer import GPT2Tokenizer  # noqa: E402
 
 kernels.load()  # as training does, so that no test depends on which came before it
 
@@ -27,6 +28,14 @@ def shakespeare():
     if not path.is_file():
         pytest.skip("TINYGRAD_LM_DATA names no folder with tinyshakespeare.txt")
     return path
+
+
+@pytest.fixture(scope="session")
+def gpt2():
+    """GPT-2's tokenizer, from tiktoken's cache in $TIKTOKEN_CACHE_DIR."""
+    if not os.environ.get("TIKTOKEN_CACHE_DIR"):
+        pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
+    return GPT2Tokenizer()
 
 
 def pytest_terminal_summary(terminalreporter):

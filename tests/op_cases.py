@@ -234,10 +234,12 @@ def embedding(draw):
 
 @case
 def rotary(draw):
-    """(B, T, H, D) with D even; positions from `start`."""
+    """(B, T, H, D) with D even; positions from `start`; frequencies as they are, or all, some or none of them lower."""
     B, T, H, D = (draw(st.sampled_from(some)) for some in ([1, 2, 0], [1, 2, 3, 4, 0], [1, 2], [2, 4]))
     x = draw(arrays((B, T, H, D)))
-    return Case((x,), {"base": draw(st.sampled_from([10.0, 10000.0])), "start": draw(st.integers(0, 50))})
+    base, start = draw(st.sampled_from([10.0, 10000.0])), draw(st.integers(0, 50))
+    scaling = draw(st.sampled_from([(), *((8.0, 1.0, 4.0, length) for length in (4, 20, 1000))]))
+    return Case((x,), {"base": base, "start": start, "scaling": scaling})
 
 
 @case

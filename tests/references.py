@@ -64,13 +64,25 @@ def rms_norm(x, w=1, eps=1e-6):
     return x * w / np.sqrt(np.linalg.norm(x, axis=-1, keepdims=True) ** 2 / x.shape[-1] + eps)
 
 
-def rotary(x, base=10000.0, start=0):
-    """The pairs as complex numbers, times exp(i t base^(−2i/D))."""
+def rotary(x, base=10000.0, start=0, scaling=()):
+    """The pairs as complex numbers, times exp(i t base^(−2i/D)), where no scaling slows them down."""
     half = x.shape[-1] // 2
+    frequency = [slowed(base ** (-i / half), *scaling) for i in range(half)]
     z = x[..., :half] + 1j * x[..., half:]
     for t in range(x.shape[1]):
-        z[:, t] *= [np.exp(1j * (start + t) * base ** (-i / half)) for i in range(half)]
+        z[:, t] *= [np.exp(1j * (start + t) * f) for f in frequency]
     return np.concatenate([z.real, z.imag], -1)
+
+
+def slowed(frequency, factor=1.0, low=1.0, high=4.0, length=1):
+    """Llama 3.1's three cases, by how often a pair turns in so many positions."""
+    turns = length * frequency / (2 * np.pi)
+    if turns < low:
+        return frequency / factor
+    if turns > high:
+        return frequency
+    share = (turns - low) / (high - low)
+    return (1 - share) * frequency / factor + share * frequency
 
 
 def attention(q, k, v, causal=True, p=0.0, key=None):

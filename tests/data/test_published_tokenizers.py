@@ -1,7 +1,6 @@
 """Tokenizers of published models: from GPT-2's files under either name, and from a tokenizer.json of any kind."""
 
 import json
-import os
 import shutil
 import sys
 
@@ -21,38 +20,31 @@ TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà
 # GPT-2's two files
 
 
-@pytest.fixture(scope="module")
-def cached():
-    if "TIKTOKEN_CACHE_DIR" not in os.environ:
-        pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
-    return GPT2Tokenizer()
-
-
 @pytest.mark.parametrize("names", [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")])
-def test_gpt_2_under_either_name(cached, names, tmp_path, monkeypatch):
-    for path, name in zip(cached.files, names, strict=True):
+def test_gpt_2_under_either_name(gpt2, names, tmp_path, monkeypatch):
+    for path, name in zip(gpt2.files, names, strict=True):
         shutil.copy(path, tmp_path / name)
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "nothing"))
     tokenizer = GPT2Tokenizer(tmp_path)
-    assert tokenizer.vocabulary == cached.vocabulary
+    assert tokenizer.vocabulary == gpt2.vocabulary
     assert (tokenizer.eot, tokenizer.bos) == (50256, None)
-    assert tokenizer.encode(TEXT).tolist() == cached.encode(TEXT).tolist()
+    assert tokenizer.encode(TEXT).tolist() == gpt2.encode(TEXT).tolist()
     again = from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert again.folder == str(tmp_path)
-    assert again.fingerprint == cached.fingerprint
+    assert again.fingerprint == gpt2.fingerprint
 
 
-def test_without_its_folder_gpt_2_comes_from_the_cache(cached, tmp_path):
-    assert from_dict(cached.to_dict() | {"folder": str(tmp_path / "gone")}).fingerprint == cached.fingerprint
+def test_without_its_folder_gpt_2_comes_from_the_cache(gpt2, tmp_path):
+    assert from_dict(gpt2.to_dict() | {"folder": str(tmp_path / "gone")}).fingerprint == gpt2.fingerprint
 
 
-def test_the_pattern_is_tiktoken_s(cached):
+def test_the_pattern_is_tiktoken_s(gpt2):
     tiktoken = pytest.importorskip("tiktoken")
     theirs = tiktoken.get_encoding("gpt2")
-    assert [cached._bpe.decode_single_token_bytes(i) for i in range(50257)] == cached.vocabulary
-    assert theirs.token_byte_values() == sorted(cached.vocabulary[:-1])
+    assert [gpt2._bpe.decode_single_token_bytes(i) for i in range(50257)] == gpt2.vocabulary
+    assert theirs.token_byte_values() == sorted(gpt2.vocabulary[:-1])
     for text in (TEXT, "I'll  we've\n\n\n x  'S 'd12ab½ ٣ \t\u2003y", "  ", "\r\n a"):
-        assert cached.encode(text).tolist() == theirs.encode_ordinary(text)
+        assert gpt2.encode(text).tolist() == theirs.encode_ordinary(text)
 
 
 def small_files(folder, merges=("t h", "th e", "Ġ the"), more=("<|endoftext|>",)):

@@ -1,7 +1,6 @@
 """Text to ids and back: nothing is lost, nothing is guessed, and what cannot be said is refused by name."""
 
 import json
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -23,13 +22,6 @@ from tinygrad_lm.data.tokenizer import (
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 FRENCH = "Voilà, l'été — “déjà” 🦢!"
-
-
-@pytest.fixture(scope="module")
-def gpt2():
-    if "TIKTOKEN_CACHE_DIR" not in os.environ:
-        pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
-    return GPT2Tokenizer()
 
 
 @pytest.fixture(params=["char", "byte", "gpt2"])

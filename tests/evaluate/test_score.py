@@ -1,7 +1,5 @@
 """The one computation of likelihood, against full forward passes, one at a time."""
 
-import os
-
 import numpy as np
 import pytest
 from checks import agree
@@ -13,7 +11,7 @@ from small_gpt import configs, shaken, tiny
 from tinygrad_lm import no_grad
 from tinygrad_lm.backend import workers
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizer import ByteTokenizer, GPT2Tokenizer
+from tinygrad_lm.data.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate.score import encode, score, spans
 from tinygrad_lm.ops import log_softmax
@@ -185,13 +183,6 @@ def test_no_character_is_lost_where_a_text_is_cut(context, completion):
     a, b = encode(tokenizer, context, completion)
     assert tokenizer.decode([*a, *b]) == context + completion
     assert tokenizer.decode(a) == context.rstrip()
-
-
-@pytest.fixture(scope="module")
-def gpt2():
-    if not os.environ.get("TIKTOKEN_CACHE_DIR"):
-        pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
-    return GPT2Tokenizer()
 
 
 @given(context=words, completion=words.filter(str.strip), space=st.sampled_from([" ", "\n", "  ", "\n\n    "]))

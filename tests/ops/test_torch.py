@@ -11,6 +11,8 @@ from tinygrad_lm import Tensor
 from tinygrad_lm.engine.op import Op
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is only compared with")
+import torch_gpt  # noqa: E402
+
 F = torch.nn.functional
 torch.set_num_threads(1)
 
@@ -43,10 +45,11 @@ def getitem(x, index):
     return x.reshape(-1)[places]
 
 
-def rotary(x, base, start):
+def rotary(x, base, start, scaling):
     """By complex numbers, as in Llama's first code."""
     half = x.shape[-1] // 2
     frequency = base ** (-torch.arange(half, dtype=torch.float64) / half)
+    frequency = torch.tensor([torch_gpt.stretched(scaling, f) for f in frequency.tolist()], dtype=torch.float64)
     angle = torch.outer(torch.arange(start, start + x.shape[1], dtype=torch.float64), frequency)
     turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)[:, None]
     return torch.cat((turned.real, turned.imag), -1)

@@ -148,17 +148,17 @@ def affine(xhat, w=None, b=None):
 
 
 @bug_of("rotary", "Turn dy forth and then back by this rule: do you get dy again?")
-def rotary_turned_the_wrong_way(x, *, base=10000.0, start=0):
+def rotary_turned_the_wrong_way(x, *, base=10000.0, start=0, scaling=()):
     """Forth by t, and back by t again."""
-    cos, sin = angles(np, x.shape[1], x.shape[-1], base, start, (), x.real.dtype)
+    cos, sin = angles(np, x.shape[1], x.shape[-1], base, start, scaling, x.real.dtype)
     return turn(x, cos, sin), lambda dy: (turn(dy, cos, sin),)
 
 
 @bug_of("rotary", "Which positions does the way forth use? And the way back?")
-def rotary_that_starts_at_zero_on_the_way_back(x, *, base=10000.0, start=0):
+def rotary_that_starts_at_zero_on_the_way_back(x, *, base=10000.0, start=0, scaling=()):
     """Right in training; wrong as soon as there is a cache of keys."""
-    cos, sin = angles(np, x.shape[1], x.shape[-1], base, 0, (), x.real.dtype)
-    return value("rotary", x, base=base, start=start), lambda dy: (turn(dy, cos, -sin),)
+    cos, sin = angles(np, x.shape[1], x.shape[-1], base, 0, scaling, x.real.dtype)
+    return value("rotary", x, base=base, start=start, scaling=scaling), lambda dy: (turn(dy, cos, -sin),)
 
 
 @bug_of("dropout", "How far does y move when a kept entry of x moves by 1?")
