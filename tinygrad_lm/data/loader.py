@@ -20,7 +20,11 @@ class Batches:
 
     The batch is a function of (seed, step, part) alone, so a resumed run sees what an undisturbed one would have seen.
     `part` counts the batches within one step, of which there are `accumulate`.
+
+    document_token: the id of end-of-text, where attention is to be kept inside documents (`document_starts`).
     """
+
+    document_token = None
 
     def __init__(self, tokens, batch_size, block_size, seed=0, accumulate=1):
         check_length(tokens, block_size)
@@ -67,6 +71,15 @@ def windows(tokens, block_size, batch_size):
     if (len(tokens) - 1) % block_size:
         rest = tokens[whole * block_size :][None]
         yield rest[:, :-1], rest[:, 1:]
+
+
+def document_starts(tokens, eot):
+    """Where the document of each position begins: integers (..., T), as tokens.
+
+    A document begins with its end-of-text token, `eot`; what comes before the first one of a window is the rest of a
+    document that began earlier, and starts at 0.
+    """
+    return np.maximum.accumulate(np.where(tokens == eot, np.arange(tokens.shape[-1]), 0), axis=-1)
 
 
 def check_length(tokens, block_size):
