@@ -70,14 +70,21 @@ CUMULATIVE = {symbol: list(accumulate(p for p, _ in rule)) for symbol, rule in R
 
 def play(seed=0, characters=1_115_394):
     """The first `characters` characters of the play with this seed; as many as tiny Shakespeare has, if not told."""
-    dice = _dice(backend.random(seed, "play"))
+    written, length = [], 0
+    for speech in speeches(backend.random(seed, "play")):
+        if length >= characters:
+            return "".join(written)[:characters]
+        written.append(speech)
+        length += len(speech)
+
+
+def speeches(generator):
+    """The play of this generator of random numbers, speech by speech, without end."""
+    dice = _dice(generator)
     speaker = int(next(dice) * len(CAST))
-    speeches, length = [], 0
-    while length < characters:
-        speeches.append(f"{CAST[speaker]}:\n{_write('speech', dice)}\n")
-        length += len(speeches[-1])
+    while True:
+        yield f"{CAST[speaker]}:\n{_write('speech', dice)}\n"
         speaker = (speaker + 1 + int(next(dice) * (len(CAST) - 1))) % len(CAST)  # anyone but the one who just spoke
-    return "".join(speeches)[:characters]
 
 
 def _dice(generator):
@@ -96,10 +103,18 @@ def _write(symbol, dice):
 def entropy_per_character():
     """The entropy rate of the play in nats per character, exact but for rounding.
 
-    Expanding symbol i once throws dice worth `nats[i]`, writes `letters[i]` characters and calls for `uses[i, j]`
-    symbols j, on average. So the expansions of one speech number  count = one_speech + usesᵀ count;  and by the
-    renewal-reward theorem the rate is the nats of a speech over its characters, both in expectation. The speakers are
+    By the renewal-reward theorem it is the nats of a speech over its characters, both in expectation. The speakers are
     a Markov chain of rate log(cast − 1) (Cover & Thomas, Elements of Information Theory, theorem 4.2.4).
+    """
+    nats, characters = speech_entropy()
+    return (nats + log(len(CAST) - 1)) / characters
+
+
+def speech_entropy():
+    """The nats of a speech, its speaker's name aside, and its characters, both in expectation.
+
+    Expanding symbol i once throws dice worth `nats[i]`, writes `letters[i]` characters and calls for `uses[i, j]`
+    symbols j, on average. So the expansions of one speech number  count = one_speech + usesᵀ count.
     """
     index = {symbol: i for i, symbol in enumerate(RULES)}
     nats, letters, uses = np.zeros(len(index)), np.zeros(len(index)), np.zeros((len(index), len(index)))
@@ -112,7 +127,7 @@ def entropy_per_character():
     one_speech = np.eye(len(index))[index["speech"]]
     count = np.linalg.solve(np.eye(len(index)) - uses.T, one_speech)
     heading = sum(map(len, CAST)) / len(CAST) + len(":\n") + len("\n")  # by symmetry all speak equally often
-    return float(count @ nats + log(len(CAST) - 1)) / float(count @ letters + heading)
+    return float(count @ nats), float(count @ letters + heading)
 
 
 def information(text):

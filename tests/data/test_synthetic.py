@@ -1,0 +1,274 @@
+"""Synthetic sources: their probabilities sum to one, their entropy is what their documents cost, seeds fix them."""
+
+import itertools
+import math
+import statistics
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinygrad_lm.data.markov import Chain
+from tinygrad_lm.data.play import information
+from tinygrad_lm.data.synthetic import KINDS, Arithmetic, Copy, Induction, Markov, Play, make
+from tinygrad_lm.errors import ConfigError, TokenError
+
+SMALL = {
+    "markov": Markov(1, "ab", length=3.0),
+    "markov of order 3": Markov(3, "abc", length=3.5, concentration=1.0, language=7),
+    "copy": Copy("ab", length=2.0),
+    "induction": Induction("AB", "xyz", pairs=1.5),
+    "arithmetic": Arithmetic(1, lines=2.0),
+    "play": Play(2.0),
+}
+USUAL = {kind: make({"kind": kind, "documents": 1}) for kind in KINDS}
+SOURCES = SMALL | {f"{kind} as it comes": source for kind, source in USUAL.items()}
+every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+quick = settings(max_examples=20)
+
+
+def probability(source, text):
+    try:
+        return math.exp(-source.nats(text))
+    except TokenError:
+        return 0.0
+
+
+# ---- probabilities
+
+# Strings over these characters hold all texts of up to so many units, and some that the source cannot write.
+STRINGS = {
+    "markov": ("abc", 7, lambda n: n),
+    "markov of order 3": ("abc", 7, lambda n: n),
+    "copy": ("ab|", 9, lambda n: (n - 1) // 2),
+    "induction": ("ABxyz", 6, lambda n: n // 2),
+}
+
+
+@pytest.mark.parametrize("name", STRINGS)
+def test_the_probabilities_of_all_texts_sum_to_one(name):
+    """Less the probability of more units than the longest of the strings has, which is geometric."""
+    (alphabet, longest, units), source = STRINGS[name], SMALL[name]
+    strings = ["".join(s) for n in range(longest + 1) for s in itertools.product(alphabet, repeat=n)]
+    possible = [(s, p) for s in strings if (p := probability(source, s))]
+    total, least = math.fsum(p for _, p in possible), min(units(len(s)) for s, _ in possible)
+    mean = {"copy": 2.0, "induction": 1.5}.get(name) or source.length
+    stop = 1 / (1 + mean - least)
+    assert least == (source.order if "markov" in name else 1)
+    assert total == pytest.approx(1 - (1 - stop) ** (units(longest) - least + 1), rel=1e-12)
+
+
+def test_the_probabilities_of_sums_sum_to_one():
+    source = SMALL["arithmetic"]
+    lines = [f"{a}+{b}={c}\n" for a in range(11) for b in range(11) for c in range(20)]
+    for n, total in ((1, 1 / 2), (2, 1 / 4)):
+        right = [line for line in lines if probability(source, line)] if n == 2 else lines
+        texts = ("".join(pair) for pair in itertools.product(right, repeat=n))
+        assert math.fsum(probability(source, text) for text in texts) == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["markov", "copy", "induction"])
+def test_entropy_is_the_mean_over_all_texts(name):
+    """By brute force, of sources that hardly ever write more than the strings have room for."""
+    (alphabet, longest, _), source = STRINGS[name], SMALL[name]
+    source = replace(source, **{"pairs" if name == "induction" else "length": 1.01})
+    strings = ("".join(s) for n in range(longest + 1) for s in itertools.product(alphabet, repeat=n))
+    texts = {text: p for text in strings if (p := probability(source, text))}
+    nats = math.fsum(p * -math.log(p) for p in texts.values())
+    length = math.fsum(p * len(text) for text, p in texts.items())
+    assert source.entropy.document == pytest.approx(nats, rel=1e-4)
+    assert source.entropy.character == pytest.approx(nats / length, rel=1e-4)
+
+
+@given(n=st.integers(1, 12), K=st.integers(2, 4), V=st.integers(2, 4))
+def test_different_keys_by_counting_all_rows(n, K, V):
+    """Given n pairs: the entropy of the pairs less that of their number is n ln K + E[different keys] ln V."""
+    n = min(n, 5)
+    rows = list(itertools.product(range(K), repeat=n))
+    exactly = statistics.fmean(len(set(row)) for row in rows)
+    assert exactly == pytest.approx(K * (1 - (1 - 1 / K) ** n), rel=1e-12)
+    pairs = 2.5
+    stop = 1 / pairs
+    mean = math.fsum(stop * (1 - stop) ** (n - 1) * K * (1 - (1 - 1 / K) ** n) for n in range(1, 400))
+    source = Induction("ABCD"[:K], "abcd"[:V], pairs)
+    ends = -math.log(stop) - (pairs - 1) * math.log(1 - stop)
+    assert source.entropy.document == pytest.approx(pairs * math.log(K) + mean * math.log(V) + ends, rel=1e-12)
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_characters_of_a_sum_by_counting_all_of_them(digits):
+    numbers = range(10**digits)
+    length = statistics.fmean(len(f"{a}+{b}={a + b}\n") for a in numbers for b in numbers)
+    source = Arithmetic(digits, lines=1)
+    assert source.entropy.document == pytest.approx(math.log(100**digits), rel=1e-14)
+    assert source.entropy.character == pytest.approx(math.log(100**digits) / length, rel=1e-14)
+
+
+@every_source
+def test_entropy_is_the_mean_of_what_documents_cost(source):
+    """Within four standard errors, which are small enough that an error of 5 % would show."""
+    documents = list(source.documents(1000 if isinstance(source, Play) else 4000, seed=5))
+    nats = [source.nats(text) for text in documents]
+    h, entropy = source.entropy.character, source.entropy.document
+    for surplus in ([n - entropy for n in nats], [n - h * len(text) for n, text in zip(nats, documents, strict=True)]):
+        error = statistics.stdev(surplus) / math.sqrt(len(surplus))
+        assert abs(statistics.fmean(surplus)) < 4 * error
+        assert error < 0.05 * entropy
+
+
+# ---- documents
+
+
+@every_source
+@quick
+@given(seed=st.integers(0, 2**64 - 1), count=st.integers(0, 5))
+def test_a_document_is_a_function_of_its_seed_and_number(source, seed, count):
+    documents = list(source.documents(count, seed))
+    assert len(documents) == count
+    longer = source.documents(count + 2, seed)
+    next(source.documents(3, seed + 1 if seed < 9 else 0))
+    assert [text for text, _ in zip(longer, documents, strict=False)] == documents
+    assert list(replace(source).documents(count, seed)) == documents
+    for text in documents:
+        assert 0 < source.nats(text) < math.inf
+
+
+@pytest.mark.parametrize("source", USUAL.values(), ids=USUAL)
+def test_seeds_and_numbers_give_other_documents(source):
+    documents = [text for seed in range(5) for text in source.documents(20, seed)]
+    assert len(set(documents)) > 95
+
+
+@pytest.mark.parametrize(
+    ("kind", "beginning"),
+    [
+        ("markov", "adahggfeebffcfcdgaaedbhbecabahhabahhhcabagfefhebgeahhhf"),
+        ("copy", "tuwcokfhwmc|tuwcokfhwmc"),
+        ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv"),
+        ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13"),
+        ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\nHer hat is sour:\n"),
+    ],
+)
+def test_the_documents_of_a_seed_never_change(kind, beginning):
+    assert next(USUAL[kind].documents(1, 3)).startswith(beginning)
+
+
+def test_a_language_is_the_same_under_every_seed():
+    one, other = Markov(1, "ab", language=1), Markov(1, "ab", language=2)
+    assert one.nats("abab") != other.nats("abab")
+    assert one.chain.P.tolist() == Markov(1, "ab", 50, language=1).chain.P.tolist()
+
+
+def test_a_repeated_half_and_a_known_pair_cost_nothing():
+    copy, induction = Copy("abcd", 8), Induction("AB", "xyz", 8)
+    stop, go = math.log(8), math.log(8 / 7)
+    assert copy.nats("abca|abca") == pytest.approx(4 * math.log(4) + 3 * go + stop)
+    assert induction.nats("AxBy") == pytest.approx(2 * math.log(2) + 2 * math.log(3) + go + stop)
+    assert induction.nats("AxAx") == pytest.approx(2 * math.log(2) + math.log(3) + go + stop)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "complaint"),
+    [
+        (SMALL["markov"], "", "expected 1 characters or more"),
+        (SMALL["markov"], "abxy", "the alphabet 'ab' lacks 'xy'"),
+        (SMALL["copy"], "ab|ba", "found 'ab|ba'"),
+        (SMALL["copy"], "|", "expected a string"),
+        (SMALL["copy"], "ab", "and it again"),
+        (SMALL["copy"], "ab|ab|ab", "and it again"),
+        (SMALL["copy"], "ac|ac", "expected a string of 'ab'"),
+        (SMALL["copy"], "", "and it again"),
+        (Copy("ab", 1), "ab|ab", "ends after its first unit, this one has 1 more"),
+        (SMALL["induction"], "AxBxAy", "'Ay' is no pair of this source, or not the first 'A'"),
+        (SMALL["induction"], "AxB", "expected pairs, found 'AxB'"),
+        (SMALL["induction"], "", "expected pairs"),
+        (SMALL["induction"], "Aa", "'Aa' is no pair"),
+        (SMALL["induction"], "xA", "'xA' is no pair"),
+        (SMALL["arithmetic"], "1+1=3\n", "'1\\+1=3' is no sum"),
+        (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is no sum of two numbers of 1 digits"),
+        (SMALL["arithmetic"], "01+1=2\n", "is no sum"),
+        (SMALL["arithmetic"], "1+1=2", "ends with a line end"),
+        (SMALL["arithmetic"], "", "ends with a line end"),
+        (SMALL["arithmetic"], "\n", "'' is no sum"),
+        (SMALL["arithmetic"], "١+1=2\n", "is no sum"),
+        (SMALL["play"], "", "expected a speech"),
+        (SMALL["play"], "PAGE:\nI ate thee.\n\n", "speech 1"),
+    ],
+)
+def test_a_text_of_another_source_is_refused(source, text, complaint):
+    with pytest.raises(TokenError, match=complaint):
+        source.nats(text)
+
+
+@quick
+@given(st.text(max_size=12) | st.text("ab|AxB+=0123\n", max_size=12))
+def test_any_text_has_a_probability_or_is_refused(text):
+    for source in SMALL.values():
+        assert 0 <= probability(source, text) < 1
+
+
+def test_speeches_cost_their_information_and_their_end():
+    source = Play(3.0)
+    for text in source.documents(20, 0):
+        n = text.count("\n\n")
+        assert source.nats(text) == pytest.approx(information(text) - math.log(1 / 3) - (n - 1) * math.log(2 / 3))
+
+
+# ---- from a table
+
+
+def test_a_table_makes_a_source():
+    table = {"kind": "markov", "documents": 10, "seed": 3, "order": 1, "concentration": Decimal("0.5"), "length": 7}
+    assert make(table) == Markov(order=1, concentration=0.5, length=7)
+    assert table["concentration"] == Decimal("0.5")
+    assert {kind: type(make({"kind": kind, "documents": 1})) for kind in KINDS} == KINDS
+
+
+@pytest.mark.parametrize(
+    ("table", "lines"),
+    [
+        (
+            {"kind": "marcov", "documents": 1},
+            ["kind 'marcov' is unknown; expected one of markov, copy, induction, arith"],
+        ),
+        ({"documents": 1}, ["kind None is unknown"]),
+        ({"kind": ["copy"], "documents": 1}, ["kind ['copy'] is unknown"]),
+        ({"kind": "copy"}, ["documents: expected a whole number from 1"]),
+        (
+            {"kind": "copy", "documents": 0, "seed": -1, "lenght": 3, "length": 0.5, "alphabet": "aa"},
+            [
+                "synthetic copy: 5 to mend",
+                "documents: expected a whole number from 1 to ",
+                "seed: expected a whole number from 0 to ",
+                "'lenght' is unknown; expected one of alphabet, length, documents, seed",
+                "length: expected a number of at least 1, found 0.5",
+                "alphabet: expected two different characters or more, none of them '|', found 'aa'",
+            ],
+        ),
+        ({"kind": "copy", "documents": True, "alphabet": "a|"}, ["documents: expected", "alphabet: expected"]),
+        (
+            {"kind": "arithmetic", "documents": 1, "digits": 19},
+            ["digits: expected a whole number from 1 to 18, found 19"],
+        ),
+        ({"kind": "arithmetic", "documents": 1, "digits": 2.0, "lines": math.inf}, ["digits: ", "lines: "]),
+        ({"kind": "markov", "documents": 1, "order": 5, "length": 4}, ["a length of 4 is less than the order, 5"]),
+        ({"kind": "markov", "documents": 1, "order": 5}, ["32,768 contexts are more than 2,048; lower"]),
+        ({"kind": "markov", "documents": 1, "concentration": 0}, ["concentration: expected a number of at least 0.05"]),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_told(table, lines):
+    with pytest.raises(ConfigError) as caught:
+        make(table)
+    for line in lines:
+        assert line in str(caught.value)
+
+
+def test_a_source_made_by_hand_is_checked_too():
+    with pytest.raises(ConfigError, match=r"Copy: 2 to mend\n  alphabet: .*\n  length: expected a number"):
+        Copy(alphabet="a", length="5")
+    assert isinstance(Markov().chain, Chain)
