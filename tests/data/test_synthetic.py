@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.markov import Chain
-from tinygrad_lm.data.play import information
+from tinygrad_lm.data.play import CAST, information, speech_entropy
 from tinygrad_lm.data.synthetic import KINDS, Arithmetic, Copy, Induction, Markov, Play, make
 from tinygrad_lm.errors import ConfigError, TokenError
 
@@ -106,6 +106,15 @@ def test_characters_of_a_sum_by_counting_all_of_them(digits):
     assert source.entropy.character == pytest.approx(math.log(100**digits) / length, rel=1e-14)
 
 
+def test_entropy_of_speeches():
+    """The first speaker is one of all, each other one of the rest; after each speech ends one play in three."""
+    stop, (nats, characters) = 1 / 3, speech_entropy()
+    ends = math.fsum(p * -math.log(p) for p in (stop * (1 - stop) ** n for n in range(300)))
+    expected = 3 * nats + math.log(len(CAST)) + 2 * math.log(len(CAST) - 1) + ends
+    assert Play(3.0).entropy.document == pytest.approx(expected, rel=1e-12)
+    assert Play(3.0).entropy.character == pytest.approx(expected / (3 * characters), rel=1e-12)
+
+
 @every_source
 def test_entropy_is_the_mean_of_what_documents_cost(source):
     """Within four standard errors, which are small enough that an error of 5 % would show."""
@@ -142,17 +151,20 @@ def test_seeds_and_numbers_give_other_documents(source):
 
 
 @pytest.mark.parametrize(
-    ("kind", "beginning"),
+    ("kind", "first", "third"),
     [
-        ("markov", "adahggfeebffcfcdgaaedbhbecabahhabahhhcabagfefhebgeahhhf"),
-        ("copy", "tuwcokfhwmc|tuwcokfhwmc"),
-        ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv"),
-        ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13"),
-        ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\nHer hat is sour:\n"),
+        ("markov", "adahggfeebffcfcdgaaedbhbecabahhabahhhcabagfefhebgeahhhf", "cagfhddddhbh"),
+        ("copy", "tuwcokfhwmc|tuwcokfhwmc", "hueuqmnyyjepglcjpgnzg|"),
+        ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv", "GbHxBqBqHxFrDmBqAaGbFr"),
+        ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13", "21+95=116\n73+52=125\n"),
+        ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\n", "CAT:\nHark, da,\n"),
     ],
 )
-def test_the_documents_of_a_seed_never_change(kind, beginning):
-    assert next(USUAL[kind].documents(1, 3)).startswith(beginning)
+def test_the_documents_of_a_seed_never_change(kind, first, third):
+    """Whatever was drawn for those before."""
+    documents = list(USUAL[kind].documents(3, 3))
+    assert documents[0].startswith(first)
+    assert documents[2].startswith(third)
 
 
 def test_a_language_is_the_same_under_every_seed():
@@ -193,6 +205,7 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
         (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is no sum of two numbers of 1 digits"),
         (SMALL["arithmetic"], "01+1=2\n", "is no sum"),
         (SMALL["arithmetic"], "1+1=2", "ends with a line end"),
+        (SMALL["arithmetic"], "1+1=2\n1+1=2", "ends with a line end, this one with '1\\+1=2'"),
         (SMALL["arithmetic"], "", "ends with a line end"),
         (SMALL["arithmetic"], "\n", "'' is no sum"),
         (SMALL["arithmetic"], "١+1=2\n", "is no sum"),

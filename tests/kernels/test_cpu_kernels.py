@@ -19,6 +19,7 @@ from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import numpy_attention
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.ops import attention
 from tinygrad_lm.optim import adamw
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
@@ -85,6 +86,24 @@ def test_future_gradients_are_exactly_zero(kernel):
         _, dk, dv = backward(dy)
         assert not dk[:, t + 1 :].any()
         assert not dv[:, t + 1 :].any()
+
+
+@every_attention
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_blocks_leave_out_the_keys_of_other_documents_alone(kernel, dtype, together, monkeypatch):
+    """Three sequences, each in a block of its own or all in one, whose documents begin at different places."""
+    monkeypatch.setattr(numpy_attention, "CACHE", 10_000 if together else 1)
+    rng = np.random.default_rng(0)
+    q, dy = rng.standard_normal((2, 3, 7, 4, 2)).astype(dtype)
+    k, v = rng.standard_normal((2, 3, 9, 2, 2)).astype(dtype)  # two keys before the first query
+    for starts in ([[0, 0, 1, 4, 4, 4, 4], [1, 3, 3, 5, 5, 5, 8], [2] * 7], [[2, 3, 1, 4, 3, 6, 7], [2] * 7, [1] * 7]):
+        y, backward = kernel(q, k, v, starts=np.array(starts))
+        expected, expected_backward = attention.rule(q, k, v, starts=np.array(starts))
+        tolerance = 1e-12 if dtype == "float64" else 2e-6
+        checks.agree(y, expected, "value", tolerance)
+        for found, right in zip(backward(dy), expected_backward(dy), strict=True):
+            checks.agree(found, right, "gradient", tolerance)
 
 
 @numba_only

@@ -161,6 +161,7 @@ def test_no_visible_key_scores_lower_than_one_of_another_document():
     y, *_, dv = value_and_gradients("attention", q, k, v, starts=starts)
     assert np.array_equal(y.ravel(), [1, 2, 3])
     assert np.array_equal(dv.ravel(), [1, 1.5, 0.5])
+    assert np.array_equal(ops.attention.rule(q, k, v, starts=starts)[0].ravel(), y.ravel())
     assert np.array_equal(ops.attention(q, k, v, starts=starts).data.ravel(), y.ravel())
 
 

@@ -86,6 +86,7 @@ BAD = unary | binary | axes | {
             ([[0, -1, 9]], True, ConfigError, "(2 such entries)"),
             ([[3, 3, 4]], False, ConfigError, "starts[0, 2] = 4 is outside 0 to 3"),
             ([0, 0, 0], True, ShapeError, "starts has shape (3,); expected (B, T) = (1, 3)"),
+            ([[0]], True, ShapeError, "starts has shape (1, 1); expected (B, T) = (1, 3)"),
             ([[0.0, 0, 0]], True, DtypeError, "starts must be integers, found float64"),
         ]),
     ],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,12 +18,13 @@ from small_gpt import random_tokens, shaken, tiny
 from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.data.corpus import split
+from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError, TokenError
 from tinygrad_lm.train import checkpoint, loop
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.evaluate import baselines
+from tinygrad_lm.train.evaluate import baselines, evaluate
 from tinygrad_lm.train.log import Log
-from tinygrad_lm.train.loop import Trainer, settled
+from tinygrad_lm.train.loop import Trainer, measure, settled
 from tinygrad_lm.train.run import Run
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +71,18 @@ def at_step(monkeypatch, step, act):
         return result
 
     monkeypatch.setattr(Trainer, "step", watched)
+
+
+def test_validation_stays_inside_documents_as_training_does():
+    model, written = shaken(tiny("modern")), []
+    tokens = np.random.default_rng(0).integers(0, 7, 40)
+    batches = Batches(tokens, 2, 5)
+    batches.document_token = 3
+    run = SimpleNamespace(log=SimpleNamespace(write=lambda **record: written.append(record)))
+    measure(Trainer(model, batches, TrainConfig(1, batch_size=2)), run, tokens, 0)
+    inside = evaluate(model, tokens, 2, document_token=3)
+    assert written == [{"step": 0, "validation": inside}]
+    assert inside != evaluate(model, tokens, 2)
 
 
 # ---- it learns
