@@ -27,19 +27,21 @@ def a_device(monkeypatch):
         monkeypatch.setattr(owner, "kernels", {})
 
 
-def train(device, preset, dropout):
+def train(device, preset, dropout=0.0, document_token=None):
     config = TrainConfig(**RECIPES[preset] | {"steps": 3, "batch_size": 2, "accumulate": 2})
     model = GPT(tiny(preset, dropout=dropout), device=device)
-    trainer = Trainer(model, Batches(TOKENS, 2, 5), config)
+    batches = Batches(TOKENS, 2, 5)
+    batches.document_token = document_token
+    trainer = Trainer(model, batches, config)
     history = [trainer.step(step) for step in range(3)]
-    return trainer, history, evaluate(model, TOKENS, 8), list(generate(model, [1], 12))
+    return trainer, history, evaluate(model, TOKENS, 8, document_token), list(generate(model, [1], 12))
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("dropout", "document_token"), [(0.0, None), (0.3, None), (0.0, 3)])
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ("gpt2-medium", "gpt2-large", "gpt2-xl")])
-def test_training_there_is_training_here_bit_for_bit(preset, dropout):
-    here, history, loss, text = train("cpu", preset, dropout)
-    there, same_history, same_loss, same_text = train("cuda", preset, dropout)
+def test_training_there_is_training_here_bit_for_bit(preset, dropout, document_token):
+    here, history, loss, text = train("cpu", preset, dropout, document_token)
+    there, same_history, same_loss, same_text = train("cuda", preset, dropout, document_token)
     assert type(there.model.parameters.data) is xp.ndarray
     assert (same_history, same_loss, same_text) == (history, loss, text)
     for group, arrays in here.state().items():
@@ -49,7 +51,7 @@ def test_training_there_is_training_here_bit_for_bit(preset, dropout):
 
 
 def test_a_state_moves_between_devices():
-    here, there = train("cpu", "modern", 0.0)[0], train("cuda", "modern", 0.0)[0]
+    here, there = train("cpu", "modern")[0], train("cuda", "modern")[0]
     there.model.parameters.data[...] = 0.0
     there.load_state(here.state())
     assert np.array_equal(there.model.parameters.data.get(), here.model.parameters.data)

@@ -3,7 +3,7 @@
 The rule in ops/attention.py makes several passes over all (B, H, T, S) weights, which come from memory every time. Here
 a block of queries meets the keys it may see, and everything between the products happens in the cache. Short sequences
 share a block, for every step of Python costs a microsecond in which the other threads wait. Where documents are packed,
-a block leaves out the keys before its first query's document.
+a block leaves out the keys that come before all its queries' starts.
 """
 
 import math
