@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from tinygrad_lm import files
 from tinygrad_lm.backend import cores, resolve_device, workers
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.learn.chart import MARKS, draw
 from tinygrad_lm.learn.examine import activity, overfit, updates
 from tinygrad_lm.learn.finding import FINE, WRONG, first_loss, norm_curve, spikes, unused_tokens, validation_curve
-from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.loop import Trainer
 from tinygrad_lm.train.run import Run
 from tinygrad_lm.train.session import reopen
@@ -41,7 +41,7 @@ def report(run, which="newest", seconds=30.0, device="auto"):
         print(as_text(finding))
     content = json.dumps({"step": step, "findings": [vars(finding) for finding in findings]})
     content = json.loads(content, parse_constant=lambda _: None)  # JSON has no NaN
-    checkpoint.replace(run.path / "doctor.json", json.dumps(content, indent=1).encode())
+    files.replace(run.path / "doctor.json", json.dumps(content, indent=1).encode())
     draw(run, findings, run.path / "doctor.png")
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in MARKS}
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; in {run.path}: doctor.png, .json")

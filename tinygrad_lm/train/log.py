@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinygrad_lm.train import checkpoint
+from tinygrad_lm.files import replace
 
 
 class Log:
@@ -16,7 +16,7 @@ class Log:
     def rewind(self, step):
         """Forget what came after a step: a run that resumes there will tell it again."""
         self.records = [record for record in self.records if record["step"] <= step]
-        checkpoint.replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
+        replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
 
     def write(self, **record):
         self.records.append(record)
