@@ -6,6 +6,7 @@ ones: doctor.png, a picture of the findings, and doctor.json, their numbers.
 """
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,10 @@ from tinygrad_lm.learn.chart import MARKS, draw
 from tinygrad_lm.learn.examine import activity, overfit, updates
 from tinygrad_lm.learn.finding import FINE, WRONG, first_loss, norm_curve, spikes, unused_tokens, validation_curve
 from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.material import reopen
 from tinygrad_lm.train.run import Run
-from tinygrad_lm.train.session import reopen
+
+MANY = 2**24  # tokens: as many of a training text are counted
 
 
 def add_arguments(parser):
@@ -64,9 +67,10 @@ def examine(run, which, seconds, device):
         trainer.load_state(state)
         depth = updates(trainer, min(manifest["step"], config.steps - 1))
         del trainer
-        batch = next(windows(validation, size, max(1, 2048 // size)))[0]
+        share = [tokens[: math.ceil(weight * (2048 + size)) + 1] for weight, tokens in validation.values()]
+        batch = next(windows(np.concatenate(share), size, max(1, 2048 // size)))[0]
         inside = activity(patient(), batch)
-        learns = overfit(patient(), batches.tokens[: min(size, 64) + 1], seconds=seconds)
+        learns = overfit(patient(), batches.beginning(min(size, 64) + 1), seconds=seconds)
     return manifest["step"], [
         first_loss(run.log, run.model_config.vocab_size, "base" in run.settings),
         validation_curve(run.log),
@@ -75,7 +79,7 @@ def examine(run, which, seconds, device):
         learns,
         *depth,
         *inside,
-        unused_tokens(np.asarray(batches.tokens), run.model_config.vocab_size),
+        unused_tokens(batches.beginning(MANY), run.model_config.vocab_size),
     ]
 
 

@@ -53,7 +53,8 @@ class Run:
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **settings):
-        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, start."""
+        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, floors,
+        start."""
         path = Path(path)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
         try:
@@ -115,7 +116,8 @@ class Run:
 
     def report(self, model, step):
         """Draw the loss curve and write a sample."""
-        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"])
+        floors = self.settings.get("floors", {})
+        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"], floors)
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")
