@@ -25,9 +25,8 @@ def weights(names, total=Fraction(1)):
 def epochs():
     """{name: passes over it in 300 billion tokens}, from the table's sizes and our weights.
 
-    For three sources they are the paper's last column within its rounding. For WebText2 they are 3.4 where it says 2.9,
-    for Wikipedia 3.0 where it says 3.4. Wikipedia's numbers do fit each other if 3 billion tokens or 3 % were rounded
-    up or down by enough; WebText2's do not, however they were rounded: 22 % of 300 billion tokens are 66, and 19
-    billion tokens go into that more than 3.3 times. The paper does not say why.
+    They round to 0.43, 3.4, 2.0, 0.43 and 3.0; the paper prints 0.44, 2.9, 1.9, 0.43 and 3.4. Its three columns fit
+    each other for four sources, if one grants that sizes and percentages are rounded, for Wikipedia rather far. For
+    WebText2 they do not: even 21.5 % of 300 billion tokens are 3.3 times 19.5 billion. The paper does not say why.
     """
     return {name: float(weight * TRAINED / TABLE[name][0]) for name, weight in weights(TABLE).items()}

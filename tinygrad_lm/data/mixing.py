@@ -88,9 +88,9 @@ class Mixture(Stream):
         return (cycles * self.q + np.bincount(self.turns[:rest], minlength=len(self.q))).tolist()
 
     def beginning(self, count):
-        """The first tokens of each source, in the shares of the weights; at most `count` and one a source."""
+        """The first tokens of each source, about in the shares of the weights; at most `count` in all."""
         parts = [tokens.read(0, min(len(tokens), 1 + int(weight * count))) for weight, tokens in self.sources.values()]
-        return np.concatenate(parts)
+        return np.concatenate(parts)[:count]
 
 
 def alternation(weights):
