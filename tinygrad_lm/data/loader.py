@@ -19,7 +19,10 @@ class Stream:
 
     sources: {name: (weight, tokens)}, weights as Fractions that add up to 1. Each kind of stream adds `__call__`,
     `counts(n)`, how many of the first n windows of the training each source has, and `beginning(count)`.
+    document_token: the id of end-of-text, where attention is to be kept inside documents.
     """
+
+    document_token = None
 
     def __init__(self, sources, batch_size, block_size, seed, accumulate):
         self.sources, self.batch_size, self.block_size = sources, batch_size, block_size

@@ -34,7 +34,6 @@ class Mixture(Stream):
 
     sources: {name: (weight, tokens)}; tokens: anything with a length and `read(start, count)`, such as Shards
     rank, world: the batch is the same for any number of processes, `world`; this one, `rank`, takes its rows of it
-    document_token: the id that begins a document, where attention is to stay inside documents, else None
     """
 
     def __init__(self, sources, batch_size, block_size, seed=0, accumulate=1, rank=0, world=1, document_token=None):

@@ -76,21 +76,21 @@ def plot(log, path, title, levels, floors):
         if len(sources) > 1:
             axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=f"{name}, {losses[-1]:.3f}")
         if (value := floors.get(name)) is not None:
-            line(axes, f"floor of {name}", value, "--", colour)
+            line(axes, f"floor of {name}", value, "--", colour, left=True)  # where curves are far above it
     for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
         line(axes, name, value, style, "gray")
-    axes.legend()
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.2)
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary)
     temporary.replace(path)
 
 
-def line(axes, name, value, style, colour):
-    """A horizontal line with its name on it."""
+def line(axes, name, value, style, colour, left=False):
+    """A horizontal line with its name at one of its ends."""
     axes.axhline(value, linestyle=style, color=colour, linewidth=1)
-    place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
-    axes.annotate(f"{name} {value:.3f}", (0.995, value), size=8, **place)
+    place = {"xycoords": ("axes fraction", "data"), "ha": "left" if left else "right", "va": "bottom"}
+    axes.annotate(f"{name} {value:.3f}", (0.005 if left else 0.995, value), size=8, **place)
 
 
 def smooth(values):
