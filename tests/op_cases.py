@@ -244,12 +244,14 @@ def rotary(draw):
 
 @case
 def attention(draw):
-    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not."""
+    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not; any starts."""
     B, G, R, D = draw(st.sampled_from([1, 2, 0])), draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(solid)
     S, causal, p = draw(solid), draw(st.booleans()), draw(st.sampled_from([0.0, 0.0, 0.3]))
     T = draw(st.integers(0, S if causal else 4))
     q, k, v = draw(arrays((B, T, G * R, D))), draw(arrays((B, S, G, D))), draw(arrays((B, S, G, D)))
-    return Case((q, k, v), {"causal": causal, "p": p, "key": draw(keys) if p else None})
+    last = np.arange(S - T, S) if causal else np.full(T, S - 1)
+    starts = draw(st.none() | arrays((B, T), lambda rng, shape: rng.integers(0, last + 1, shape)))
+    return Case((q, k, v), {"causal": causal, "starts": starts, "p": p, "key": draw(keys) if p else None})
 
 
 @case

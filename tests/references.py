@@ -85,16 +85,17 @@ def slowed(frequency, factor=1.0, low=1.0, high=4.0, length=1):
     return (1 - share) * frequency / factor + share * frequency
 
 
-def attention(q, k, v, causal=True, p=0.0, key=None):
+def attention(q, k, v, causal=True, starts=None, p=0.0, key=None):
     """One query after the other, each over the keys that it may see."""
     (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
     R, y = H // G, np.empty_like(q)
     mask = (keep((B, G, R * T, S), p, key) if p else np.ones((B, G, R * T, S))) / (1 - p)
     for b, t, h in np.ndindex(B, T, H):
         g, seen = h // R, t + S - T + 1 if causal else S
-        weights = np.exp([k[b, s, g] @ q[b, t, h] / math.sqrt(D) for s in range(seen)])
-        weights = weights / weights.sum() * mask[b, g, h % R * T + t, :seen]
-        y[b, t, h] = weights @ v[b, :seen, g]
+        start = 0 if starts is None else starts[b, t]
+        weights = np.exp([k[b, s, g] @ q[b, t, h] / math.sqrt(D) for s in range(start, seen)])
+        weights = weights / weights.sum() * mask[b, g, h % R * T + t, start:seen]
+        y[b, t, h] = weights @ v[b, start:seen, g]
     return y
 
 

@@ -131,8 +131,8 @@ def test_broken_engines_are_noticed(title, monkeypatch, record_property):
 
 ONE_EDIT = {
     "with the mask after the softmax": (
-        "q @ k.swapaxes(-1, -2) * scale) * seen(T, S, causal)",
-        "np.where(seen(T, S, causal), q @ k.swapaxes(-1, -2) * scale, -np.inf))",
+        "q @ k.swapaxes(-1, -2) * scale) * seen(T, S, causal, starts)",
+        "np.where(seen(T, S, causal, starts), q @ k.swapaxes(-1, -2) * scale, -np.inf))",
     ),
     "that sees one key too many": ("S - T + 1", "S - T"),
     "without its scale on the way back": ("keepdims=True))", "keepdims=True)) * scale"),
@@ -144,13 +144,38 @@ ONE_EDIT = {
 
 @pytest.mark.parametrize("title", ONE_EDIT)
 def test_an_attention_mutant_is_right_but_for_its_one_mistake(title, cases):
-    rule = BUGS[f"attention {title}"].rule
-    wrong, right = ONE_EDIT[title]
+    assert who_notices("attention", edited(BUGS[f"attention {title}"].rule, *ONE_EDIT[title]), cases("attention")) == []
+
+
+def edited(rule, old, new):
+    """The rule with one piece of its source replaced."""
     source = inspect.getsource(rule).partition("\n")[2]  # less the decorator
-    assert wrong in source
+    assert old in source
     namespace = dict(rule.__globals__)
-    exec(source.replace(wrong, right), namespace)
-    assert who_notices("attention", namespace[rule.__name__], cases("attention")) == []
+    exec(source.replace(old, new), namespace)
+    return namespace[rule.__name__]
+
+
+DOCUMENTS = {
+    "the mask of documents off by one": ("xp.asarray(starts)", "(xp.asarray(starts) - 1)"),
+    "a document without its first key": ("xp.arange(S) < xp.asarray(starts)", "xp.arange(S) <= xp.asarray(starts)"),
+    "starts counted from the first query": ("xp.asarray(starts)", "(xp.asarray(starts) - (S - T))"),
+    "every sequence with the first one's starts": ("xp.asarray(starts)[", "xp.asarray(starts)[:1]["),
+    "starts in the order of another head": ("xp.tile(before, (R, 1))", "xp.repeat(before, R, axis=2)"),
+    "documents kept apart in the first head alone": (
+        "xp.tile(before, (R, 1))",
+        "xp.tile(before, (R, 1)) & (xp.arange(R * T) < T)[:, None]",
+    ),
+    "documents kept apart without causality alone": ("if starts is not None:", "if starts is not None and not causal:"),
+}
+
+
+@pytest.mark.parametrize("title", DOCUMENTS)
+def test_mutants_of_the_mask_of_documents_are_killed(title, cases, record_property):
+    with np.errstate(all="ignore"):
+        killers = who_notices("attention", edited(ops.attention.rule, *DOCUMENTS[title]), cases("attention"))
+    record_property("mutant", [f"attention: {title}", "attention", *killers])
+    assert "value" in killers
 
 
 # ---- checkers that are broken themselves

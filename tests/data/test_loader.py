@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.loader import Batches, windows
+from tinygrad_lm.data.loader import Batches, document_starts, windows
 from tinygrad_lm.errors import DataError
 
 
@@ -88,3 +88,18 @@ def test_windows_of_no_tokens():
     for n in (0, 1):
         with pytest.raises(DataError, match="too short"):
             list(windows(np.zeros(n, int), 5, 2))
+
+
+@given(
+    tokens=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=3), eot=st.integers(0, 3)
+)
+def test_a_document_starts_at_its_end_of_text(tokens, eot):
+    T = min(map(len, tokens))
+    x = np.array([row[:T] for row in tokens], "uint16")
+    found = document_starts(x, eot)
+    assert found.shape == x.shape
+    assert found.dtype.kind == "i"
+    for row, starts in zip(x.tolist(), found.tolist(), strict=True):
+        for t, start in enumerate(starts):
+            assert start == max((s for s in range(t + 1) if row[s] == eot), default=0)
+    assert np.array_equal(document_starts(x[0], eot), found[0])

@@ -1,6 +1,7 @@
 """The whole network: every entry of its gradient, and what must hold of it besides."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad
 from tinygrad_lm.backend import workers
+from tinygrad_lm.data.loader import Batches, document_starts
 from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.attention import Past
 from tinygrad_lm.nn.layers import Embedding
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.ops import cross_entropy
@@ -110,6 +113,29 @@ def test_micro_batches_and_threads_add_up_to_the_full_batch(preset, parts, threa
             agree(norm, np.sqrt((expected[1] ** 2).sum()), "norm")
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_training_step_stays_inside_documents(threads):
+    """Where its batches have a token of documents; each thread finds the starts of its own share."""
+    model = shaken(tiny("modern"))
+    x, y = random_tokens(model.config, B=5, T=5)
+    eot = int(np.bincount(x.ravel()).argmax())
+    starts = document_starts(x, eot)
+    assert len(np.unique(starts, axis=0)) > 2
+    loss = cross_entropy(model(x, starts=starts), y)
+    loss.backward()
+    expected = model.parameters.grad.copy()
+    batches = Batches(np.zeros(6, int), 5, 5)
+    assert batches.document_token is None
+    batches.document_token = eot
+    model.parameters.zero_grad()
+    with pytest.MonkeyPatch.context() as patch, workers(threads):
+        patch.setattr(Batches, "__call__", lambda self, step, part: (x, y))
+        trainer = Trainer(model, batches, TrainConfig(1, batch_size=5, clip=0.0), threads)
+        trainer.optimizers = [listener := Listener(model.parameters)]
+        agree(trainer.step(0)[0], loss.item(), "loss")
+    agree(listener.heard, expected, "gradient")
+
+
 @every_preset
 def test_recomputed_blocks_give_the_same_bit_for_bit(preset):
     config = tiny(preset, dropout=0.3)
@@ -153,6 +179,62 @@ def test_the_future_has_no_gradient_and_no_effect(drawn):
         assert not rows.grad[:, t + 1 :].any()
         mixed = np.where(np.arange(T) > t, other, x)
         assert np.array_equal(model(mixed).data[:, : t + 1], logits.data[:, : t + 1])
+
+
+@given(drawn=configs(), data=st.data(), recompute=st.booleans())
+def test_packed_documents_are_as_alone(drawn, data, recompute):
+    """With rotary positions loss and gradient of a window of documents are the sums of what each gives alone."""
+    config = (
+        replace(drawn[0], position="rotary", recompute=recompute) if drawn[0].head_size % 2 == 0 else tiny("modern")
+    )
+    config = replace(config, block_size=9)
+    lengths = data.draw(st.lists(st.lists(st.integers(1, 3), min_size=3, max_size=3), min_size=1, max_size=2))
+    x, y = random_tokens(config, B=len(lengths), T=9)
+    ends = np.cumsum(lengths, 1)
+    width = int(ends[:, -1].min())
+    starts = np.array([np.repeat(end - n, n)[:width] for end, n in zip(ends, lengths, strict=True)])
+    x, y = x[:, :width], y[:, :width]
+    model = shaken(config)
+    packed = cross_entropy(model(x, starts=starts), y)
+    packed.backward()
+    found, alone = model.parameters.grad.copy(), 0.0
+    model.parameters.zero_grad()
+    for b in range(len(x)):
+        for start in np.unique(starts[b]):
+            here = slice(start, start + (starts[b] == start).sum())
+            loss = cross_entropy(model(x[b : b + 1, here]), y[b : b + 1, here]) * (y[b, here].size / y.size)
+            loss.backward()
+            alone += loss.item()
+    agree(packed.item(), alone, "loss")
+    agree(found, model.parameters.grad, "gradient")
+
+
+@every_preset
+def test_a_past_of_documents_is_that_of_the_whole_window(preset):
+    """Two steps with a past, each with its part of the starts, give the logits of one."""
+    model = shaken(tiny(preset))
+    x, _ = random_tokens(model.config, B=2, T=5)
+    starts = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 1, 4]])
+    expected = model(x, starts=starts).data
+    assert not np.allclose(model(x).data, expected)
+    past = [[Past(5) for _ in model.h] for _ in x]
+    with no_grad():
+        found = [model(x[:, part], past=past, starts=starts[:, part]).data for part in (slice(0, 3), slice(3, 5))]
+    agree(np.concatenate(found, 1), expected, "logits")
+
+
+@every_preset
+def test_another_document_has_no_effect(preset):
+    """With learned positions too: bitwise."""
+    model = shaken(tiny(preset))
+    x, _ = random_tokens(model.config, B=2, T=5)
+    starts, changed = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 3, 3]]), x.copy()
+    changed[0, :2] = (x[0, :2] + 1) % 7
+    changed[1, :3] = (x[1, :3] + 1) % 7
+    y, other = model(x, starts=starts).data, model(changed, starts=starts).data
+    assert np.array_equal(y[0, 2:], other[0, 2:])
+    assert np.array_equal(y[1, 3:], other[1, 3:])
+    assert not (y[0, :2] == other[0, :2]).all(-1).any()
 
 
 @every_preset

@@ -155,6 +155,15 @@ def test_no_visible_key_scores_lower_than_a_masked_one():
     assert np.array_equal(ops.attention(q, k, v).data.ravel(), [1, 1.5])  # by the kernel, where there is one
 
 
+def test_no_visible_key_scores_lower_than_one_of_another_document():
+    q, k = np.full((1, 3, 1, 1), 1e6), np.array([1e6, -1e6, -1e6]).reshape(1, 3, 1, 1)
+    v, starts = numbers(1, 2, 4).reshape(1, 3, 1, 1), np.array([[0, 1, 1]])
+    y, *_, dv = value_and_gradients("attention", q, k, v, starts=starts)
+    assert np.array_equal(y.ravel(), [1, 2, 3])
+    assert np.array_equal(dv.ravel(), [1, 1.5, 0.5])
+    assert np.array_equal(ops.attention(q, k, v, starts=starts).data.ravel(), y.ravel())
+
+
 @pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
 def test_norms_of_constant_zero_and_huge_rows(name):
     """eps keeps a row without variance finite; squares of huge half-precision numbers are taken in float32."""

@@ -77,6 +77,17 @@ BAD = unary | binary | axes | {
         ((x(1, 2, 3, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 query heads cannot share 2 key heads"),
         ((x(1, 3, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 causal queries need as many keys, found 2"),
         ((x(1, 2, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {"p": 1, "key": (1, "a")}, ConfigError, "no probability"),
+        *((
+            (x(1, 3, 2, 4), *[x(1, 4, 2, 4)] * 2), {"starts": np.array(starts), "causal": causal}, kind, fragment
+        ) for starts, causal, kind, fragment in [
+            ([[0, 2, 4]], True, ConfigError, "starts[0, 2] = 4 is outside 0 to 3, the last key that this query sees"),
+            ([[2, 0, 0]], True, ConfigError, "starts[0, 0] = 2 is outside 0 to 1"),
+            ([[0, -1, 9]], True, ConfigError, "starts[0, 1] = -1 is outside 0 to 2, the last key that this query sees"),
+            ([[0, -1, 9]], True, ConfigError, "(2 such entries)"),
+            ([[3, 3, 4]], False, ConfigError, "starts[0, 2] = 4 is outside 0 to 3"),
+            ([0, 0, 0], True, ShapeError, "starts has shape (3,); expected (B, T) = (1, 3)"),
+            ([[0.0, 0, 0]], True, DtypeError, "starts must be integers, found float64"),
+        ]),
     ],
     "cross_entropy": [
         ((x(2, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),

@@ -83,7 +83,7 @@ def test_norms_forget_scale(name, case, factor):
 @drawn("attention")
 def test_no_gradient_comes_from_the_future(case):
     """The gradient of output t by keys, values and queries of other times is zero, not nearly: bitwise."""
-    f = lambda *xs: ops.attention(*xs, **case.options | {"causal": True})
+    f = lambda *xs: ops.attention(*xs, **case.options | {"causal": True, "starts": None})
     q, k, v = (x.copy("C") for x in case.inputs)  # BLAS rounds by layout; the keys below are copies in this one
     if q.shape[1] > k.shape[1]:
         return
@@ -99,6 +99,40 @@ def test_no_gradient_comes_from_the_future(case):
         later = np.arange(k.shape[1])[:, None, None] > last
         same = f(q, np.where(later, k + 5.0, k), np.where(later, -v, v)).data
         assert np.array_equal(same[:, t], y[:, t])
+
+
+@drawn("attention")
+def test_no_gradient_comes_from_another_document(case):
+    """Keys and values before a query's start have no gradient from its output, and no effect on it: bitwise."""
+    f, starts = lambda *xs: ops.attention(*xs, **case.options), case.options["starts"]
+    if starts is None:
+        return
+    q, k, v = (x.copy("C") for x in case.inputs)
+    y = f(q, k, v).data
+    for b, t in np.ndindex(starts.shape):
+        u = np.zeros_like(y)
+        u[b, t] = signed(np.random.default_rng(t), u[b, t].shape)
+        _, _, (_, dk, dv) = gradients(f, q, k, v, u=u)
+        assert not dk[b, : starts[b, t]].any()
+        assert not dv[b, : starts[b, t]].any()
+        before = np.arange(k.shape[1])[:, None, None] < starts[b, t]
+        assert np.array_equal(f(q, np.where(before, k + 5.0, k), np.where(before, -v, v)).data[b, t], y[b, t])
+        if not case.options["p"]:  # and its own start has one
+            assert dv[b, starts[b, t]].any()
+
+
+@given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=4), heads=st.sampled_from([(2, 2), (4, 2)]), seed=seeds)
+def test_packed_documents_are_as_alone(lengths, heads, seed):
+    (H, G), rng, ends = heads, np.random.default_rng(seed), np.cumsum(lengths)
+    q, k, v = (signed(rng, (1, ends[-1], n, 3)) for n in (H, G, G))
+    starts = np.repeat(ends - lengths, lengths)[None]
+    y, u, packed = gradients(lambda *xs: ops.attention(*xs, starts=starts), q, k, v)
+    for n, end in zip(lengths, ends, strict=True):
+        here = slice(end - n, end)
+        alone, _, grads = gradients(ops.attention, q[:, here], k[:, here], v[:, here], u=u[:, here])
+        near(y[:, here], alone)
+        for dx, expected in zip(packed, grads, strict=True):
+            near(dx[:, here], expected)
 
 
 @drawn("attention")

@@ -55,9 +55,11 @@ def rotary(x, base, start, scaling):
     return torch.cat((turned.real, turned.imag), -1)
 
 
-def attention(q, k, v, causal, p, key):
+def attention(q, k, v, causal, starts, p, key):
     T, S = q.shape[1], k.shape[1]
-    mask = torch.ones(T, S, dtype=torch.bool).tril(S - T) if causal else None
+    mask = torch.ones(T, S, dtype=torch.bool).tril(S - T) if causal else torch.ones(T, S, dtype=torch.bool)
+    if starts is not None:
+        mask = (mask & (torch.arange(S) >= torch.tensor(np.array(starts))[..., None]))[:, None]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
@@ -157,12 +159,14 @@ def large(*shapes, ids=(), **options):
     return Case(tuple(inputs), options)
 
 
-WITHOUT_DROPOUT = {"p": 0.0, "key": None}
+PLAIN = {"starts": None, "p": 0.0, "key": None}
+PACKED = PLAIN | {"starts": np.arange(130) // np.array([[40], [130]]) * 40}  # four documents, and one
 LARGE = {
     "attention": [
-        large((2, 130, 6, 16), (2, 130, 6, 16), (2, 130, 6, 16), causal=True, **WITHOUT_DROPOUT),
-        large((1, 130, 6, 8), (1, 200, 2, 8), (1, 200, 2, 8), causal=True, **WITHOUT_DROPOUT),
-        large((2, 70, 4, 8), (2, 90, 1, 8), (2, 90, 1, 8), causal=False, **WITHOUT_DROPOUT),
+        large((2, 130, 6, 16), (2, 130, 6, 16), (2, 130, 6, 16), causal=True, **PLAIN),
+        large((2, 130, 6, 16), (2, 130, 3, 16), (2, 130, 3, 16), causal=True, **PACKED),
+        large((1, 130, 6, 8), (1, 200, 2, 8), (1, 200, 2, 8), causal=True, **PLAIN),
+        large((2, 70, 4, 8), (2, 90, 1, 8), (2, 90, 1, 8), causal=False, **PLAIN),
     ],
     "cross_entropy": [large((4, 65, 500), ids=[(500, (4, 65))], ignore_index=7)],
     "layer_norm": [large((4, 65, 96), (96,), (96,), eps=1e-5)],

@@ -33,6 +33,19 @@ def test_evaluation_is_the_mean_over_every_token(n, batch_size, threads, seed):
     assert type(found) is float
 
 
+@given(n=st.integers(2, 40), batch_size=st.integers(1, 4), seed=st.integers(0, 99))
+def test_evaluation_inside_documents_gives_each_target_its_own_document_alone(n, batch_size, seed):
+    model = shaken(tiny("modern"), seed)
+    tokens = np.random.default_rng(seed).integers(0, 3, n)
+    total = 0.0
+    for i in range(1, n):
+        begin = (i - 1) // 5 * 5
+        begin = max([begin, *(s for s in range(begin, i) if tokens[s] == 2)])
+        with no_grad():
+            total += cross_entropy(model(tokens[None, begin:i])[:, -1], tokens[i : i + 1]).item()
+    agree(evaluate(model, tokens, batch_size, document_token=2), total / (n - 1), "mean")
+
+
 @given(data=st.data(), V=st.integers(1, 6), n=st.integers(2, 40), m=st.integers(2, 20))
 def test_baselines_count(data, V, n, m):
     draw = lambda size: data.draw(st.lists(st.integers(0, V - 1), min_size=size, max_size=size))

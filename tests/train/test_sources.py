@@ -372,7 +372,13 @@ def test_attention_inside_documents(tmp_path, data, capsys):
     for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
         assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
         assert reopen(Run(tmp_path / name))[0].document_token == expected
-        assert Run(tmp_path / name).settings["start"] == 256
+        trained = Run(tmp_path / name)
+        assert trained.settings["start"] == 256
+        model = trained.build("cpu")
+        model.parameters.load(trained.load()[1]["model"])
+        loss = evaluate(model, np.array(tokens), 4, expected)
+        assert trained.log.curve("validation")[1][-1] == loss
+        assert evaluate(model, np.array(tokens), 4, 256 if expected is None else None) != loss
     capsys.readouterr()
     assert pretrain(data, "--out", tmp_path / "c", *PLAN, "--inside-documents") == 2
     assert "its tokenizer, char, has no end-of-text token" in capsys.readouterr().err

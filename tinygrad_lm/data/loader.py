@@ -19,7 +19,7 @@ class Stream:
 
     sources: {name: (weight, tokens)}, weights as Fractions that add up to 1. Each kind of stream adds `__call__`,
     `counts(n)`, how many of the first n windows of the training each source has, and `beginning(count)`.
-    document_token: the id of end-of-text, where attention is to be kept inside documents.
+    document_token: the id of end-of-text, where attention is to be kept inside documents (`document_starts`).
     """
 
     document_token = None
@@ -115,6 +115,15 @@ def windows(tokens, block_size, batch_size):
     if (len(tokens) - 1) % block_size:
         rest = tokens[whole * block_size :][None]
         yield rest[:, :-1], rest[:, 1:]
+
+
+def document_starts(tokens, eot):
+    """Where the document of each position begins: integers (..., T), as tokens.
+
+    A document begins with its end-of-text token, `eot`; what comes before the first one of a window is the rest of a
+    document that began earlier, and starts at 0.
+    """
+    return np.maximum.accumulate(np.where(tokens == eot, np.arange(tokens.shape[-1]), 0), axis=-1)
 
 
 def check_length(tokens, block_size):

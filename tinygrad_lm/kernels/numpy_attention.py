@@ -2,64 +2,70 @@
 
 The rule in ops/attention.py makes several passes over all (B, H, T, S) weights, which come from memory every time. Here
 a block of queries meets the keys it may see, and everything between the products happens in the cache. Short sequences
-share a block, for every step of Python costs a microsecond in which the other threads wait.
+share a block, for every step of Python costs a microsecond in which the other threads wait. Where documents are packed,
+a block leaves out the keys before its first query's document.
 """
 
 import math
 
 import numpy as np
 
-from tinygrad_lm.ops.attention import attention, check_heads
+from tinygrad_lm.ops.attention import attention, check_inputs
 
 ROWS = 64  # queries a block
 CACHE = 2**17  # scores a block: a core's second-level cache holds them and their gradients
 
 
 @attention.kernel("cpu")
-def attention_in_blocks(q, k, v, *, causal=True, p=0.0, key=None):
+def attention_in_blocks(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
     """The rule of ops/attention.py, which is called for what is rare: dropout of the weights, and half precision."""
     if p or q.dtype.itemsize == 2:
-        return attention.rule(q, k, v, causal=causal, p=p, key=key)
-    _, _, H, D = check_heads(q, k, v, causal)
+        return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
+    _, _, H, D = check_inputs(q, k, v, causal, starts)
     S, G = k.shape[1:3]
-    scale = 1 / math.sqrt(D)
+    R, scale = H // G, 1 / math.sqrt(D)
     y, saved = np.empty_like(q, order="C"), []
-    for b, here, n, _, seen in blocks(q, S, causal):
-        z = rows(q[b, here] * scale, G) @ k[b, :seen].transpose(0, 2, 3, 1)  # (b, G, n R, seen)
+    for b, here, n, _, keys in blocks(q, S, causal, starts):
+        z = rows(q[b, here] * scale, G) @ k[b, keys].transpose(0, 2, 3, 1)  # (b, G, n R, keys)
         if causal and n > 1:
-            future = np.repeat(np.triu(np.ones((n, n), bool), 1), H // G, axis=0)
-            np.copyto(z[..., seen - n :], -np.inf, where=future)
+            future = np.repeat(np.triu(np.ones((n, n), bool), 1), R, axis=0)
+            np.copyto(z[..., -n:], -np.inf, where=future)
+        if starts is not None:
+            before = np.arange(keys.start, keys.stop) < starts[b, here, None]
+            np.copyto(z, -np.inf, where=np.repeat(before, R, axis=1)[:, None])
         z -= z.real.max(-1, keepdims=True)
         np.exp(z, out=z)
         z /= z.sum(-1, keepdims=True)
-        y[b, here] = unrows(z @ v[b, :seen].swapaxes(1, 2), n)
+        y[b, here] = unrows(z @ v[b, keys].swapaxes(1, 2), n)
         saved.append(z)
 
     def backward(dy):
         dq, dk, dv = np.empty_like(y), np.zeros_like(k, order="C"), np.zeros_like(v, order="C")
-        for (b, here, n, _, seen), P in zip(blocks(q, S, causal), saved, strict=True):
+        for (b, here, n, _, keys), P in zip(blocks(q, S, causal, starts), saved, strict=True):
             dyb = rows(dy[b, here], G)
-            dv[b, :seen] += (P.swapaxes(2, 3) @ dyb).swapaxes(1, 2)
-            dz = dyb @ v[b, :seen].transpose(0, 2, 3, 1)
+            dv[b, keys] += (P.swapaxes(2, 3) @ dyb).swapaxes(1, 2)
+            dz = dyb @ v[b, keys].transpose(0, 2, 3, 1)
             dz -= (dyb * rows(y[b, here], G)).sum(-1, keepdims=True)
             dz *= P
             dz *= scale
-            dq[b, here] = unrows(dz @ k[b, :seen].swapaxes(1, 2), n)
-            dk[b, :seen] += (dz.swapaxes(2, 3) @ rows(q[b, here], G)).swapaxes(1, 2)
+            dq[b, here] = unrows(dz @ k[b, keys].swapaxes(1, 2), n)
+            dk[b, keys] += (dz.swapaxes(2, 3) @ rows(q[b, here], G)).swapaxes(1, 2)
         return dq, dk, dv
 
     return y, backward
 
 
-def blocks(q, S, causal):
-    """Some sequences, some of their queries, how many, and the keys that the first and the last of them see."""
+def blocks(q, S, causal, starts):
+    """Some sequences, some of their queries, how many; how many keys the first of them sees, and which ones all see."""
     B, T, H, _ = q.shape
     sequences = max(1, CACHE // max(1, H * min(T, ROWS) * S))
     for b in range(0, B, sequences):
         for start in range(0, T, ROWS):
             n = min(ROWS, T - start)
+            some, here = slice(b, b + sequences), slice(start, start + n)
             first, last = (start + 1 + S - T, start + n + S - T) if causal else (S, S)
-            yield slice(b, b + sequences), slice(start, start + n), n, first, last
+            begin = 0 if starts is None else int(starts[some, here].min())
+            yield some, here, n, first - begin, slice(begin, last)
 
 
 def rows(x, G):

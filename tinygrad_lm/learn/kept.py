@@ -50,7 +50,7 @@ KEPT = {
 } | {name: lambda i, y, o: [] for name in VIEWS}
 
 
-def attention(y, q, k, v, causal=True, p=0.0, key=None):
+def attention(y, q, k, v, causal=True, starts=None, p=0.0, key=None):
     """q, k, v, the weights P of every query for every key, the answers; and the mask of dropout.
 
     Where rows of several heads or times change places, there is a copy: of q, and of the answers.

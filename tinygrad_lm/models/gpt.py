@@ -44,36 +44,39 @@ class GPT(Module):
         patterns = ("*.weight", "*.bias", *frozen) if config.lora else frozen
         self.initialize(seed, dtype, device, lambda name: any(fnmatchcase(name, pattern) for pattern in patterns))
 
-    def __call__(self, tokens, noise=None, past=None):
+    def __call__(self, tokens, noise=None, past=None, starts=None):
         """tokens: integers (B, T) -> logits (B, T, V).
 
-        noise: see Dropout; None outside training. past: for generation, see `features`.
+        noise: see Dropout; None outside training. past: for generation; starts: for documents; see `features`.
         """
-        return self.logits(self.features(tokens, noise, past))
+        return self.logits(self.features(tokens, noise, past, starts))
 
-    def features(self, tokens, noise=None, past=None):
+    def features(self, tokens, noise=None, past=None, starts=None):
         """tokens: integers (B, T) -> what is known of the text at each position, (B, T, C).
 
         past: for each of the B rows what came before it, a Past a block (nn/attention.py); it grows by these tokens.
+        starts: integers (B, T), for each position the first one that it may see, counted from where the past begins;
+        data/loader.py has those of packed documents. Positions go on counting over documents: rotary ones are relative,
+        so a document is as it would be alone, while learned ones say where in the window it stands.
         """
-        starts = [row[0].length for row in past] if past else [0]
-        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - max(starts):
+        before = [row[0].length for row in past] if past else [0]
+        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - max(before):
             raise ShapeError(
-                f"GPT: tokens of shape {tokens.shape}" + f" after {max(starts)} others" * bool(past) + "\n"
+                f"GPT: tokens of shape {tokens.shape}" + f" after {max(before)} others" * bool(past) + "\n"
                 f"  rule : (B, T) with 1 <= T <= block_size = {self.config.block_size}\n"
                 "  hint : tokens[:, -block_size:] are the last that fit"
             )
         x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            positions = np.add.outer(starts, np.arange(tokens.shape[1]))  # (B, T); (1, T) without a past
+            positions = np.add.outer(before, np.arange(tokens.shape[1]))  # (B, T); (1, T) without a past
             x = x + self.wpe(to_device(positions, self.parameters.device))
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
             # Where x needs no gradient, below all that is trained, a checkpoint would record nothing of what is inside.
             if self.config.recompute and x.requires_grad and not past:
-                x = ops.checkpoint(x, function=lambda x, block=block: block(x, noise))
+                x = ops.checkpoint(x, function=lambda x, block=block: block(x, noise, starts=starts))
             else:
-                x = block(x, noise, [row[i] for row in past] if past else None)
+                x = block(x, noise, [row[i] for row in past] if past else None, starts)
         return self.ln_f(x)
 
     def logits(self, x):
@@ -95,8 +98,8 @@ class Block(Module):
         self.ln_2 = norm(config)
         self.mlp = MLP(config, out_std)
 
-    def __call__(self, x, noise=None, past=None):
-        x = x + self.attn(self.ln_1(x), noise, past)
+    def __call__(self, x, noise=None, past=None, starts=None):
+        x = x + self.attn(self.ln_1(x), noise, past, starts)
         return x + self.mlp(self.ln_2(x), noise)
 
 

@@ -28,8 +28,11 @@ class CausalSelfAttention(Module):
         if config.position == "rotary":
             self.rotary = {"base": config.rope_base, "scaling": tuple(config.rope_scaling)}
 
-    def __call__(self, x, noise=None, past=None):
-        """noise: see Dropout; past: for each row of x the Past before it, to which x's is added (see Past)."""
+    def __call__(self, x, noise=None, past=None, starts=None):
+        """noise: see Dropout; past: for each row of x the Past before it, to which x's is added (see Past).
+
+        starts: integers (B, T), the first position that each may see, counted from the beginning of the past.
+        """
         B, T, _ = x.shape
         q = self.c_q(x).reshape(B, T, -1, self.head_size)  # (B, T, H, D)
         k = self.c_k(x).reshape(B, T, -1, self.head_size)  # (B, T, G, D)
@@ -38,10 +41,12 @@ class CausalSelfAttention(Module):
             q, k = self.q_norm(q), self.k_norm(k)
         if past is None:
             drop = {"p": self.dropout.p, "key": self.dropout.key(noise)} if noise and self.dropout.p else {}
-            y = ops.attention(*self.turned(q, k), v, **drop)  # (B, T, H, D)
+            y = ops.attention(*self.turned(q, k), v, starts=starts, **drop)  # (B, T, H, D)
         else:
-            rows = (slice(b, b + 1) for b in range(B))
-            y = ops.concat(*[self.continued(q[b], k[b], v[b], row) for b, row in zip(rows, past, strict=True)])
+            rows = [slice(b, b + 1) for b in range(B)]
+            starts = [starts if starts is None else starts[b] for b in rows]
+            texts = zip(rows, past, starts, strict=True)
+            y = ops.concat(*[self.continued(q[b], k[b], v[b], row, start) for b, row, start in texts])
         return self.dropout(self.c_proj(y.reshape(B, T, -1)), noise)
 
     def turned(self, q, k, start=0):
@@ -50,10 +55,10 @@ class CausalSelfAttention(Module):
             return q, k
         return ops.rotary(q, start=start, **self.rotary), ops.rotary(k, start=start, **self.rotary)
 
-    def continued(self, q, k, v, past):
+    def continued(self, q, k, v, past, starts):
         """One row's answers, (1, T, H, D), from its past and from itself."""
         q, k = self.turned(q, k, past.length)
-        return ops.attention(q, *past.extend(k, v))
+        return ops.attention(q, *past.extend(k, v), starts=starts)
 
 
 class Past:

@@ -2,25 +2,29 @@
 
 import math
 
+import numpy as np
+
 from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
-from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError
 from tinygrad_lm.ops.dropout import keep
 
 # B batch, T queries, S keys, G key heads, R queries a key head (H = G R heads), D head size
 
 
 @op
-def attention(q, k, v, *, causal=True, p=0.0, key=None):
+def attention(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
     """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy, dZ = P (dP − Σ P dP),  dP = dy vᵀ, dq = dZ k/√D, dk = dZᵀ q/√D
 
     (B, T, H, D), (B, S, G, D), (B, S, G, D) -> (B, T, H, D) with H a multiple of G
 
     Vaswani et al. 2017, equation 1. Causal: the queries are the last T of the S positions, and none sees a later key:
-    its weight is exactly 0, and so is its gradient. G < H: each key head serves H/G neighbouring query heads (Ainslie
-    et al. 2023, "GQA"). p, key: dropout of the weights P, as in `dropout`.
+    its weight is exactly 0, and so is its gradient. starts: integers (B, T), for each query the first key that it sees,
+    to keep it within its document (Grattafiori et al. 2024, "Llama 3", section 3.2); the keys before are as future
+    ones. G < H: each key head serves H/G neighbouring query heads (Ainslie et al. 2023, "GQA"). p, key: dropout of the
+    weights P, as in `dropout`.
     """
-    B, T, H, D = check_heads(q, k, v, causal)
+    B, T, H, D = check_inputs(q, k, v, causal, starts)
     S, G = k.shape[1:3]
     R = H // G
     xp, scale = array_module(q), 1 / math.sqrt(D)
@@ -38,6 +42,9 @@ def attention(q, k, v, *, causal=True, p=0.0, key=None):
     if causal:
         future = xp.arange(S) > xp.arange(S - T, S)[:, None]
         z = xp.where(xp.tile(future, (R, 1)), -xp.inf, z)
+    if starts is not None:
+        before = xp.arange(S) < xp.asarray(starts)[:, None, :, None]
+        z = xp.where(xp.tile(before, (R, 1)), -xp.inf, z)
     P = xp.exp(z - z.real.max(-1, keepdims=True))
     P /= P.sum(-1, keepdims=True)
     P = P.astype(q.dtype, copy=False)
@@ -57,8 +64,8 @@ def attention(q, k, v, *, causal=True, p=0.0, key=None):
     return unrows(y), backward
 
 
-def check_heads(q, k, v, causal):
-    """q's shape, if k and v fit it."""
+def check_inputs(q, k, v, causal, starts):
+    """q's shape, if k, v and starts fit it."""
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ShapeError("q, k and v need four axes each, and k and v the same shape")
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
@@ -67,4 +74,22 @@ def check_heads(q, k, v, causal):
         raise ShapeError(f"{q.shape[2]} query heads cannot share {k.shape[2]} key heads evenly")
     if causal and q.shape[1] > k.shape[1]:
         raise ShapeError(f"{q.shape[1]} causal queries need as many keys, found {k.shape[1]}")
+    if starts is not None:
+        check_starts(starts, *q.shape[:2], k.shape[1], causal)
     return q.shape
+
+
+def check_starts(starts, B, T, S, causal):
+    """Each query must see a key: its own, or without causality the last. On a GPU to look would be to wait for it."""
+    if starts.shape != (B, T):
+        raise ShapeError(f"starts has shape {starts.shape}; expected (B, T) = {B, T}, one for each query")
+    if starts.dtype.kind not in "iu":
+        raise DtypeError(f"starts must be integers, found {starts.dtype}")
+    if isinstance(starts, np.ndarray):
+        last = np.arange(S - T, S) if causal else np.full(T, S - 1)
+        if (wrong := (starts < 0) | (starts > last)).any():
+            b, t = np.argwhere(wrong)[0]
+            raise ConfigError(
+                f"starts[{b}, {t}] = {starts[b, t]} is outside 0 to {last[t]}, the last key that this query "
+                f"sees ({wrong.sum()} such entries)"
+            )

@@ -3,23 +3,25 @@
 import numpy as np
 
 from tinygrad_lm.backend import parallel, to_device
-from tinygrad_lm.data.loader import windows
+from tinygrad_lm.data.loader import document_starts, windows
 from tinygrad_lm.engine.graph import no_grad
 from tinygrad_lm.ops import cross_entropy
 
 
-def evaluate(model, tokens, batch_size):
+def evaluate(model, tokens, batch_size, document_token=None):
     """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
 
     Deterministic: no sampling, no dropout. Each window starts without a past, so the first tokens of a window are
     harder; a prefix of the text would be quicker and wrong, for parts of a text differ more than models do.
+    document_token: end-of-text, where the model was trained with attention inside documents alone.
     """
     device = model.parameters.device
 
     def total(window):
         x, y = window
         with no_grad():
-            return cross_entropy(model(to_device(x, device)), to_device(y, device)).item() * y.size
+            starts = None if document_token is None else to_device(document_starts(x, document_token), device)
+            return cross_entropy(model(to_device(x, device), starts=starts), to_device(y, device)).item() * y.size
 
     return sum(parallel(total, windows(tokens, model.config.block_size, batch_size))) / (len(tokens) - 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import parallel, to_device, workers
+from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.clipping import clip_gradients
@@ -31,6 +32,7 @@ class Trainer:
     def __init__(self, model, batches, config, threads=1):
         kernels.load()
         self.model, self.batches, self.config = model, batches, config
+        self.document_token = getattr(batches, "document_token", None)  # any function of (step, part) can give batches
         self.optimizers = make_optimizers(model.parameters, config)
         threads = min(threads, config.batch_size) if model.parameters.device == "cpu" else 1
         self.replicas = [model] + [model.replica() for _ in range(threads - 1)]
@@ -51,12 +53,15 @@ class Trainer:
 
     def share(self, model, i, step):
         """Forward and backward of share i of the step's batches. Returns its part of the mean loss."""
-        total = 0.0
+        total, device = 0.0, model.parameters.device
         for part in range(self.config.accumulate):
             x, y = (np.array_split(tokens, len(self.replicas))[i] for tokens in self.batches(step, part))
             noise = (self.config.seed, step, part, i)
-            logits = model(to_device(x, model.parameters.device), noise)
-            loss = cross_entropy(logits, to_device(y, model.parameters.device))
+            starts = None
+            if self.document_token is not None:
+                starts = to_device(document_starts(x, self.document_token), device)
+            logits = model(to_device(x, device), noise, starts=starts)
+            loss = cross_entropy(logits, to_device(y, device))
             loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
             loss.backward()
             total += loss.item()
@@ -137,8 +142,8 @@ def train(trainer, run, validation, first=0):
 def measure(trainer, run, validation, done):
     """Evaluate on each source after so many steps. The log gets the losses, their mean by the sources' weights, which
     is *the* validation loss, and what was used of each source."""
-    size = trainer.config.batch_size
-    losses = {name: evaluate(trainer.model, tokens, size) for name, (_, tokens) in validation.items()}
+    how = (trainer.config.batch_size, trainer.document_token)
+    losses = {name: evaluate(trainer.model, tokens, *how) for name, (_, tokens) in validation.items()}
     weights = {name: float(weight) for name, (weight, _) in validation.items()}
     loss = sum(weights[name] * losses[name] for name in losses) / sum(weights.values())
     if not math.isfinite(loss):
