@@ -108,7 +108,7 @@ def find(mixture, folder):
     if not (folder / "manifest.json").exists():
         from tinygrad_lm.curate.prepare import prepare
 
-        folder = prepare(path, folder)
+        folder = prepare(path, folder, progress=True)
     data = Prepared(folder)
     found = {source.name: source.weight for source in data.sources}
     if found != asked:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_mixture import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
+from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
 
 from tinygrad_lm.data.prepared import Prepared, front
 from tinygrad_lm.errors import DataError

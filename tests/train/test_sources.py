@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import small_run
 from matplotlib.figure import Figure
-from small_mixture import CHARACTERS, prepare, two_sources, with_end_of_text
+from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text
 from small_run import results, status, tiny_preset
 
 from tinygrad_lm.data.prepared import Prepared
@@ -320,15 +320,15 @@ def test_what_is_not_there_is_prepared(unfinished, file, tmp_path, monkeypatch, 
     if unfinished:
         (folder / "cats").mkdir(parents=True)
 
-    def prepare(path, out):
-        calls.append((path, out))
+    def prepare(path, out, progress):
+        calls.append((path, out, progress))
         shutil.rmtree(out, ignore_errors=True)
         return two_sources(out)
 
     monkeypatch.setitem(sys.modules, "tinygrad_lm.curate.prepare", type(sys)("prepare"))
     sys.modules["tinygrad_lm.curate.prepare"].prepare = prepare
     assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 0
-    assert calls == [(file, folder)]
+    assert calls == [(file, folder, True)]
     assert results(tmp_path / "run") == results(run)
 
 
