@@ -133,12 +133,16 @@ def test_epochs_begin_at_all_places_and_in_all_orders():
 
 
 def test_sources_of_the_same_length_have_orders_of_their_own():
-    """And keep them when another source is added."""
-    half, third = Fraction(1, 2), Fraction(1, 3)
-    x, y = mixture([half, half], [400, 400], batch_size=100), mixture([third] * 3, [400] * 3, batch_size=150)
-    starts = [[row for row in stream(0)[0][:, 0] if row // FIRST == k] for stream, k in ((x, 0), (x, 1), (y, 1))]
-    assert not np.array_equal(np.array(starts[0]) % FIRST, np.array(starts[1]) % FIRST)
-    assert np.array_equal(starts[1], starts[2])
+    """Which are theirs by name: they keep them when another source is put in front."""
+    rows = {f"s{k}": Row(k * FIRST, 400) for k in range(3)}
+
+    def starts(names, name):
+        shares = {n: (Fraction(1, len(names)), rows[n]) for n in names}
+        x = Mixture(shares, batch_size=50 * len(names), block_size=3)(0)[0]
+        return [start for start in x[:, 0] if start // FIRST == int(name[1])]
+
+    assert not np.array_equal(np.array(starts(["s0", "s1"], "s0")), np.array(starts(["s0", "s1"], "s1")) - FIRST)
+    assert starts(["s0", "s1"], "s1") == starts(["s2", "s0", "s1"], "s1")
 
 
 # ---- a pure function, the same whatever the world

@@ -3,8 +3,8 @@
 GPT-3's CommonCrawl has 200 million windows of 2,048 tokens; to shuffle a list of them takes 1.6 GB and seconds an
 epoch. A Feistel network (Luby and Rackoff 1988) takes none: it parts a number into two halves and adds to each in turn
 a random function of the other, which can always be undone. Black and Rogaway 2002, "Ciphers with arbitrary finite
-domains", section 6, part it by division, so that any product a b will do for a domain; what falls outside 0 … n − 1
-goes through the network again until it is inside (their section 4, "cycle walking").
+domains", part it by division, so that any product a b will do for a domain; and a number that comes out at n or beyond
+goes through the network again until it is below ("cycle walking").
 """
 
 import numpy as np
@@ -35,7 +35,8 @@ def feistel(x, a, b, keys):
 
 
 def mixed(x):
-    """A bijection of 64-bit numbers that leaves no trace of order: SplitMix64's last step (Steele et al. 2014)."""
+    """A bijection of 64-bit numbers that leaves no trace of order: the last step of SplitMix64 (Steele et al. 2014),
+    with Stafford's constants."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
