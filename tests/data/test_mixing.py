@@ -218,11 +218,10 @@ def test_mistakes():
 
 
 def test_a_period_as_long_as_allowed():
-    """A million windows, exact to the last: neighbours that are 5e-13 apart stand in their right order."""
-    weights = [Fraction(n, 10**6) for n in (333_333, 666_666, 1)]
-    turns, before = alternation(weights)
-    assert np.bincount(turns).tolist() == [333_333, 666_666, 1]
-    q = np.array([333_333, 666_666, 1])[turns]
-    left, right = (2 * before[:-1] + 1) * q[1:], (2 * before[1:] + 1) * q[:-1]
+    """A million windows, exact to the last: neighbours that are 2e-12 apart stand in their right order."""
+    turns, before = alternation([Fraction(499_999, 10**6), Fraction(500_001, 10**6)])
+    q = np.bincount(turns)
+    assert q.tolist() == [499_999, 500_001]
+    left, right = (2 * before[:-1] + 1) * q[turns][1:], (2 * before[1:] + 1) * q[turns][:-1]
     assert (left <= right).all()
     assert (turns[:-1] < turns[1:])[left == right].all()
