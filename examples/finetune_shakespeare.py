@@ -17,7 +17,7 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.transfer import inherit
 from tinygrad_lm.pretrained.load import load
-from tinygrad_lm.train import session
+from tinygrad_lm.train import material, session
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
@@ -35,7 +35,7 @@ OPTIONS = {
     "--lr": {"type": float, "help": f"learning rate [{FINETUNE['lr']:g}; with --lora {LORA['lr']:g}]"},
     "--batch-size": {"type": int, "metavar": "B", "help": f"sequences a batch [{FINETUNE['batch_size']}]"},
     "--accumulate": {"type": int, "metavar": "N", "help": f"batches a step [{FINETUNE['accumulate']}]"},
-}
+} | session.DATA
 
 
 def main(arguments=None):
@@ -63,7 +63,7 @@ def start(
     tuned = inherit(GPT(replace(base.config, **changes), config.seed, device=device, frozen=config.frozen), base)
     del base  # its memory is wanted
     corpus = load_corpus(data)
-    batches, validation = session.prepare(corpus, tokenizer, config, tuned.config.block_size)
+    batches, validation = material.text(corpus, tokenizer, config, tuned.config.block_size)
     trainer = Trainer(tuned, batches, config, cores())
     parameters = tuned.parameters
     print(f"model   {model}: trains {parameters.grad.size:,} of {parameters.data.size:,} parameters on {device}")
@@ -71,11 +71,10 @@ def start(
         out,
         trainer,
         tokenizer,
-        data,
-        corpus,
+        data=material.text_settings(data, corpus),
         program="examples/finetune_shakespeare.py",
         title=f"{Path(model).name} on {corpus.name}",
-        levels=session.floor(corpus, validation),
+        levels=material.floor(corpus, validation),
         base=model,
     )
     print(f"before\n{run.sample(tuned, 200)}\n")

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.errors import CheckpointError
+from tinygrad_lm.files import seal
 from tinygrad_lm.train import checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -300,7 +301,7 @@ def forge(path, content):
     (path / "model.safetensors").write_bytes(content)
     sums = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"]["model.safetensors"] = sums
-    (path / "manifest.json").write_text(json.dumps(manifest | {"seal": checkpoint.seal(manifest)}))
+    (path / "manifest.json").write_text(json.dumps(manifest | {"seal": seal(manifest)}))
 
 
 def test_a_pickle_is_not_loaded(tmp_path):

@@ -4,7 +4,7 @@ tokenizer = "gpt2"                 # or the path of a trained one (.tiktoken)
 validation = 0.01                  # the share of documents that is held out
 shard_tokens = 100_000_000         # tokens a file
 damage = 0.01                      # the largest share of damaged records; more of them stop the preparation
-preset = "gpt3"                    # optional: the weights of GPT-3 for sources named as in GPT3 below
+preset = "gpt3"                    # sources without a weight, named as in gpt3.py, share what the others leave as there
 
 [clean]                            # for all sources; the same keys in [source.clean] go before it for one
 rules = ["gopher"]                 # quality rules (curate/quality.py)
@@ -26,26 +26,19 @@ synthetic = { kind = "arithmetic", documents = 10_000 }   # data/synthetic.py
 Instead of `files`, `shards` and `validation_shards` name token files that are there already (data/shards.py).
 """
 
+import re
 import tomllib
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 
+from tinygrad_lm.data.settings import checked, share, shown, some_texts, table, text, texts
+from tinygrad_lm.data.weights import weight_problems, weights_of
 from tinygrad_lm.errors import DataError
 
-# Brown et al. 2020, table 2.2: (billions of tokens, share in training in percent). The shares are rounded and add up to
-# 101, so each is taken as its part of that. Over 300 billion tokens they imply the epochs that the table prints.
-GPT3 = {
-    "commoncrawl": (410, 60),
-    "webtext2": (19, 22),
-    "books1": (12, 8),
-    "books2": (55, 8),
-    "wikipedia": (3, 3),
-}
-GPT3_TOKENS = 300  # billions
-LARGEST_DENOMINATOR = 1_000_000  # of the weights: it is the length of the period in which the sources alternate
+TAKEN = {"tokenizer"}  # a folder of its own among the sources' (prepared.py)
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def load_mixture(path):
         settings = tomllib.loads(path.read_bytes().decode(), parse_float=Decimal)
     except OSError as error:
         raise DataError(f"mixture {path}: cannot be read: {error.strerror}; check the path") from None
-    except ValueError as error:  # not UTF-8, or not TOML
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or tables in tables without end
         raise DataError(f"mixture {path}: expected TOML: {error}") from None
     problems = []
     mixture = _mixture(settings, path.parent, problems)
@@ -105,137 +98,76 @@ def load_mixture(path):
     return mixture
 
 
-def gpt3_epochs():
-    """{source: passes over it in GPT-3's training}, the last column of its table, from the other two."""
-    total = sum(percent for _, percent in GPT3.values())
-    return {name: percent / total * GPT3_TOKENS / size for name, (size, percent) in GPT3.items()}
-
-
-def period(weights):
-    """The least number of windows in which every source gets a whole number of them."""
-    return lcm(*(weight.denominator for weight in weights))
-
-
 def _mixture(settings, folder, problems):
-    tables = settings.pop("source", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
+    tables = settings.pop("source", None)
+    if not isinstance(tables, list) or not all(isinstance(source, dict) for source in tables) or not tables:
         problems.append("expected one [[source]] or more, found none")
         tables = []
     clean = _clean(settings.pop("clean", {}), Clean(), "[clean]", problems)
-    values = _checked(settings, SETTINGS, "the file", problems)
-    names = [table.get("name") for table in tables]
-    problems += [
-        f"source {name!r} is there {names.count(name)} times; names are the folders of what is prepared, so each is "
-        f"given once" for name in dict.fromkeys(names) if names.count(name) > 1
-    ]  # fmt: skip
-    sources = tuple(_source(table, clean, values.get("preset"), problems) for table in tables)
-    if not problems:
-        _check_weights(sources, problems)
+    values = checked(settings, SETTINGS, "the file", problems)
+    _check_names([source.get("name") for source in tables], problems)
+    before = len(problems)
+    weights = weights_of(tables, values.get("preset"), problems)
+    if tables and len(problems) == before:
+        problems += weight_problems([source.get("name") for source in tables], weights)
+    sources = tuple(_source(source, w, clean, problems) for source, w in zip(tables, weights, strict=True))
     return MixtureConfig(folder=folder, sources=sources, clean=clean, **values)
 
 
-def _source(table, clean, preset, problems):
-    name = table.get("name")
-    where = f"source {name!r}"
-    if not isinstance(name, str) or not name or not all(c.isalnum() or c in "-_" for c in name):
-        problems.append(f"{where}: a name is made of letters, digits, - and _, for it becomes a folder's")
-    if preset == "gpt3" and "weight" not in table:
-        if name in GPT3:
-            table["weight"] = Fraction(GPT3[name][1], sum(percent for _, percent in GPT3.values()))
-        else:
-            problems.append(f"{where}: preset gpt3 knows {', '.join(GPT3)}; name it as one of them, or give a weight")
-            table["weight"] = Fraction(0)
-    table["weight"] = _fraction(table.get("weight"), where, problems)
-    table["clean"] = _clean(table.get("clean", {}), clean, f"{where}: clean", problems)
-    values = _checked(table, SOURCE, where, problems)
-    given = [key for key in ("files", "shards", "synthetic") if values.get(key)]
+def _check_names(names, problems):
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or name.lower() in TAKEN:
+            problems.append(
+                f"source {name!r}: a name is made of letters a to z, digits, - and _, and begins with a letter or a "
+                f"digit, for it becomes a folder's; {', '.join(TAKEN)} is one already"
+            )
+    times = Counter(name.lower() for name in names if isinstance(name, str))  # some systems know no capitals
+    problems += [
+        f"source {name!r} is there {n} times, capitals or not; names become folders, so each is given once"
+        for name, n in times.items()
+        if n > 1
+    ]
+
+
+def _source(source, weight, clean, problems):
+    where = f"source {source.get('name')!r}"
+    cleaned = _clean(source.pop("clean", {}), clean, f"{where}: clean", problems) if "clean" in source else clean
+    values = checked(source, SOURCE, where, problems)
+    given = [key for key in ("files", "shards", "synthetic") if key in values]
     if len(given) != 1:
         problems.append(f"{where}: expected one of files, shards, synthetic, found {' and '.join(given) or 'none'}")
-    return Source(**{"name": "", "weight": Fraction(0)} | values)
+    for key, other in (("format", "files"), ("validation_shards", "shards")):
+        if key in values and other not in given:
+            problems.append(f"{where}: {key}: goes with {other}, and there are none; leave it out")
+    return Source(**{"name": "", "weight": weight, "clean": cleaned} | values)
 
 
 def _clean(table, default, where, problems):
     if not isinstance(table, dict):
-        problems.append(f"{where}: expected a table, found {table!r}")
+        problems.append(f"{where}: expected a table, found {shown(table)}")
         return default
-    values = _checked(table, CLEAN, where, problems)
+    values = checked(table, CLEAN, where, problems)
     return Clean(**{f.name: values.get(f.name, getattr(default, f.name)) for f in fields(Clean)})
 
 
-def _fraction(value, where, problems):
-    """A weight as it is written, exactly."""
-    try:
-        fraction = Fraction(value)
-        if not 0 < fraction <= 1:
-            raise ValueError
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError):
-        problems.append(f'{where}: weight: expected a number above 0 and at most 1 such as 0.6 or "3/5", found {value}')
-        return Fraction(0)
-    return fraction
-
-
-def _check_weights(sources, problems):
-    total = sum(source.weight for source in sources)
-    if total != 1:
-        found = " + ".join(f"{source.name} {source.weight}" for source in sources)
-        problems.append(
-            f"the weights add up to {total} = {float(total):.6g}, expected exactly 1: {found}; "
-            'thirds are written as "1/3"'
-        )
-    elif (length := period([source.weight for source in sources])) > LARGEST_DENOMINATOR:
-        problems.append(
-            f"the weights have the common denominator {length:,}, more than {LARGEST_DENOMINATOR:,}; round them, for "
-            "instance to three decimals"
-        )
-
-
-def _checked(table, kinds, where, problems):
-    """The values of a table that are of the right kind; what is not is told. kinds: {key: (description, check)}."""
-    values = {}
-    for key, value in table.items():
-        if key not in kinds:
-            problems.append(f"{where}: {key!r} is unknown; expected one of {', '.join(kinds)}")
-        elif not kinds[key][1](value):
-            problems.append(f"{where}: {key}: expected {kinds[key][0]}, found {value!r}")
-        else:
-            values[key] = (
-                tuple(value) if isinstance(value, list) else float(value) if isinstance(value, Decimal) else value
-            )
-    return values
-
-
-def _text(value):
-    return isinstance(value, str) and value != ""
-
-
-def _share(value):
-    return isinstance(value, (Decimal, int)) and not isinstance(value, bool) and 0 <= value < 1
-
-
-def _texts(value):
-    return isinstance(value, list) and value != [] and all(map(_text, value))
-
-
 SETTINGS = {
-    "tokenizer": ("the name of a tokenizer or the path of one", _text),
-    "validation": ("a share from 0 to less than 1", _share),
-    "damage": ("a share from 0 to less than 1", _share),
+    "tokenizer": ("the name of a tokenizer or the path of one", text),
+    "validation": ("a share from 0 to less than 1", share),
+    "damage": ("a share from 0 to less than 1", share),
     "shard_tokens": ("a whole number from 1 to 2³¹ − 1", lambda n: type(n) is int and 0 < n < 2**31),
     "preset": ('"gpt3"', lambda name: name == "gpt3"),
 }
 CLEAN = {
-    "rules": ("a list of names", lambda names: isinstance(names, list) and all(map(_text, names))),
+    "rules": ("a list of names", texts),
     "deduplicate": ('"none", "exact" or "fuzzy"', lambda name: name in ("none", "exact", "fuzzy")),
-    "decontaminate": ("a list of patterns of files", lambda names: isinstance(names, list) and all(map(_text, names))),
-    "classifier": ("the path of a classifier", _text),
+    "decontaminate": ("a list of patterns of files", texts),
+    "classifier": ("the path of a classifier", text),
 }
 SOURCE = {
     "name": ("a text", lambda name: isinstance(name, str)),
-    "weight": ("a number", lambda weight: isinstance(weight, Fraction)),
-    "files": ("a list of patterns of files", _texts),
-    "format": ("the name of a format", _text),
-    "shards": ("a list of patterns of files", _texts),
-    "validation_shards": ("a list of patterns of files", _texts),
-    "synthetic": ("a table", lambda table: isinstance(table, dict)),
-    "clean": ("a table", lambda clean: isinstance(clean, Clean)),
+    "files": ("a list of patterns of files", some_texts),
+    "format": ("the name of a format", text),
+    "shards": ("a list of patterns of files", some_texts),
+    "validation_shards": ("a list of patterns of files", some_texts),
+    "synthetic": ("a table of texts and numbers", table),
 }

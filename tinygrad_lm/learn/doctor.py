@@ -6,19 +6,22 @@ ones: doctor.png, a picture of the findings, and doctor.json, their numbers.
 """
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
 
+from tinygrad_lm import files
 from tinygrad_lm.backend import cores, resolve_device, workers
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.learn.chart import MARKS, draw
 from tinygrad_lm.learn.examine import activity, overfit, updates
 from tinygrad_lm.learn.finding import FINE, WRONG, first_loss, norm_curve, spikes, unused_tokens, validation_curve
-from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.material import reopen
 from tinygrad_lm.train.run import Run
-from tinygrad_lm.train.session import reopen
+
+MANY = 2**24  # tokens: as many of a training text are counted
 
 
 def add_arguments(parser):
@@ -41,7 +44,7 @@ def report(run, which="newest", seconds=30.0, device="auto"):
         print(as_text(finding))
     content = json.dumps({"step": step, "findings": [vars(finding) for finding in findings]})
     content = json.loads(content, parse_constant=lambda _: None)  # JSON has no NaN
-    checkpoint.replace(run.path / "doctor.json", json.dumps(content, indent=1).encode())
+    files.replace(run.path / "doctor.json", json.dumps(content, indent=1).encode())
     draw(run, findings, run.path / "doctor.png")
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in MARKS}
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; in {run.path}: doctor.png, .json")
@@ -64,9 +67,10 @@ def examine(run, which, seconds, device):
         trainer.load_state(state)
         depth = updates(trainer, min(manifest["step"], config.steps - 1))
         del trainer
-        batch = next(windows(validation, size, max(1, 2048 // size)))[0]
+        share = [tokens[: math.ceil(weight * (2048 + size)) + 1] for weight, tokens in validation.values()]
+        batch = next(windows(np.concatenate(share), size, max(1, 2048 // size)))[0]
         inside = activity(patient(), batch)
-        learns = overfit(patient(), batches.tokens[: min(size, 64) + 1], seconds=seconds)
+        learns = overfit(patient(), batches.beginning(min(size, 64) + 1), seconds=seconds)
     return manifest["step"], [
         first_loss(run.log, run.model_config.vocab_size, "base" in run.settings),
         validation_curve(run.log),
@@ -75,7 +79,7 @@ def examine(run, which, seconds, device):
         learns,
         *depth,
         *inside,
-        unused_tokens(np.asarray(batches.tokens), run.model_config.vocab_size),
+        unused_tokens(batches.beginning(MANY), run.model_config.vocab_size),
     ]
 
 

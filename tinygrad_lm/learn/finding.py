@@ -134,7 +134,7 @@ def unused_tokens(tokens, vocab_size):
     ranks = np.unique(np.geomspace(1, vocab_size, 100).astype(int))
     return Finding(
         "tokens of the vocabulary in use",
-        f"{vocab_size - unused:,} of {vocab_size:,}; {unused:,} never occur in the training text",
+        f"{vocab_size - unused:,} of {vocab_size:,}; {unused:,} never occur in {len(tokens):,} of the training text",
         judge(unused > 0.1 * vocab_size, False),
         "The embedding of a token that never occurs is never trained, and only memory and time are spent on it.",
         "nearly all, if the vocabulary was made for the text; rare ones stay under-trained even in large models (Land "

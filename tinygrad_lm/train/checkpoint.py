@@ -16,6 +16,7 @@ from pathlib import Path
 import safetensors.numpy
 
 from tinygrad_lm.errors import CheckpointError
+from tinygrad_lm.files import seal, sync, write
 
 
 def save(folder, step, groups, info, keep=2):
@@ -50,38 +51,6 @@ def save(folder, step, groups, info, keep=2):
     verify(final)
     prune(folder, keep)
     return final
-
-
-def write(path, content):
-    """Bytes to a file and the file to the disk."""
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace(path, content):
-    """Bytes in place of what a file held, all or nothing."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary, content)
-    temporary.replace(path)
-    sync(path.parent)
-
-
-def sync(folder):
-    """A folder's entries to the disk: without this a rename may be lost with the power."""
-    if os.name == "nt":
-        return  # Windows opens no folders
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def seal(manifest):
-    """The sha256 sum of what a manifest says, however it is laid out."""
-    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
 def verify(path):

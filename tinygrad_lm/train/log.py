@@ -1,13 +1,18 @@
 """What a run tells: one JSON line a step or evaluation, and the loss curve drawn from them."""
 
 import json
+from itertools import cycle
 from pathlib import Path
 
-from tinygrad_lm.train import checkpoint
+from tinygrad_lm.files import replace
 
 
 class Log:
-    """The file log.jsonl. A record has `step`, the number of updates made, and `loss` (training) or `validation`."""
+    """The file log.jsonl. A record has `step`, the number of updates made, and `loss` (training) or `validation`.
+
+    With `validation` come `validation_sources`, the loss on each source, and `sources`, what was used of each; not in
+    logs of old.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -16,7 +21,7 @@ class Log:
     def rewind(self, step):
         """Forget what came after a step: a run that resumes there will tell it again."""
         self.records = [record for record in self.records if record["step"] <= step]
-        checkpoint.replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
+        replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
 
     def write(self, **record):
         self.records.append(record)
@@ -28,6 +33,16 @@ class Log:
         points = [(record["step"], record[kind]) for record in self.records if kind in record]
         return [step for step, _ in points], [value for _, value in points]
 
+    def curves(self, kind):
+        """{source: (steps, values)} of all records of a kind that tells of sources, 'validation_sources'."""
+        found = {}
+        for record in self.records:
+            for name, value in record.get(kind, {}).items():
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(record["step"])
+                values.append(value)
+        return found
+
 
 def read(path):
     """The records of a log; a last line that a crash cut short is left out."""
@@ -38,8 +53,14 @@ def read(path):
             return
 
 
-def plot(log, path, title, levels):
-    """Draw training and validation loss against steps. levels: {label: loss} for horizontal lines."""
+COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:olive", "tab:pink", "tab:gray"]
+
+
+def plot(log, path, title, levels, floors):
+    """Draw training and validation loss against steps, and validation loss on each source if there are several.
+
+    levels: {label: loss} for horizontal lines; floors: {source: loss or None} for those in the colours of the sources
+    """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     steps, losses = log.curve("loss")
@@ -50,16 +71,26 @@ def plot(log, path, title, levels):
     steps, losses = log.curve("validation")
     label = f"validation, lowest {min(losses):.3f}" if losses else "validation"
     axes.plot(steps, losses, "o-", color="tab:orange", markersize=4, label=label)
+    sources = log.curves("validation_sources")
+    for (name, (steps, losses)), colour in zip(sources.items(), cycle(COLOURS)):
+        if len(sources) > 1:
+            axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=f"{name}, {losses[-1]:.3f}")
+        if (value := floors.get(name)) is not None:
+            line(axes, f"floor of {name}", value, "--", colour, left=True)  # where curves are far above it
     for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
-        axes.axhline(value, linestyle=style, color="gray", linewidth=1)
-        axes.annotate(
-            f"{name} {value:.3f}", (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", size=8
-        )
-    axes.legend()
+        line(axes, name, value, style, "gray")
+    axes.legend(fontsize="small")
     axes.grid(alpha=0.2)
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary)
     temporary.replace(path)
+
+
+def line(axes, name, value, style, colour, left=False):
+    """A horizontal line with its name at one of its ends."""
+    axes.axhline(value, linestyle=style, color=colour, linewidth=1)
+    place = {"xycoords": ("axes fraction", "data"), "ha": "left" if left else "right", "va": "bottom"}
+    axes.annotate(f"{name} {value:.3f}", (0.005 if left else 0.995, value), size=8, **place)
 
 
 def smooth(values):

@@ -102,6 +102,7 @@ class Trainer:
 def train(trainer, run, validation, first=0):
     """Train from step `first` to the end, evaluating and saving into the Run. Returns how it ended.
 
+    validation: {source: (weight, tokens)}
     "finished", "settled" (validation loss no longer falls), or "SIGINT" or "SIGTERM" (asked to stop; saved first).
     """
     config, log = trainer.config, run.log
@@ -139,14 +140,19 @@ def train(trainer, run, validation, first=0):
 
 
 def measure(trainer, run, validation, done):
-    """Evaluate after so many steps, and write the loss into the Run."""
-    loss = evaluate(trainer.model, validation, trainer.config.batch_size, trainer.document_token)
+    """Evaluate on each source after so many steps. The log gets the losses, their mean by the sources' weights, which
+    is *the* validation loss, and what was used of each source."""
+    how = (trainer.config.batch_size, trainer.document_token)
+    losses = {name: evaluate(trainer.model, tokens, *how) for name, (_, tokens) in validation.items()}
+    weights = {name: float(weight) for name, (weight, _) in validation.items()}
+    loss = sum(weights[name] * losses[name] for name in losses) / sum(weights.values())
     if not math.isfinite(loss):
+        where = ", ".join(name for name in losses if not math.isfinite(losses[name]))
         raise DivergedError(
-            f"training: the validation loss after step {done} is {loss}; these weights were not saved\n"
+            f"training: the validation loss after step {done} is {loss}, on {where}; these weights were not saved\n"
             f"  hint : {ADVICE}"
         )
-    run.log.write(step=done, validation=loss)
+    run.log.write(step=done, validation=loss, validation_sources=losses, sources=trainer.batches.used(done))
 
 
 def report(trainer, run, done):

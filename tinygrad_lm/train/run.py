@@ -17,6 +17,7 @@ import numpy as np
 
 from tinygrad_lm.data import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.files import replace, write
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
@@ -52,7 +53,8 @@ class Run:
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **settings):
-        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, start."""
+        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, floors,
+        start."""
         path = Path(path)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
         try:
@@ -63,8 +65,8 @@ class Run:
                 (path / "tokenizer").mkdir()
                 settings["tokenizer"]["folder"] = "tokenizer"
             for name, content in files.items():
-                checkpoint.write(path / "tokenizer" / name, content)
-            checkpoint.replace(path / "config.json", json.dumps(settings, indent=1).encode())
+                write(path / "tokenizer" / name, content)
+            replace(path / "config.json", json.dumps(settings, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         return cls(path)
@@ -72,7 +74,7 @@ class Run:
     def extend(self, steps):
         """Plan for another number of steps from now on."""
         self.settings["train"]["steps"] = steps
-        checkpoint.replace(self.path / "config.json", json.dumps(self.settings, indent=1).encode())
+        replace(self.path / "config.json", json.dumps(self.settings, indent=1).encode())
         self.train_config = TrainConfig(**self.settings["train"])
 
     def build(self, device):
@@ -109,12 +111,13 @@ class Run:
         content = path.read_bytes() if path.exists() else b""
         for head in re.finditer(rb"^--- step (\d+), ", content, re.MULTILINE):
             if int(head[1]) >= step:
-                checkpoint.replace(path, content[: head.start()])
+                replace(path, content[: head.start()])
                 break
 
     def report(self, model, step):
         """Draw the loss curve and write a sample."""
-        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"])
+        floors = self.settings.get("floors", {})
+        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"], floors)
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")

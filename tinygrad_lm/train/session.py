@@ -1,23 +1,33 @@
-"""What the training programs of examples/ share: the command line, the text, going on with a run, and the report."""
+"""What the training programs of examples/ share: the command line, a new run, going on with one, and the report."""
 
 import argparse
-import hashlib
 import sys
 import time
-from pathlib import Path
 
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
-from tinygrad_lm.data.corpus import load_corpus, split
-from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.errors import ConfigError, DataError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.train.loop import Trainer, train
+from tinygrad_lm.train.material import reopen
 from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.sources import outcome
 
-OPTIONS = {
+DATA = {
     "--data": {
         "metavar": "FILE",
         "help": "UTF-8 text to train on; 'built-in' for the built-in play [tiny Shakespeare]",
     },
+}
+PRETRAINING = {
+    "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
+    "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
+    "--minutes": {"type": float, "help": "how long to train [5]"},
+    "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
+    "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
+    "--dtype": {"choices": ["float32", "float64"], "help": "[float32]"},
+    "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
+}
+OPTIONS = {
     "--device": {"choices": ["auto", "cpu", "cuda"], "help": "[auto]"},
     "--seed": {"type": int, "help": "[0]"},
     "--eval-every": {"type": int, "metavar": "STEPS", "help": "[a fifth of the run]"},
@@ -28,7 +38,10 @@ OPTIONS = {
 
 
 def command(description, options, start, arguments):
-    """Start or resume a run as the command line says. options: {"--name": argparse's}. Returns the exit status."""
+    """Start or resume a run as the command line says. Returns the exit status.
+
+    options: {"--name" or "name": argparse's}; start: what begins a run, with those that are given as keywords
+    """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, option in (options | OPTIONS).items():
         parser.add_argument(name, **option)
@@ -46,48 +59,24 @@ def command(description, options, start, arguments):
         return 2
 
 
-def prepare(corpus, tokenizer, config, block_size):
-    """The Batches of a corpus to train on, and the tokens to validate on."""
-    tokens, validation = map(tokenizer.encode, split(corpus.text))
-    batches = Batches(tokens, config.batch_size, block_size, config.seed, config.accumulate)
-    check_length(validation, 1)
-    print(f"data    {corpus.name}: {len(tokens):,} tokens to train on, {len(validation):,} to validate")
-    return batches, validation
+def create(out, trainer, tokenizer, start=None, **settings):
+    """A new Run for a trainer. start: the id that samples begin with, of itself that of the training text.
 
-
-def reopen(run):
-    """The Batches of the text that a run was trained on, and the tokens to validate on."""
-    corpus = load_corpus(run.settings["data"]["path"])
-    if digest(corpus.text) != run.settings["data"]["sha256"]:
-        raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
-    return prepare(corpus, run.tokenizer, run.train_config, run.model_config.block_size)
-
-
-def floor(corpus, validation):
-    """The level of the loss that no model can go below, {label: nats a token}, where it is known."""
-    characters = len(split(corpus.text)[1])
-    return {"entropy of the source": corpus.floor * characters / len(validation)} if corpus.floor else {}
-
-
-def create(out, trainer, tokenizer, data, corpus, **settings):
-    """A new Run for a trainer on a corpus that --data named. settings: see Run.create."""
+    settings: see Run.create; data: see train/material.py.
+    """
     model, batches = trainer.model, trainer.batches
     run = Run.create(
         out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
         model.config,
         trainer.config,
         tokenizer,
-        data={
-            "path": data and str(Path(data).resolve()) if data != "built-in" else data,
-            "sha256": digest(corpus.text),
-        },
         dtype=str(model.parameters.data.dtype),
         threads=cores(),
-        start=int(batches.tokens[0]),
+        start=int(batches.beginning(1)[0] if start is None else start),
         **settings,
     )
     steps, size = trainer.config.steps, batches.tokens_a_step
-    epochs = steps * size / len(batches.tokens)
+    epochs = steps * size / sum(len(tokens) for _, tokens in batches.sources.values())
     print(f"run     {run.path}: {steps:,} steps of {size:,} tokens, {epochs:.2g} epochs")
     return run
 
@@ -95,7 +84,7 @@ def create(out, trainer, tokenizer, data, corpus, **settings):
 def resume(resume, steps=None, device="auto", **others):
     """A run that was stopped, from its newest checkpoint."""
     if others:
-        names = ", ".join("--" + name.replace("_", "-") for name in others)
+        names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
     run = Run(resume)
     manifest, state = run.load()
@@ -123,6 +112,8 @@ def go(run, trainer, validation, first=0):
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
     print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
+    if floors := run.settings.get("floors"):  # of a mixture
+        print(outcome(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
     print(f"write more:  python examples/generate.py {run.path}{prompt(run.tokenizer)}")
@@ -137,7 +128,3 @@ def prompt(tokenizer):
     except TokenError:
         return ""
     return ' --prompt "ROMEO:"'
-
-
-def digest(text):
-    return hashlib.sha256(text.encode()).hexdigest()

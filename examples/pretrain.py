@@ -1,0 +1,124 @@
+"""Pretrain a GPT on a mixture of sources: GPT-3's way, at any size.
+
+python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # prepares the data first, if need be
+python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
+python examples/pretrain.py --resume runs/...                               # go on where a run was stopped
+
+What a mixture file says stands in tinygrad_lm/data/mixture.py; examples/pretrain_shakespeare.py is the small sibling.
+"""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tinygrad_lm.backend import cores, resolve_device
+from tinygrad_lm.data.mixture import load_mixture
+from tinygrad_lm.data.prepared import Prepared
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.learn.doctor import report
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.train import material, session
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.plan import check_time, plan
+from tinygrad_lm.train.sources import planned
+
+OPTIONS = session.PRETRAINING | {
+    "mixture": {
+        "nargs": "?",
+        "metavar": "MIXTURE",
+        "help": "a mixture file (.toml), or the folder that was prepared from one",
+    },
+    "--prepared": {"metavar": "FOLDER", "help": "where the mixture file's data are or go [its stem, beside it]"},
+    "--validation-tokens": {"type": int, "metavar": "N", "help": "held-out tokens a source, at most [262144]"},
+    "--inside-documents": {
+        "action": "store_const",
+        "const": True,
+        "help": "attention sees nothing of the documents before in the same window",
+    },
+}
+
+
+def main(arguments=None):
+    return session.command(__doc__, OPTIONS, start, arguments)
+
+
+def start(
+    mixture=None,
+    prepared=None,
+    preset="modern",
+    steps=None,
+    minutes=None,
+    device="auto",
+    dtype="float32",
+    validation_tokens=2**18,
+    inside_documents=False,
+    out=None,
+    doctor=False,
+    **options,
+):
+    """A new run."""
+    check_time(steps, minutes)
+    if validation_tokens < 2:
+        raise ConfigError(f"--validation-tokens must be at least 2, found {validation_tokens}")
+    device = resolve_device(device)
+    config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
+    data = find(mixture, prepared)
+    tokenizer = data.tokenizer
+    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    batches, validation = material.mixture(data, config, model_config.block_size, validation_tokens, inside_documents)
+    if steps is None:
+        trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, cores())
+        steps = plan(trainer, validation, 60 * (minutes or 5))
+        if config.epochs:
+            steps = min(steps, batches.steps_within(config.epochs))
+        config = replace(config, steps=steps)
+    print(planned(batches, steps))
+
+    model = GPT(model_config, config.seed, dtype, device)
+    print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
+    trainer = Trainer(model, batches, config, cores())
+    run = session.create(
+        out,
+        trainer,
+        tokenizer,
+        tokenizer.eot,
+        program="examples/pretrain.py",
+        title=f"{preset} on {data.path.name}",
+        data=material.mixture_settings(data, validation_tokens, inside_documents),
+        levels={"uniform": math.log(tokenizer.vocab_size)},
+        floors={source.name: source.floor for source in data.sources},
+    )
+    return session.go(run, trainer, validation) or (report(run, device=device) if doctor else 0)
+
+
+def find(mixture, folder):
+    """The Prepared data of a mixture file, prepared first where they are not yet; or those of a folder."""
+    if mixture is None:
+        raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN goes on")
+    path = Path(mixture)
+    if path.is_dir():
+        if folder is not None:
+            raise ConfigError(f"{path} is a prepared folder itself; leave out --prepared")
+        return Prepared(path)
+    asked = {source.name: source.weight for source in load_mixture(path).sources}
+    folder = path.with_suffix("") if folder is None else Path(folder)
+    if not (folder / "manifest.json").exists():
+        from tinygrad_lm.curate.prepare import prepare
+
+        folder = prepare(path, folder, progress=True)
+    data = Prepared(folder)
+    found = {source.name: source.weight for source in data.sources}
+    if found != asked:
+        told, seen = (", ".join(f"{name} {weight}" for name, weight in weights.items()) for weights in (asked, found))
+        raise ConfigError(
+            f"{folder} was prepared from another mixture than {path}\n  expected : {told}\n  found    : {seen}\n"
+            f"  hint     : prepare it again with python -m tinygrad_lm.data prepare {path}, or give another --prepared"
+        )
+    return data
+
+
+if __name__ == "__main__":
+    sys.exit(main())

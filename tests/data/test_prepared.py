@@ -1,0 +1,167 @@
+"""Prepared data are what they were prepared as, or are refused."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
+
+from tinygrad_lm.data.prepared import Prepared, front
+from tinygrad_lm.errors import DataError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return two_sources(tmp_path / "prepared")
+
+
+def change(folder, edit):
+    """Another manifest, sealed as if it had been written so."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    edit(manifest)
+    write_manifest(folder, manifest)
+
+
+def refused(folder):
+    with pytest.raises(DataError) as caught:
+        Prepared(folder)
+    message = str(caught.value)
+    assert message.startswith(f"prepared data {folder}: ")
+    return message
+
+
+def test_what_a_folder_gives(folder):
+    data = Prepared(folder)
+    cats, sums = data.sources
+    assert (cats.name, cats.weight, cats.floor) == ("cats", Fraction(2, 3), None)
+    assert (sums.name, sums.weight, sums.floor) == ("sums", Fraction(1, 3), 0.9)
+    assert data.seal == json.loads((folder / "manifest.json").read_text())["seal"]
+    assert data.tokenizer.fingerprint == CHARACTERS.fingerprint
+    assert list(data.train()) == list(data.validation()) == ["cats", "sums"]
+    weight, shards = data.train()["cats"]
+    assert weight == Fraction(2, 3)
+    text = data.tokenizer.decode(shards.read(0, len(shards)).tolist())
+    assert len(shards.paths) == 2
+    assert text.count("cat") > 20
+    weight, tokens = data.validation()["sums"]
+    assert weight == Fraction(1, 3)
+    assert "+" in data.tokenizer.decode(tokens.tolist())
+    assert len(data.validation(50)["sums"][1]) == 50
+    assert not np.array_equal(tokens[:50], data.train()["sums"][1].read(0, 50))
+
+
+def test_the_tokenizer_is_the_folder_s(tmp_path):
+    """It may be moved, and the one that it was made from may be gone."""
+    pytest.importorskip("tiktoken")
+    tokenizer = with_end_of_text(tmp_path / "mine")
+    prepare(tmp_path / "data", {"a": {"weight": "1", "train": [[256, 1, 2]]}}, tokenizer)
+    for path in [*(tmp_path / "mine").iterdir()]:
+        path.unlink()
+    (tmp_path / "data").rename(tmp_path / "moved")
+    data = Prepared(tmp_path / "moved")
+    assert data.tokenizer.eot == 256
+    assert data.train()["a"][1].read(0, 3).tolist() == [256, 1, 2]
+
+
+def test_another_vocabulary_is_refused_with_both_named(folder, tmp_path):
+    change(folder, lambda manifest: manifest["tokenizer"].update(characters="abc"))
+    message = refused(folder)
+    assert CHARACTERS.fingerprint in message
+    assert "expected the vocabulary with sha256" in message
+    assert ", found " in message
+
+
+def test_a_manifest_that_was_changed_is_refused(folder):
+    path = folder / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"2/3"', '"1/3"').replace('"1/3"', '"2/3"', 1))
+    assert path.read_text() == text
+    Prepared(folder)
+    path.write_text(text.replace("0.9", "0.8"))
+    told = json.loads(text)["seal"]
+    assert f"expected the seal {told}, found " in refused(folder)
+    for content in ("", "[]", "3", "{}", "{", text[:-20]):
+        path.write_text(content)
+        assert "manifest.json: " in refused(folder)
+
+
+def test_an_unfinished_folder(folder):
+    (folder / "manifest.json").unlink()
+    message = refused(folder)
+    assert "it is written last" in message
+    assert "tinygrad_lm.data prepare" in message
+    assert "No such file" in refused(folder / "missing")
+
+
+def test_everything_wrong_in_one_message(folder):
+    (folder / "cats" / "train_000000.bin").unlink()
+    with open(folder / "cats" / "train_000001.bin", "ab") as file:
+        file.write(b"xx")
+    write_shard(folder, "cats/val_000000.bin", [1, 2, 3], CHARACTERS.vocab_size)
+    change(folder, lambda manifest: manifest["sources"]["sums"]["train"].update(tokens=7))
+    change(folder, lambda manifest: manifest["sources"]["sums"].update(weight="1/2"))
+    problems = refused(folder).split("\n  ")
+    expected = ["5 to mend", "train_000000.bin: cannot be read", "train_000001.bin: its header says"]
+    expected += [
+        "val_000000.bin: the manifest says",
+        "source 'sums': expected 7 tokens, its files have",
+        "add up to 7/6",
+    ]
+    assert len(problems) == len(expected)
+    assert all(part in problem for part, problem in zip(expected, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: m.pop("tokenizer"),
+        lambda m: m.pop("sources"),
+        lambda m: m.update(sources=[]),
+        lambda m: m["sources"]["cats"].pop("weight"),
+        lambda m: m["sources"]["cats"].update(weight="x"),
+        lambda m: m["sources"]["cats"].update(weight="1/0"),
+        lambda m: m["sources"]["cats"].pop("val"),
+        lambda m: m["sources"]["cats"]["train"].pop("shards"),
+        lambda m: m["sources"]["cats"]["train"]["shards"][0].pop("file"),
+        lambda m: m["sources"]["cats"]["train"]["shards"][0].update(tokens="many"),
+        lambda m: m["tokenizer"].update(name="unheard of"),
+    ],
+)
+def test_a_manifest_of_another_shape(edit, folder):
+    change(folder, edit)
+    assert "manifest.json: " in refused(folder)
+    assert "prepare it again" in refused(folder)
+
+
+def test_sources_without_floor_or_held_out_documents(tmp_path):
+    """Of a mixture some may have none; of all of them is nothing to validate on."""
+    one = {"weight": "1/2", "train": [[1, 2, 3]]}
+    folder = prepare(tmp_path / "a", {"a": one | {"val": [[1, 2]]}, "b": one, "c": one | {"weight": "0", "val": [[1]]}})
+    change(folder, lambda m: m["sources"].pop("c"))
+    change(folder, lambda m: m["sources"]["b"].update(floor=None))
+    assert list(Prepared(folder).validation()) == ["a"]
+    assert Prepared(folder).sources[1].floor is None
+    folder = prepare(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
+    with pytest.raises(DataError, match="no source has tokens to validate on"):
+        Prepared(folder).validation()
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), most=st.integers(2, 60))
+def test_held_out_tokens_are_whole_documents_from_the_front(lengths, most):
+    """As many as go in; of a document that is too long by itself, its beginning."""
+    tokens = np.array([token for n in lengths for token in [0, *range(1, n)]])
+
+    class Row:
+        def __len__(self):
+            return len(tokens)
+
+        def read(self, start, count):
+            return tokens[start : start + count]
+
+    found = front(Row(), most, eot=0)
+    ends = [end for end in np.cumsum(lengths) if end <= most]
+    assert np.array_equal(found, tokens[: ends[-1] if ends else most])
+    assert np.array_equal(front(Row(), most, eot=None), tokens[:most])

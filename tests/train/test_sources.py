@@ -1,0 +1,457 @@
+"""Training on a mixture: the loss on each source and what was used of it are told, and a stop changes nothing.
+On the command line of examples/pretrain.py, with prepared data of two sources."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_run
+from matplotlib.figure import Figure
+from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text
+from small_run import results, status, tiny_preset
+
+from tinygrad_lm.data.prepared import Prepared
+from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.learn import doctor
+from tinygrad_lm.train import loop
+from tinygrad_lm.train.evaluate import evaluate
+from tinygrad_lm.train.log import Log, plot
+from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.material import reopen
+from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.sources import outcome, planned
+
+ROOT = Path(__file__).parents[2]
+PLAN = ["--preset", "tiny", "--steps", 8, "--eval-every", 3]
+MIXTURE = """
+[[source]]
+name = "cats"
+weight = "2/3"
+files = ["cats.txt"]
+[[source]]
+name = "sums"
+weight = "1/3"
+files = ["sums.txt"]
+"""
+
+
+def pretrain(*arguments, **recipe):
+    with tiny_preset(**recipe):
+        return status(small_run.example("pretrain").main, *arguments)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return two_sources(tmp_path_factory.mktemp("data") / "prepared")
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """The run without a stop. Tests that change it make a copy."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert pretrain(data, "--out", folder, *PLAN) == 0
+    return folder
+
+
+# ---- what it tells
+
+
+def test_losses_are_those_of_evaluate_on_each_source(run, data):
+    """At every evaluation; the one number is their mean by weight, and the best checkpoint's is in its manifest."""
+    log, held_out = Log(run / "log.jsonl"), Prepared(data).validation()
+    records = [record for record in log.records if "validation" in record]
+    assert [record["step"] for record in records] == [3, 6, 8]
+    manifest, state = Run(run).load()
+    model = Run(run).build("cpu")
+    model.parameters.load(state["model"])
+    losses = {name: evaluate(model, tokens, 4) for name, (_, tokens) in held_out.items()}
+    assert records[-1]["validation_sources"] == losses
+    for record in records:
+        cats, sums = record["validation_sources"]["cats"], record["validation_sources"]["sums"]
+        assert record["validation"] == pytest.approx(2 / 3 * cats + 1 / 3 * sums, rel=1e-14)
+        assert cats != sums
+    assert manifest["validation"] == records[-1]["validation"]
+    assert log.curve("validation") == ([3, 6, 8], [record["validation"] for record in records])
+    assert log.curves("validation_sources")["cats"] == (
+        [3, 6, 8],
+        [record["validation_sources"]["cats"] for record in records],
+    )
+
+
+def test_what_was_used_is_what_the_batches_held(run, data):
+    """64 windows of 8 tokens: the source of each is known by its characters."""
+    batches, _ = reopen(Run(run))
+    first = [
+        CHARACTERS.decode(row.tolist()) for step in range(8) for part in range(2) for row in batches(step, part)[0]
+    ]
+    sums = sum(bool(re.search(r"[\d+=]", text)) for text in first)
+    record = Log(run / "log.jsonl").records[-1]
+    assert record["step"] == 8
+    assert list(record["sources"]) == ["cats", "sums"]
+    used = record["sources"]["sums"]
+    assert used["requested"] == 1 / 3
+    assert used["realised"] == sums / 64
+    assert used["error"] == pytest.approx(sums / 64 - 1 / 3, abs=1e-15)
+    assert used["epochs"] == sums * 8 / len(Prepared(data).train()["sums"][1])
+    for record in Log(run / "log.jsonl").records:
+        for used in record.get("sources", {}).values():
+            assert abs(used["error"]) <= 0.5 / (8 * record["step"])  # of two sources: half a window
+
+
+def test_what_is_printed(data, tmp_path, capsys):
+    assert pretrain(data, "--out", tmp_path, *PLAN) == 0
+    told = capsys.readouterr().out
+    cats, sums = (len(shards) for _, shards in Prepared(data).train().values())
+    assert re.search(rf"\ncats +{cats:,}  66.67%  +0\.\d\d\nsums +{sums:,}  33.33%  +0\.\d\d\n", told)
+    losses = Log(tmp_path / "log.jsonl").records[-1]["validation_sources"]
+    assert re.search(rf"\ncats +66.67%  67.19%  \+5.2e-03 +0\.\d\d +{losses['cats']:.4f} +–\n", told)
+    assert re.search(rf"\nsums +33.33%  32.81%  -5.2e-03 +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
+    assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
+    assert "warning" not in told
+    assert Run(tmp_path).settings["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
+
+
+def test_a_source_that_is_passed_too_often_is_warned_of(data):
+    prepared = Prepared(data)
+    batches = small_run_mixture(prepared, batch_size=3, block_size=10)
+    size = {name: len(tokens) for name, (_, tokens) in batches.sources.items()}
+    steps = 4 * size["sums"] // 10
+    assert size["cats"] > size["sums"] * 2
+    assert "warning" not in planned(batches, steps)
+    warning = planned(batches, steps + 2).split("\n")[-1]
+    assert warning.startswith("warning: sums: more than 4 epochs")
+    assert "Muennighoff et al. 2023" in warning
+    assert "cats, sums: more" in planned(batches, 10 * steps)
+
+
+def small_run_mixture(prepared, **sizes):
+    from tinygrad_lm.data.mixing import Mixture
+
+    return Mixture(prepared.train(), **sizes)
+
+
+def test_a_text_is_the_case_of_one_source(tmp_path):
+    (tmp_path / "text").write_text(small_run.TEXT)
+    assert small_run.pretrain("--data", tmp_path / "text", "--out", tmp_path / "run", *PLAN) == 0
+    log = Log(tmp_path / "run" / "log.jsonl")
+    for record in log.records:
+        if "validation" in record:
+            assert record["validation_sources"] == {"text": record["validation"]}
+            epochs = record["step"] * 64 / int(0.9 * len(small_run.TEXT))
+            assert record["sources"] == {"text": {"requested": 1, "realised": 1, "error": 0, "epochs": epochs}}
+
+
+def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, capsys):
+    encode = CHARACTERS.encode
+    one = {"weight": "1/4", "train": [encode("the cat sat on the mat.\n" * 9)]}
+    sources = {"a": one | {"val": [encode("the cat ate his hat.\n")]}, "b": one | {"weight": "1/2"}}
+    sources["c"] = one | {"val": [encode("1+1=2\n2+2=4\n")]}
+    assert pretrain(prepare(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
+    record = Log(tmp_path / "run" / "log.jsonl").records[-1]
+    assert list(record["validation_sources"]) == ["a", "c"]
+    assert record["validation"] == pytest.approx(sum(record["validation_sources"].values()) / 2)
+    assert list(record["sources"]) == ["a", "b", "c"]
+    assert re.search(r"\nb +50.00% .* – +–\n", capsys.readouterr().out)
+
+
+def test_a_loss_that_is_no_number_is_told_with_its_source(data, tmp_path, monkeypatch):
+    losses = iter([1.0, np.nan])
+    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
+    with pytest.MonkeyPatch.context() as patch:
+        caught = []
+        patch.setattr(loop, "DivergedError", lambda message: caught.append(message) or DivergedError(message))
+        assert pretrain(data, "--out", tmp_path, *PLAN) == 1
+    assert "the validation loss after step 3 is nan, on sums; these weights were not saved" in caught[0]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+# ---- the picture
+
+
+def drawn(log, monkeypatch, levels, floors, tmp_path):
+    """The axes of the picture."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"png")))
+    plot(log, tmp_path / "loss.png", "title", levels, floors)
+    assert (tmp_path / "loss.png").read_bytes() == b"png"
+    return figures[0].axes[0]
+
+
+def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
+    log = Log(run / "log.jsonl")
+    axes = drawn(log, monkeypatch, {"uniform": 3.0}, {"cats": None, "sums": 0.9}, tmp_path)
+    curves = {line.get_label(): line for line in axes.lines}
+    labels = [label for label in curves if label.startswith(("cats, ", "sums, "))]
+    assert len(labels) == 2
+    for label in labels:
+        name = label.split(",")[0]
+        steps, losses = log.curves("validation_sources")[name]
+        assert curves[label].get_xdata().tolist() == steps
+        assert curves[label].get_ydata().tolist() == losses
+        assert label == f"{name}, {losses[-1]:.3f}"
+    validation = next(line for label, line in curves.items() if label.startswith("validation, lowest"))
+    assert validation.get_ydata().tolist() == log.curve("validation")[1]
+    colours = [curves[label].get_color() for label in labels]
+    assert len({*colours, validation.get_color()}) == 3
+    (floor,) = [line for line in axes.lines if list(line.get_ydata()) == [0.9, 0.9]]
+    assert floor.get_color() == curves[labels[1]].get_color()
+    assert {text.get_text() for text in axes.texts} == {"floor of sums 0.900", "uniform 3.000"}
+    assert {text.get_text() for text in axes.get_legend().get_texts()} >= set(labels)
+
+
+def test_one_source_has_one_curve(tmp_path, monkeypatch):
+    log = Log(tmp_path / "log.jsonl")
+    for step in (1, 2):
+        log.write(step=step, loss=3.0)
+        log.write(step=step, validation=2.0, validation_sources={"text": 2.0}, sources={})
+    assert len(drawn(log, monkeypatch, {}, {}, tmp_path).lines) == 3
+    axes = drawn(log, monkeypatch, {}, {"text": 1.5}, tmp_path)
+    assert [text.get_text() for text in axes.texts] == ["floor of text 1.500"]
+
+
+def test_more_sources_than_colours(tmp_path, monkeypatch):
+    log = Log(tmp_path / "log.jsonl")
+    log.write(step=1, validation=2.0, validation_sources={f"s{i}": 2.0 for i in range(12)})
+    assert len(drawn(log, monkeypatch, {}, {}, tmp_path).lines) == 3 + 12
+
+
+# ---- it goes on
+
+
+class Gone(BaseException):
+    """The process ended here: nothing below catches it."""
+
+
+@pytest.mark.parametrize("stop", [4, 6, 7])
+def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, data, run, tmp_path, monkeypatch):
+    """Bit for bit: weights, moments, every loss and share in the log, samples."""
+    step = Trainer.step
+
+    def stopped(self, i):
+        result = step(self, i)
+        if i == stop - 1:
+            raise Gone
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", stopped)
+        with pytest.raises(Gone):
+            pretrain(data, "--out", tmp_path, *PLAN)
+    assert pretrain("--resume", tmp_path) == 0
+    assert results(tmp_path) == results(run)
+    assert (tmp_path / "samples.txt").read_bytes() == (run / "samples.txt").read_bytes()
+
+
+def test_a_log_of_old_goes_on(data, run, tmp_path, capsys):
+    """Without losses by source; a picture is drawn and training goes on."""
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "log.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    old = [{k: v for k, v in record.items() if k not in ("validation_sources", "sources")} for record in records]
+    path.write_text("".join(json.dumps(record) + "\n" for record in old))
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    del settings["floors"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
+    assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 0
+    log = Log(path)
+    assert log.curve("validation")[0] == [3, 6, 8, 10]
+    assert log.curves("validation_sources")["cats"][0] == [10]
+    assert "no picture" not in capsys.readouterr().err
+
+
+def test_other_data_are_refused(run, tmp_path, capsys):
+    """By the seal, with both sides named; nothing is changed."""
+    shutil.copytree(run, tmp_path / "run")
+    other = two_sources(tmp_path / "other", shift=7)
+    config = tmp_path / "run" / "config.json"
+    settings = json.loads(config.read_text())
+    settings["data"]["prepared"] = str(other)
+    config.write_text(json.dumps(settings))
+    before = results(tmp_path / "run")
+    assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
+    told = capsys.readouterr().err
+    assert f"{other} is not the data that {tmp_path / 'run'} was trained on" in told
+    assert settings["data"]["seal"] in told
+    assert Prepared(other).seal in told
+    assert results(tmp_path / "run") == before
+    shutil.rmtree(other)
+    assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
+    assert "manifest.json: No such file" in capsys.readouterr().err
+
+
+def test_the_doctor_examines_a_mixture(run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run")
+    doctor.report(Run(tmp_path / "run"), seconds=0.1, device="cpu")
+    told = capsys.readouterr().out
+    assert "tokens of the vocabulary in use" in told
+    assert "of the training text" in told
+    assert (tmp_path / "run" / "doctor.png").exists()
+
+
+# ---- where the data come from
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "mixture.toml"
+    path.write_text(MIXTURE)
+    return path
+
+
+def test_a_mixture_file_finds_its_data(file, tmp_path, run):
+    """Beside it, or where --prepared says; and the run is the one that the folder gives."""
+    two_sources(tmp_path / "mixture")
+    assert pretrain(file, "--out", tmp_path / "a", *PLAN) == 0
+    assert results(tmp_path / "a") == results(run)
+    (tmp_path / "mixture").rename(tmp_path / "elsewhere")
+    assert pretrain(file, "--prepared", tmp_path / "elsewhere", "--out", tmp_path / "b", *PLAN) == 0
+    assert results(tmp_path / "b") == results(run)
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_what_is_not_there_is_prepared(unfinished, file, tmp_path, monkeypatch, run):
+    calls, folder = [], tmp_path / "mixture"
+    if unfinished:
+        (folder / "cats").mkdir(parents=True)
+
+    def prepare(path, out, progress):
+        calls.append((path, out, progress))
+        shutil.rmtree(out, ignore_errors=True)
+        return two_sources(out)
+
+    monkeypatch.setitem(sys.modules, "tinygrad_lm.curate.prepare", type(sys)("prepare"))
+    sys.modules["tinygrad_lm.curate.prepare"].prepare = prepare
+    assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 0
+    assert calls == [(file, folder, True)]
+    assert results(tmp_path / "run") == results(run)
+
+
+def test_a_file_that_was_changed_since(file, tmp_path, capsys):
+    two_sources(tmp_path / "mixture")
+    for text in (MIXTURE.replace("2/3", "1/2").replace("1/3", "1/2"), MIXTURE.replace('"sums"', '"products"')):
+        file.write_text(text)
+        assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 2
+        told = capsys.readouterr().err
+        assert f"{tmp_path / 'mixture'} was prepared from another mixture than {file}" in told
+        assert "found    : cats 2/3, sums 1/3" in told
+        assert f"expected : cats {'1/2' if '1/2' in text else '2/3'}" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_minutes_are_planned(data, tmp_path, monkeypatch):
+    """And stop after the recipe's epochs of the source that is passed most often."""
+    program, planned = small_run.example("pretrain"), []
+
+    def watched(*arguments, plan=program.plan):
+        planned.append(plan(*arguments))
+        return 10**9
+
+    monkeypatch.setattr(program, "plan", watched)
+    with tiny_preset(epochs=2):
+        assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
+    size = {name: len(tokens) for name, (_, tokens) in Prepared(data).train().items()}
+    assert planned[0] >= 1
+    assert Run(tmp_path).train_config.steps == min(
+        2 * size["cats"] * 3 // 2 // 64,
+        2 * size["sums"] * 3 // 64,
+    )
+
+
+def test_attention_inside_documents(tmp_path, data, capsys):
+    """The batches say by which token documents begin, also in a run that goes on; samples begin with it."""
+    pytest.importorskip("tiktoken")
+    tokenizer = with_end_of_text(tmp_path / "tokenizer")
+    tokens = [256, *range(30), 256, *range(40)] * 9
+    folder = prepare(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
+    for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
+        assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
+        assert reopen(Run(tmp_path / name))[0].document_token == expected
+        trained = Run(tmp_path / name)
+        assert trained.settings["start"] == 256
+        model = trained.build("cpu")
+        model.parameters.load(trained.load()[1]["model"])
+        loss = evaluate(model, np.array(tokens), 4, expected)
+        assert trained.log.curve("validation")[1][-1] == loss
+        assert evaluate(model, np.array(tokens), 4, 256 if expected is None else None) != loss
+    capsys.readouterr()
+    assert pretrain(data, "--out", tmp_path / "c", *PLAN, "--inside-documents") == 2
+    assert "its tokenizer, char, has no end-of-text token" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_held_out_tokens_are_as_many_as_wanted(data, tmp_path):
+    assert pretrain(data, "--out", tmp_path, *PLAN, "--validation-tokens", 50) == 0
+    assert [len(tokens) for _, tokens in reopen(Run(tmp_path))[1].values()] == [50, 50]
+
+
+# ---- mistakes
+
+
+def wrong(*options, message):
+    return pytest.param(options, message, id=" ".join(map(str, options)) or "nothing")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        wrong(message="MIXTURE says what to train on"),
+        wrong("missing.toml", message="missing.toml: cannot be read"),
+        wrong(".", message="manifest.json: No such file"),
+        wrong("empty.toml", message="expected one [[source]] or more"),
+        wrong("DATA", "--prepared", "x", message="is a prepared folder itself; leave out --prepared"),
+        wrong("DATA", "--steps", "0", message="steps must be at least 1, found 0"),
+        wrong("DATA", "--minutes", "0", message="--minutes must be a positive number, found 0"),
+        wrong("DATA", "--minutes", "1", "--steps", "1", message="give one of them"),
+        wrong("DATA", "--validation-tokens", "1", message="--validation-tokens must be at least 2, found 1"),
+        wrong("DATA", "--batch-size", "0", message="batch_size must be at least 1"),
+        wrong("DATA", "--preset", "huge", message="invalid choice: 'huge'"),
+        wrong("DATA", "--resume", "run", "--batch-size", "3", message="leave out --batch-size, MIXTURE"),
+        wrong("--resume", "run", message="is not the folder of a run"),
+        wrong("short", message="source 'a': a text of 8 tokens is too short"),
+    ],
+)
+def test_wrong_options(options, message, data, tmp_path, monkeypatch, capsys):
+    """Exit status 2, a message that says what was wrong, and nothing begun."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty.toml").write_text("")
+    prepare(Path("short"), {"a": {"weight": "1", "train": [range(8)], "val": [range(8)]}})
+    before = sorted(tmp_path.rglob("*"))
+    preset = [] if "--resume" in options else ["--preset", "tiny"]
+    assert pretrain(*preset, *[data if option == "DATA" else option for option in options]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "Traceback" not in told.err
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "steps of" not in told.out
+
+
+def test_as_a_program(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, ROOT / "examples" / "pretrain.py", tmp_path / "missing.toml"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("error: mixture ")
+
+
+# ---- tables
+
+
+def test_the_table_of_what_came(tmp_path):
+    log = Log(tmp_path / "log.jsonl")
+    used = {"requested": 0.25, "realised": 0.2512, "error": 0.0012, "epochs": 1.5}
+    log.write(step=1, validation=1.0, validation_sources={"a": 9.0}, sources={"a": used})
+    log.write(step=2, validation=1.0, validation_sources={"a": 1.25}, sources={"a": used, "longer": used})
+    log.write(step=3, loss=1.0)
+    assert outcome(log, {"a": 1.0}).split("\n") == [
+        "source  asked for    came     error  epochs  validation   floor",
+        "a          25.00%  25.12%  +1.2e-03    1.50      1.2500  1.0000",
+        "longer     25.00%  25.12%  +1.2e-03    1.50           –       –",
+    ]

@@ -1,0 +1,37 @@
+"""How many steps fit into a time."""
+
+import math
+import statistics
+import time
+
+from tinygrad_lm.backend import workers
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.train.evaluate import evaluate
+
+
+def check_time(steps, minutes):
+    """--steps and --minutes, None where they are not given. Raises ConfigError unless they make sense together."""
+    if steps is not None and minutes is not None:
+        raise ConfigError("--steps and --minutes both say how long to train; give one of them")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ConfigError(f"--minutes must be a positive number, found {minutes}")
+
+
+def plan(trainer, validation, seconds):
+    """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
+    with workers(len(trainer.replicas)):
+        trainer.step(0)  # where kernels are compiled, once for a machine: no part of the time to train
+        began = time.perf_counter()
+        times = [timed(trainer.step, step) for step in range(1, 7)]
+        size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
+        texts = [tokens for _, tokens in validation.values()]
+        part = max(texts, key=len)[: size + 1]
+        evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * sum(map(len, texts)) / len(part)
+    left = seconds - (time.perf_counter() - began) - 5 * evaluation
+    return max(1, int(left / statistics.median(times[1:])))
+
+
+def timed(function, *arguments):
+    began = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - began
