@@ -8,6 +8,7 @@ import bz2
 import gzip
 import json
 import random
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -130,52 +131,57 @@ def write_parquet(path, documents, rows=100):
         "dump": pa.array(["CC-MAIN-2024-10"] * len(texts), pa.string()),
         "url": pa.array([f"https://example.org/{i}" for i in range(len(texts))], pa.string()),
         "language_score": pa.array([0.9] * len(texts), pa.float64()),
-        "token_count": pa.array([len(text) // 4 for text in texts], pa.int64()),
+        "token_count": pa.array([len(text or "") // 4 for text in texts], pa.int64()),
     })  # fmt: skip
     parquet.write_table(table, path, row_group_size=rows, write_page_checksum=True)
 
 
 def write_wet(path, documents):
     """CommonCrawl's text files: a warcinfo record, then a conversion a page; under .gz, a gzip member a record."""
-    with open(path, "wb") as file:
-        writer = WARCWriter(file, gzip=Path(path).suffix == ".gz", warc_version="1.0")
-        writer.write_record(_about(writer, path, "WET"))
+    with archive(path) as (writer, put):
         for i, text in enumerate(documents):
-            writer.write_record(
+            fields = {"WARC-Date": DATE, "WARC-Identified-Content-Language": "eng"}
+            put(
                 writer.create_warc_record(
                     f"https://example.org/{i}",
                     "conversion",
                     payload=BytesIO(text.encode()),
                     warc_content_type="text/plain",
-                    warc_headers_dict={"WARC-Date": DATE, "WARC-Identified-Content-Language": "eng"},
+                    warc_headers_dict=fields,
                 )
             )
 
 
 def write_warc(path, documents):
     """CommonCrawl's pages: for each its request, the server's response and the crawler's metadata."""
-    with open(path, "wb") as file:
-        writer = WARCWriter(file, gzip=Path(path).suffix == ".gz", warc_version="1.0")
-        writer.write_record(_about(writer, path, "WARC"))
+    with archive(path) as (writer, put):
         for i, text in enumerate(documents):
             request = StatusAndHeaders("GET /a HTTP/1.1", [("Host", "example.org")], is_http_request=True)
             answer = [("Content-Type", "text/html; charset=UTF-8"), ("X-Crawl-Content-Encoding", "gzip")]
             url = f"https://example.org/{i}"
-            writer.write_record(writer.create_warc_record(url, "request", http_headers=request))
-            writer.write_record(response(writer, url, page(text).encode(), answer))
-            metadata = BytesIO(b"fetchTimeMs: 153\r\n")
-            writer.write_record(writer.create_warc_record(url, "metadata", payload=metadata))
+            put(writer.create_warc_record(url, "request", http_headers=request))
+            put(response(writer, url, page(text).encode(), answer))
+            put(writer.create_warc_record(url, "metadata", payload=BytesIO(b"fetchTimeMs: 153\r\n")))
+
+
+@contextmanager
+def archive(path):
+    """(what makes records, what writes them) for a WARC file, which begins with a record about itself."""
+    with open(path, "wb") as file:
+        writer = WARCWriter(file, gzip=Path(path).suffix == ".gz", warc_version="1.0")
+
+        def put(record):
+            writer.write_record(record)
+            record.raw_stream.close()
+
+        about = {"isPartOf": "CC-MAIN-2024-10", "description": "a made-up crawl", "robots": "classic"}
+        put(writer.create_warcinfo_record(Path(path).name, about))
+        yield writer, put
 
 
 def response(writer, url, body, fields, status="200 OK"):
     headers = StatusAndHeaders(status, fields, protocol="HTTP/1.1")
     return writer.create_warc_record(url, "response", payload=BytesIO(body), http_headers=headers)
-
-
-def _about(writer, path, kind):
-    return writer.create_warcinfo_record(
-        Path(path).name, {"isPartOf": "CC-MAIN-2024-10", "description": f"a made-up {kind} file", "robots": "classic"}
-    )
 
 
 def page(text):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from tinygrad_lm.curate.libraries import need
 from tinygrad_lm.errors import DataError
 
-PIECE = 1024  # compressed bytes at a time: bzip2 and Zstandard make up to 32 MB of them, so more could fill the memory
+PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory
 BUFFER = 2**16
 MAGIC = {".gz": b"\x1f\x8b\x08", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd"}  # RFC 1952, bzip2's manual, RFC 8878
 
@@ -70,7 +70,7 @@ class Members(io.RawIOBase):
 
     def __init__(self, file, suffix):
         self.file, self.suffix, self.damage = file, suffix, None
-        self.begin, self.error = _decompressor(suffix)
+        self.begin, self.error, self.limit = _decompressor(suffix)
         self.member = None  # the decompressor of the one that is being read
         self.start = 0  # where it starts in the file
         self.rest = b""  # compressed bytes after the end of the last member
@@ -94,8 +94,9 @@ class Members(io.RawIOBase):
 
     def _advance(self):
         """Decompresses one piece of the file; False at its end."""
-        piece = self.rest or self.file.read(PIECE)
-        if not piece:
+        hungry = getattr(self.member, "needs_input", True)  # only bzip2's has more to give than it may
+        piece = (self.rest or self.file.read(PIECE)) if hungry else b""
+        if hungry and not piece:
             if self.member is not None:
                 self.damage = (
                     f"the {self.suffix} data end in the middle, at byte {self.file.tell():,}: the file was cut short"
@@ -104,7 +105,7 @@ class Members(io.RawIOBase):
         if self.member is None:
             self.member, self.start = self.begin(), self.file.tell() - len(piece)
         try:
-            self.ready = memoryview(self.member.decompress(piece))
+            self.ready = memoryview(self.member.decompress(piece, *self.limit))
         except self.error as error:
             self.damage = f"the {self.suffix} data are damaged at or before byte {self.file.tell():,}: {error}"
             return False
@@ -129,12 +130,12 @@ class Members(io.RawIOBase):
 
 
 def _decompressor(suffix):
-    """(what begins a member, the errors of one that is damaged)"""
+    """(what begins a member, the errors of one that is damaged, the most bytes to make at a time where one can say)"""
     if suffix == ".gz":
-        return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error
+        return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, ()
     if suffix == ".bz2":
-        return bz2.BZ2Decompressor, (OSError, ValueError)
+        return bz2.BZ2Decompressor, (OSError, ValueError), (BUFFER,)
     need("zstandard", "a .zst file")
     import zstandard
 
-    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError
+    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError, ()

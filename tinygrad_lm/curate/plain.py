@@ -15,6 +15,8 @@ def records(path):
             if len(block) == LARGEST and stream.peek(1):
                 # Without a line's end in all that, before a byte that begins a character of UTF-8.
                 cut = block.rfind(b"\n") + 1 or next(i for i in range(cut - 1, 0, -1) if block[i] & 0xC0 != 0x80)
+            if stream.damage:
+                break
             yield Record(f"{name}#{number}", block[:cut])
             rest, number = block[cut:], number + 1
         if stream.damage:

@@ -36,10 +36,12 @@ def records(path, kind):
                     yield Record(f"{name}#{number}", block)
                 line = _first_line(stream)
             except ValueError as error:
+                line = b"" if stream.damage else _search(stream)
                 yield Damaged(f"{name}#{number}", stream.damage or str(error))
-                if stream.damage and not stream.resume():
-                    return
-                line = _search(stream)
+                if stream.damage and not line:
+                    if not stream.resume():
+                        return
+                    line = _search(stream)
 
 
 def _first_line(stream):
