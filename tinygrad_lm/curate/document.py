@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+LARGEST = 64 * 2**20  # bytes of a record; a longer one is damage, or a way to exhaust the memory, and is not read
+
 
 @dataclass(frozen=True, slots=True)
 class Record:

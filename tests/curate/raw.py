@@ -1,0 +1,430 @@
+"""Raw files in the true formats, written here: what crawls, dumps and shelves look like, filled with words of our own.
+
+write_*(path, documents) writes texts as a file of one format, compressed as its suffix says; `documents` invents texts
+of a kind; `write_mixture` a whole mixture of four kinds with its TOML file.
+"""
+
+import bz2
+import gzip
+import json
+import random
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import pyarrow as pa
+import zstandard
+from pyarrow import parquet
+from warcio.statusandheaders import StatusAndHeaders
+from warcio.warcwriter import WARCWriter
+
+DATE = "2024-02-21T01:02:03Z"
+
+# ---- words: each kind has its own, so that a model finds some kinds harder than others
+
+FORMS = {
+    "web": [
+        "You can {do} the best {thing} in {place} with our {quality} {thing}.",
+        "To {do} a {thing} that you love, have a look at the {quality} {thing} of {place}.",
+        "Click here and {do} {number} {thing}s of the {quality} kind, that is what we are for.",
+        "I was in {place} with a {thing}, and it had to be {quality}.",
+    ],
+    "wikipedia": [
+        "{Name} is a {quality} {thing} in the province of {place}, with a population of {number}.",
+        "The {thing} of {Name} was founded in {number} and belongs to the {quality} {thing}s of {place}.",
+        "In {number}, the {thing} was moved to {place} by {Name}, that is known to have a {quality} {thing}.",
+        "It lies to the north of the {thing}, {number} kilometres from {place}.",
+    ],
+    "books": [
+        "“{Name},” said the {thing}, “I have never been so {quality} of the {thing} in {place}.”",
+        "The {thing} was {quality} and {quality}, and the {thing} of {Name} had to be the {quality} one of them.",
+        "With a {quality} {thing} she went to {place}, that the {thing} might be hers; and it was {quality}.",
+        "He thought of the {quality} {thing}, and of {place}, and would not {do} it.",
+    ],
+    "papers": [
+        "We {do} the {quality} {thing} of a {thing} with {number} parameters and show that it is {quality}.",
+        "Let {Name} be the {thing}; to {do} it, we have the {quality} bound of {number}.",
+        "The {thing} of {place} et al. is {quality}, and we {do} the {thing} that they have left out.",
+        "That the {thing} is {quality} follows with the {thing} of {Name} ({number}).",
+    ],
+}
+WORDS = {
+    "web": {
+        "do": "buy order find read rent watch compare share save book",
+        "thing": "shoe phone recipe hotel ticket sofa camera coupon garden blog video lamp bike jacket",
+        "quality": "cheap new free amazing local fresh easy smart cosy official",
+        "place": "Springfield town Riverside the_store Oakville our_shop",
+        "Name": "Bob Anna Sam",
+    },
+    "wikipedia": {
+        "do": "govern",
+        "thing": "village river castle municipality railway parish bridge museum lake monastery district harbour",
+        "quality": "medieval rural historic northern administrative Baroque protected former volcanic coastal",
+        "place": "Arvenia Lower_Tolmark Quillan Besteria Ostrava Montrel",
+        "Name": "Velburg Karsto Dunmere Pellworth Ilmenau Tarquin Rostova Hallin",
+    },
+    "books": {
+        "do": "forgive forget abandon confess believe",
+        "thing": "heart carriage widow letter captain candle moor secret governess fortune storm silence inn sorrow",
+        "quality": "melancholy weary gentle proud dreadful tender solemn ashamed pale afraid",
+        "place": "London the_garden Thornfield the_drawing-room the_sea Bath",
+        "Name": "Margaret Edmund Philippa Mr._Harrow Catherine the_Colonel",
+    },
+    "papers": {
+        "do": "minimise estimate approximate derive bound optimise evaluate",
+        "thing": "gradient kernel estimator lemma manifold posterior operator variance loss attention spectrum graph",
+        "quality": "convex stochastic asymptotic sparse Bayesian unbiased invariant logarithmic empirical compact",
+        "place": "Euler Kowalevski Noether Turing Hypatia",
+        "Name": "φ ψ T the_Hessian",
+    },
+}
+
+
+def documents(kind, count, seed=0):
+    """So many texts of "web", "wikipedia", "books" or "papers", of about 1,000 characters, always the same."""
+    dice = random.Random(f"{kind} {seed}")
+    words = {field: text.split() for field, text in WORDS[kind].items()}
+
+    def sentence():
+        text = dice.choice(FORMS[kind])
+        while "{" in text:
+            field = text[text.index("{") + 1 : text.index("}")]
+            word = str(dice.randrange(2, 2000)) if field == "number" else dice.choice(words[field]).replace("_", " ")
+            text = text.replace(f"{{{field}}}", word, 1)
+        return text[0].upper() + text[1:]
+
+    def paragraph():
+        return " ".join(sentence() for _ in range(dice.randint(3, 6)))
+
+    return ["\n\n".join(paragraph() for _ in range(dice.randint(2, 5))) for _ in range(count)]
+
+
+# ---- the formats
+
+
+def write_bytes(path, content):
+    """Compressed as the suffix says."""
+    compress = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    }
+    Path(path).write_bytes(compress.get(Path(path).suffix, bytes)(content))
+
+
+def write_text(path, text):
+    write_bytes(path, text.encode())
+
+
+def write_jsonl(path, documents):
+    lines = [json.dumps({"text": text, "meta": {"number": i}}) + "\n" for i, text in enumerate(documents)]
+    write_bytes(path, "".join(lines).encode())
+
+
+def write_parquet(path, documents, rows=100):
+    """FineWeb's columns; `rows` to a row group."""
+    texts = list(documents)
+    table = pa.table({
+        "text": pa.array(texts, pa.string()),
+        "id": [f"<urn:uuid:{i:032x}>" for i in range(len(texts))],
+        "dump": pa.array(["CC-MAIN-2024-10"] * len(texts), pa.string()),
+        "url": pa.array([f"https://example.org/{i}" for i in range(len(texts))], pa.string()),
+        "language_score": pa.array([0.9] * len(texts), pa.float64()),
+        "token_count": pa.array([len(text or "") // 4 for text in texts], pa.int64()),
+    })  # fmt: skip
+    parquet.write_table(table, path, row_group_size=rows, write_page_checksum=True)
+
+
+def write_wet(path, documents):
+    """CommonCrawl's text files: a warcinfo record, then a conversion a page; under .gz, a gzip member a record."""
+    with archive(path) as (writer, put):
+        for i, text in enumerate(documents):
+            fields = {"WARC-Date": DATE, "WARC-Identified-Content-Language": "eng"}
+            put(
+                writer.create_warc_record(
+                    f"https://example.org/{i}",
+                    "conversion",
+                    payload=BytesIO(text.encode()),
+                    warc_content_type="text/plain",
+                    warc_headers_dict=fields,
+                )
+            )
+
+
+def write_warc(path, documents):
+    """CommonCrawl's pages: for each its request, the server's response and the crawler's metadata."""
+    with archive(path) as (writer, put):
+        for i, text in enumerate(documents):
+            request = StatusAndHeaders("GET /a HTTP/1.1", [("Host", "example.org")], is_http_request=True)
+            answer = [("Content-Type", "text/html; charset=UTF-8"), ("X-Crawl-Content-Encoding", "gzip")]
+            url = f"https://example.org/{i}"
+            put(writer.create_warc_record(url, "request", http_headers=request))
+            put(response(writer, url, page(text).encode(), answer))
+            put(writer.create_warc_record(url, "metadata", payload=BytesIO(b"fetchTimeMs: 153\r\n")))
+
+
+@contextmanager
+def archive(path):
+    """(what makes records, what writes them) for a WARC file, which begins with a record about itself."""
+    with open(path, "wb") as file:
+        writer = WARCWriter(file, gzip=Path(path).suffix == ".gz", warc_version="1.0")
+
+        def put(record):
+            writer.write_record(record)
+            record.raw_stream.close()
+
+        about = {"isPartOf": "CC-MAIN-2024-10", "description": "a made-up crawl", "robots": "classic"}
+        put(writer.create_warcinfo_record(Path(path).name, about))
+        yield writer, put
+
+
+def response(writer, url, body, fields, status="200 OK"):
+    headers = StatusAndHeaders(status, fields, protocol="HTTP/1.1")
+    return writer.create_warc_record(url, "response", payload=BytesIO(body), http_headers=headers)
+
+
+def page(text):
+    """A web page: the text between a menu and a footer."""
+    paragraphs = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in text.split("\n\n"))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>A page</title><style>p {{ color: red }}</style></head><body>
+<nav><ul><li><a href="/">MENU-HOME</a></li><li><a href="/shop">MENU-SHOP</a></li></ul></nav>
+<main><article>
+{paragraphs}
+</article></main>
+<footer>FOOTER © 2024</footer><script>var SCRIPT = 1;</script></body></html>
+"""
+
+
+SITE = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="de">
+  <siteinfo>
+    <sitename>Wikipedia</sitename>
+    <dbname>madeupwiki</dbname>
+    <base>https://example.org/wiki/Main_Page</base>
+    <generator>MediaWiki 1.42.0</generator>
+    <case>first-letter</case>
+    <namespaces>
+      <namespace key="-2" case="first-letter">Medium</namespace>
+      <namespace key="-1" case="first-letter">Spezial</namespace>
+      <namespace key="0" case="first-letter" />
+      <namespace key="1" case="first-letter">Diskussion</namespace>
+      <namespace key="6" case="first-letter">Datei</namespace>
+      <namespace key="10" case="first-letter">Vorlage</namespace>
+      <namespace key="14" case="first-letter">Kategorie</namespace>
+    </namespaces>
+  </siteinfo>
+"""
+
+
+def write_dump(path, pages):
+    """A MediaWiki export. pages: (title, namespace, wikitext, the title that it redirects to or None)"""
+    parts = [SITE]
+    for i, (title, namespace, wikitext, target) in enumerate(pages, start=1):
+        redirect = f'    <redirect title="{xml(target)}" />\n' if target else ""
+        parts.append(f"""  <page>
+    <title>{xml(title)}</title>
+    <ns>{namespace}</ns>
+    <id>{i}</id>
+{redirect}    <revision>
+      <id>{1000 + i}</id>
+      <timestamp>{DATE}</timestamp>
+      <contributor>
+        <username>Someone</username>
+        <id>7</id>
+      </contributor>
+      <comment>a comment</comment>
+      <model>wikitext</model>
+      <format>text/x-wiki</format>
+      <text bytes="{len(wikitext.encode())}" xml:space="preserve">{xml(wikitext)}</text>
+      <sha1>00000000000000000000000000000</sha1>
+    </revision>
+  </page>
+""")
+    write_bytes(path, "".join([*parts, "</mediawiki>\n"]).encode())
+
+
+def xml(text):
+    return escape(text, {'"': "&quot;", "\r": "&#13;"})
+
+
+def write_wikipedia(path, documents):
+    """Articles with all that an article has, among a redirect, a talk page and a template."""
+    pages = []
+    for i, text in enumerate(documents):
+        pages.append((f"Article {i}", 0, article(text), None))
+        if i % 3 == 0:
+            pages += [
+                (f"Artikel {i}", 0, f"#REDIRECT [[Article {i}]]", f"Article {i}"),
+                (f"Diskussion:Article {i}", 1, "== Question ==\nTALK ~~~~", None),
+                (f"Vorlage:Box {i}", 10, "<includeonly>TEMPLATE</includeonly>", None),
+            ]
+    write_dump(path, pages)
+
+
+def article(text):
+    """The wikitext of an article that reads as `text`."""
+    first, *others = text.split("\n\n")
+    body = "\n\n".join(
+        f"{paragraph}<ref>{{{{cite web|url=http://example.org|title=NOTE}}}}</ref>" for paragraph in others
+    )
+    return f"""{{{{Infobox
+| name = BOX
+| picture = [[File:Box.jpg|40px]]
+}}}}
+[[Datei:Picture.jpg|thumb|A CAPTION with a [[link]]]]
+{first}<!-- COMMENT -->
+
+{{| class="wikitable"
+|-
+! HEAD !! HEAD
+|-
+| CELL || CELL
+|}}
+{body}
+
+== See also ==
+{{{{Portal|PORTAL}}}}
+[[Kategorie:CATEGORY]]
+"""
+
+
+# What stands before and after the books of different years.
+HEADERS = {
+    "today": """The Project Gutenberg eBook of A Made-Up Tale
+
+HEADER of our own words, in the place of the licence's.
+
+Title: A Made-Up Tale
+
+Language: English
+
+*** START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
+
+
+""",
+    "two lines": """HEADER
+
+*** START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE,
+IN TWO VOLUMES ***
+
+""",
+    "2004": """The Project Gutenberg EBook of A Made-Up Tale
+
+HEADER
+
+*** START OF THIS PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
+
+
+
+Produced by Somebody CREDIT and the Online
+Distributed Proofreading Team
+
+
+""",
+    "2003": """HEADER
+
+***START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE***
+
+
+E-text prepared by Somebody CREDIT
+
+
+""",
+    "2002": """HEADER
+
+*END THE SMALL PRINT! FOR PUBLIC DOMAIN EBOOKS*Ver.02/11/02*END*
+
+This eBook was produced by CREDIT.
+
+""",
+    "1994": """**The Project Gutenberg Etext of A Made-Up Tale**
+
+***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN ETEXTS**START***
+HEADER
+*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*
+
+
+""",
+    "copyrighted": """HEADER
+
+*** START OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
+
+""",
+}
+FOOTERS = {
+    "today": """
+
+*** END OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
+
+FOOTER of our own words.
+""",
+    "2004": """
+
+
+
+
+End of the Project Gutenberg EBook of A Made-Up Tale, by Nobody
+
+*** END OF THIS PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
+
+FOOTER
+""",
+    "possessive": """
+
+End of Project Gutenberg's A Made-Up Tale, by Nobody
+
+FOOTER
+""",
+    "2003": """
+
+***END OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE***
+
+FOOTER
+""",
+    "1994": """
+
+End of The Project Gutenberg Etext of A Made-Up Tale
+""",
+    "German": """
+
+Ende dieses Projekt Gutenberg Etextes A Made-Up Tale
+""",
+}
+
+
+def book(text, header="today", footer="today"):
+    return HEADERS[header] + text + FOOTERS[footer]
+
+
+def write_books(folder, documents):
+    """A file a book, in a folder, with the licence's markers of different years in turn."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for i, text in enumerate(documents):
+        header, footer = list(HEADERS)[i % len(HEADERS)], list(FOOTERS)[i % len(FOOTERS)]
+        write_text(Path(folder, f"pg{i}.txt"), book(text, header, footer))
+
+
+def write_mixture(folder, count=300, settings='tokenizer = "byte"\nvalidation = 0.1\n'):
+    """A mixture of four kinds in their own formats, `count` documents each, about 250 kB a kind. -> its TOML file"""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_wet(folder / "crawl.warc.wet.gz", documents("web", count))
+    write_wikipedia(folder / "dump.xml.bz2", documents("wikipedia", count))
+    chapters = documents("books", count)
+    write_books(folder / "books", ["\n\n\n".join(chapters[i : i + 10]) for i in range(0, count, 10)])
+    write_jsonl(folder / "papers.jsonl.zst", documents("papers", count))
+    sources = [
+        ("web", "0.4", "crawl.warc.wet.gz", None),
+        ("wikipedia", "0.2", "dump.xml.bz2", None),
+        ("books", "0.2", "books/*.txt", "gutenberg"),
+        ("papers", "0.2", "papers.jsonl.zst", None),
+    ]
+    tables = [
+        f'[[source]]\nname = "{name}"\nweight = {weight}\nfiles = ["{files}"]\n'
+        + (f'format = "{format}"\n' if format else "")
+        for name, weight, files, format in sources
+    ]
+    path = folder / "mixture.toml"
+    path.write_text("\n".join([settings, *tables]))
+    return path

@@ -1,0 +1,86 @@
+"""Every format, how a file of it is written and what its reader finds."""
+
+from functools import cache
+from pathlib import Path
+
+from curate import raw
+
+from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.formats import format_of
+from tinygrad_lm.errors import DataError
+
+
+def one_text(path, documents):
+    raw.write_text(path, "\n".join(documents))
+
+
+def one_book(path, documents):
+    raw.write_text(path, raw.book("\n\n".join(documents)))
+
+
+def small_groups(path, documents):
+    raw.write_parquet(path, documents, rows=2)
+
+
+# {name of a file: (format to ask for or None, what writes it)}
+FILES = {
+    "a.txt": (None, one_text),
+    "a.txt.gz": (None, one_text),
+    "book.txt": ("gutenberg", one_book),
+    "book.txt.bz2": ("gutenberg", one_book),
+    "a.jsonl": (None, raw.write_jsonl),
+    "a.jsonl.gz": (None, raw.write_jsonl),
+    "a.json.gz": (None, raw.write_jsonl),
+    "a.jsonl.zst": (None, raw.write_jsonl),
+    "a.jsonl.bz2": (None, raw.write_jsonl),
+    "a.parquet": (None, small_groups),
+    "a.warc.wet": (None, raw.write_wet),
+    "a.warc.wet.gz": (None, raw.write_wet),
+    "a.warc": (None, raw.write_warc),
+    "a.warc.gz": (None, raw.write_warc),
+    "a.xml": (None, raw.write_wikipedia),
+    "a.xml.bz2": (None, raw.write_wikipedia),
+    "a.xml.gz": (None, raw.write_wikipedia),
+}
+
+
+@cache  # thousands of cuts through a file leave the same records before them
+def text_of(format, content):
+    return format.text(content)
+
+
+def write(folder, name, documents):
+    path = Path(folder, name)
+    FILES[name][1](path, documents)
+    return path
+
+
+def read(path):
+    """(texts, damaged records, the DataError that ended it or None). Any other exception is the reader's fault."""
+    texts, damaged = [], []
+    try:
+        format = format_of(path, FILES.get(path.name, (None,))[0])
+        for record in format.records(path):
+            if isinstance(record, Damaged):
+                damaged.append(record)
+                continue
+            try:
+                text = text_of(format, record.content)
+            except ValueError as error:
+                damaged.append(Damaged(record.id, str(error)))
+            else:
+                texts += [text] if text is not None else []
+    except DataError as error:
+        return texts, damaged, error
+    return texts, damaged, None
+
+
+def as_read(name, documents):
+    """What a file with these documents reads as, if nothing is amiss."""
+    if FILES[name][1] is one_text:
+        return ["\n".join(documents)]
+    if FILES[name][1] is one_book:
+        return ["\n\n".join(documents)]
+    if FILES[name][1] is raw.write_wikipedia:
+        return [f"Article {i}\n\n{text}" for i, text in enumerate(documents)]
+    return list(documents)

@@ -1,0 +1,183 @@
+"""Which reader a file gets, and what is refused before anything is read."""
+
+import os
+import sys
+
+import pyarrow as pa
+import pytest
+from curate import raw
+from curate.reading import FILES, read, write
+from pyarrow import parquet
+
+from tinygrad_lm.curate.compression import open_bytes
+from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.formats import FORMATS, format_of, texts
+from tinygrad_lm.data.mixture import load_mixture
+from tinygrad_lm.errors import DataError
+
+NAMES = {
+    "text": ["a.txt", "A.TXT", "a.b.txt.gz"],
+    "jsonl": ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "c4-train.00000-of-01024.json.gz", "a.ndjson"],
+    "parquet": ["000_00000.parquet"],
+    "wet": ["CC-MAIN-20240220211055-20240221001055-00000.warc.wet.gz", "a.wet", "a.wet.gz"],
+    "warc": ["CC-MAIN-20240220211055-20240221001055-00000.warc.gz", "a.warc"],
+    "wikipedia": ["simplewiki-20240201-pages-articles-multistream.xml.bz2", "a.xml", "a.xml.gz"],
+}
+
+
+@pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in NAMES.items() for file in files])
+def test_the_suffix_tells_the_format(name, file):
+    assert format_of(f"some/folder.txt/{file}").name == name
+    assert format_of(file, "gutenberg").name == "gutenberg"
+
+
+def test_an_unknown_format_is_told_with_all_names():
+    for path, name in [("a.pdf", None), ("a.gz", None), ("a", None), ("a.txt", "word")]:
+        with pytest.raises(DataError, match=r"give one of text, jsonl, .*gutenberg as `format`") as caught:
+            format_of(path, name)
+        assert path in str(caught.value)
+        assert str(name or path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_cannot_be_read_is_refused(name, tmp_path):
+    path = tmp_path / name
+    assert "cannot be read: No such file" in str(read(path)[2]) or name.endswith("parquet")
+    assert str(path) in str(read(path)[2])
+
+    path.mkdir()
+    assert str(path) in str(read(path)[2])
+    path.rmdir()
+
+    path.write_bytes(b"")
+    assert read(path)[:2] == ([], [])
+    assert str(path) in str(read(path)[2])
+
+    if path.suffix in (".gz", ".bz2", ".zst"):
+        raw.write_bytes(path, b"")
+        assert "found an empty file" in str(read(path)[2])
+        path.write_bytes(b"no such thing")
+        assert f"expected a {path.suffix} file" in str(read(path)[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "found"),
+    [
+        ("a.warc.wet", b"<html>", "expected a WARC file, which begins with WARC/1.0, found b'<html>'"),
+        ("a.warc", b"\n\n", "expected a WARC file"),
+        ("a.xml", b"<html></html>", "begins with <mediawiki>, found <html>"),
+        ("a.xml", b"words", "found line 1, column 1"),
+        ("a.parquet", b"PAR1 but no more", "expected a Parquet file"),
+    ],
+)
+def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    records, damaged, error = read(path)
+    assert (records, damaged) == ([], [])
+    assert found in str(error)
+
+
+def test_a_table_without_texts_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
+    assert "expected a column text of strings, found text: int64, url: string" in str(read(path)[2])
+    raw.write_parquet(path, [])
+    assert "table without rows" in str(read(path)[2])
+
+
+def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
+    path = tmp_path / "a.parquet"
+    raw.write_parquet(path, ["first", None, "third"])
+    found, [damage], _ = read(path)
+    assert (found, damage.id, damage.reason) == (["first", "third"], "a.parquet#2", "its text is null")
+
+    raw.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
+    content = bytearray(path.read_bytes())
+    with parquet.ParquetFile(path) as file:
+        column = file.metadata.row_group(1).column(0)
+    content[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 0xFF
+    path.write_bytes(content)
+    found, [damage], _ = read(path)
+    assert found == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
+    assert damage.id == "a.parquet#4"
+    assert "row group 2, rows 4 to 6" in damage.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        ("a.jsonl.zst", "zstandard"),
+        ("a.parquet", "pyarrow"),
+        ("a.warc.wet.gz", "warcio"),
+        ("a.warc.gz", "warcio"),
+        ("a.warc.gz", "resiliparse"),
+        ("a.xml", "mwparserfromhell"),
+    ],
+)
+def test_a_missing_library_is_named_with_the_way_to_get_it(name, library, tmp_path, monkeypatch):
+    path = write(tmp_path, name, ["A text."])
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    found, damaged, error = read(path)
+    assert (found, damaged) == ([], [])
+    assert f"needs the library {library}" in str(error)
+    assert "pip install 'tinygrad-lm[data]'" in str(error)
+
+
+def test_texts_come_from_files_of_any_format(tmp_path):
+    names = ["a.jsonl.gz", "a.parquet", "a.warc.wet.gz", "a.warc"]
+    paths = [write(tmp_path, name, [f"One of {name}", "Two"]) for name in names]
+    assert list(texts(paths)) == [text for name in names for text in (f"One of {name}", "Two")]
+
+
+def test_texts_stop_at_damage(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "fine"}\n{"text": ""}\n{"text"\n')
+    reading = texts([path])
+    assert next(reading) == "fine"
+    with pytest.raises(DataError, match=r"a.jsonl: record a.jsonl#3 is damaged: expected JSON"):
+        next(reading)
+    os.truncate(write(tmp_path, "a.jsonl.gz", ["some text"]), 20)
+    with pytest.raises(DataError, match=r"a.jsonl.gz#1 is damaged: the .gz data end in the middle"):
+        list(texts([tmp_path / "a.jsonl.gz"]))
+
+
+def test_a_compressed_file_may_hide_its_suffix(tmp_path):
+    path = tmp_path / "a.jsonl"
+    raw.write_jsonl(tmp_path / "a.jsonl.gz", ["text"])
+    (tmp_path / "a.jsonl.gz").rename(path)
+    assert read(path) == (["text"], [], None)
+
+
+def test_several_members_are_one_file(tmp_path):
+    for suffix in (".gz", ".bz2", ".zst"):
+        path, whole = tmp_path / f"a{suffix}", b""
+        for part in (b"one", b"", b"two" * 100_000):
+            raw.write_bytes(path, part)
+            whole += path.read_bytes()
+        path.write_bytes(whole)
+        with open_bytes(path) as stream:
+            assert stream.read() == b"one" + b"two" * 100_000
+            assert stream.damage is None
+        path.write_bytes(whole + b"rubbish")
+        with open_bytes(path) as stream:
+            assert stream.read() == b"one" + b"two" * 100_000
+            assert "damaged" in stream.damage or "cut short" in stream.damage
+
+
+def test_the_example_mixture_is_read_whole(tmp_path):
+    """Four kinds of documents in four formats come back as they were written."""
+    mixture = load_mixture(raw.write_mixture(tmp_path, count=20))
+    found = {}
+    for source in mixture.sources:
+        for path in sorted(tmp_path.glob(source.files[0])):
+            format = format_of(path, source.format)
+            for record in format.records(path):
+                assert not isinstance(record, Damaged)
+                found.setdefault(source.name, []).append(format.text(record.content))
+    kinds = {kind: raw.documents(kind, 20) for kind in raw.FORMS}
+    assert found["web"] == kinds["web"]
+    assert found["papers"] == kinds["papers"]
+    assert found["wikipedia"] == [f"Article {i}\n\n{text}" for i, text in enumerate(kinds["wikipedia"])]
+    assert found["books"] == ["\n\n\n".join(kinds["books"][:10]), "\n\n\n".join(kinds["books"][10:])]
+    assert set(FORMATS) == {*NAMES, "gutenberg"}

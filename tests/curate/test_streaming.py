@@ -1,0 +1,161 @@
+"""Files larger than the memory: a reader holds a record at a time, and no file can make it hold more."""
+
+import io
+import json
+import random
+import tracemalloc
+
+import pytest
+from curate import raw
+from curate.reading import read, text_of
+
+from tinygrad_lm.curate import json_lines, plain, warc, wikipedia
+from tinygrad_lm.curate.compression import Members, open_bytes
+from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.formats import format_of
+
+MB = 10**6
+
+
+def peak(function):
+    """The most memory that Python held at once while it ran."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def noise(size):
+    """Letters that compress badly."""
+    return "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz ", k=size))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.jsonl", raw.write_jsonl),
+        ("a.jsonl.gz", raw.write_jsonl),
+        ("a.jsonl.zst", raw.write_jsonl),
+        ("a.jsonl.bz2", raw.write_jsonl),
+        ("a.parquet", raw.write_parquet),
+        ("a.warc.wet.gz", raw.write_wet),
+        ("a.warc", raw.write_warc),
+        ("a.xml", raw.write_wikipedia),
+    ],
+)
+def test_a_file_is_not_read_whole(name, write, tmp_path):
+    """3 MB of documents of 1 kB never are in memory at once."""
+    path, text = tmp_path / name, noise(1000)
+    write(path, [text] * 3_000)
+    format, counts = format_of(path), []
+
+    def run():
+        for record in format.records(path):
+            assert not isinstance(record, Damaged)
+            counts.append(len(record.id))
+
+    assert peak(run) < 1.5 * MB
+    assert len(counts) == 3_000
+
+
+def test_the_first_record_needs_the_first_bytes_alone(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    raw.write_jsonl(path, [noise(1000)] * 10_000)
+    asked = []
+
+    class Counting(io.BufferedReader):
+        def read(self, size=-1):
+            asked.append(size)
+            return super().read(size)
+
+    with Counting(io.FileIO(path)) as file:
+        stream = io.BufferedReader(Members(file, ".gz"), 2**16)
+        stream.readline()
+        assert 0 < sum(asked) <= 2**16
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_a_file_that_unpacks_to_no_end_takes_bounded_memory(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    raw.write_bytes(path, bytes(100 * MB))
+    assert path.stat().st_size < MB
+
+    def run():
+        with open_bytes(path) as stream:
+            assert sum(len(block) for block in iter(lambda: stream.read(2**16), b"")) == 100 * MB
+
+    assert peak(run) < 80 * MB
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Readers for which 10 kB is the largest record."""
+    for module in (json_lines, plain, warc, wikipedia):
+        monkeypatch.setattr(module, "LARGEST", 10_000)
+    return 10_000
+
+
+def test_a_line_that_is_too_long_is_passed_over(small, tmp_path):
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text}) for text in ("before", "x" * 5 * MB, "after")]
+    path.write_text("\n".join(lines))
+    texts, [damage], _ = read(path)
+    assert (texts, damage) == (["before", "after"], Damaged("a.jsonl#2", "a line of more than 10,000 bytes"))
+    path.write_text("\n".join(lines[:2]))
+    assert len(read(path)[1]) == 1
+
+    exact = json.dumps({"text": "x" * (small - len('{"text": ""}'))})
+    path.write_text(f'{exact[:-2]}x"}}\n{exact}')
+    texts, [damage], _ = read(path)
+    assert (len(texts), damage.id) == (1, "a.jsonl#1")
+
+
+def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
+    for name in ("a.warc.wet", "a.warc.wet.gz"):
+        path = tmp_path / name
+        raw.write_wet(path, ["before", "a line\n" * MB, "after"])
+        texts, [damage], _ = read(path)
+        assert (texts, damage) == (
+            ["before", "after"],
+            Damaged(f"{name}#3", "a record of 7,000,000 bytes, more than 10,000"),
+        )
+    path = tmp_path / "a.warc.wet"
+    path.write_bytes(
+        path.read_bytes().replace(b"Content-Length: 6\r\n", b"Content-Length: 9" + b"9" * 5000 + b"\r\n", 1)
+    )
+    assert read(path)[0] == ["after"]
+    path.write_bytes(b"WARC/1.0\r\n" + b"a: b\r\n" * MB)
+    assert "header does not end" in read(path)[1][0].reason
+
+
+def test_a_page_that_is_too_long_is_passed_over(small, tmp_path):
+    path = tmp_path / "a.xml"
+    raw.write_dump(path, [("A", 0, "before", None), ("B", 0, "long " * MB, None), ("C", 0, "after", None)])
+    texts, [damage], _ = read(path)
+    assert texts == ["A\n\nbefore", "C\n\nafter"]
+    assert damage == Damaged("a.xml#2", "a page of more than 10,000 characters")
+    assert peak(lambda: list(wikipedia.records(path))) < 2 * MB
+
+
+@pytest.mark.parametrize("between", [("<!--", "-->"), ("<page a='", "'/>")])
+def test_a_tag_without_end_is_not_kept(between, small, tmp_path):
+    path = tmp_path / "a.xml"
+    path.write_text(raw.SITE + between[0] + "x" * 20 * MB + between[1] + "</mediawiki>")
+    [damage] = wikipedia.records(path)
+    assert "a tag or comment of more than 10,000 bytes" in damage.reason
+
+
+@pytest.mark.parametrize("unit", ["a line\n", "字", "x", "\n"])
+def test_a_long_text_comes_in_pieces(unit, small, tmp_path):
+    path = tmp_path / "a.txt"
+    text = (unit * 50_000)[:30_500]
+    raw.write_text(path, text)
+    pieces = [text_of(format_of(path), record.content) for record in plain.records(path)]
+    assert "".join(pieces) == text
+    assert len(pieces) > 3
+    assert all(len(piece.encode()) <= small for piece in pieces)
+    assert unit != "a line\n" or all(piece.endswith("\n") for piece in pieces[:-1])
+    raw.write_text(path, "x" * small)
+    assert len(list(plain.records(path))) == 1

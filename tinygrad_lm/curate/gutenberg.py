@@ -1,0 +1,59 @@
+"""Books of Project Gutenberg: what lies between the licence's header and its footer.
+
+The markers have changed since 1971. Since about 2003 they are lines with three stars, of "THE" or "THIS" PROJECT
+GUTENBERG EBOOK; before that the header ends with the end of the "small print", and the footer begins with a line such
+as "End of The Project Gutenberg Etext of …". The variants are those that c-w/gutenberg has collected on GitHub
+(gutenberg/_domain_model/text.py), without the ones that name a volunteer or a site: a paragraph of credits is one rule.
+"""
+
+import re
+
+from tinygrad_lm.curate import plain
+
+FRONT, BACK = 50_000, 50_000  # characters in which header and footer are looked for; the longest licence takes 20,000
+
+STARS = r"^[ \t]*\*{3} ?%s (?:OF )?TH(?:E|IS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
+START = re.compile(
+    "|".join([
+        STARS % "START" + r"[^*]{0,300}(?:\*{3}|$)",  # a long title takes two lines
+        r"^[ \t]*\*END ?\*? ?THE SMALL PRINT!?.*$",
+    ]),
+    re.MULTILINE | re.IGNORECASE,
+)  # fmt: skip
+END = re.compile(
+    "|".join([
+        STARS % "END",
+        r"^[ \t]*(?:This is the )?End of (?:the |this )?Project Gutenberg",
+        r"^[ \t]*Ende diese[sr]? Proje[ck]t Gutenberg",
+        r"^[ \t]*Fin de Project Gutenberg",
+    ]),
+    re.MULTILINE | re.IGNORECASE,
+)  # fmt: skip
+CREDITS = re.compile(
+    r"\s*(?:Produced|E-?text prepared|This e(?:text|book) was (?:prepared|produced)) by.*?(?:\n\s*\n|$)",
+    re.DOTALL | re.IGNORECASE,
+)
+# Before UTF-8 became the rule, books in other languages than English were in Latin-1, or Windows' extension of it.
+LATIN = re.compile(
+    rb"^Character set encoding: *(?:ISO[- ]?(?:8859-1|Latin-1)|(?:CP|Windows)-?1252)\s*$", re.MULTILINE | re.IGNORECASE
+)
+
+records = plain.records
+
+
+def text(content):
+    """The book alone. Raises ValueError where a marker is missing: the file was cut short, or is no such book."""
+    characters = str(content, "cp1252") if LATIN.search(content[:FRONT]) else plain.text(content)
+    characters = characters.replace("\r\n", "\n")
+    starts = list(START.finditer(characters, 0, FRONT))
+    if not starts:
+        raise ValueError('expected a line "*** START OF THE PROJECT GUTENBERG EBOOK", found none; for books without '
+                         'the licence give the format text')  # fmt: skip
+    begin = starts[-1].end()  # some have the small print and the stars
+    end = END.search(characters, max(begin, len(characters) - BACK))
+    if not end:
+        raise ValueError('expected a line "*** END OF THE PROJECT GUTENBERG EBOOK", found none; it was cut short')
+    book = characters[begin : end.start()]
+    if credits := CREDITS.match(book):
+        book = book[credits.end() :]
+    return book.strip() or None

@@ -1,0 +1,53 @@
+"""JSON lines: one object a line, whose field "text" is a document. The Pile, C4 and many others come so."""
+
+import json
+from pathlib import Path
+
+from tinygrad_lm.curate.compression import open_bytes
+from tinygrad_lm.curate.document import LARGEST, Damaged, Record
+
+FIELD = "text"
+
+
+def records(path):
+    """The lines, as bytes. An empty line is none."""
+    name, number = Path(path).name, 0
+    with open_bytes(path) as stream:
+        while line := stream.readline(LARGEST + 1):
+            number += 1
+            whole = line.endswith(b"\n") or stream.damage is None
+            if len(line) > LARGEST:
+                while line and not line.endswith(b"\n"):
+                    line = stream.readline(2**20)
+                yield Damaged(f"{name}#{number}", f"a line of more than {LARGEST:,} bytes")
+            elif not whole:
+                number -= 1  # the place of the damage, told below
+            elif line.strip():
+                yield Record(f"{name}#{number}", line)
+        if stream.damage:
+            yield Damaged(f"{name}#{number + 1}", stream.damage)
+
+
+def text(content):
+    """The field "text" of a line."""
+    try:
+        found = json.loads(str(content, "utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"expected UTF-8, found byte 0x{content[error.start]:02x} at offset {error.start:,}") from None
+    except RecursionError:
+        raise ValueError("expected an object with a text, found brackets in brackets without end") from None
+    except ValueError as error:
+        raise ValueError(f"expected JSON, found {content[:40]!r}: {error}") from None
+    value = found.get(FIELD) if isinstance(found, dict) else None
+    if not isinstance(value, str):
+        raise ValueError(f"expected an object with a text {FIELD!r}, found {str(found)[:60]}")
+    if not encodable(value):
+        raise ValueError(f"its text has half a surrogate pair, which no character is: {content[:40]!r}")
+    return value
+
+
+def encodable(text):
+    try:
+        return text.encode() is not None
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,53 @@
+"""Parquet as FineWeb is published: a table whose column "text" holds a document a row."""
+
+from pathlib import Path
+
+from tinygrad_lm.curate.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.libraries import need
+from tinygrad_lm.errors import DataError
+
+COLUMN = "text"
+ROWS = 256  # at a time, so that not even one row group has to fit into memory
+
+
+def records(path):
+    """The texts of one row group after the other, as bytes. Of one that cannot be read, the rest is Damaged."""
+    need("pyarrow", "a Parquet file")
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    name, first = Path(path).name, 1
+    errors = (pa.ArrowException, OSError, ValueError, MemoryError)  # what pyarrow raises for damaged files
+    try:
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+    except errors as error:
+        raise DataError(f"data file {path}: expected a Parquet file: {error}") from None
+    with file:
+        kinds = {field.name: field.type for field in file.schema_arrow}
+        if kinds.get(COLUMN) not in (pa.string(), pa.large_string()):
+            found = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+            raise DataError(f"data file {path}: expected a column {COLUMN} of strings, found {found or 'no column'}")
+        if not file.metadata.num_rows:
+            raise DataError(f"data file {path}: expected documents, found a table without rows; leave it out")
+        for group in range(file.metadata.num_row_groups):
+            rows, row = file.metadata.row_group(group).num_rows, first
+            try:
+                for batch in file.iter_batches(ROWS, row_groups=[group], columns=[COLUMN], use_threads=False):
+                    for content in batch.column(0).cast(pa.large_binary()).to_pylist():
+                        yield _record(f"{name}#{row}", content)
+                        row += 1
+                if row != first + rows:
+                    raise ValueError(f"expected {rows:,} rows, found {row - first:,}")
+            except errors as error:
+                yield Damaged(
+                    f"{name}#{row}", f"row group {group + 1}, rows {first:,} to {first + rows - 1:,}: {error}"
+                )
+            first += rows
+
+
+def _record(id, content):
+    if content is None:
+        return Damaged(id, f"its {COLUMN} is null")
+    if len(content) > LARGEST:
+        return Damaged(id, f"a text of {len(content):,} bytes, more than {LARGEST:,}")
+    return Record(id, content)

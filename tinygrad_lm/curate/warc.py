@@ -1,0 +1,90 @@
+"""Web archives (WARC, ISO 28500), in which CommonCrawl keeps pages as they were sent and, as WET, their text.
+
+A record is a header like HTTP's, an empty line, as many bytes as the header's Content-Length says, two empty lines.
+CommonCrawl makes each record a gzip member of its own. warcio parses the headers; its iterator over records is not
+used, because it takes a record that was cut short for a whole one.
+"""
+
+from io import BytesIO
+from pathlib import Path
+
+from tinygrad_lm.curate.compression import open_bytes
+from tinygrad_lm.curate.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.libraries import need
+from tinygrad_lm.errors import DataError
+
+HEADER = 2**16  # bytes of the longest header that is read
+END = b"\r\n\r\n"
+
+
+def records(path, kind):
+    """The blocks of the records of one kind, as bytes: "conversion" in WET files, "response" in WARC files.
+
+    After damage it goes on with the next record that can be found.
+    """
+    need("warcio", "a WARC file")
+    name, number = Path(path).name, 0
+    with open_bytes(path) as stream:
+        line = _first_line(stream)
+        if not line.startswith(b"WARC/") and stream.damage is None:
+            raise DataError(f"data file {path}: expected a WARC file, which begins with WARC/1.0, found {line[:40]!r}")
+        while line or stream.damage:
+            number += 1
+            try:
+                block = _block(line, stream, kind)
+                if block is not None:
+                    yield Record(f"{name}#{number}", block)
+                line = _first_line(stream)
+            except ValueError as error:
+                line = b"" if stream.damage else _search(stream)
+                yield Damaged(f"{name}#{number}", stream.damage or str(error))
+                if stream.damage and not line:
+                    if not stream.resume():
+                        return
+                    line = _search(stream)
+
+
+def _first_line(stream):
+    """The line with which the next record begins; empty at the end."""
+    while line := stream.readline(HEADER):
+        if line.strip():
+            return line
+    return b""
+
+
+def _search(stream):
+    """The next line that looks like the beginning of a record; empty at the end."""
+    begins = True  # whether what is read next begins a line
+    while line := stream.readline(HEADER):
+        if begins and line.startswith(b"WARC/"):
+            return line
+        begins = line.endswith(b"\n")
+    return b""
+
+
+def _block(line, stream, kind):
+    """The bytes of the record that begins with this line, None for one of another kind. ValueError if it is damaged."""
+    from warcio.statusandheaders import StatusAndHeadersParser
+
+    if not line.startswith(b"WARC/"):
+        raise ValueError(f"expected a record, which begins with WARC/1.0, found {line[:40]!r}")
+    header = line
+    while line.strip():
+        line = stream.readline(HEADER)
+        header += line
+        if not line or len(header) > HEADER:
+            raise ValueError(f"its header does not end within {len(header):,} bytes: {header[:40]!r}")
+    fields = StatusAndHeadersParser([], verify=False).parse(BytesIO(header))
+    length = fields.get_header("Content-Length") or ""
+    if not (length.isascii() and length.isdigit()):
+        raise ValueError(f"expected a Content-Length, found {length!r}")
+    if (size := int(length)) > LARGEST:
+        raise ValueError(f"a record of {size:,} bytes, more than {LARGEST:,}")
+    block = stream.read(size)
+    if len(block) < size:
+        raise ValueError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it was cut short")
+    if (end := stream.read(len(END))) != END:
+        raise ValueError(f"expected two empty lines after the record's {size:,} bytes, found {end!r}")
+    if not stream.sound:
+        raise ValueError(stream.damage)
+    return block if fields.get_header("WARC-Type") == kind else None

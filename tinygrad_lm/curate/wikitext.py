@@ -1,0 +1,81 @@
+"""The readable part of MediaWiki's markup: no templates, tables, references, files, categories.
+
+What remains are the words of paragraphs, lists and links; a heading is a line of its own, if anything stands under it.
+"""
+
+import re
+
+from tinygrad_lm.curate.json_lines import encodable
+
+# What is between the tags of these is for the eye or for a program, or is a note.
+REMOVED = {
+    "categorytree", "ce", "chem", "gallery", "graph", "hiero", "imagemap", "indicator", "inputbox", "mapframe",
+    "maplink", "math", "ref", "references", "score", "section", "source", "style", "syntaxhighlight", "table",
+    "templatedata", "templatestyles", "timeline",
+}  # fmt: skip
+
+
+def text(content):
+    """The text of an article, under its title; None for one without words. content: a record of wikipedia.py"""
+    import mwparserfromhell
+    from mwparserfromhell.nodes import Heading
+
+    title, wikitext, hidden = content
+    sections = [(0, title, [])]  # (level, heading, pieces of text)
+    try:
+        for node in mwparserfromhell.parse(wikitext).nodes:
+            if isinstance(node, Heading):
+                sections.append((node.level, _words(node.title, hidden), []))
+            else:
+                sections[-1][2].append(_node(node, hidden))
+    except RecursionError:
+        raise ValueError("expected wikitext, found brackets in brackets without end") from None
+    except mwparserfromhell.parser.ParserError as error:
+        raise ValueError(f"its wikitext cannot be parsed: {error}") from None
+    parts, below = [], 0  # from the last section to the first; below: the level of the section under this one
+    for level, heading, pieces in reversed(sections):
+        body = _tidy("".join(pieces))
+        if body or below > level:
+            parts += [body, heading.strip()]
+            below = level
+    found = "\n\n".join(part for part in reversed(parts) if part)
+    if not encodable(found):
+        raise ValueError("its text has half a surrogate pair, which no character is")
+    return found or None
+
+
+def _words(code, hidden):
+    return "".join(_node(node, hidden) for node in code.nodes) if code else ""
+
+
+def _node(node, hidden):
+    """The words of one piece of markup."""
+    from mwparserfromhell import nodes
+
+    match node:
+        case nodes.Text():
+            return node.value
+        case nodes.HTMLEntity():
+            return node.normalize()
+        case nodes.Heading():
+            return f"\n{_words(node.title, hidden)}\n"
+        case nodes.ExternalLink():
+            return _words(node.title, hidden)
+        case nodes.Wikilink():
+            namespace, colon, _ = str(node.title).partition(":")
+            if colon and namespace.strip().lower() in hidden:
+                return ""
+            return _words(node.text, hidden) or _words(node.title, hidden).removeprefix(":")
+        case nodes.Tag():
+            name = str(node.tag).strip().lower()
+            return "\n" if name == "br" else "" if name in REMOVED else _words(node.contents, hidden)
+    return ""  # templates, their arguments, comments
+
+
+def _tidy(text):
+    """Without what the removed pieces leave behind: empty brackets, doubled spaces, rows of empty lines."""
+    text = re.sub(r"__[A-Z]+__", "", text)  # such as __NOTOC__
+    text = re.sub(r" ?\([\s,;:]*\)", "", text)
+    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r" ?\n ?", "\n", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
