@@ -65,8 +65,8 @@ class Classifier:
         import safetensors.numpy
 
         arrays = {"weight": self.weight, "bias": np.array([self.bias], np.float32)}
-        metadata = {"format": FORMAT, "settings": json.dumps(self.settings)}
-        metadata["sha256"] = _sum(arrays, metadata)
+        facts = {"format": FORMAT, "settings": self.settings, "sha256": _sum(arrays, self.settings)}
+        metadata = {"classifier": json.dumps(facts)}  # one entry: safetensors writes several in any order
         try:
             replace(Path(path), safetensors.numpy.save(arrays, metadata))
         except OSError as error:
@@ -79,24 +79,24 @@ class Classifier:
 
         try:
             with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
+                facts = json.loads((file.metadata() or {}).get("classifier", "{}"))
                 arrays = {name: file.get_tensor(name) for name in ("weight", "bias")}
         except OSError as error:
             raise DataError(f"classifier {path}: cannot be read: {error.strerror or error}; check the path") from None
-        except SafetensorError as error:
+        except (SafetensorError, ValueError) as error:
             raise DataError(f"classifier {path}: expected one that train-classifier wrote: {error}") from None
         found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
         expected = {"weight": ((FEATURES,), "float32"), "bias": ((1,), "float32")}
-        if metadata.get("format") != FORMAT or found != expected:
+        if facts.get("format") != FORMAT or found != expected:
             raise DataError(
-                f"classifier {path}: expected {FORMAT!r} with {expected}, found {metadata.get('format')!r} with {found}"
+                f"classifier {path}: expected {FORMAT!r} with {expected}, found {facts.get('format')!r} with {found}"
             )
-        if metadata.get("sha256") != _sum(arrays, metadata):
+        if facts.get("sha256") != _sum(arrays, facts.get("settings")):
             raise DataError(f"classifier {path} is damaged: its sum is not that of its weights; train it again")
-        return cls(arrays["weight"], arrays["bias"][0], json.loads(metadata["settings"]))
+        return cls(arrays["weight"], arrays["bias"][0], facts["settings"])
 
 
-def _sum(arrays, metadata):
+def _sum(arrays, settings):
     """sha256 of the weights, the bias and the settings."""
-    content = [arrays["weight"].tobytes(), arrays["bias"].tobytes(), metadata.get("settings", "").encode()]
+    content = [arrays["weight"].tobytes(), arrays["bias"].tobytes(), json.dumps(settings).encode()]
     return hashlib.sha256(b"".join(content)).hexdigest()
