@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from small_texts import vocabulary, zipf
 
 from tinygrad_lm.curate.contamination import Contamination, evaluation_texts
-from tinygrad_lm.curate.words import words
+from tinygrad_lm.curate.words import grams, hashes, words
 from tinygrad_lm.errors import DataError
 
 VOCABULARY = vocabulary(3000)
@@ -115,6 +115,8 @@ def test_more_than_ten_pieces_are_none():
     # Pieces that are too short count: the document fell into them.
     assert ONE.decontaminate(f" {passage} ".join([*["c"] * 9, clean]))[0] == (" " + clean,)
     assert ONE.decontaminate(f" {passage} ".join([*["c"] * 10, clean]))[0] == ()
+    # Nothing is no piece.
+    assert len(ONE.decontaminate(f" {passage} {passage} ".join([clean] * 10))[0]) == 10
     # There is no piece before a passage that a document begins with.
     assert len(ONE.decontaminate(passage + " " + f" {passage} ".join([clean] * 10))[0]) == 10
 
@@ -129,8 +131,19 @@ def test_without_evaluation_texts_nothing_is_cut():
         assert nothing.decontaminate(ROW) == ((ROW,), ())
 
 
-def test_8_bytes_a_row():
-    assert CONTAMINATION.rows.nbytes == 8 * len(ROWS)
+def test_24_bytes_a_row():
+    for found in (CONTAMINATION, Contamination(EVALUATION * 3)):
+        assert found.rows.nbytes == 8 * len(ROWS)
+        assert len(ROWS) * 8 <= found.filter.nbytes <= max(2**16, len(ROWS) * 16)
+
+
+def test_a_row_above_all_of_the_evaluations_is_no_hit():
+    row = grams(hashes(words(ROW)), 13)
+    found = Contamination([])
+    found.filter[:] = True
+    for rows, hit in ((row - np.uint64(1), False), (row + np.uint64(1), False), (row, True)):
+        found.rows = rows
+        assert bool(found.decontaminate(ROW)[1]) == hit
 
 
 def test_evaluation_texts_are_normalised():
@@ -172,6 +185,7 @@ def test_each_string_of_a_file_is_a_text(tmp_path):
         ("a.json", b"[" * 100_000, r"a\.json: "),
         ("a.jsonl", b'{"a": "\xff"}', r"a\.jsonl: .*0xff"),
         ("a.jsonl.gz", gzip.compress(b"{}" * 99)[:-9], r"a\.jsonl\.gz: "),
+        ("a.jsonl.gz", gzip.compress(b"{}" * 99)[:10] + b"\xff" * 20, r"a\.jsonl\.gz: "),
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: "),
         ("a.csv", b'"' + b"x" * 200_000, r"a\.csv: field larger"),
         ("missing/a.csv", None, r"a\.csv: .*No such file"),

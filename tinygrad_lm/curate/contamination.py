@@ -30,14 +30,16 @@ PIECES = 10
 class Contamination:
     """Which rows of 13 words the evaluation texts have. `decontaminate(text) -> (pieces, what was cut)`.
 
-    8 bytes a row, in order, and 2 MB to pass most others by. A row of training text that is taken for one of these by
-    chance costs 400 characters: with 10⁷ rows of evaluations, one in 2 · 10¹² does.
+    8 bytes a row, in order, and 8 to 16 to pass most others by without a search. A row of training text that is taken
+    for one of these by chance costs 400 characters: with 10⁷ rows of evaluations, one in 2 · 10¹² does.
     """
 
     def __init__(self, texts):
         self.rows = np.unique(np.concatenate([np.empty(0, np.uint64), *(_rows(normalise(text)) for text in texts)]))
-        self.filter = np.zeros(2**21, bool)  # by a row's first 21 bits: the search in `rows` is ten times as slow
-        self.filter[self.rows >> np.uint64(43)] = True
+        bits = max(16, len(self.rows).bit_length() + 3)
+        self.shift = np.uint64(64 - bits)
+        self.filter = np.zeros(2**bits, bool)  # do any rows begin with these bits?
+        self.filter[self.rows >> self.shift] = True
 
     def decontaminate(self, text):
         """(the pieces that may be trained on: (text,) if nothing is found, what was cut out)"""
@@ -47,14 +49,14 @@ class Contamination:
         spans = places(text)
         cuts = _union(_widened(text, spans[i][0], spans[i + GRAM - 1][1]) for i in found)
         edges = [0, *(edge for cut in cuts for edge in cut), len(text)]
-        pieces = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+        pieces = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True) if text[a:b].strip()]
         kept = tuple(piece for piece in pieces if len(piece) >= SHORTEST) if len(pieces) <= PIECES else ()
         return kept, tuple(text[a:b] for a, b in cuts)
 
     def _found(self, text):
         """The numbers of the words where rows begin that are in evaluations."""
         rows = _rows(text)
-        maybe = np.flatnonzero(self.filter[rows >> np.uint64(43)])
+        maybe = np.flatnonzero(self.filter[rows >> self.shift])
         if not len(maybe):
             return maybe
         rows = rows[maybe]
@@ -76,11 +78,11 @@ def _widened(text, a, b):
 
 
 def _union(spans):
-    """The spans, in order of their beginnings, joined where they meet."""
+    """The spans, in order, joined where they overlap."""
     joined = []
     for a, b in spans:
-        if joined and a <= joined[-1][1]:
-            joined[-1] = (joined[-1][0], max(b, joined[-1][1]))
+        if joined and a < joined[-1][1]:
+            joined[-1] = (joined[-1][0], b)
         else:
             joined.append((a, b))
     return joined
