@@ -134,7 +134,8 @@ def test_without_evaluation_texts_nothing_is_cut():
 def test_24_bytes_a_row():
     for found in (CONTAMINATION, Contamination(EVALUATION * 3)):
         assert found.rows.nbytes == 8 * len(ROWS)
-        assert len(ROWS) * 8 <= found.filter.nbytes <= max(2**16, len(ROWS) * 16)
+    many = Contamination([" ".join(map(str, range(20_000)))])
+    assert 8 * len(many.rows) <= many.filter.nbytes <= 16 * len(many.rows)
 
 
 def test_a_row_above_all_of_the_evaluations_is_no_hit():

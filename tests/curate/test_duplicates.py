@@ -77,7 +77,7 @@ def test_the_table_is_a_set():
     rng = np.random.default_rng(0)
     pool = np.concatenate(
         [
-            rng.integers(0, 2**64, 50_000, np.uint64),
+            rng.integers(0, 2**64, 70_000, np.uint64),
             np.arange(2**64 - 400, 2**64, dtype=np.uint64),
             np.arange(1, 400, dtype=np.uint64),
         ]
@@ -88,7 +88,7 @@ def test_the_table_is_a_set():
         known.add(key)
     assert found.count == len(known)
     assert found.count <= duplicates.FULL * len(found.table) < 2 * found.count
-    assert len(known) > 50_000  # more than what is moved at once when the table grows
+    assert len(known) > 2**16  # the table has grown from more places than are looked through at once
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 40)] * 3), max_size=60))
