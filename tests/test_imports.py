@@ -29,7 +29,7 @@ ALLOWED = BELOW | {
     "optim": {"backend"},
     "distributed": {"backend"},
     "learn": BELOW["learn"] | {"data"},  # its trace/ledger files ask for engine alone
-    "curate": {"backend", "engine", "ops", "optim", "data"},  # raw files to tokens; its classifier is trained here
+    "curate": {"backend", "engine", "ops", "nn", "optim", "data"},  # raw files to tokens; it trains a classifier
     "train": BELOW["train"] | {"data", "optim", "distributed"},
     "pretrained": BELOW["pretrained"] | {"data"},
     "evaluate": BELOW["evaluate"] | {"data"},

@@ -1,0 +1,127 @@
+"""Rules of thumb that tell prose from what else lies in the web, each with its published thresholds.
+
+A rule says why a text should go, or None: `gopher(text) -> "fewer than 50 words"`. One of them, c4, takes lines out of
+a text first. curate/repetition.py has the rule on what is said twice. All were made for English web pages: they throw
+away source code, tables, verse and most other languages' texts, which have other stop words.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinygrad_lm.curate.repetition import duplicates, repetition
+
+# Rae et al. 2021, "Scaling language models: methods, analysis & insights from training Gopher", appendix A.1.1
+WORDS = 50, 100_000
+WORD_LENGTH = 3, 10  # characters a word on average
+SYMBOLS = 0.1  # of "#", or of ellipses, to a word
+BULLETS = 0.9  # of lines
+ELLIPSES = 0.3  # of lines
+ALPHABETIC = 0.8  # of words
+STOP_WORDS = {"the", "be", "to", "of", "and", "that", "have", "with"}
+STOP_WORDS_FOUND = 2  # different ones
+BULLET = ("•", "‣", "▪", "●", "◦", "*", "-")  # the paper names no characters
+ELLIPSIS = ("...", "…")
+
+# Raffel et al. 2020, "Exploring the limits of transfer learning with a unified text-to-text transformer", section 2.2
+LINE_WORDS = 5
+SENTENCES = 3
+TERMINAL = (".", "!", "?", '"', "”")
+POLICIES = re.compile("terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies")
+CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
+SENTENCE_END = re.compile(r"[.!?][\"”')\]]*(?:\s|$)")
+
+# Penedo et al. 2024, "The FineWeb datasets", section 3.6: the three of some fifty statistics that helped training most
+PUNCTUATED = 0.12  # of lines
+DUPLICATED = 0.1  # of characters
+SHORT, SHORT_LINES = 30, 0.67  # characters; of lines
+LINE_END = (*TERMINAL, "'", "’", "…", "。", "！", "？")  # so Chinese text is not all without ends
+
+
+def gopher(text):
+    """Is it made of words, as many and as long as those of prose?"""
+    words = text.split()
+    n = len(words)
+    if n < WORDS[0]:
+        return f"fewer than {WORDS[0]} words"
+    if n > WORDS[1]:
+        return f"more than {WORDS[1]:,} words"
+    if not WORD_LENGTH[0] <= sum(map(len, words)) / n <= WORD_LENGTH[1]:
+        return f"mean word length outside {WORD_LENGTH[0]} to {WORD_LENGTH[1]} characters"
+    if text.count("#") > SYMBOLS * n or sum(map(text.count, ELLIPSIS)) > SYMBOLS * n:
+        return f"more than {SYMBOLS} hash signs or ellipses a word"
+    lines = _lines(text)
+    if _share(lines, lambda line: line.lstrip().startswith(BULLET)) > BULLETS:
+        return f"more than {BULLETS:.0%} of lines begin with a bullet"
+    if _share(lines, lambda line: line.endswith(ELLIPSIS)) > ELLIPSES:
+        return f"more than {ELLIPSES:.0%} of lines end with an ellipsis"
+    # Most words are letters only, and that is quick to see; only a text on the edge is looked at letter by letter.
+    if sum(map(str.isalpha, words)) < ALPHABETIC * n and _share(words, _has_letter) < ALPHABETIC:
+        return f"fewer than {ALPHABETIC:.0%} of words have a letter"
+    if len(STOP_WORDS.intersection(text.lower().split())) < STOP_WORDS_FOUND:
+        return f"fewer than {STOP_WORDS_FOUND} English stop words"
+    return None
+
+
+def c4_lines(text):
+    """(the lines of a text that say something, the others): they have five words and the end of a sentence."""
+    kept, dropped = [], []
+    for line in CITATION.sub("", text).split("\n"):
+        line = line.strip()
+        (kept if _says_something(line) else dropped).append(line)
+    return "\n".join(kept), "\n".join(dropped)
+
+
+def _says_something(line):
+    if not line.endswith(TERMINAL) or line.endswith("..."):
+        return False
+    lower = line.lower()
+    return len(line.split(None, LINE_WORDS)) >= LINE_WORDS and "javascript" not in lower and not POLICIES.search(lower)
+
+
+def c4(text):
+    """Do the lines that c4_lines left make a page of prose? The list of bad words is left out: it hits whole groups of
+    people (Dodge et al. 2021, "Documenting large webtext corpora", section 5)."""
+    if "{" in text:
+        return "a curly bracket"
+    if "lorem ipsum" in text.lower():
+        return "lorem ipsum"
+    if len(SENTENCE_END.findall(text)) < SENTENCES:
+        return f"fewer than {SENTENCES} sentences"
+    return None
+
+
+def fineweb(text):
+    """Are its lines those of running text, not of menus and lists?"""
+    lines = _lines(text)
+    if _share(lines, lambda line: line.endswith(LINE_END)) <= PUNCTUATED:
+        return f"at most {PUNCTUATED:.0%} of lines end with punctuation"
+    if duplicates(lines)[1] >= DUPLICATED:
+        return f"{DUPLICATED:.0%} of characters or more are in repeated lines"
+    if _share(lines, lambda line: len(line) < SHORT) >= SHORT_LINES:
+        return f"{SHORT_LINES:.0%} of lines or more have fewer than {SHORT} characters"
+    return None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """judge: text -> why it should go, or None; change: text -> (what of it is judged and stays, what does not)."""
+
+    judge: Callable
+    change: Callable | None = None
+
+
+RULES = {"gopher": Rule(gopher), "repetition": Rule(repetition), "c4": Rule(c4, c4_lines), "fineweb": Rule(fineweb)}
+
+
+def _lines(text):
+    return [line for line in text.split("\n") if line.strip()]
+
+
+def _share(items, test):
+    """How many of them pass, of 1."""
+    return sum(map(test, items)) / len(items) if items else 0.0
+
+
+def _has_letter(word):
+    return any(map(str.isalpha, word))
