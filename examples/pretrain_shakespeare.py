@@ -27,7 +27,7 @@ from tinygrad_lm.train.loop import Trainer
 
 OPTIONS = {
     "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
-    "--tokenizer": {"choices": ["char", "byte", "gpt2"], "help": "[char]"},
+    "--tokenizer": {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its name or *.tiktoken [char]"},
     "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
     "--minutes": {"type": float, "help": "how long to train [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
