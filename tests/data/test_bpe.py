@@ -57,13 +57,19 @@ def test_overlapping_occurrences_count():
     assert next(learn({"aaa": 1, "bc": 3})) == (b"b", b"c")
 
 
+def test_a_pair_that_lost_occurrences_waits_for_its_turn():
+    """Merging "ab" leaves 2 of the 5 "bc"."""
+    merges = list(learn({"abc": 3, "ab": 4, "bc": 2, "xy": 1}))
+    assert merges == [(b"a", b"b"), (b"ab", b"c"), (b"b", b"c"), (b"x", b"y")]
+
+
 def test_when_every_word_is_one_token_no_pair_is_left():
     assert list(learn({"abab": 1})) == [(b"a", b"b"), (b"ab", b"ab")]
     assert list(learn({"a": 5})) == list(learn({})) == []
 
 
 def test_a_long_word_is_no_trouble():
-    """Its pairs are not counted anew: that would take half a minute."""
+    """Only its occurrences of the pair are looked at, not all its pairs."""
     assert [len(left + right) for left, right in learn({"ab" * 2**17: 1})] == [2 ** (i + 1) for i in range(18)]
     assert len(list(islice(learn({"".join(map(chr, range(0x4E00, 0x9000))) * 3: 1}), 2000))) == 2000
 

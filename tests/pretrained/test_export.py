@@ -251,7 +251,7 @@ def learnt(text, **options):
 
 @pytest.mark.parametrize("pattern", [PATTERN, r"\p{N}|[^\p{N}]+"])
 @settings(max_examples=15)
-@given(text=st.text(st.characters(exclude_categories=("Cs", "Cn"))), more=st.text())
+@given(text=st.text("ab12 \n") | st.text(st.characters(exclude_categories=("Cs", "Cn"))), more=st.text())
 def test_byte_pairs(tokenizers, new, pattern, text, more):
     tokenizer = learnt(text, pattern=pattern, special=["<|a|>", "<|endoftext|>"])
     folder = exported(tokenizer, new, tokenizer.vocab_size)
