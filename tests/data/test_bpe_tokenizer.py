@@ -141,6 +141,11 @@ def test_another_pattern_is_kept(tmp_path):
     assert len(again.encode("22")) == 2
     assert len(trained("a1 22").encode("22")) == 1
     assert json.loads((tmp_path / "digits.tiktoken.json").read_text()) == {"pattern": DIGITS}
+    description = again.to_dict()
+    assert from_dict(description).fingerprint == again.fingerprint
+    (tmp_path / "digits.tiktoken.json").unlink()
+    with pytest.raises(ConfigError, match="expected the vocabulary with sha256 " + again.fingerprint):
+        from_dict(description)
 
 
 def test_the_order_of_lines_does_not_matter(tokenizer, tmp_path):

@@ -8,6 +8,7 @@ If something else is, or words are cut by another pattern than GPT-2's, NAME.tik
 
 import json
 import os
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,12 @@ class BPETokenizer(Tokenizer):
             raise DataError(f"bpe tokenizer: {error}; pip install tiktoken") from None
         except ValueError as error:
             raise ConfigError(f"bpe tokenizer: the pattern {pattern!r} is no regular expression: {error}") from None
+
+    @property
+    def fingerprint(self):
+        """That of the vocabulary; another pattern than GPT-2's changes it, for then a text has other ids."""
+        vocabulary = super().fingerprint
+        return vocabulary if self.pattern == PATTERN else sha256((vocabulary + self.pattern).encode()).hexdigest()
 
     @classmethod
     def load(cls, path):
