@@ -49,3 +49,9 @@ def product_flops(parameters, config, batch_size):
     matrices = sum(p.size for name, p in parameters.items() if p.ndim == 2 and name.startswith(("h.", "lm_head")))
     matrices += parameters["wte.weight"].size if config.tied else 0
     return 6 * tokens * (matrices + config.n_layer * config.block_size * config.n_embd)
+
+
+def status(entry):
+    """An entry of this process's memory status, in bytes: VmRSS now, VmHWM at the highest."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common import machine, record
+from common import machine, record, status
 
 from tinygrad_lm.backend import cores, workers
 from tinygrad_lm.data.loader import Batches
@@ -67,12 +67,6 @@ def five_steps(contender, shape, config):
         step = lambda i: peer.step(*batches(i), config.rate(i))
     for i in range(5):
         step(i)
-
-
-def status(entry):
-    """An entry of this process's memory status, in bytes: VmRSS now, VmHWM at the highest."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
 
 
 if __name__ == "__main__":

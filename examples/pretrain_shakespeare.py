@@ -22,7 +22,8 @@ from tinygrad_lm.train.evaluate import baselines
 from tinygrad_lm.train.loop import Trainer
 from tinygrad_lm.train.plan import check_time, plan
 
-OPTIONS = session.PRETRAINING | {"--tokenizer": {"choices": ["char", "byte", "gpt2"], "help": "[char]"}} | session.DATA
+TOKENIZER = {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its name or *.tiktoken [char]"}
+OPTIONS = session.PRETRAINING | {"--tokenizer": TOKENIZER} | session.DATA
 
 
 def main(arguments=None):

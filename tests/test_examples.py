@@ -11,6 +11,8 @@ import pytest
 import small_run
 from small_run import TEXT, pretrain, write
 
+from tinygrad_lm.data.bpe import ALPHABET
+from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.corpus import Corpus
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.run import Run
@@ -44,13 +46,16 @@ def no_gpu():
 # ---- what they do
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2"])
+@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2", "bpe"])
 def test_five_steps_and_a_text(tokenizer, text, tmp_path, capsys):
     if tokenizer == "gpt2" and not os.environ.get("TIKTOKEN_CACHE_DIR"):
         pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
     folder = tmp_path / "run"
     options = ["--preset", "tiny", "--data", text, "--out", folder, "--steps", 5, "--eval-every", 2]
-    assert pretrain(*options, "--tokenizer", tokenizer, "--seed", 3, "--batch-size", 3) == 0
+    if trained := tokenizer == "bpe":
+        BPETokenizer([*ALPHABET, b"th", b"the"]).save(tmp_path / "mine.tiktoken")
+    given = tmp_path / "mine.tiktoken" if trained else tokenizer
+    assert pretrain(*options, "--tokenizer", given, "--seed", 3, "--batch-size", 3) == 0
     told = capsys.readouterr().out
     assert "finished at step 5" in told
     trained = Run(folder)
@@ -210,7 +215,8 @@ WRONG = [
     (["--nonsense"], "unrecognized arguments: --nonsense"),
     (["--steps", "many"], "invalid int value: 'many'"),
     (["--preset", "huge"], "invalid choice: 'huge'"),
-    (["--tokenizer", "words"], "invalid choice: 'words'"),
+    (["--tokenizer", "words"], "tokenizer 'words' is unknown; expected char, byte or gpt2, the path of"),
+    (["--tokenizer", "missing.tiktoken"], "tokenizer missing.tiktoken: no such file"),
     (["--device", "tpu"], "invalid choice: 'tpu'"),
     (["--steps", "0"], "steps must be at least 1, found 0"),
     (["--steps", "-5"], "steps must be at least 1, found -5"),

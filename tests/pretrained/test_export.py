@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from safetensors import SafetensorError
 from small_gpt import random_tokens, shaken, tiny
 from small_run import example, status
 
+from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.gpt2_tokenizer import PATTERN
 from tinygrad_lm.data.tokenizer import ByteTokenizer, CharTokenizer, GPT2Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.models.config import PRESETS, GPTConfig
@@ -240,12 +244,30 @@ def test_bytes(tokenizers, new, text):
     assert library.decode(list(text.encode())) == text
 
 
-@pytest.mark.parametrize("kind", ["char", "byte", "gpt2"])
+def learnt(text, **options):
+    merges = islice(learn(count_words([text])), 12)
+    return BPETokenizer([*ALPHABET, *(left + right for left, right in merges)], **options)
+
+
+@pytest.mark.parametrize("pattern", [PATTERN, r"\p{N}|[^\p{N}]+"])
+@settings(max_examples=15)
+@given(text=st.text("ab12 \n") | st.text(st.characters(exclude_categories=("Cs", "Cn"))), more=st.text())
+def test_byte_pairs(tokenizers, new, pattern, text, more):
+    tokenizer = learnt(text, pattern=pattern, special=["<|a|>", "<|endoftext|>"])
+    folder = exported(tokenizer, new, tokenizer.vocab_size)
+    library = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert library.encode(text).ids == tokenizer.encode(text).tolist()
+    assert library.decode(tokenizer.encode(more).tolist()) == more
+    assert library.token_to_id("<|endoftext|>") == tokenizer.eot == tokenizer.vocab_size - 1
+
+
+@pytest.mark.parametrize("kind", ["char", "byte", "gpt2", "bpe"])
 def test_transformers_reads_the_same_ids(new, kind):
     transformers = pytest.importorskip("transformers", reason="transformers, the oracle of this test, is not installed")
     if kind == "gpt2" and "TIKTOKEN_CACHE_DIR" not in os.environ:
         pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
-    tokenizer = {"char": CharTokenizer.from_text(FRENCH), "byte": ByteTokenizer()}.get(kind) or GPT2Tokenizer()
+    known = {"char": CharTokenizer.from_text(FRENCH), "byte": ByteTokenizer(), "bpe": learnt(FRENCH)}
+    tokenizer = known.get(kind) or GPT2Tokenizer()
     folder = exported(tokenizer, new, tokenizer.vocab_size)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer.encode(FRENCH).tolist()

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from pretrained.small_models import SEVEN
 from small_gpt import tiny
 
+from tinygrad_lm.data.bpe import ALPHABET
+from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizer import CharTokenizer
@@ -27,6 +30,10 @@ def foreign(kind, folder):
         (folder / "config.json").write_text('{"eos_token_id": 5}')
         return JsonTokenizer(folder)
     pytest.importorskip("tiktoken")
+    if kind == "bpe":
+        tokenizer = BPETokenizer([*ALPHABET, b"ab"], ["<|a|>", "<|endoftext|>"])
+        tokenizer.save(folder / "mine.tiktoken")
+        return tokenizer
     tokens = [*byte_letters().values(), "th", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\nt h\n")
@@ -37,7 +44,7 @@ def create(path, tokenizer):
     return Run.create(path, tiny("modern-tiny"), TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="")
 
 
-@pytest.mark.parametrize("kind", ["json", "gpt2"])
+@pytest.mark.parametrize("kind", ["json", "gpt2", "bpe"])
 def test_a_run_outlives_the_folder_of_its_tokenizer(kind, tmp_path):
     """And may itself be moved."""
     tokenizer = foreign(kind, tmp_path / "model")
@@ -63,12 +70,27 @@ def test_a_run_from_before_names_the_folder_of_its_tokenizer(kind, tmp_path):
     assert Run(tmp_path / "run").tokenizer.fingerprint == tokenizer.fingerprint
 
 
-def test_another_tokenizer_in_the_run_s_folder_is_noticed(tmp_path):
-    create(tmp_path / "run", foreign("json", tmp_path / "model"))
-    path = tmp_path / "run" / "tokenizer" / "tokenizer.json"
-    path.write_text(path.read_text().replace('"a": 3', '"z": 3'))
-    with pytest.raises(CheckpointError, match="expected the vocabulary with sha256"):
+@pytest.mark.parametrize(("kind", "file"), [("json", "tokenizer.json"), ("bpe", "mine.tiktoken")])
+def test_another_tokenizer_in_the_run_s_folder_is_noticed(kind, file, tmp_path):
+    create(tmp_path / "run", tokenizer := foreign(kind, tmp_path / "model"))
+    path = tmp_path / "run" / "tokenizer" / file
+    path.write_text(path.read_text().replace('"a": 3', '"z": 3').replace("YWI=", "YWM="))
+    with pytest.raises(CheckpointError, match="expected the vocabulary with sha256 " + tokenizer.fingerprint):
         Run(tmp_path / "run")
+
+
+def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path):
+    """As when config.json and tokenizer/ come from one run and checkpoints/ from another."""
+    for name, token in (("one", b"ab"), ("two", b"ac")):
+        create(tmp_path / name, BPETokenizer([*ALPHABET, token])).save({"model": {"x": np.zeros(1)}}, 1)
+    shutil.rmtree(tmp_path / "one" / "checkpoints")
+    shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "one" / "checkpoints")
+    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
+    two.load()
+    with pytest.raises(CheckpointError) as caught:
+        one.load()
+    assert f"the vocabulary {two.tokenizer.fingerprint[:12]}, config.json has " in str(caught.value)
+    assert one.tokenizer.fingerprint[:12] in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Text to token ids and back.
 
 The tokenizers differ in what their vocabulary lists: the characters of a text, all bytes, GPT-2's word pieces
-(gpt2_tokenizer.py), or what a tokenizer.json says (json_tokenizer.py). The way back is the same for all but the last.
+(gpt2_tokenizer.py), those learnt from a text of one's own (bpe_tokenizer.py), or what a tokenizer.json says
+(json_tokenizer.py). The way back is the same for all but the last.
 """
 
 import os
 
 import numpy as np
 
+from tinygrad_lm.data.bpe_tokenizer import SUFFIX, BPETokenizer, locate
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.vocabulary import Tokenizer, utf8
@@ -65,14 +67,23 @@ class ByteTokenizer(Tokenizer):
 
 
 def make_tokenizer(name, text):
-    """The tokenizer of this name: char (with the characters of `text`), byte or gpt2; ConfigError for others."""
+    """The tokenizer of this name: char (with the characters of `text`), byte, gpt2, or a trained one's name or path.
+
+    Raises ConfigError for other names.
+    """
     if name == "char":
         return CharTokenizer.from_text(text)
     if name == "byte":
         return ByteTokenizer()
     if name == "gpt2":
         return GPT2Tokenizer()
-    raise ConfigError(f"tokenizer {name!r} is unknown; expected char, byte or gpt2")
+    path = locate(str(name))
+    if path.is_file() or str(name).endswith(SUFFIX):
+        return BPETokenizer.load(path)
+    raise ConfigError(
+        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX}, or the name of one "
+        f"in {path.parent}"
+    )
 
 
 def from_dict(d, where=""):
@@ -85,6 +96,8 @@ def from_dict(d, where=""):
         tokenizer = JsonTokenizer(folder or where)
     elif d.get("name") == "gpt2":
         tokenizer = GPT2Tokenizer(folder)
+    elif d.get("name") == "bpe":
+        tokenizer = BPETokenizer.load(os.path.join(folder or where, d.get("file", "")))
     else:
         tokenizer = make_tokenizer(d.get("name"), d.get("characters", ""))
     if tokenizer.fingerprint != d.get("fingerprint"):

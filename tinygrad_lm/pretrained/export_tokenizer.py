@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.gpt2_tokenizer import END, GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.ranks import halves
 from tinygrad_lm.data.tokenizer import ByteTokenizer
 
 KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
@@ -21,21 +23,34 @@ def tokenizer_files(tokenizer):
         }
         ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END) if tokenizer.eot else {}
         return contents | {"tokenizer_config.json": as_json({"tokenizer_class": "GPT2Tokenizer"} | ends)}
-    if isinstance(tokenizer, ByteTokenizer):
-        letters = byte_letters()
-        vocabulary = {letters[b]: b for b in range(256)}
-        level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-        model = {"type": "BPE", "vocab": vocabulary, "merges": []}
-        parts = {"pre_tokenizer": level, "decoder": level, "model": model}
+    config, added = {"tokenizer_class": "PreTrainedTokenizerFast"}, []
+    if isinstance(tokenizer, BPETokenizer):
+        parts = byte_pairs(tokenizer.tokens, tokenizer.pattern)
+        text = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        added = [{"id": len(tokenizer.tokens) + i, "content": end} | text for i, end in enumerate(tokenizer.special)]
+        config |= {"bos_token": END, "eos_token": END} if tokenizer.eot is not None else {}
+    elif isinstance(tokenizer, ByteTokenizer):
+        parts = byte_pairs(tokenizer.vocabulary, r"[\s\S]+")
     else:  # a character a token
         vocabulary = {c: i for i, c in enumerate(tokenizer.characters)}
         split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
         model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": ""}  # none: what is unknown is an error
         parts = {"pre_tokenizer": split, "decoder": {"type": "Fuse"}, "model": model}
-    head = {"version": "1.0", "added_tokens": [], "normalizer": None, "post_processor": None}
+    head = {"version": "1.0", "added_tokens": added, "normalizer": None, "post_processor": None}
+    return {"tokenizer.json": as_json(head | parts), "tokenizer_config.json": as_json(config)}
+
+
+def byte_pairs(tokens, pattern):
+    """The parts of a tokenizer.json that cut a text as tiktoken does."""
+    letters, ranks = byte_letters(), {token: rank for rank, token in enumerate(tokens)}
+    write = lambda token: "".join(letters[b] for b in token)
+    merges = [[write(half) for half in halves(token, ranks)] for token in tokens if len(token) > 1]
+    words = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     return {
-        "tokenizer.json": as_json(head | parts),
-        "tokenizer_config.json": as_json({"tokenizer_class": "PreTrainedTokenizerFast"}),
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, level]},
+        "decoder": level,
+        "model": {"type": "BPE", "vocab": {write(token): i for i, token in enumerate(tokens)}, "merges": merges},
     }
 
 

@@ -1,0 +1,103 @@
+"""The command train-tokenizer: a vocabulary of the size that was asked for, or a message and nothing written."""
+
+import argparse
+import re
+
+import pytest
+
+from tinygrad_lm.curate import train_tokenizer
+from tinygrad_lm.data import bpe_tokenizer
+from tinygrad_lm.data.tokenizer import make_tokenizer
+from tinygrad_lm.errors import ConfigError, DataError, TokenError
+
+TEXTS = ["the cat sat on the mat. " * 20, "a dog ate his hat, the dog did.\n" * 20]
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [tmp_path / f"{i}.txt" for i in range(len(TEXTS))]
+    for path, text in zip(paths, TEXTS, strict=True):
+        path.write_text(text)
+    return paths
+
+
+def command(*arguments):
+    parser = argparse.ArgumentParser()
+    train_tokenizer.add_arguments(parser)
+    return train_tokenizer.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_a_tokenizer_of_the_size_that_was_asked_for(files, tmp_path, capsys):
+    out = tmp_path / "mine.tiktoken"
+    assert command(*files, "--vocab-size", 275, "--out", out, "--special", "<|user|>", "<|bot|>") == 0
+    tokenizer = make_tokenizer(str(out), "")
+    assert tokenizer.vocab_size == 275
+    assert tokenizer.special == ["<|endoftext|>", "<|user|>", "<|bot|>"]
+    assert tokenizer.eot == 272
+    assert b" the" in tokenizer.tokens
+
+    told = capsys.readouterr().out
+    size, length = (sum(map(len, parts)) for parts in (TEXTS, map(tokenizer.encode, TEXTS)))
+    words = len(train_tokenizer.count_words(TEXTS))
+    assert f"{words} distinct in {size:,} bytes of text" in told
+    assert re.search(r"merges  16 in \d+\.\d s\n", told)
+    assert f"tokens  275; on this text {size / length:.2f} bytes a token" in told
+    assert f"--tokenizer {out}, or in a mixture file: tokenizer = '{out}'" in told
+    assert "fewer" not in told
+
+
+def test_a_name_is_a_place_in_the_cache(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(bpe_tokenizer, "cache_folder", lambda: tmp_path / "cache")
+    assert command(*files, "--vocab-size", 257, "--out", "mine") == 0
+    assert (tmp_path / "cache" / "tokenizers" / "mine.tiktoken").is_file()
+    assert make_tokenizer("mine", "").vocab_size == 257
+
+
+def test_fewer_merges_than_asked_for_are_told(files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(files[0], "--vocab-size", 1000) == 0
+    tokenizer = make_tokenizer("tokenizer.tiktoken", "")
+    assert tokenizer.vocab_size < 300
+    assert len(tokenizer.encode("the cat sat on the mat. ")) == 8
+    assert "fewer than the 743 asked for: every word of the text is one token already" in capsys.readouterr().out
+
+
+WRONG = {
+    "no merges": (["--vocab-size", 257, "--special", "a"], ConfigError, "at least 258 (256 bytes and 2 special), and"),
+    "too many": (["--vocab-size", 2**21], ConfigError, "at most 1,114,111; found 2,097,152"),
+    "a taken name": (["--vocab-size", 300, "--out", "gpt2"], ConfigError, "gpt2 is the name of another tokenizer"),
+    "twice": (["--vocab-size", 300, "--special", "<|endoftext|>"], ConfigError, "special tokens must differ"),
+    "an old file": (["--vocab-size", 300, "--out", "old.tiktoken"], ConfigError, "old.tiktoken exists; "),
+    "no folder": (["--vocab-size", 300, "--out", "0.txt/x.tiktoken"], ConfigError, "cannot be written: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_options(kind, files, tmp_path, monkeypatch):
+    """Are told before the work begins."""
+    monkeypatch.setattr(train_tokenizer, "count_words", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.tiktoken").write_text("old")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    options, error, message = WRONG[kind]
+    with pytest.raises(error) as caught:
+        command(*files, *options)
+    assert message in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", [b"", b"caf\xe9"])
+def test_files_that_are_no_text(content, tmp_path):
+    (tmp_path / "x.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"x.txt: expected"):
+        command(tmp_path / "x.txt", "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_formats_without_a_text(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_tokenizer, "texts", lambda paths: iter([]))
+    with pytest.raises(DataError, match=r"0.txt: expected text to learn from, found none"):
+        command(files[0], "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")
+    monkeypatch.setattr(train_tokenizer, "texts", lambda paths: iter(["a\udcff"]))
+    with pytest.raises(TokenError):
+        command(files[0], "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")

@@ -1,0 +1,74 @@
+"""Learn a tokenizer from files: the command train-tokenizer."""
+
+import time
+from itertools import islice
+from sys import maxunicode
+
+from tinygrad_lm.curate.formats import texts
+from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.bpe_tokenizer import SUFFIX, BPETokenizer, claim, locate
+from tinygrad_lm.data.gpt2_tokenizer import END
+from tinygrad_lm.errors import ConfigError, DataError
+
+
+def add_arguments(parser):
+    parser.add_argument("files", nargs="+", metavar="FILE", help="what to learn from, in any format of curate/")
+    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="bytes, merges and special tokens")
+    parser.add_argument(
+        "--out",
+        default=f"tokenizer{SUFFIX}",
+        metavar="NAME",
+        help=f"path of the file, ending in {SUFFIX}; or a name, by which --tokenizer then finds it [tokenizer{SUFFIX}]",
+    )
+    parser.add_argument("--special", nargs="+", default=[], metavar="TOKEN", help=f"special tokens besides {END}")
+
+
+def run(args):
+    """Raises a TinygradError, and writes nothing, where the files or the options are wrong."""
+    special = [END, *args.special]
+    merges = args.vocab_size - len(ALPHABET) - len(special)
+    if not 0 <= merges <= maxunicode - len(ALPHABET):
+        raise ConfigError(
+            f"--vocab-size: expected at least {args.vocab_size - merges} (256 bytes and {len(special)} special), and "
+            f"at most {maxunicode:,}; found {args.vocab_size:,}"
+        )
+    if args.out in ("char", "byte", "gpt2"):
+        raise ConfigError(f"--out: {args.out} is the name of another tokenizer; choose another")
+    path = claim(locate(args.out))
+    BPETokenizer(ALPHABET, special)  # refuses special tokens that cannot be, before the work begins
+
+    began = time.perf_counter()
+    counts = count_words(watched(texts(args.files)))
+    if not counts:
+        raise DataError(f"{', '.join(args.files)}: expected text to learn from, found none")
+    counted = time.perf_counter()
+    learnt = progress(islice(learn(counts), merges), desc="merging", total=merges, unit=" merges")
+    tokens = [*ALPHABET, *(left + right for left, right in learnt)]
+    ended = time.perf_counter()
+
+    tokenizer = BPETokenizer(tokens, special)
+    tokenizer.save(path)
+    size = sum(n * len(word.encode()) for word, n in counts.items())
+    length = sum(n * len(tokenizer.encode(word)) for word, n in counts.items())
+    print(f"words   {len(counts):,} distinct in {size:,} bytes of text, counted in {counted - began:.1f} s")
+    print(f"merges  {len(tokens) - len(ALPHABET):,} in {ended - counted:.1f} s")
+    if tokenizer.vocab_size < args.vocab_size:
+        print(f"        fewer than the {merges:,} asked for: every word of the text is one token already")
+    print(f"tokens  {tokenizer.vocab_size:,}; on this text {size / length:.2f} bytes a token")
+    print(f"in      {path}")
+    print(f"use it  --tokenizer {args.out}, or in a mixture file: tokenizer = {args.out!r}")
+    return 0
+
+
+def watched(texts):
+    """The texts, and a progress bar of how many characters of them are done."""
+    with progress(desc="counting words", unit=" characters", unit_scale=True) as bar:
+        for text in texts:
+            yield text
+            bar.update(len(text))
+
+
+def progress(*iterable, **options):
+    from tqdm import tqdm
+
+    return tqdm(*iterable, **options, disable=None, dynamic_ncols=True)  # None: only on a terminal
