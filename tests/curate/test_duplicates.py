@@ -3,6 +3,7 @@ S-curve says."""
 
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -63,6 +64,17 @@ def test_what_to_install_is_said(monkeypatch):
     duplicates._empty.cache_clear()
     with pytest.raises(DataError, match=r"needs datasketch: pip install 'tinygrad-lm\[data\]'"):
         signature("fuzzy", "a")
+
+
+def test_a_long_text_takes_little_memory_and_has_the_signature_it_would_have_in_one_block(monkeypatch):
+    text = " ".join(map(str, range(50_000)))
+    tracemalloc.start()
+    found = signature("fuzzy", text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6  # in one block 50,000 × 112 × 4 bytes = 22 MB, more than once
+    monkeypatch.setattr(duplicates, "BLOCK", 10**6)
+    assert signature("fuzzy", text) == found
 
 
 # The table

@@ -25,6 +25,7 @@ from tinygrad_lm.errors import DataError
 
 GRAM = 5
 BANDS, ROWS = 14, 8
+BLOCK = 1024  # rows that are numbered at once: half a megabyte of numbers, for a book too
 FULL = 2 / 3  # the largest part of the table that is in use
 GROWTH = 1.5
 
@@ -34,7 +35,7 @@ def signature(kind, text):
     if kind == "exact":
         return blake2b(text.encode(), digest_size=8).digest()
     text = words(text)
-    rows = grams(hashes(text), min(GRAM, len(text)))  # a text of fewer words is one row
+    rows = grams(hashes(text), min(GRAM, len(text)))  # a text of fewer words is one row, of none too
     minima = _minhash(rows >> np.uint64(32)).astype("<u4").reshape(BANDS, ROWS)
     return b"".join(
         blake2b(band.tobytes(), digest_size=8, person=b"band %d" % i).digest() for i, band in enumerate(minima)
@@ -44,7 +45,8 @@ def signature(kind, text):
 def _minhash(rows):
     """The least number of the rows under each numbering: uint32 (BANDS · ROWS,)."""
     minhash = _empty().copy()
-    minhash.update_batch(rows.tolist())
+    for start in range(0, len(rows), BLOCK):
+        minhash.update_batch(rows[start : start + BLOCK].tolist())
     return minhash.hashvalues
 
 

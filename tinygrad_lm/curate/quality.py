@@ -81,7 +81,7 @@ def _says_something(line):
 
 def c4(text):
     """Do the lines that c4_lines left make a page of prose? The list of bad words is left out: it hits whole groups of
-    people (Dodge et al. 2021, "Documenting large webtext corpora", section 5)."""
+    people (Dodge et al. 2021, "Documenting large webtext corpora")."""
     if "{" in text:
         return "a curly bracket"
     if "lorem ipsum" in text.lower():
