@@ -98,11 +98,26 @@ def test_a_damaged_member_of_an_archive_is_lost_alone(name, tmp_path):
                 assert texts == [text for text in documents if text in texts]
 
 
+def test_no_record_is_given_before_its_checksum_is_known(tmp_path):
+    """A flipped byte may spoil a few letters and nothing else, so that the checksum alone can tell."""
+    documents = ["".join(random.Random(i).choices("abcdefgh ", k=9000)).strip() for i in range(2)]
+    path = write(tmp_path, "a.warc.wet.gz", documents)
+    content = path.read_bytes()
+    for at in range(1000, len(content), 50):
+        spoiled = bytearray(content)
+        spoiled[at] ^= 1
+        with open(path, "r+b") as file:
+            file.write(spoiled)
+        texts, damaged, _ = read(path)
+        assert set(texts) <= set(documents), f"byte {at}"
+        assert len(texts) + len(damaged) == 2, f"byte {at}"
+
+
 def test_damage_is_told_with_its_place(tmp_path):
     path = write(tmp_path, "a.jsonl", DOCUMENTS)
-    path.write_bytes(b'{"text": "fine"}\n\n{"text": 7}\nnot json\n{"body": "b"}\n\xff\n"text"\n')
+    path.write_bytes(b'{"text": "fine"}\n\n{"text": 7}\nnot json\n{"body": "b"}\n\xff\n"text"\n{"text": "\\ud800"}\n')
     _, damaged, _ = read(path)
-    assert [record.id for record in damaged] == [f"a.jsonl#{line}" for line in (3, 4, 5, 6, 7)]
+    assert [record.id for record in damaged] == [f"a.jsonl#{line}" for line in (3, 4, 5, 6, 7, 8)]
     assert "expected an object with a text 'text', found {'text': 7}" in damaged[0].reason
     assert "expected JSON" in damaged[1].reason
     assert "found byte 0xff at offset 0" in damaged[3].reason
@@ -125,3 +140,9 @@ def test_damage_is_told_with_its_place(tmp_path):
     _, damaged, _ = read(path)
     assert [record.id for record in damaged] == ["a.warc.wet#1", "a.warc.wet#2", "a.warc.wet#3"]
     assert damaged[1].reason == "expected a Content-Length, found ''"
+
+    write(tmp_path, "a.warc.wet", ["one", "x" * 1000])
+    os.truncate(path, path.stat().st_size - 504)
+    _, [damage], _ = read(path)
+    assert damage.id == "a.warc.wet#3"
+    assert damage.reason == "the file ends after 500 of the record's 1,000 bytes: it was cut short"

@@ -10,7 +10,7 @@ import re
 
 from tinygrad_lm.curate import plain
 
-FRONT, BACK = 50_000, 50_000  # characters in which header and footer are looked for; the longest licence takes 20,000
+FRONT = BACK = 50_000  # characters in which header and footer are looked for: twice what the licence takes, and more
 
 STARS = r"^[ \t]*\*{3} ?%s (?:OF )?TH(?:E|IS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
 START = re.compile(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tinygrad_lm.curate.compression import open_bytes
 from tinygrad_lm.curate.document import LARGEST, Damaged, Record
+from tinygrad_lm.data.vocabulary import utf8
 
 FIELD = "text"
 
@@ -41,13 +42,5 @@ def text(content):
     value = found.get(FIELD) if isinstance(found, dict) else None
     if not isinstance(value, str):
         raise ValueError(f"expected an object with a text {FIELD!r}, found {str(found)[:60]}")
-    if not encodable(value):
-        raise ValueError(f"its text has half a surrogate pair, which no character is: {content[:40]!r}")
+    utf8(value)  # refuses half a surrogate pair, which JSON can express and UTF-8 cannot
     return value
-
-
-def encodable(text):
-    try:
-        return text.encode() is not None
-    except UnicodeEncodeError:
-        return False

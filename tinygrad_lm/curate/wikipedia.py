@@ -21,7 +21,7 @@ BLOCK = 2**16
 def records(path):
     """(title, wikitext, names of the namespaces whose links are no text) of every article."""
     need("mwparserfromhell", "a Wikipedia dump")
-    dump, name = Dump(Path(path).name), Path(path).name
+    dump = Dump(Path(path).name)
     with open_bytes(path) as stream:
         try:
             while block := stream.read1(BLOCK):
@@ -34,12 +34,11 @@ def records(path):
             damage = str(error)
         if dump.root != "mediawiki" and not stream.damage:
             raise DataError(
-                f"data file {path}: expected a MediaWiki dump, which begins with <mediawiki>, found "
-                f"{f'<{dump.root}>' if dump.root else damage}"
+                f"data file {path}: expected a MediaWiki dump, which begins with <mediawiki>, found {damage}"
             )
         if damage:
             yield from dump.found
-            yield Damaged(f"{name}#{dump.number + 1}", stream.damage or damage)
+            yield Damaged(f"{dump.name}#{dump.number + 1}", stream.damage or damage)
 
 
 class Dump:
@@ -50,7 +49,6 @@ class Dump:
         self.namespaces = ["media", "file", "image", "category"]  # these are understood in every language
         self.page, self.field, self.parts = {}, None, []  # of the page, and of its element that is being read
         self.size = self.silence = 0  # characters of that element; bytes since the last element or character
-        self.key = None
         # "utf-8" whatever the file declares, as MediaWiki writes nothing else.
         self.parser = parser = expat.ParserCreate("utf-8")
         parser.buffer_text = True
@@ -70,7 +68,11 @@ class Dump:
         raise ValueError(f"line {self.parser.CurrentLineNumber:,}: a declaration of the document type {name}, refused")
 
     def start(self, name, attributes):
-        self.silence, self.root = 0, self.root or name
+        self.silence = 0
+        if self.root is None:
+            self.root = name
+            if name != "mediawiki":
+                raise ValueError(f"<{name}>")
         if name == "page":
             self.page = {}
         elif name == "redirect":
@@ -88,11 +90,11 @@ class Dump:
     def end(self, name):
         self.silence = 0
         if name == self.field:
-            value = "".join(self.parts) if self.size <= LARGEST else None
+            value = "".join(self.parts)
             if name == "namespace":
                 self.namespaces.append(value.lower())
             else:
-                self.page[name] = value
+                self.page[name] = value if self.size <= LARGEST else None
             self.field, self.parts = None, []
         elif name == "page":
             self.number += 1

@@ -5,7 +5,7 @@ What remains are the words of paragraphs, lists and links; a heading is a line o
 
 import re
 
-from tinygrad_lm.curate.json_lines import encodable
+from tinygrad_lm.data.vocabulary import utf8
 
 # What is between the tags of these is for the eye or for a program, or is a note.
 REMOVED = {
@@ -39,8 +39,7 @@ def text(content):
             parts += [body, heading.strip()]
             below = level
     found = "\n\n".join(part for part in reversed(parts) if part)
-    if not encodable(found):
-        raise ValueError("its text has half a surrogate pair, which no character is")
+    utf8(found)  # refuses half a surrogate pair, which "&#xD800;" is
     return found or None
 
 
