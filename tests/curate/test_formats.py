@@ -6,6 +6,7 @@ import sys
 import pyarrow as pa
 import pytest
 from curate import raw
+from curate.invented import FORMS, documents
 from curate.reading import FILES, read, write
 from pyarrow import parquet
 
@@ -175,7 +176,7 @@ def test_the_example_mixture_is_read_whole(tmp_path):
             for record in format.records(path):
                 assert not isinstance(record, Damaged)
                 found.setdefault(source.name, []).append(format.text(record.content))
-    kinds = {kind: raw.documents(kind, 20) for kind in raw.FORMS}
+    kinds = {kind: documents(kind, 20) for kind in FORMS}
     assert found["web"] == kinds["web"]
     assert found["papers"] == kinds["papers"]
     assert found["wikipedia"] == [f"Article {i}\n\n{text}" for i, text in enumerate(kinds["wikipedia"])]

@@ -62,7 +62,9 @@ def test_plain_text(tmp_path_factory, text, suffix):
     assert read_as(path) == [text.removeprefix("\ufeff")]
 
 
-@given(drawn=st.lists(st.tuples(XML, XML), min_size=1, max_size=5))
+@given(
+    drawn=st.lists(st.tuples(XML, st.builds(str.__mul__, XML, st.sampled_from([1, 2, 3000]))), min_size=1, max_size=5)
+)
 @settings(max_examples=50)
 def test_wikipedia_source(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / "a.xml"

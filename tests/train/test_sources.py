@@ -390,6 +390,12 @@ def test_held_out_tokens_are_as_many_as_wanted(data, tmp_path):
     assert [len(tokens) for _, tokens in reopen(Run(tmp_path))[1].values()] == [50, 50]
 
 
+def test_the_seed_decides_the_batches(data, run, tmp_path):
+    assert pretrain(data, "--out", tmp_path, *PLAN, "--seed", 3) == 0
+    ours, theirs = (reopen(Run(folder))[0](0)[0] for folder in (tmp_path, run))
+    assert not np.array_equal(ours, theirs)
+
+
 # ---- mistakes
 
 

@@ -2,7 +2,8 @@
 
 A record is a header like HTTP's, an empty line, as many bytes as the header's Content-Length says, two empty lines.
 CommonCrawl makes each record a gzip member of its own. warcio parses the headers; its iterator over records is not
-used, because it takes a record that was cut short for a whole one.
+used, because it takes a record that was cut short for a whole one. A file that was cut between two records cannot be
+told from a whole one at all.
 """
 
 from io import BytesIO
