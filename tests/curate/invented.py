@@ -1,4 +1,4 @@
-"""Texts of four kinds, invented: each kind has words and sentences of its own, so some are harder to learn than others."""
+"""Texts of four kinds, invented: each has words and sentences of its own, so some are harder to learn than others."""
 
 import random
 

@@ -16,6 +16,7 @@ XML = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff") | st.sampled_from("\t\n\r"),
     max_size=200,
 )
+LONG = st.builds(str.__mul__, XML, st.sampled_from([1, 2, 3000]))  # more than expat hands over at a time
 WORDS = st.text(st.sampled_from("abcdefghijklmnopqrstuvwxyzßéдλ字"), min_size=1, max_size=12)
 PARAGRAPH = st.lists(WORDS, min_size=8, max_size=30).map(lambda words: " ".join(words) + ".")
 PROSE = st.lists(PARAGRAPH, min_size=1, max_size=4).map("\n\n".join)
