@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from curate import raw
+import raw
 
 from tinygrad_lm.curate.document import Damaged
 from tinygrad_lm.curate.formats import format_of

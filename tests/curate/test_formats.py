@@ -5,8 +5,8 @@ import sys
 
 import pyarrow as pa
 import pytest
-from curate import raw
-from curate.invented import FORMS, documents
+import raw
+from invented import FORMS, documents
 from curate.reading import FILES, read, write
 from pyarrow import parquet
 

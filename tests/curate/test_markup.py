@@ -4,7 +4,7 @@ import gzip
 import zlib
 
 import pytest
-from curate import raw
+import raw
 
 from tinygrad_lm.curate import gutenberg, html, wikipedia, wikitext
 from tinygrad_lm.curate.document import Damaged

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from curate import raw
+import raw
 from curate.reading import read
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ import random
 import tracemalloc
 
 import pytest
-from curate import raw
+import raw
 from curate.reading import read, text_of
 
 from tinygrad_lm.curate import json_lines, plain, warc, wikipedia

@@ -1,7 +1,6 @@
-"""Raw files in the true formats, written here: what crawls, dumps and shelves look like, filled with words of our own.
+"""Raw files in the true formats, written here: what crawls, dumps and shelves look like.
 
-write_*(path, documents) writes texts as a file of one format, compressed as its suffix says; `write_mixture` a whole
-mixture of four kinds with its TOML file. The texts are those of invented.py.
+write_*(path, documents) writes texts as a file of one format, compressed as its suffix says.
 """
 
 import bz2
@@ -14,7 +13,6 @@ from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import zstandard
-from curate.invented import documents
 from pyarrow import parquet
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
@@ -322,28 +320,3 @@ def write_books(folder, documents):
     for i, text in enumerate(documents):
         header, footer = list(HEADERS)[i % len(HEADERS)], list(FOOTERS)[i % len(FOOTERS)]
         write_text(Path(folder, f"pg{i}.txt"), book(text, header, footer))
-
-
-def write_mixture(folder, count=300, settings='tokenizer = "byte"\nvalidation = 0.1\n'):
-    """A mixture of four kinds in their own formats, `count` documents each, about 250 kB a kind. -> its TOML file"""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_wet(folder / "crawl.warc.wet.gz", documents("web", count))
-    write_wikipedia(folder / "dump.xml.bz2", documents("wikipedia", count))
-    chapters = documents("books", count)
-    write_books(folder / "books", ["\n\n\n".join(chapters[i : i + 10]) for i in range(0, count, 10)])
-    write_jsonl(folder / "papers.jsonl.zst", documents("papers", count))
-    sources = [
-        ("web", "0.4", "crawl.warc.wet.gz", None),
-        ("wikipedia", "0.2", "dump.xml.bz2", None),
-        ("books", "0.2", "books/*.txt", "gutenberg"),
-        ("papers", "0.2", "papers.jsonl.zst", None),
-    ]
-    tables = [
-        f'[[source]]\nname = "{name}"\nweight = {weight}\nfiles = ["{files}"]\n'
-        + (f'format = "{format}"\n' if format else "")
-        for name, weight, files, format in sources
-    ]
-    path = folder / "mixture.toml"
-    path.write_text("\n".join([settings, *tables]))
-    return path

@@ -1,0 +1,77 @@
+"""Raw sources to try the data pipeline on: four kinds of invented text, each in the format that its kind comes in.
+
+python -m pip install -e ".[data]"
+python examples/mixture/make.py                                     # writes the folder sources/, 2 MB in all
+python -m tinygrad_lm.data train-tokenizer sources/papers.jsonl.zst sources/books/*.txt --vocab-size 1024 \\
+    --out sources/pieces.tiktoken
+python -m tinygrad_lm.data prepare sources/mixture.toml
+python -m tinygrad_lm.data inspect sources/mixture
+python examples/pretrain.py sources/mixture.toml --preset modern-tiny --minutes 2
+"""
+
+import argparse
+from pathlib import Path
+
+from invented import documents
+from raw import write_books, write_jsonl, write_wet, write_wikipedia
+
+MIXTURE = """\
+tokenizer = "{tokenizer}"
+validation = 0.1
+
+[clean]
+deduplicate = "exact"
+
+[[source]]
+name = "web"
+weight = 0.4
+files = ["crawl.warc.wet.gz"]
+clean = {{ rules = ["gopher"], deduplicate = "fuzzy" }}
+
+[[source]]
+name = "wikipedia"
+weight = 0.2
+files = ["dump.xml.bz2"]
+
+[[source]]
+name = "books"
+weight = 0.2
+files = ["books/*.txt"]
+format = "gutenberg"
+
+[[source]]
+name = "papers"
+weight = 0.1
+files = ["papers.jsonl.zst"]
+
+[[source]]
+name = "sums"                                           # made up as it is needed; how well it can be known is known
+weight = 0.1
+synthetic = {{ kind = "arithmetic", documents = 2_000 }}
+"""
+
+
+def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
+    """`count` documents of each kind, about 1,000 bytes each, in their formats, and mixture.toml, whose path it returns."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_wet(folder / "crawl.warc.wet.gz", documents("web", count))
+    write_wikipedia(folder / "dump.xml.bz2", documents("wikipedia", count))
+    chapters = documents("books", count)
+    write_books(folder / "books", ["\n\n\n".join(chapters[i : i + 10]) for i in range(0, count, 10)])
+    write_jsonl(folder / "papers.jsonl.zst", documents("papers", count))
+    path = folder / "mixture.toml"
+    path.write_text(MIXTURE.format(tokenizer=tokenizer))
+    return path
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", default="sources")
+    parser.add_argument("--documents", type=int, default=1000, help="of each kind [1000]")
+    args = parser.parse_args(arguments)
+    print(f"written: {write_mixture(args.folder, args.documents)} and what it names")
+
+
+if __name__ == "__main__":
+    main()
