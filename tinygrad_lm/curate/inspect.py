@@ -24,9 +24,7 @@ MOST = 200  # tokens of a document that are shown
 
 def add_arguments(parser):
     parser.add_argument("folder", metavar="DIR", help="a prepared folder, or one with token files")
-    parser.add_argument(
-        "--verify", action="store_true", help="compare every file with the manifest, and look no further"
-    )
+    parser.add_argument("--verify", action="store_true", help="compare every file with the manifest instead")
     parser.add_argument("--documents", type=int, default=2, metavar="N", help="documents of each source to show [2]")
     parser.add_argument("--seed", type=int, default=0, help="which ones [0]")
     parser.add_argument("--tokenizer", metavar="NAME", help="of files without a manifest: a name, or a file")
@@ -46,8 +44,10 @@ def run(args):
     surveys = {}
     for name, paths in rows.items():
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
-        print("\n".join(described(name, survey, tokenizer, len(paths))))
-        print("\n".join(shown(name, survey, tokenizer, args.documents, args.seed)))
+        for line in described(name, survey, tokenizer, len(paths)):
+            print(line)
+        for line in shown(name, survey, tokenizer, args.documents, args.seed):
+            print(line)
     plot = args.plot or folder / "inspect.png"
     draw(surveys, plot)
     print(f"lengths and frequencies are drawn in {plot}")

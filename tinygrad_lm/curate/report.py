@@ -98,20 +98,19 @@ def table(sources):
     """The report for the eye."""
     lines = [f"{'source':16}{'records':>12}{'documents':>12}{'held out':>10}{'tokens':>16}{'bytes a token':>15}"]
     for name, source in sources.items():
-        report, (train, val) = source["report"], (source[split] for split in SPLITS)
-        tokens = train["tokens"] + val["tokens"]
-        size = f"{(train['bytes'] + val['bytes']) / tokens:.2f}" if train["bytes"] else "-"
-        lines.append(
-            f"{name:16}{report['records'] or '-':>12,}{train['documents'] + val['documents']:>12,}"
-            f"{val['documents']:>10,}{tokens:>16,}{size:>15}".replace("-,", "-")
-        )
-        rows = [("damaged", report["damaged"], None)] if report["damaged"] else []
-        rows += [
-            (step, sum(entry["reasons"].values()), entry["characters"]) for step, entry in report["removed"].items()
-        ]
-        for step, documents, characters in rows:
-            share = f"{documents / report['records']:.2%} of the records"
-            if characters is not None and report["characters"]:
-                share += f", {characters / report['characters']:.2%} of the characters"
-            lines.append(f"  - {step:12}{documents:>12,}  {share}")
+        report, train, val = (source[key] for key in ("report", *SPLITS))
+        documents, tokens, size = (train[key] + val[key] for key in ("documents", "tokens", "bytes"))
+        records = f"{report['records']:,}" if report["records"] else "-"  # of token files nobody knows them
+        ratio = f"{size / tokens:.2f}" if size else "-"
+        lines.append(f"{name:16}{records:>12}{documents:>12,}{val['documents']:>10,}{tokens:>16,}{ratio:>15}")
+        if report["damaged"]:
+            lines.append(row("damaged", report["damaged"], report["records"]))
+        for step, entry in report["removed"].items():
+            line = row(step, sum(entry["reasons"].values()), report["records"])
+            characters = entry["characters"] / max(1, report["characters"])
+            lines.append(f"{line}, {characters:.2%} of the characters")
     return "\n".join(lines)
+
+
+def row(what, count, records):
+    return f"  - {what:16}{count:>8,}  {count / records:.2%} of the records"
