@@ -36,13 +36,16 @@ def expand(patterns, folder, problems=None, where=""):
 
 def inputs(mixture):
     """{source: {"files" or "shards" or "validation_shards": {name: Path}}}. DataError with all that is wrong."""
-    problems, found = [], {}
+    problems, found, owners = [], {}, {}
     for source in mixture.sources:
         found[source.name] = {
             kind: expand(patterns, mixture.folder, problems, f"source {source.name}: ")
             for kind in ("files", "shards", "validation_shards")
             if (patterns := getattr(source, kind))
         }
+        for name, path in (item for paths in found[source.name].values() for item in paths.items()):
+            if (owner := owners.setdefault(path.resolve(), source.name)) != source.name:
+                problems.append(f"source {source.name}: {name} is a file of source {owner} too")
         for path in found[source.name].get("files", {}).values():
             try:
                 format_of(path, source.format)

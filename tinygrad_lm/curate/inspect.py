@@ -109,7 +109,7 @@ def draw(surveys, path):
         ranks.loglog(np.arange(1, len(counts) + 1), counts / max(1, counts.sum()), label=name)
         if survey.documents:
             values = np.array(sorted(survey.lengths))
-            edges = np.geomspace(1, values[-1] + 2, 60)
+            edges = np.geomspace(values[0] + 1, values[-1] + 2, 40)
             lengths.hist(values + 1, edges, weights=[survey.lengths[v] for v in values.tolist()], histtype="step")
     lengths.set(xscale="log", xlabel="tokens a document, and its end", ylabel="documents", title="lengths")
     ranks.set(xlabel="rank of the token", ylabel="share of all tokens", title="rank and frequency")
