@@ -358,7 +358,7 @@ def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, t
     monkeypatch.setattr("tinygrad_lm.data.synthetic", Stub, raising=False)
     monkeypatch.setattr(work, "Cleaner", Cutter)
     work.tools.cache_clear()
-    edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20, seed = 4 }'))
+    edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20, seed = 4, share = 0.5 }'))
     out = prepared(mixture, tmp_path / "out")
     work.tools.cache_clear()
     entry = json.loads((out / "manifest.json").read_bytes())["sources"]["more"]

@@ -33,7 +33,7 @@ def batches(found, size=None):
     """Batches of about `size` each, of (file number, record number, Item)s."""
     batch = Batch()
     for file, record, item in found:
-        content = 0 if isinstance(item.found, Damaged) else len(item.found.content)
+        content = 0 if isinstance(item.found, Damaged) else size_of(item.found.content)
         batch.items.append(item)
         batch.size += content + RECORD
         batch.within = content + (batch.within if batch.file == file else 0)
@@ -43,6 +43,11 @@ def batches(found, size=None):
             batch = Batch(file=file, within=batch.within)
     if batch.items:
         yield batch
+
+
+def size_of(content):
+    """Of a record's content: a text, bytes, or a row of such."""
+    return sum(map(size_of, content)) if isinstance(content, tuple) else len(content)
 
 
 def from_files(paths, format, file=0, record=0):

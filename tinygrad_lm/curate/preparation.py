@@ -7,6 +7,7 @@ from os.path import relpath
 
 from tinygrad_lm.curate import journal, report
 from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
+from tinygrad_lm.curate.inputs import plain
 from tinygrad_lm.curate.shard_writer import ShardWriter
 from tinygrad_lm.curate.signatures import Signatures
 from tinygrad_lm.curate.survey import look_through_all
@@ -102,7 +103,7 @@ class Preparation:
             folder=str(self.mixture.folder),
             validation=self.mixture.validation,
             clean=source.clean if source.files else None,
-            synthetic=json.dumps(source.synthetic) if source.synthetic else None,
+            synthetic=json.dumps(plain(source.synthetic)) if source.synthetic else None,
         )
 
     def is_duplicate(self, source, entry, document):
