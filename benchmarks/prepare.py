@@ -3,8 +3,9 @@
     python benchmarks/prepare.py --megabytes 1000 --kills 10
 
 The text is JSON lines: words drawn by Zipf's law, in documents of many lengths. The words are GPT-2's own and pairs of
-them, so that there are about as many bytes to a token as in English. Bare tiktoken gets the texts of its first megabytes in memory, so neither reading, nor JSON, nor writing is in its time: once on
-threads (its own encode_ordinary_batch), once in processes.
+them, so that there are about as many bytes to a token as in English. Bare tiktoken gets the texts of the first
+megabytes in memory, so neither reading, nor JSON, nor writing is in its time: once on threads (its own
+encode_ordinary_batch), once in processes.
 """
 
 import argparse
