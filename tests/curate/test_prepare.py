@@ -24,8 +24,8 @@ from small_mixture import (
     write_mixture,
 )
 
+from tinygrad_lm.curate import inputs, work
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate import work
 from tinygrad_lm.curate.clean import Cleaned, Removal
 from tinygrad_lm.curate.document import Damaged
 from tinygrad_lm.errors import ConfigError, DataError
@@ -470,6 +470,17 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path, name):
     assert "train-tokenizer" in str(caught.value)
 
 
+def test_a_tokenizer_in_a_file_is_seen_from_the_mixture(tmp_path, monkeypatch):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "mine.tiktoken").touch()
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    monkeypatch.setattr(inputs, "make_tokenizer", lambda name, text: asked.append(name))
+    for name in ("mine.tiktoken", "gpt2"):
+        inputs.tokenizer_named(name, Path("raw"))
+    assert asked == [str(tmp_path / "raw" / "mine.tiktoken"), "gpt2"]
+
+
 def test_more_damage_than_allowed_stops_with_the_worst_file(mixture, tmp_path):
     edit(mixture, ("damage = 0.5", "damage = 0.02"))
     with pytest.raises(DataError) as caught:
@@ -507,8 +518,8 @@ def test_a_source_of_which_nothing_is_left_says_what_removed_it(mixture, tmp_pat
     assert "exact duplicate 50, no text 1" in str(caught.value) or "no text 1, exact duplicate 50" in str(caught.value)
 
 
-def test_a_million_spaces_in_a_row_are_a_damaged_record(mixture, tmp_path, capfd):
-    """tiktoken panics over them, with an error that is no Exception."""
+def test_a_million_spaces_in_a_row_are_a_damaged_record(mixture, tmp_path):
+    """They are too much for tiktoken's regular expression."""
     with open(mixture.parent / "web" / "a.lines", "a") as file:
         file.write("x" + " " * 1_000_000 + "x\n")
     report = json.loads((prepared(mixture, tmp_path / "out") / "report.json").read_bytes())

@@ -220,11 +220,12 @@ def test_a_disk_that_is_really_full(tmp_path, expected):
 
 def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tells_of_it(tmp_path, monkeypatch):
     """What a power cut could lose cannot be seen by killing a process: look at what was synced, how long, and when."""
-    synced, problems = {}, []
+    synced, renamed, problems = {}, set(), []
 
     def fsync(descriptor):
         status = os.fstat(descriptor)
         synced[status.st_ino] = status.st_size
+        renamed.discard(status.st_ino)
 
     def safe(path):
         status = path.stat()
@@ -233,6 +234,7 @@ def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tel
 
     def rename(path, target, rename=Path.rename):
         safe(path)
+        renamed.add(path.parent.stat().st_ino)
         return rename(path, target)
 
     def replace(path, target, replace=Path.replace):
@@ -240,6 +242,7 @@ def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tel
         if target.name == "progress.json":
             for file in [*target.parent.glob("*/*.partial"), *target.parent.glob("signatures.*")]:
                 safe(file)
+            problems.extend(renamed)
         return replace(path, target)
 
     set_up(monkeypatch, tmp_path)

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict
 from glob import glob
+from pathlib import Path
 
 from tinygrad_lm.curate.formats import format_of
 from tinygrad_lm.data.tokenizer import make_tokenizer
@@ -11,14 +12,19 @@ from tinygrad_lm.errors import ConfigError, DataError
 
 def open_tokenizer(mixture):
     """The tokenizer that a mixture names. Raises ConfigError for one whose documents would have no end."""
-    path = mixture.folder / mixture.tokenizer
-    tokenizer = make_tokenizer(str(path) if path.exists() else mixture.tokenizer, "\n")
+    tokenizer = tokenizer_named(mixture.tokenizer, mixture.folder)
     if tokenizer.eot is None:
         raise ConfigError(
             f"prepare: tokenizer {mixture.tokenizer!r} has no end-of-text token to part documents; take gpt2, or train "
             "one: python -m tinygrad_lm.data train-tokenizer FILES"
         )
     return tokenizer
+
+
+def tokenizer_named(name, folder):
+    """The tokenizer of this name, or in the file that is called so, seen from `folder`."""
+    path = Path(folder, name).resolve()
+    return make_tokenizer(str(path) if path.is_file() else name, "\n")
 
 
 def expand(patterns, folder, problems=None, where=""):

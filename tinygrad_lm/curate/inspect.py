@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.backend import random
+from tinygrad_lm.curate.inputs import tokenizer_named
 from tinygrad_lm.curate.journal import load
 from tinygrad_lm.curate.output import MANIFEST
 from tinygrad_lm.curate.report import SPLITS
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.curate.verify import verify
 from tinygrad_lm.data.shards import Shards
-from tinygrad_lm.data.tokenizer import from_dict, make_tokenizer
+from tinygrad_lm.data.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError
 
 SHARES = {"least": 0.0, "5 %": 0.05, "half": 0.5, "95 %": 0.95, "most": 1.0}
@@ -71,7 +72,7 @@ def opened(folder, name):
         raise DataError(f"inspect: {folder} has neither {MANIFEST} nor token files (.bin); check the path")
     if name is None:
         raise ConfigError(f"inspect: {folder} has no {MANIFEST} to tell its tokenizer; give --tokenizer, such as gpt2")
-    return None, make_tokenizer(name, "\n"), rows
+    return None, tokenizer_named(name, "."), rows
 
 
 def described(name, survey, tokenizer, files):

@@ -98,9 +98,9 @@ class Preparation:
 
     def job(self, source):
         return Job(
-            out=str(self.out),
+            out=str(self.out.resolve()),
             tokenizer=self.description,
-            folder=str(self.mixture.folder),
+            folder=str(self.mixture.folder.resolve()),
             validation=self.mixture.validation,
             clean=source.clean if source.files else None,
             synthetic=json.dumps(plain(source.synthetic)) if source.synthetic else None,
