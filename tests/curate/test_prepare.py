@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -468,6 +469,29 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(tmp_path, name):
     with pytest.raises(ConfigError, match="has no end-of-text token") as caught:
         module.prepare(mixture, tmp_path / "out")
     assert "train-tokenizer" in str(caught.value)
+
+
+def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_work(mixture, tmp_path, monkeypatch):
+    def refused(kind, what):
+        def make(*_):
+            raise kind(f"{what} is unknown")
+
+        return make
+
+    monkeypatch.setattr(inputs, "Cleaner", refused(DataError, "a rule"))
+    monkeypatch.setattr(inputs, "synthetic_source", refused(ConfigError, "a kind"))
+    edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20 }'))
+    with pytest.raises(DataError, match="3 to mend") as caught:
+        prepared(mixture, tmp_path / "out")
+    for line in ("source books: a rule is unknown", "source web: a rule is unknown", "source more: a kind is unknown"):
+        assert line in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_another_tokenizer_is_left_after_a_restart(mixture, tmp_path):
+    out = prepared(mixture, tmp_path / "out")
+    (out / "tokenizer" / "other.tiktoken").write_text("of before")
+    assert contents(prepared(mixture, out, restart=True)) == contents(prepared(mixture, tmp_path / "anew"))
 
 
 def test_a_tokenizer_in_a_file_is_seen_from_the_mixture(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 
+from tinygrad_lm.curate.clean import Cleaner
 from tinygrad_lm.curate.formats import format_of
 from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
@@ -27,9 +28,8 @@ def tokenizer_named(name, folder):
     return make_tokenizer(str(path) if path.is_file() else name, "\n")
 
 
-def expand(patterns, folder, problems=None, where=""):
+def expand(patterns, folder, problems, where):
     """The files that patterns mean, {as named: Path}, sorted. One that is missing or there twice is a problem."""
-    problems = [] if problems is None else problems
     names = Counter()
     for pattern in patterns:
         found = [name for name in glob(pattern, root_dir=folder, recursive=True) if (folder / name).is_file()]
@@ -52,14 +52,25 @@ def inputs(mixture):
         for name, path in (item for paths in found[source.name].values() for item in paths.items()):
             if (owner := owners.setdefault(path.resolve(), source.name)) != source.name:
                 problems.append(f"source {source.name}: {name} is a file of source {owner} too")
-        for path in found[source.name].get("files", {}).values():
-            try:
+        try:  # what can be known to be wrong is told before hours of work, not after them
+            for path in found[source.name].get("files", {}).values():
                 format_of(path, source.format)
-            except DataError as error:
-                problems.append(f"source {source.name}: {error}")
+            if source.files:
+                Cleaner(source.clean, mixture.folder)
+            if source.synthetic:
+                synthetic_source(source.synthetic)
+        except (DataError, ConfigError) as error:
+            problems.append(f"source {source.name}: {error}")
     if problems:
         raise DataError("\n  ".join([f"prepare: {len(problems)} to mend", *problems]))
     return found
+
+
+def synthetic_source(table):
+    """What draws the documents of a synthetic source."""
+    from tinygrad_lm.data import synthetic
+
+    return synthetic.make(table)
 
 
 def settings(mixture, found, tokenizer):

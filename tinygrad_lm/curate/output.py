@@ -77,15 +77,9 @@ def fresh(mixture, settings):
 def compare(out, before, now):
     """Nothing may go on with other settings or files than it began with."""
     if lines := differences(before, now):
-        raise ConfigError(
-            "\n  ".join(
-                [
-                    f"prepare: {out} was begun with other settings or files:",
-                    *lines,
-                    "hint : give another --out, or make it anew with --restart",
-                ]
-            )
-        )
+        first = f"prepare: {out} was begun with other settings or files:"
+        hint = "hint : give another --out, or make it anew with --restart"
+        raise ConfigError("\n  ".join([first, *lines, hint]))
 
 
 def refuse_others(out):
@@ -106,8 +100,8 @@ def clear(out, state):
             names |= set((load(path) or {"sources": ()})["sources"])
     save(out, state)
     with writing(out):
-        for name in (MANIFEST, "report.json", "removed.jsonl"):
-            (out / name).unlink(missing_ok=True)
+        for path in [out / MANIFEST, out / "report.json", out / "removed.jsonl", *(out / "tokenizer").glob("*")]:
+            path.unlink(missing_ok=True)
         for name in sorted(names):
             for split in report.SPLITS:
                 shard_writer.rewind(out / name, split, 1, shard_writer.fresh())

@@ -7,7 +7,7 @@ from os.path import relpath
 
 from tinygrad_lm.curate import journal, report
 from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
-from tinygrad_lm.curate.inputs import plain
+from tinygrad_lm.curate.inputs import plain, synthetic_source
 from tinygrad_lm.curate.shard_writer import ShardWriter
 from tinygrad_lm.curate.signatures import Signatures
 from tinygrad_lm.curate.survey import look_through_all
@@ -89,10 +89,8 @@ class Preparation:
     def records(self, source):
         """(file, record, Item) from where the journal is."""
         if source.synthetic:
-            from tinygrad_lm.data import synthetic
-
             count, seed = source.synthetic["documents"], source.synthetic.get("seed", 0)
-            texts = synthetic.make(source.synthetic).documents(count, seed)
+            texts = synthetic_source(source.synthetic).documents(count, seed)
             return from_texts(source.name, texts, self.state["record"])
         return from_files(self.found[source.name]["files"], source.format, self.state["file"], self.state["record"])
 

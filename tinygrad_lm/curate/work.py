@@ -14,6 +14,7 @@ from tinygrad_lm.curate.clean import Cleaner
 from tinygrad_lm.curate.document import Damaged
 from tinygrad_lm.curate.duplicates import signature
 from tinygrad_lm.curate.formats import FORMATS
+from tinygrad_lm.curate.inputs import synthetic_source
 from tinygrad_lm.curate.report import EXCERPT, count
 from tinygrad_lm.data.mixture import Clean
 from tinygrad_lm.data.shards import layout
@@ -141,11 +142,7 @@ def encode(tokenizer, id, text):
 @lru_cache(maxsize=1)  # sources come one after the other, and what cleans one may be large
 def tools(job):
     """(tokenizer, cleaner, synthetic source) of a job."""
-    source = None
-    if job.synthetic:
-        from tinygrad_lm.data import synthetic
-
-        source = synthetic.make(json.loads(job.synthetic))
+    source = job.synthetic and synthetic_source(json.loads(job.synthetic))
     return tokenizer_of(job.tokenizer, job.out), job.clean and Cleaner(job.clean, job.folder), source
 
 
