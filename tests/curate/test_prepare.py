@@ -527,6 +527,13 @@ def test_damage_stops_long_before_the_end(mixture, tmp_path):
     assert "it begins with !" in str(caught.value)
 
 
+def test_the_worst_file_is_not_the_last_one(mixture, tmp_path):
+    (mixture.parent / "books" / "b.lines").write_text("!\n" * 7 + "the\n")
+    edit(mixture, ("damage = 0.5", "damage = 0.05"))
+    with pytest.raises(DataError, match=r"worst file : books/b\.lines, 7 of them"):
+        prepared(mixture, tmp_path / "out")
+
+
 def test_damage_within_the_share_goes_on(mixture, tmp_path):
     edit(mixture, ("damage = 0.5", f"damage = {2 / 73 + 1e-9:.9f}"))
     edit(mixture, ('files = ["web/*.lines"]', 'files = ["web/b.lines"]'))

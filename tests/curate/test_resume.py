@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
 
-from tinygrad_lm.curate import prepare_command, shard_writer, signatures
+from tinygrad_lm.curate import preparation, prepare_command, shard_writer, signatures
 from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.errors import DataError
 
@@ -270,6 +270,7 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
                 os.kill(os.getpid(), number)
             return super().submit(function, job, items)
 
+    monkeypatch.setattr(preparation, "JOURNAL", 10**9)  # so that nothing but the signal makes it save within a source
     executor = Interrupted()
     monkeypatch.setattr(prepare_command, "prepare", partial(prepare, executor=executor))
     out = tmp_path / "out put"
