@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_lm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files"}
+FOUNDATION = {"errors", "files", "signals"}
 # What each part may import besides itself and these. A part below cannot know of one above.
 TOWER = [
     "backend", "engine", "ops", "kernels", "nn", "models", "train", "pretrained", "evaluate", "learn", "finetune",
@@ -25,6 +25,7 @@ BELOW["kernels"] |= {"optim"}  # they stand in for AdamW's update, too
 ALLOWED = BELOW | {
     "errors": set(),
     "files": set(),
+    "signals": set(),
     "data": {"backend"},
     "optim": {"backend"},
     "distributed": {"backend"},

@@ -55,7 +55,7 @@ class GPT2Tokenizer(Tokenizer):
     def encode(self, text):
         """(number of tokens,) int32. <|endoftext|> in the text is ordinary text, for a text cannot end itself."""
         utf8(text)
-        return np.array(self._bpe.encode_ordinary(text), np.int32)
+        return self._bpe.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
 
     def to_dict(self):
         return super().to_dict() | ({"folder": os.path.abspath(self.folder)} if self.folder else {})

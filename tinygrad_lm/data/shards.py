@@ -88,7 +88,7 @@ def examine(path):
         raise DataError(f"token file {path}: expected magic number and version {known}, found {magic}, {version}")
     dtype = kinds[magic][0]
     size = os.stat(path).st_size
-    if count < 0 or size != HEADER + count * dtype.itemsize:
+    if size != HEADER + count * dtype.itemsize:
         raise DataError(
             f"token file {path}: its header says {count:,} tokens, which take {HEADER + count * dtype.itemsize:,} "
             f"bytes; the file has {size:,}; fetch or prepare it again"

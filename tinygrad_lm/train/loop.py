@@ -1,12 +1,8 @@
 """The training loop: forward, cross-entropy, backward, clip and step, zero the gradients; and again."""
 
 import math
-import os
-import signal
 import sys
-import threading
 import time
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -16,6 +12,7 @@ from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.clipping import clip_gradients
+from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.train.config import make_optimizers
 from tinygrad_lm.train.evaluate import evaluate
 
@@ -167,24 +164,3 @@ def settled(log, patience):
     """Have the last `patience` evaluations all failed to improve on the best before them?"""
     losses = log.curve("validation")[1]
     return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])
-
-
-@contextmanager
-def stop_signals():
-    """A list that gets the name of the first SIGINT or SIGTERM within the block; a second one ends the process."""
-    received = []
-
-    def handle(number, frame):
-        if received:
-            os._exit(128 + number)
-        received.append(signal.Signals(number).name)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,100 @@
+"""Records in batches, sent to workers and taken back in order, with a bounded number of them under way."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+
+from tinygrad_lm.curate.document import Damaged, Record
+from tinygrad_lm.curate.formats import format_of
+from tinygrad_lm.curate.work import Item
+
+BATCH = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory
+RECORD = 100  # what a record takes beside its content, so that a batch of empty ones ends, too
+
+
+@dataclass
+class Batch:
+    """Items for a worker, and the place after them: `record` records of file number `file` are then consumed."""
+
+    items: list = field(default_factory=list)
+    size: int = 0
+    file: int = 0
+    record: int = 0
+    within: int = 0  # the size of what was read of this file since work began
+
+
+def batches(found, size=None):
+    """Batches of about `size` each, of (file number, record number, Item)s."""
+    batch = Batch()
+    for file, record, item in found:
+        content = 0 if isinstance(item.found, Damaged) else size_of(item.found.content)
+        batch.items.append(item)
+        batch.size += content + RECORD
+        batch.within = content + (batch.within if batch.file == file else 0)
+        batch.file, batch.record = file, record
+        if batch.size >= (size or BATCH):
+            yield batch
+            batch = Batch(file=file, within=batch.within)
+    if batch.items:
+        yield batch
+
+
+def size_of(content):
+    """Of a record's content: a text, bytes, or a row of such."""
+    return sum(map(size_of, content)) if isinstance(content, tuple) else len(content)
+
+
+def from_files(paths, format, file=0, record=0):
+    """(file number, records of it consumed, Item) of all records from a place on. paths: {name: Path}."""
+    for number, (name, path) in islice(enumerate(paths.items()), file, None):
+        kind = format_of(path, format)
+        first = record if number == file else 0
+        for count, found in islice(enumerate(kind.records(path), 1), first, None):
+            yield number, count, Item(name, kind.name, found)
+
+
+def from_texts(name, texts, record=0):
+    """The same of texts that a program makes."""
+    for count, text in islice(enumerate(texts, 1), record, None):
+        yield 0, count, Item(name, None, Record(f"{name}#{count}", text))
+
+
+def in_order(executor, ahead, function, argument, batches):
+    """(batch, function(argument, batch.items)) for each batch, in order, with at most `ahead` of them under way."""
+    waiting = deque()
+    try:
+        for batch in batches:
+            waiting.append((batch, executor.submit(function, argument, batch.items)))
+            if len(waiting) >= ahead:
+                batch, future = waiting.popleft()
+                yield batch, future.result()
+        while waiting:
+            batch, future = waiting.popleft()
+            yield batch, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+
+
+@contextmanager
+def processes(count):
+    """So many worker processes. They are spawned, for a copy (fork) of a process with threads may hang."""
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=begin)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def begin():
+    """A worker leaves Ctrl-C to its parent, and ends when that was killed: nobody would send it work or an end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -1,0 +1,120 @@
+"""What is in token files: counts, lengths of documents, the commonest tokens, documents at random, and a picture.
+
+DIR is what `prepare` wrote, or any folder of files in llm.c's layout; these need --tokenizer to be read.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lm.backend import random
+from tinygrad_lm.curate.inputs import tokenizer_named
+from tinygrad_lm.curate.journal import load
+from tinygrad_lm.curate.output import MANIFEST
+from tinygrad_lm.curate.report import SPLITS
+from tinygrad_lm.curate.survey import Survey
+from tinygrad_lm.curate.verify import verify
+from tinygrad_lm.data.shards import Shards
+from tinygrad_lm.data.tokenizer import from_dict
+from tinygrad_lm.errors import ConfigError, DataError
+
+SHARES = {"least": 0.0, "5 %": 0.05, "half": 0.5, "95 %": 0.95, "most": 1.0}
+MOST = 200  # tokens of a document that are shown
+
+
+def add_arguments(parser):
+    parser.add_argument("folder", metavar="DIR", help="a prepared folder, or one with token files")
+    parser.add_argument("--verify", action="store_true", help="compare every file with the manifest instead")
+    parser.add_argument("--documents", type=int, default=2, metavar="N", help="documents of each source to show [2]")
+    parser.add_argument("--seed", type=int, default=0, help="which ones [0]")
+    parser.add_argument("--tokenizer", metavar="NAME", help="of files without a manifest: a name, or a file")
+    parser.add_argument("--plot", metavar="FILE", help="where to draw [DIR/inspect.png]")
+
+
+def run(args):
+    """Print what is there. Status 1 if --verify finds something wrong."""
+    folder = Path(args.folder)
+    manifest, tokenizer, rows = opened(folder, args.tokenizer)
+    if args.verify:
+        if manifest is None:
+            raise ConfigError(f"inspect: {folder} has no {MANIFEST} to compare its files with; leave out --verify")
+        problems = verify(folder, manifest, tokenizer)
+        print("\n".join([*problems, f"{len(problems)} wrong"] if problems else [f"{folder} is as it was prepared"]))
+        return 1 if problems else 0
+    surveys = {}
+    for name, paths in rows.items():
+        surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
+        for line in described(name, survey, tokenizer, len(paths)):
+            print(line)
+        for line in shown(name, survey, tokenizer, args.documents, args.seed):
+            print(line)
+    plot = args.plot or folder / "inspect.png"
+    draw(surveys, plot)
+    print(f"lengths and frequencies are drawn in {plot}")
+    return 0
+
+
+def opened(folder, name):
+    """(manifest or None, tokenizer, {what is shown together: its token files})."""
+    if manifest := load(folder / MANIFEST):
+        rows = {
+            f"{source}, {split}": [folder / shard["file"] for shard in entry[split]["shards"]]
+            for source, entry in manifest["sources"].items()
+            for split in SPLITS
+            if entry[split]["shards"]
+        }
+        return manifest, from_dict(manifest["tokenizer"], folder), rows
+    rows = defaultdict(list)
+    for path in sorted(folder.rglob("*.bin")):
+        rows[path.stem.rstrip("0123456789").rstrip("_")].append(path)  # fineweb_train_000001.bin
+    if not rows:
+        raise DataError(f"inspect: {folder} has neither {MANIFEST} nor token files (.bin); check the path")
+    if name is None:
+        raise ConfigError(f"inspect: {folder} has no {MANIFEST} to tell its tokenizer; give --tokenizer, such as gpt2")
+    return None, tokenizer_named(name, "."), rows
+
+
+def described(name, survey, tokenizer, files):
+    """Lines on a Survey."""
+    tokens = len(survey.shards)
+    size = f", {survey.size / tokens:.2f} bytes a token" if survey.size and tokens else ""
+    yield f"{name}: {survey.documents:,} documents, {tokens:,} tokens{size}, {files} file{'s' if files > 1 else ''}"
+    if survey.documents:
+        lengths = zip(SHARES, survey.quantiles(list(SHARES.values())), strict=True)
+        yield f"  tokens a document  {', '.join(f'{share} {length:,}' for share, length in lengths)}"
+    top = np.argsort(-survey.counts, kind="stable")[:10].tolist()
+    shares = [f"{tokenizer.decode([i])!r} {survey.counts[i] / tokens:.1%}" for i in top if survey.counts[i]]
+    yield f"  commonest tokens   {', '.join(shares)}"
+    yield f"  tokens never used  {int((survey.counts == 0).sum()):,} of {len(survey.counts):,}"
+
+
+def shown(name, survey, tokenizer, count, seed):
+    """Lines with documents drawn at random, none of them twice."""
+    count = min(count, survey.documents)
+    for number in random(seed, "inspect", 0).choice(survey.documents, count, replace=False).tolist() if count else ():
+        ids = survey.document(number, MOST + 1)
+        text = tokenizer.decode(ids[:MOST].tolist()) + (" …" if len(ids) > MOST else "")
+        yield f"--- {name}, document {number:,}"
+        yield text
+
+
+def draw(surveys, path):
+    """Lengths of documents, and how often the n-th commonest token is there (Zipf's law is a straight line)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
+    lengths, ranks = figure.subplots(1, 2)
+    for name, survey in surveys.items():
+        counts = np.sort(survey.counts[survey.counts > 0])[::-1]
+        ranks.loglog(np.arange(1, len(counts) + 1), counts / max(1, counts.sum()), label=name)
+        if survey.documents:
+            values = np.array(sorted(survey.lengths))
+            edges = np.geomspace(values[0] + 1, values[-1] + 2, 40)
+            lengths.hist(values + 1, edges, weights=[survey.lengths[v] for v in values.tolist()], histtype="step")
+    lengths.set(xscale="log", xlabel="tokens a document, and its end", ylabel="documents", title="lengths")
+    ranks.set(xlabel="rank of the token", ylabel="share of all tokens", title="rank and frequency")
+    ranks.legend(fontsize=8)
+    temporary = Path(path).with_suffix(".tmp.png")
+    figure.savefig(temporary)
+    temporary.replace(path)

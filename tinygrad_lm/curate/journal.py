@@ -1,0 +1,61 @@
+"""How far a preparation is: progress.json, all or nothing, which a killed one goes on from.
+
+It holds the settings, the place in the sources, the counts, and the length of every file in the making. These files
+are brought to the disk before it is replaced, so it never tells of bytes that are not there.
+"""
+
+import json
+from contextlib import contextmanager
+
+from tinygrad_lm.errors import DataError
+from tinygrad_lm.files import replace, seal
+
+NAME = "progress.json"
+
+
+def save(out, state):
+    with writing(out / NAME):
+        replace(out / NAME, sealed(state))
+
+
+def load(path):
+    """What progress.json or manifest.json says, None where there is none. Raises DataError for a damaged one."""
+    try:
+        state = json.loads(path.read_bytes())
+        if state.pop("seal") != seal(state):
+            raise ValueError("its seal does not fit")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}; prepare anew with --restart") from None
+    return state
+
+
+def sealed(state, indent=None):
+    return json.dumps(state | {"seal": seal(state)}, indent=indent).encode()
+
+
+@contextmanager
+def writing(path):
+    """The place of a failed write, and that nothing is lost by it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(
+            f"prepare: cannot write {path}: {error.strerror or error}\n"
+            "  hint : nothing that was saved is lost; make room or mend it, and the same command goes on from there"
+        ) from error
+
+
+def differences(before, now, where=""):
+    """A line for each setting that is another than before. Both are nested dicts, the order of whose keys counts."""
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return [] if before == now else [f"{where}: {before} before, {now} now"]
+    lines = []
+    for key in dict.fromkeys([*before, *now]):
+        lines += differences(before.get(key), now.get(key), f"{where}, {key}" if where else key)
+    if not lines and list(before) != list(now):
+        lines = [f"{where}: {', '.join(before)} before, {', '.join(now)} now: the order decides which copy is kept"]
+    return lines

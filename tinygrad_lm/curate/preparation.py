@@ -1,0 +1,138 @@
+"""The work of a preparation: batches out, answers in, tokens to their files, and a journal of it."""
+
+import json
+from functools import partial
+from itertools import islice
+from os.path import relpath
+
+from tinygrad_lm.curate import journal, report
+from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
+from tinygrad_lm.curate.inputs import plain, synthetic_source
+from tinygrad_lm.curate.shard_writer import ShardWriter
+from tinygrad_lm.curate.signatures import Signatures
+from tinygrad_lm.curate.survey import look_through_all
+from tinygrad_lm.curate.work import Job, work
+from tinygrad_lm.errors import DataError
+
+JOURNAL = 2**25  # of content between two entries of the journal: a few seconds' work, and that is what a kill costs
+
+
+class Preparation:
+    """What is left to do according to the journal's `state`, which changes as it is done."""
+
+    def __init__(self, mixture, found, out, tokenizer, description, state):
+        self.mixture, self.found, self.out, self.tokenizer, self.state = mixture, found, out, tokenizer, state
+        self.description = json.dumps(description)
+        self.signatures = {kind: Signatures(out, kind, entry) for kind, entry in state["signatures"].items()}
+        self.writers = []
+
+    def run(self, executor, ahead, received, bar):
+        """All sources to the end, or to the first batch after a signal was received."""
+        try:
+            for number, source in enumerate(self.mixture.sources):
+                if number < self.state["source"]:
+                    self.writers_of(source)  # are its files still there?
+                elif self.source(source, partial(in_order, executor, ahead), received, bar):
+                    self.save(source=number + 1, file=0, record=0)
+                else:
+                    return
+        finally:
+            for writer in self.writers:
+                writer.close()
+
+    def source(self, source, answers, received, bar):
+        """One source. Returns whether it came to its end."""
+        entry, since = self.state["sources"][source.name], 0
+        for batch in (self.listed if source.shards else self.written)(source, entry, answers):
+            since += batch.size
+            bar.at(source.name, batch.file, batch.within, *(total(entry, key) for key in ("documents", "tokens")))
+            stop = bool(received)
+            if stop or since >= JOURNAL:
+                self.save(file=batch.file, record=batch.record)
+                since = 0
+            if stop:
+                return False
+        return True
+
+    def written(self, source, entry, answers):
+        """Reads the records of a source and writes its tokens; yields each batch that is done."""
+        self.writers = train, val = self.writers_of(source)
+        for batch, worked in answers(work, self.job(source), batches(self.records(source))):
+            report.take(entry["report"], worked)
+            kept = [document for document in worked.documents if not self.is_duplicate(source, entry, document)]
+            for writer in self.writers:
+                writer.append([document for document in kept if document.held_out == (writer is val)])
+            self.check_damage(source, entry["report"], report.ENOUGH)
+            yield batch
+        self.check_damage(source, entry["report"], 1)
+        if not entry["train"]["documents"]:
+            raise DataError(report.nothing_left(entry["report"], source.name, entry["val"]["documents"]))
+        train.finish()
+        val.finish()
+
+    def listed(self, source, entry, answers):
+        """Looks through token files that are there already; yields a batch for each."""
+        files = [("train", path) for path in self.found[source.name]["shards"].values()]
+        files += [("val", path) for path in self.found[source.name].get("validation_shards", {}).values()]
+        todo = [Batch([path], path.stat().st_size, number, 1) for number, (_, path) in enumerate(files)]
+        first = self.state["file"] + self.state["record"]
+        for batch, [seen] in answers(look_through_all, self.job(source), islice(todo, first, None)):
+            split, path = files[batch.file]
+            shard = {"file": relpath(path, self.out), "tokens": seen["tokens"], "sha256": seen["sha256"]}
+            entry[split]["shards"].append(shard)
+            for key in ("documents", "tokens", "bytes"):
+                entry[split][key] += seen[key] or 0
+            yield batch
+        if not entry["train"]["tokens"]:
+            raise DataError(f"source {source.name}: its token files hold no token to train on; give it others")
+
+    def records(self, source):
+        """(file, record, Item) from where the journal is."""
+        if source.synthetic:
+            count, seed = source.synthetic["documents"], source.synthetic.get("seed", 0)
+            texts = synthetic_source(source.synthetic).documents(count, seed)
+            return from_texts(source.name, texts, self.state["record"])
+        return from_files(self.found[source.name]["files"], source.format, self.state["file"], self.state["record"])
+
+    def job(self, source):
+        return Job(
+            out=str(self.out.resolve()),
+            tokenizer=self.description,
+            folder=str(self.mixture.folder.resolve()),
+            validation=self.mixture.validation,
+            clean=source.clean if source.files else None,
+            synthetic=json.dumps(plain(source.synthetic)) if source.synthetic else None,
+        )
+
+    def is_duplicate(self, source, entry, document):
+        kind = source.clean.deduplicate
+        if document.signature is None or not self.signatures[kind].seen(document.signature):
+            return False
+        reason = "a document before it is like it"
+        removed = entry["report"]["removed"]
+        report.count(removed, f"{kind} duplicate", document.id, reason, document.excerpt, document.characters)
+        return True
+
+    def check_damage(self, source, counts, enough):
+        allowed = self.mixture.damage
+        if counts["records"] >= enough and counts["damaged"] > allowed * counts["records"]:
+            raise DataError(report.damage(counts, source.name, allowed))
+
+    def writers_of(self, source):
+        """The ShardWriters of a source's two splits, with their files as the journal has them."""
+        if source.shards:
+            return []
+        size, entry = self.mixture.shard_tokens, self.state["sources"][source.name]
+        folder, vocab_size = self.out / source.name, self.tokenizer.vocab_size
+        return [ShardWriter(folder, split, vocab_size, size, entry[split]) for split in report.SPLITS]
+
+    def save(self, **place):
+        """All that was made so far is on the disk, and then the journal says so."""
+        for file in [*self.writers, *self.signatures.values()]:
+            file.sync()
+        self.state |= place
+        journal.save(self.out, self.state)
+
+
+def total(entry, key):
+    return sum(entry[split][key] for split in report.SPLITS)

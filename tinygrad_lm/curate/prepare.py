@@ -1,0 +1,61 @@
+"""From raw files to token files. The sources come one after the other, and each document in its order.
+
+One process reads, drops duplicates and writes; what costs time, text out of records, cleaning and tokens, is done by
+workers (work.py), whose answers are taken in the order of the questions. So the result is a function of the mixture
+file and its inputs, byte for byte: neither the number of workers matters, nor whether it was killed on the way.
+"""
+
+from concurrent.futures import BrokenExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+from tinygrad_lm.backend import cores
+from tinygrad_lm.curate import report
+from tinygrad_lm.curate.batches import processes
+from tinygrad_lm.curate.inputs import inputs, open_tokenizer, settings
+from tinygrad_lm.curate.output import begin, conclude, locked, write_tokenizer
+from tinygrad_lm.curate.preparation import Preparation
+from tinygrad_lm.curate.progress import Bar
+from tinygrad_lm.data.mixture import load_mixture
+from tinygrad_lm.errors import DataError
+from tinygrad_lm.signals import stop_signals
+
+
+def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, progress=False):
+    """Token files of all that a mixture file names, in the folder `out` (default: beside it, by its name).
+
+    executor: any of concurrent.futures' kind [processes: `workers` of them, or one a core]. A preparation that was
+    stopped goes on where it was; one that is finished is left as it is, unless `restart`. Returns the folder.
+    Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM SystemExit(143), when the place
+    is saved.
+    """
+    mixture = load_mixture(mixture_path)
+    out = Path(out or Path(mixture_path).with_suffix(""))
+    tokenizer, found = open_tokenizer(mixture), inputs(mixture)
+    with locked(out):
+        state = begin(out, mixture, settings(mixture, found, tokenizer), restart)
+        if state is None:
+            print(f"{out} is prepared already; --restart makes it anew")
+            return out
+        description = write_tokenizer(out, tokenizer)
+        preparation = Preparation(mixture, found, out, tokenizer, description, state)
+        received = run(preparation, Bar(found, progress), executor, workers or cores())
+        if received:
+            raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
+        conclude(out, mixture, description, state)
+    print(report.table(state["sources"]))
+    return out
+
+
+def run(preparation, bar, executor, workers):
+    """Do what is left. Returns the names of the signals that ended it."""
+    with stop_signals() as received, bar, nullcontext(executor) if executor else processes(workers) as executor:
+        try:
+            preparation.run(executor, 2 * workers + 1, received, bar)
+        except BrokenExecutor as error:
+            if not received:  # a signal to the whole group ends the workers, too
+                raise DataError(
+                    f"prepare: a worker died: {error}\n"
+                    "  hint : was there too little memory? Try fewer workers; the same command goes on"
+                ) from error
+    return received

@@ -1,0 +1,144 @@
+"""Token files in the making.
+
+Tokens are appended to a file called `.partial`. When it has all it is to have it gets its header, is brought to the
+disk, and only then gets its name: what has the name of a token file is whole. What the journal does not know of can be
+taken back, for it will be made again, the same.
+"""
+
+import hashlib
+import os
+
+from tinygrad_lm.curate.journal import writing
+from tinygrad_lm.data.shards import HEADER, header, layout
+from tinygrad_lm.errors import DataError
+from tinygrad_lm.files import sync
+
+PARTIAL = ".partial"
+
+
+def fresh():
+    """The journal's entry of a split before its first document. open: tokens in the file in the making."""
+    return {"documents": 0, "tokens": 0, "bytes": 0, "nats": 0.0, "shards": [], "open": 0}
+
+
+class ShardWriter:
+    """Writes one split of one source as folder/<split>_000000.bin, …; all full but the last.
+
+    state: the journal's entry, changed in place; the files begin as it says.
+    """
+
+    def __init__(self, folder, split, vocab_size, shard_tokens, state):
+        self.folder, self.split, self.shard_tokens, self.state = folder, split, shard_tokens, state
+        self.dtype, self.file = layout(vocab_size), None
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        rewind(folder, split, self.dtype.itemsize, state)
+
+    def append(self, documents):
+        """The tokens of work.Documents to the end of the row; one may go on in the next file."""
+        self.state["documents"] += len(documents)
+        for document in documents:
+            self.state["bytes"] += document.size
+            self.state["nats"] += document.nats or 0.0
+        left = memoryview(b"".join(document.tokens for document in documents))
+        while left:
+            here = left[: (self.shard_tokens - self.state["open"]) * self.dtype.itemsize]
+            self._write(here)
+            self.state["open"] += len(here) // self.dtype.itemsize
+            self.state["tokens"] += len(here) // self.dtype.itemsize
+            left = left[len(here) :]
+            if self.state["open"] == self.shard_tokens:
+                self.finish()
+
+    def sync(self):
+        """What was appended is on the disk."""
+        if self.file:
+            with writing(self.path):
+                os.fsync(self.file.fileno())
+
+    def finish(self):
+        """The file in the making is a token file."""
+        if not self.state["open"]:
+            return
+        with writing(self.path):
+            file = self._opened()
+            file.seek(0)
+            put(file, header(self.state["open"], self.dtype))
+            os.fsync(file.fileno())
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            self.close()
+            final = self.path.with_suffix("")
+            self.path.rename(final)
+            sync(self.folder)
+        name = f"{self.folder.name}/{final.name}"
+        self.state["shards"].append({"file": name, "tokens": self.state["open"], "sha256": sha256})
+        self.state["open"] = 0
+
+    def close(self):
+        if self.file:
+            self.file.close()
+            self.file = None
+
+    @property
+    def path(self):
+        """Of the file in the making."""
+        return self.folder / f"{self.split}_{len(self.state['shards']):06d}.bin{PARTIAL}"
+
+    def _opened(self):
+        if not self.file:
+            self.file = self.path.open("r+b" if self.state["open"] else "w+b", buffering=0)
+            self.file.seek(0, os.SEEK_END)
+        return self.file
+
+    def _write(self, content):
+        with writing(self.path):
+            file = self._opened()
+            if not self.state["open"]:
+                put(file, bytes(HEADER))
+                sync(self.folder)
+            put(file, content)
+
+
+def put(file, content):
+    """All of it: a single write may take less, for instance where the disk is full soon."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def rewind(folder, split, itemsize, state):
+    """The files of a split as the journal knows them: later ones go, and what was appended since."""
+    whole, kept = len(state["shards"]), HEADER + state["open"] * itemsize if state["open"] else 0
+    for path in sorted(folder.glob(f"{split}_*.bin*")):
+        number = path.name.removeprefix(f"{split}_").removesuffix(PARTIAL).removesuffix(".bin")
+        if not number.isdecimal() or int(number) < whole:
+            continue
+        with writing(path):
+            if int(number) > whole or not kept:
+                path.unlink()
+            elif path.suffix == ".bin":  # finished since then: it will be again
+                path.rename(path.with_name(path.name + PARTIAL))
+    if kept:
+        cut(folder / f"{split}_{whole:06d}.bin{PARTIAL}", kept)
+    for number, shard in enumerate(state["shards"]):
+        check_length(folder / f"{split}_{number:06d}.bin", HEADER + shard["tokens"] * itemsize)
+
+
+def cut(path, size):
+    """Takes off what a file has beyond so many bytes. Raises DataError if it has less."""
+    check_length(path, size, least=True)
+    with writing(path):
+        os.truncate(path, size)
+
+
+def check_length(path, size, least=False):
+    try:
+        found = path.stat().st_size
+    except OSError:
+        found = None
+    if found is None or found < size or (found > size and not least):
+        raise DataError(
+            f"prepare: {path} should have {size:,} bytes as the journal says, found "
+            f"{'no such file' if found is None else f'{found:,}'}; it was changed meanwhile: begin anew with --restart"
+        )

@@ -1,0 +1,77 @@
+"""One walk over token files, in bounded memory: how often each token is there, and how long the documents are."""
+
+import hashlib
+from bisect import bisect_right
+from collections import Counter
+from itertools import accumulate
+
+import numpy as np
+
+from tinygrad_lm.curate.work import tools
+from tinygrad_lm.data.shards import Shards
+
+BLOCK = 2**22  # tokens read at once
+
+
+class Survey:
+    """Of a row of token files. A document begins with `eot`; what is before the first of them is the rest of one.
+
+    counts: (V,), how often each token is there; lengths: {tokens of a document, less its end-of-text: how many};
+    size: bytes of text, None where the tokenizer does not tell what a token spells by itself.
+    """
+
+    def __init__(self, shards, tokenizer):
+        self.shards, self.eot, self.counts = shards, tokenizer.eot, np.zeros(tokenizer.vocab_size, np.int64)
+        self.lengths, in_block, last = Counter(), [], None
+        for start in range(0, len(shards), BLOCK):
+            ids = self._block(start)
+            self.counts += np.bincount(ids, minlength=len(self.counts))
+            starts = start + np.flatnonzero(ids == self.eot)
+            in_block.append(len(starts))
+            if last is not None:
+                starts = np.append(last, starts)
+            self.lengths.update((np.diff(starts) - 1).tolist())
+            last = starts[-1] if len(starts) else None
+        if last is not None:
+            self.lengths[len(shards) - 1 - int(last)] += 1
+        self.before = list(accumulate(in_block, initial=0))  # documents that begin before each block
+        self.size = None
+        if pieces := getattr(tokenizer, "vocabulary", None):
+            self.size = sum(len(piece) * n for piece, n in zip(pieces, self.counts.tolist(), strict=True))
+            self.size -= 0 if self.eot is None else len(pieces[self.eot]) * int(self.counts[self.eot])
+
+    @property
+    def documents(self):
+        return self.before[-1]
+
+    def document(self, number, most):
+        """The ids of a document, without its end-of-text, and at most so many."""
+        block = bisect_right(self.before, number) - 1
+        start = block * BLOCK + int(np.flatnonzero(self._block(block * BLOCK) == self.eot)[number - self.before[block]])
+        ids = self.shards.read(start + 1, min(most, len(self.shards) - start - 1))
+        ends = np.flatnonzero(ids == self.eot)
+        return ids[: ends[0]] if len(ends) else ids
+
+    def quantiles(self, shares):
+        """The lengths that these shares of the documents do not exceed."""
+        lengths = sorted(self.lengths)
+        below = np.cumsum([self.lengths[length] for length in lengths])
+        places = np.searchsorted(below, np.ceil(np.array(shares) * below[-1]))
+        return [lengths[place] for place in places]
+
+    def _block(self, start):
+        return self.shards.read(start, min(BLOCK, len(self.shards) - start))
+
+
+def look_through(path, tokenizer):
+    """{"tokens", "documents", "bytes", "sha256"} of a token file. Raises DataError for a damaged one."""
+    shards = Shards([path], tokenizer.vocab_size)
+    survey = Survey(shards, tokenizer)
+    with open(path, "rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"tokens": len(shards), "documents": survey.documents, "bytes": survey.size, "sha256": sha256}
+
+
+def look_through_all(job, paths):
+    """A worker's answer to work.Job and a batch of paths."""
+    return [look_through(path, tools(job)[0]) for path in paths]

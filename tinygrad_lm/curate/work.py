@@ -1,0 +1,151 @@
+"""What a worker does with a batch of records: text, cleaning, tokens. It depends on nothing but its arguments.
+
+So any executor may run it, anywhere, in any order, and the shards are the same.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import Lock
+from typing import NamedTuple
+
+from tinygrad_lm.curate.clean import Cleaner
+from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.duplicates import signature
+from tinygrad_lm.curate.formats import FORMATS
+from tinygrad_lm.curate.inputs import synthetic_source
+from tinygrad_lm.curate.report import EXCERPT, count
+from tinygrad_lm.data.mixture import Clean
+from tinygrad_lm.data.shards import layout
+from tinygrad_lm.data.tokenizer import from_dict
+from tinygrad_lm.data.vocabulary import utf8
+from tinygrad_lm.errors import DataError
+
+LOCK = Lock()  # threads wait for one set of tools instead of making one each
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker has to know of a source, fit to be sent to another machine with the same files."""
+
+    out: str  # the folder in which the tokenizer's files are
+    tokenizer: str  # its description, JSON
+    folder: str  # the one that the paths in `clean` are seen from
+    validation: float
+    clean: Clean | None  # None for a synthetic source: what is drawn from a distribution stays as it is drawn
+    synthetic: str | None = None  # its settings, JSON
+
+
+class Item(NamedTuple):
+    """A record on its way to a worker."""
+
+    file: str
+    format: str | None
+    found: object  # Record or Damaged
+
+
+class Document(NamedTuple):
+    """A text on its way back."""
+
+    id: str
+    held_out: bool
+    size: int  # in bytes of UTF-8
+    characters: int
+    tokens: bytes  # as they lie in a token file, end-of-text first
+    nats: float | None  # −ln P(text), where its source is known
+    signature: bytes | None
+    excerpt: str
+
+
+@dataclass
+class Worked:
+    """What became of a batch."""
+
+    records: int = 0
+    characters: int = 0
+    damaged: list = field(default_factory=list)  # (file, Damaged)
+    removed: dict = field(default_factory=dict)  # report.count's
+    documents: list = field(default_factory=list)
+
+
+def work(job, items):
+    """The Worked of a batch of Items, in their order."""
+    with LOCK:
+        tokenizer, cleaner, source = tools(job)
+    worked = Worked(len(items))
+    for file, format, found in items:
+        if not isinstance(found, Damaged):
+            try:
+                found = texts(job, worked, cleaner, found, format) or ()
+                worked.documents += [document(job, tokenizer, source, id, text) for id, text in found]
+                continue
+            except Unreadable as error:
+                found = Damaged(*error.args)
+        worked.damaged.append((file, found))
+    return worked
+
+
+class Unreadable(Exception):
+    """A record that no text or no tokens can be made of: (id, reason)."""
+
+
+def texts(job, worked, cleaner, record, format):
+    """[(id, text)] that are left of a record; what was removed is counted."""
+    try:
+        text = FORMATS[format].text(record.content) if format else record.content
+        if text:
+            utf8(text)
+    except (ValueError, DataError) as error:
+        raise Unreadable(record.id, str(error)) from error
+    if not text:
+        count(worked.removed, "no text", record.id, "there is none in it", "")
+        return []
+    worked.characters += len(text)
+    if cleaner is None:
+        return [(record.id, text)]
+    cleaned = cleaner(text)
+    for removal in cleaned.removed:
+        count(worked.removed, removal.step, record.id, removal.reason, removal.text)
+    return [(record.id, text) for text in cleaned.texts]
+
+
+def document(job, tokenizer, source, id, text):
+    content = text.encode()
+    kind = job.clean.deduplicate if job.clean else "none"
+    ids = encode(tokenizer, id, text).astype(layout(tokenizer.vocab_size))
+    return Document(
+        id,
+        held_out(content, job.validation),
+        len(content),
+        len(text),
+        ids.dtype.type(tokenizer.eot).tobytes() + ids.tobytes(),
+        source.nats(text) if source else None,
+        None if kind == "none" else signature(kind, text),
+        text[:EXCERPT],
+    )
+
+
+def held_out(content, share):
+    """Is this document one to validate on? Its own bytes decide, so neither order nor other documents matter."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
+
+
+def encode(tokenizer, id, text):
+    """The ids of a text, or Unreadable."""
+    try:
+        return tokenizer.encode(text)
+    except ValueError as error:  # tiktoken's expression has no end of a million spaces in a row
+        raise Unreadable(id, f"the tokenizer cannot cut it: {error}") from error
+
+
+@lru_cache(maxsize=1)  # sources come one after the other, and what cleans one may be large
+def tools(job):
+    """(tokenizer, cleaner, synthetic source) of a job."""
+    source = job.synthetic and synthetic_source(json.loads(job.synthetic))
+    return tokenizer_of(job.tokenizer, job.out), job.clean and Cleaner(job.clean, job.folder), source
+
+
+@lru_cache(maxsize=1)
+def tokenizer_of(description, where):
+    return from_dict(json.loads(description), where)

@@ -1,0 +1,42 @@
+"""From raw text to what a model is trained on: tokenizers, token files, and a look at them."""
+
+import argparse
+import sys
+from importlib import import_module
+
+from tinygrad_lm.errors import TinygradError
+
+# Each is a module with add_arguments(parser) and run(args) -> status; only the one that is asked for is imported.
+COMMANDS = {
+    "prepare": ("tinygrad_lm.curate.prepare_command", "raw files to token files, as a mixture file says"),
+    "inspect": ("tinygrad_lm.curate.inspect", "what is in token files: counts, lengths, documents, plots"),
+    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "a byte-level BPE vocabulary of one's own text"),
+    "train-classifier": ("tinygrad_lm.curate.train_classifier", "good text from other text, after GPT-3"),
+}
+
+
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else [str(argument) for argument in arguments]
+    parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.data", description=__doc__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (module, about) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if arguments[:1] == [name]:
+            chosen = import_module(module)
+            command.description = chosen.__doc__
+            chosen.add_arguments(command)
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return chosen.run(args)
+    except KeyboardInterrupt:
+        return 130
+    except (TinygradError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

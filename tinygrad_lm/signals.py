@@ -1,0 +1,27 @@
+"""Ctrl-C and SIGTERM ask a long job to stop; it does so where it can be taken up again."""
+
+import os
+import signal
+import threading
+from contextlib import contextmanager
+
+
+@contextmanager
+def stop_signals():
+    """A list that gets the name of the first SIGINT or SIGTERM within the block; a second one ends the process."""
+    received = []
+
+    def handle(number, frame):
+        if received:
+            os._exit(128 + number)
+        received.append(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
