@@ -205,6 +205,15 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
     assert {text.get_text() for text in axes.get_legend().get_texts()} >= set(labels)
 
 
+def test_a_run_has_its_floors_drawn(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("tinygrad_lm.train.run.plot", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(Run, "sample", lambda *_: "")
+    shutil.copytree(run, tmp_path / "run")
+    Run(tmp_path / "run").report(None, 8)
+    assert drawn[0][-1] == {"cats": None, "sums": 0.9}
+
+
 def test_one_source_has_one_curve(tmp_path, monkeypatch):
     log = Log(tmp_path / "log.jsonl")
     for step in (1, 2):
