@@ -52,7 +52,7 @@ synthetic = {{ kind = "arithmetic", documents = 2_000 }}
 
 
 def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
-    """`count` documents of each kind, about 1,000 bytes each, in their formats, and mixture.toml, whose path it returns."""
+    """`count` documents of each kind, of about 1,000 bytes, in their formats, and mixture.toml. Returns its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_wet(folder / "crawl.warc.wet.gz", documents("web", count))
