@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.curate import preparation, prepare
-from tinygrad_lm.curate.document import Damaged, Record
-from tinygrad_lm.curate.formats import FORMATS, Format
+from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate.readers.formats import FORMATS, Format
 from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 
 MERGES = ["t h", "th e", "a n", "Ġ the", "Ġ a", "e r"]

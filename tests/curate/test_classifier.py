@@ -8,7 +8,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.classifier import FEATURES, FORMAT, Classifier, features
+from tinygrad_lm.curate.cleaning.classifier import FEATURES, FORMAT, Classifier, features
 from tinygrad_lm.errors import DataError
 
 
@@ -67,7 +67,7 @@ def test_a_better_score_keeps_all_that_a_worse_one_keeps():
 
 def test_the_draw_is_not_the_one_of_other_choices():
     """Were it the hash that duplicates and held-out texts go by, all that is kept would be on one side."""
-    from tinygrad_lm.curate.duplicates import signature
+    from tinygrad_lm.curate.cleaning.duplicates import signature
 
     texts = [f"text {i}" for i in range(5000)]
     kept = [text for text in texts if constant(0.8).keeps(text)]

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_texts import vocabulary, zipf
 
-from tinygrad_lm.curate.contamination import Contamination, evaluation_texts
-from tinygrad_lm.curate.words import grams, hashes, words
+from tinygrad_lm.curate.cleaning.contamination import Contamination, evaluation_texts
+from tinygrad_lm.curate.cleaning.words import grams, hashes, words
 from tinygrad_lm.errors import DataError
 
 VOCABULARY = vocabulary(3000)
@@ -190,8 +190,8 @@ def test_each_string_of_a_file_is_a_text(tmp_path):
         ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz: "),
         ("a.csv", b'"' + b"x" * 200_000, r"a\.csv: field larger"),
         ("missing/a.csv", None, r"a\.csv: .*No such file"),
-        ("missing/a.txt", None, r"a\.txt: no such file"),
-        ("missing/a.raw", None, r"a\.raw: no such file"),
+        ("missing/a.txt", None, r"a\.txt: cannot be read: No such file"),
+        ("missing/a.raw", None, r"a\.raw: cannot be read: No such file"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, complaint):

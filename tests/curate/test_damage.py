@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from curate.reading import FILES, as_read, read, write
 
-from tinygrad_lm.curate.compression import PIECE
+from tinygrad_lm.curate.readers.compression import PIECE
 
 DOCUMENTS = ["Wörds of a first text.\n\nAnd a second paragraph.", "The last one — it ends."]
 # A shorter file is as good a one: {name: the number of places where it can be cut without being seen}. JSON lines

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_texts import vocabulary, zipf
 
-from tinygrad_lm.curate import duplicates
-from tinygrad_lm.curate.duplicates import BANDS, GRAM, ROWS, Duplicates, signature
-from tinygrad_lm.curate.normalise import normalise
+from tinygrad_lm.curate.cleaning import duplicates
+from tinygrad_lm.curate.cleaning.duplicates import BANDS, GRAM, ROWS, Duplicates, signature
+from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.errors import DataError
 
 VOCABULARY = vocabulary(5000)
@@ -33,7 +33,7 @@ def test_signatures_are_the_same_everywhere():
     text = "The quick brown fox jumps over the lazy dog, and over the dog again."
     assert signature("exact", text).hex() == "61694bf2d76db363"
     assert signature("fuzzy", text)[:16].hex() == "faf6d775bbe1c482b9d0edb4a8b88aa5"
-    program = f"from tinygrad_lm.curate.duplicates import signature; print(signature('fuzzy', {text!r}).hex())"
+    program = f"from tinygrad_lm.curate.cleaning.duplicates import signature; print(signature('fuzzy', {text!r}).hex())"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == signature("fuzzy", text).hex()
 

@@ -11,9 +11,9 @@ from invented import FORMS, documents
 from make import write_mixture
 from pyarrow import parquet
 
-from tinygrad_lm.curate.compression import open_bytes
-from tinygrad_lm.curate.document import Damaged
-from tinygrad_lm.curate.formats import FORMATS, format_of, texts
+from tinygrad_lm.curate.readers.compression import open_bytes
+from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.readers.formats import FORMATS, format_of, texts
 from tinygrad_lm.data.mixture import load_mixture
 from tinygrad_lm.errors import DataError
 
@@ -35,7 +35,7 @@ def test_the_suffix_tells_the_format(name, file):
 
 def test_an_unknown_format_is_told_with_all_names():
     for path, name in [("a.pdf", None), ("a.gz", None), ("a", None), ("a.txt", "word")]:
-        with pytest.raises(DataError, match=r"give one of text, jsonl, .*gutenberg as `format`") as caught:
+        with pytest.raises(DataError, match=r"expected one of text, jsonl, .*gutenberg, as `format`") as caught:
             format_of(path, name)
         assert path in str(caught.value)
         assert str(name or path) in str(caught.value)
@@ -183,3 +183,13 @@ def test_the_example_mixture_is_read_whole(tmp_path):
     assert found["wikipedia"] == [f"Article {i}\n\n{text}" for i, text in enumerate(kinds["wikipedia"])]
     assert found["books"] == ["\n\n\n".join(kinds["books"][:10]), "\n\n\n".join(kinds["books"][10:])]
     assert set(FORMATS) == {*NAMES, "gutenberg"}
+
+
+def test_a_format_in_front_of_a_path(tmp_path):
+    """For files whose names do not tell it; a colon in a file's own name is none."""
+    write_mixture(tmp_path, count=20)
+    books = documents("books", 20)
+    assert list(texts([f"gutenberg:{tmp_path}/books/*.txt"])) == ["\n\n\n".join(books[:10]), "\n\n\n".join(books[10:])]
+    assert all("Project Gutenberg" in text for text in texts([tmp_path / "books" / "*.txt"]))
+    raw.write_text(tmp_path / "at 10:30.txt", "now")
+    assert list(texts([tmp_path / "at 10:30.txt"])) == ["now"]

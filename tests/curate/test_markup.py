@@ -6,8 +6,8 @@ import zlib
 import pytest
 import raw
 
-from tinygrad_lm.curate import gutenberg, html, wikipedia, wikitext
-from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.readers import gutenberg, html, wikipedia, wikitext
+from tinygrad_lm.curate.readers.document import Damaged
 
 TEXT = "The first paragraph of a page, with words enough.\n\nThe second — and last — one, for Zoë."
 

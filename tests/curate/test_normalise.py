@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from small_texts import ANY_TEXT
 
-from tinygrad_lm.curate.normalise import normalise
+from tinygrad_lm.curate.cleaning.normalise import normalise
 
 
 @given(ANY_TEXT)

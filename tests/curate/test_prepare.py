@@ -27,8 +27,8 @@ from small_mixture import (
 
 from tinygrad_lm.curate import inputs, work
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.clean import Cleaned, Removal
-from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
+from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.errors import ConfigError, DataError
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from small_texts import ANY_TEXT
 
-from tinygrad_lm.curate.quality import RULES, c4, c4_lines, fineweb, gopher
+from tinygrad_lm.curate.cleaning.quality import RULES, c4, c4_lines, fineweb, gopher
 
 # gopher
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.repetition import DUPLICATE_GRAMS, LINES, PARAGRAPHS, TOP_GRAMS, duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import DUPLICATE_GRAMS, LINES, PARAGRAPHS, TOP_GRAMS, duplicates, repetition
 
 
 def filler(characters):

@@ -8,7 +8,7 @@ from curate.reading import read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate import wikipedia
+from tinygrad_lm.curate.readers import wikipedia
 
 UNICODE = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 # The characters of XML 1.0.

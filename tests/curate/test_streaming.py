@@ -9,10 +9,10 @@ import pytest
 import raw
 from curate.reading import read, text_of
 
-from tinygrad_lm.curate import json_lines, plain, warc, wikipedia
-from tinygrad_lm.curate.compression import Members, open_bytes
-from tinygrad_lm.curate.document import Damaged
-from tinygrad_lm.curate.formats import format_of
+from tinygrad_lm.curate.readers import json_lines, plain, warc, wikipedia
+from tinygrad_lm.curate.readers.compression import Members, open_bytes
+from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.readers.formats import format_of
 
 MB = 10**6
 

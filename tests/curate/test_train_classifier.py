@@ -1,27 +1,24 @@
 """Training the quality classifier: its gradient, its batches, and that it finds what was planted."""
 
-import argparse
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_texts import vocabulary, zipf
 
-from tinygrad_lm.curate.classifier import ALPHA, FEATURES, Classifier, features
-from tinygrad_lm.curate.train_classifier import (
+from tinygrad_lm.curate.cleaning.classifier import ALPHA, FEATURES, Classifier, features
+from tinygrad_lm.curate.cleaning.train_classifier import (
     HELD_OUT,
     Logistic,
-    add_arguments,
     batch,
     draw,
     loss,
     measure,
     read,
-    run,
     table,
     train,
 )
+from tinygrad_lm.data.__main__ import main
 from tinygrad_lm.errors import DataError
 
 VOCABULARY = vocabulary(2000)
@@ -140,20 +137,8 @@ def files(tmp_path_factory):
 
 
 def command(files, out, *more):
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    arguments = [
-        "--good",
-        f"{files}/good*.txt",
-        "--bad",
-        f"{files}/bad*.txt",
-        "--out",
-        str(out),
-        "--steps",
-        "60",
-        *more,
-    ]
-    return run(parser.parse_args(arguments))
+    files = ["--good", f"{files}/good*.txt", "--bad", f"{files}/bad*.txt"]
+    return main(["train-classifier", *files, "--out", out, "--steps", "60", *more])
 
 
 def test_the_command(files, tmp_path, capsys):
@@ -189,7 +174,7 @@ def test_the_first_so_many_texts_are_read(files):
     ("more", "complaint"),
     [
         (["--good", "nothing.txt"], "nothing.txt"),
-        (["--good", __file__], "test_train_classifier.py: its format is not known"),
+        (["--good", __file__], "test_train_classifier.py: its name does not tell its format"),
         (
             ["--documents", "3"],
             "texts: expected some to learn from and one in 10 to hold out, found 3 and 0; give more",

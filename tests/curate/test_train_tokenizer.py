@@ -89,7 +89,7 @@ def test_wrong_options(kind, files, tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"caf\xe9"])
 def test_files_that_are_no_text(content, tmp_path):
     (tmp_path / "x.txt").write_bytes(content)
-    with pytest.raises(DataError, match=r"x.txt: expected"):
+    with pytest.raises(DataError, match=r"x.txt: .*expected"):
         command(tmp_path / "x.txt", "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")
     assert [path.name for path in tmp_path.iterdir()] == ["x.txt"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.words import REMEMBERED, _hashes, grams, hashes, places, words
+from tinygrad_lm.curate.cleaning.words import REMEMBERED, _hashes, grams, hashes, places, words
 
 TEXTS = st.text(st.one_of(st.characters(), st.sampled_from(" \n\t.,_-'\xa0\u2028İΣς")))
 

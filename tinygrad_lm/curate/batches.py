@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tinygrad_lm.curate.document import Damaged, Record
-from tinygrad_lm.curate.formats import format_of
+from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate.readers.formats import format_of
 from tinygrad_lm.curate.work import Item
 
 BATCH = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 
-from tinygrad_lm.curate.clean import Cleaner
-from tinygrad_lm.curate.formats import format_of
+from tinygrad_lm.curate.cleaning.clean import Cleaner
+from tinygrad_lm.curate.readers.formats import format_of
 from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
 

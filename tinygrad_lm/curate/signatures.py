@@ -2,7 +2,7 @@
 
 import os
 
-from tinygrad_lm.curate.duplicates import Duplicates
+from tinygrad_lm.curate.cleaning.duplicates import Duplicates
 from tinygrad_lm.curate.journal import writing
 from tinygrad_lm.curate.shard_writer import cut, put
 

@@ -4,7 +4,7 @@ import time
 from itertools import islice
 from sys import maxunicode
 
-from tinygrad_lm.curate.formats import texts
+from tinygrad_lm.curate.readers.formats import texts
 from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
 from tinygrad_lm.data.bpe_tokenizer import SUFFIX, BPETokenizer, claim, locate
 from tinygrad_lm.data.gpt2_tokenizer import END
@@ -12,7 +12,12 @@ from tinygrad_lm.errors import ConfigError, DataError
 
 
 def add_arguments(parser):
-    parser.add_argument("files", nargs="+", metavar="FILE", help="what to learn from, in any format of curate/")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="what to learn from, of any format of curate/readers/; format:FILE where its name does not tell it",
+    )
     parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="bytes, merges and special tokens")
     parser.add_argument(
         "--out",

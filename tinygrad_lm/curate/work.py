@@ -10,11 +10,11 @@ from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from tinygrad_lm.curate.clean import Cleaner
-from tinygrad_lm.curate.document import Damaged
-from tinygrad_lm.curate.duplicates import signature
-from tinygrad_lm.curate.formats import FORMATS
+from tinygrad_lm.curate.cleaning.clean import Cleaner
+from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.inputs import synthetic_source
+from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.report import EXCERPT, count
 from tinygrad_lm.data.mixture import Clean
 from tinygrad_lm.data.shards import layout

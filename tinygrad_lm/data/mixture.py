@@ -7,7 +7,7 @@ damage = 0.01                      # the largest share of damaged records; more 
 preset = "gpt3"                    # sources without a weight, named as in gpt3.py, share what the others leave as there
 
 [clean]                            # for all sources; the same keys in [source.clean] go before it for one
-rules = ["gopher"]                 # quality rules (curate/quality.py)
+rules = ["gopher"]                 # quality rules (curate/cleaning/quality.py)
 deduplicate = "exact"              # or "fuzzy" (the default for neither is "none")
 decontaminate = ["eval/*.jsonl"]   # texts of which no 13 words in a row may be trained on
 classifier = "quality.safetensors" # keeps what looks like good text

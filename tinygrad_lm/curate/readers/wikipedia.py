@@ -8,9 +8,9 @@ that does is refused, for there it could define entities that multiply without e
 from pathlib import Path
 from xml.parsers import expat
 
-from tinygrad_lm.curate.compression import open_bytes
-from tinygrad_lm.curate.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.libraries import need
+from tinygrad_lm.curate.readers.compression import open_bytes
+from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.readers.libraries import need
 from tinygrad_lm.errors import DataError
 
 FIELDS = {"title", "ns", "model", "text"}  # the elements of a page whose characters count

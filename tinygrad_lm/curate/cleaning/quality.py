@@ -1,15 +1,15 @@
 """Rules of thumb that tell prose from what else lies in the web, each with its published thresholds.
 
 A rule says why a text should go, or None: `gopher(text) -> "fewer than 50 words"`. One of them, c4, takes lines out of
-a text first. curate/repetition.py has the rule on what is said twice. All were made for English web pages: they throw
-away source code, tables, verse and most other languages' texts, which have other stop words.
+a text first. repetition.py has the rule on what is said twice. All were made for English web pages: they throw away
+source code, tables, verse and most other languages' texts, which have other stop words.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinygrad_lm.curate.repetition import duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import duplicates, repetition
 
 # Rae et al. 2021, "Scaling language models: methods, analysis & insights from training Gopher", appendix A.1.1
 WORDS = 50, 100_000

@@ -8,8 +8,6 @@ A tenth of the texts is held out, and what is printed is about them.
 """
 
 import argparse
-import glob
-import sys
 from itertools import islice
 from pathlib import Path
 
@@ -17,12 +15,12 @@ import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import random
-from tinygrad_lm.curate.classifier import ALPHA, FEATURES, Classifier, features
-from tinygrad_lm.curate.duplicates import signature
-from tinygrad_lm.curate.formats import texts
-from tinygrad_lm.curate.normalise import normalise
+from tinygrad_lm.curate.cleaning.classifier import ALPHA, FEATURES, Classifier, features
+from tinygrad_lm.curate.cleaning.duplicates import signature
+from tinygrad_lm.curate.cleaning.normalise import normalise
+from tinygrad_lm.curate.readers.formats import texts
 from tinygrad_lm.engine.tensor import Tensor
-from tinygrad_lm.errors import ConfigError, DataError, TinygradError
+from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.module import Module, Parameter
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.schedule import warmup_cosine
@@ -113,9 +111,8 @@ def table(good, bad):
 
 def read(patterns, most, what):
     """The features of the first `most` texts of some files: (to learn from, held out). Which is which, hashes say."""
-    paths = [path for pattern in patterns for path in sorted(glob.glob(pattern)) or [pattern]]
     learned, held_out = [], []
-    for text in islice(filter(None, map(normalise, texts(paths))), most):
+    for text in islice(filter(None, map(normalise, texts(patterns))), most):
         out = int.from_bytes(signature("exact", text)) % HELD_OUT == 0  # so copies are on one side
         (held_out if out else learned).append(features(text))
     if not learned or not held_out:
@@ -138,24 +135,18 @@ def add_arguments(parser):
 
 
 def run(args):
-    try:
-        if args.documents < 1 or args.steps < 1:
-            raise ConfigError(f"expected at least one document and one step, found {args.documents} and {args.steps}")
-        if not Path(args.out).resolve().parent.is_dir():
-            raise ConfigError(f"classifier: {args.out} is in a folder that does not exist; make it, or choose another")
-        good, good_held_out = read(args.good, args.documents, "good")
-        bad, bad_held_out = read(args.bad, args.documents, "bad")
-        model = train(good, bad, args.steps, args.seed, progress(args.steps))
-        settings = {"good": len(good), "bad": len(bad), "steps": args.steps, "seed": args.seed}
-        classifier = Classifier(model.weight.data[:, 0], model.bias.data[0], settings)
-        scores = [[classifier.probability(*row) for row in rows] for rows in (good_held_out, bad_held_out)]
-        classifier.settings |= measure(*scores)
-        classifier.save(args.out)
-    except KeyboardInterrupt:
-        return 130
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if args.documents < 1 or args.steps < 1:
+        raise ConfigError(f"expected at least one document and one step, found {args.documents} and {args.steps}")
+    if not Path(args.out).resolve().parent.is_dir():
+        raise ConfigError(f"classifier: {args.out} is in a folder that does not exist; make it, or choose another")
+    good, good_held_out = read(args.good, args.documents, "good")
+    bad, bad_held_out = read(args.bad, args.documents, "bad")
+    model = train(good, bad, args.steps, args.seed, progress(args.steps))
+    settings = {"good": len(good), "bad": len(bad), "steps": args.steps, "seed": args.seed}
+    classifier = Classifier(model.weight.data[:, 0], model.bias.data[0], settings)
+    scores = [[classifier.probability(*row) for row in rows] for rows in (good_held_out, bad_held_out)]
+    classifier.settings |= measure(*scores)
+    classifier.save(args.out)
     print(table(*scores))
     for name, value in measure(*scores).items():
         print(f"{name:13} {value:.3f}")

@@ -2,7 +2,7 @@
 
 A row of 13 words that is in an evaluation file too is cut out, with 200 characters on either side; the document falls
 in pieces, none of which has such a row. Pieces of fewer than 200 characters are dropped, and documents of more than 10
-pieces whole. Words are lower-case and without punctuation (curate/words.py), so a copy that is set otherwise is found.
+pieces whole. Words are lower-case and without punctuation (words.py), so a copy that is set otherwise is found.
 
 The paper kept rows that more than 10 training documents have (sayings, legal phrases). To know them takes a pass over
 all the data before this one; it is left out, so a common phrase of an evaluation is cut wherever it is.
@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.curate.formats import FORMATS, texts
-from tinygrad_lm.curate.normalise import normalise
-from tinygrad_lm.curate.words import grams, hashes, places, words
+from tinygrad_lm.curate.cleaning.normalise import normalise
+from tinygrad_lm.curate.cleaning.words import grams, hashes, places, words
+from tinygrad_lm.curate.readers.formats import FORMATS, texts
 from tinygrad_lm.errors import DataError
 
 GRAM = 13  # words

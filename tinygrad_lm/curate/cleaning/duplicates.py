@@ -20,7 +20,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from tinygrad_lm.curate.words import grams, hashes, words
+from tinygrad_lm.curate.cleaning.words import grams, hashes, words
 from tinygrad_lm.errors import DataError
 
 GRAM = 5

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from tinygrad_lm.curate.classifier import Classifier
-from tinygrad_lm.curate.contamination import Contamination, evaluation_texts
-from tinygrad_lm.curate.normalise import normalise
-from tinygrad_lm.curate.quality import RULES
+from tinygrad_lm.curate.cleaning.classifier import Classifier
+from tinygrad_lm.curate.cleaning.contamination import Contamination, evaluation_texts
+from tinygrad_lm.curate.cleaning.normalise import normalise
+from tinygrad_lm.curate.cleaning.quality import RULES
 from tinygrad_lm.errors import DataError
 
 

@@ -9,11 +9,12 @@ text(content)  the text of one record, None where it has none (a picture, an emp
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from glob import glob
 from pathlib import Path
 
-from tinygrad_lm.curate import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
-from tinygrad_lm.curate.compression import MAGIC
-from tinygrad_lm.curate.document import Damaged
+from tinygrad_lm.curate.readers import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
+from tinygrad_lm.curate.readers.compression import MAGIC
+from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.errors import DataError
 
 
@@ -50,20 +51,32 @@ def format_of(path, name=None):
         name = next((f.name for f in FORMATS.values() if f.suffixes and file.endswith(f.suffixes)), None)
     if name not in FORMATS:
         found = f"format {name!r} is unknown" if name else "its name does not tell its format"
-        raise DataError(f"data file {path}: {found}; give one of {', '.join(FORMATS)} as `format`")
+        raise DataError(
+            f"data file {path}: {found}; expected one of {', '.join(FORMATS)}, as `format` in a mixture file, on a "
+            f"command line in front of the path: text:{path}"
+        )
     return FORMATS[name]
 
 
-def texts(paths):
-    """The texts of files of any format. Raises DataError at the first damaged record."""
-    for path in paths:
-        format = format_of(path)
-        for record in format.records(path):
-            if isinstance(record, Damaged):
-                raise DataError(f"data file {path}: record {record.id} is damaged: {record.reason}")
-            try:
-                text = format.text(record.content)
-            except ValueError as error:
-                raise DataError(f"data file {path}: record {record.id} is damaged: {error}") from None
-            if text:
-                yield text
+def texts(patterns):
+    """The texts of files of any format. Raises DataError at the first damaged record.
+
+    patterns: such as "crawl/*.wet.gz"; or "gutenberg:books/*.txt" with a format that the files' names do not tell.
+    """
+    for pattern in patterns:
+        name, _, rest = str(pattern).partition(":")
+        name, pattern = (name, rest) if name in FORMATS else (None, str(pattern))
+        for path in sorted(glob(pattern)) or [pattern]:
+            yield from texts_of(path, format_of(path, name))
+
+
+def texts_of(path, format):
+    for record in format.records(path):
+        if isinstance(record, Damaged):
+            raise DataError(f"data file {path}: record {record.id} is damaged: {record.reason}")
+        try:
+            text = format.text(record.content)
+        except ValueError as error:
+            raise DataError(f"data file {path}: record {record.id} is damaged: {error}") from None
+        if text:
+            yield text

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tinygrad_lm.curate.compression import open_bytes
-from tinygrad_lm.curate.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.readers.compression import open_bytes
+from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
 
 
 def records(path):

@@ -8,7 +8,7 @@ as "End of The Project Gutenberg Etext of …". The variants are those that c-w/
 
 import re
 
-from tinygrad_lm.curate import plain
+from tinygrad_lm.curate.readers import plain
 
 FRONT = BACK = 50_000  # characters in which header and footer are looked for: twice what the licence takes, and more
 

@@ -11,7 +11,7 @@ import os
 import zlib
 from contextlib import contextmanager
 
-from tinygrad_lm.curate.libraries import need
+from tinygrad_lm.curate.readers.libraries import need
 from tinygrad_lm.errors import DataError
 
 PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory

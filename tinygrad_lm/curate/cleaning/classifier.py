@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.curate.words import hashes
+from tinygrad_lm.curate.cleaning.words import hashes
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import replace
 
