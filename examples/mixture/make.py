@@ -1,12 +1,12 @@
 """Raw sources to try the data pipeline on: four kinds of invented text, each in the format that its kind comes in.
 
 python -m pip install -e ".[data]"
-python examples/mixture/make.py                                     # writes the folder sources/, 2 MB in all
-python -m tinygrad_lm.data train-tokenizer sources/papers.jsonl.zst sources/books/*.txt --vocab-size 1024 \\
-    --out sources/pieces.tiktoken
+python examples/mixture/make.py                                     # writes the folder sources/, 3 MB in all
+python -m tinygrad_lm.data train-tokenizer sources/crawl.warc.wet.gz sources/dump.xml.bz2 "gutenberg:sources/books/*" \\
+    sources/papers.jsonl.zst --vocab-size 1024 --out sources/pieces.tiktoken
 python -m tinygrad_lm.data prepare sources/mixture.toml
-python -m tinygrad_lm.data inspect sources/mixture
-python examples/pretrain.py sources/mixture.toml --preset modern-tiny --minutes 2
+python -m tinygrad_lm.data inspect sources/mixture                  # counts, lengths, documents, a picture
+python examples/pretrain.py sources/mixture.toml --preset modern-tiny --minutes 1
 """
 
 import argparse

@@ -110,8 +110,8 @@ def test_what_is_printed(data, tmp_path, capsys):
     cats, sums = (len(shards) for _, shards in Prepared(data).train().values())
     assert re.search(rf"\ncats +{cats:,}  66.67%  +0\.\d\d\nsums +{sums:,}  33.33%  +0\.\d\d\n", told)
     losses = Log(tmp_path / "log.jsonl").records[-1]["validation_sources"]
-    assert re.search(rf"\ncats +66.67%  67.19%  \+5.2e-03 +0\.\d\d +{losses['cats']:.4f} +–\n", told)
-    assert re.search(rf"\nsums +33.33%  32.81%  -5.2e-03 +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
+    assert re.search(rf"\ncats +66.67%  67.19%  \+0.521% +0\.\d\d +{losses['cats']:.4f} +–\n", told)
+    assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
     assert "warning" not in told
     assert Run(tmp_path).settings["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
@@ -466,7 +466,7 @@ def test_the_table_of_what_came(tmp_path):
     log.write(step=2, validation=1.0, validation_sources={"a": 1.25}, sources={"a": used, "longer": used})
     log.write(step=3, loss=1.0)
     assert outcome(log, {"a": 1.0}).split("\n") == [
-        "source  asked for    came     error  epochs  validation   floor",
-        "a          25.00%  25.12%  +1.2e-03    1.50      1.2500  1.0000",
-        "longer     25.00%  25.12%  +1.2e-03    1.50           –       –",
+        "source  asked for    came    error  epochs  validation   floor",
+        "a          25.00%  25.12%  +0.120%    1.50      1.2500  1.0000",
+        "longer     25.00%  25.12%  +0.120%    1.50           –       –",
     ]

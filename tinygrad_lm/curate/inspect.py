@@ -105,13 +105,17 @@ def draw(surveys, path):
 
     figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
     lengths, ranks = figure.subplots(1, 2)
-    for name, survey in surveys.items():
+    sources = list(dict.fromkeys(name.partition(", ")[0] for name in surveys))
+    for name, survey in surveys.items():  # a colour a source; what is held out is dotted
+        source, _, split = name.partition(", ")
+        style = {"color": f"C{sources.index(source) % 10}", "linestyle": ":" if split == "val" else "-"}
         counts = np.sort(survey.counts[survey.counts > 0])[::-1]
-        ranks.loglog(np.arange(1, len(counts) + 1), counts / max(1, counts.sum()), label=name)
+        ranks.loglog(np.arange(1, len(counts) + 1), counts / max(1, counts.sum()), label=name, **style)
         if survey.documents:
             values = np.array(sorted(survey.lengths))
             edges = np.geomspace(values[0] + 1, values[-1] + 2, 40)
-            lengths.hist(values + 1, edges, weights=[survey.lengths[v] for v in values.tolist()], histtype="step")
+            sizes = [survey.lengths[v] for v in values.tolist()]
+            lengths.hist(values + 1, edges, weights=sizes, histtype="step", **style)
     lengths.set(xscale="log", xlabel="tokens a document, and its end", ylabel="documents", title="lengths")
     ranks.set(xlabel="rank of the token", ylabel="share of all tokens", title="rank and frequency")
     ranks.legend(fontsize=8)

@@ -61,7 +61,7 @@ def run(args):
         print(f"        fewer than the {merges:,} asked for: every word of the text is one token already")
     print(f"tokens  {tokenizer.vocab_size:,}; on this text {size / length:.2f} bytes a token")
     print(f"in      {path}")
-    print(f"use it  --tokenizer {args.out}, or in a mixture file: tokenizer = {args.out!r}")
+    print(f"use it  --tokenizer {args.out}; or in a mixture file, whose paths are seen from its own folder")
     return 0
 
 

@@ -112,11 +112,12 @@ def go(run, trainer, validation, first=0):
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
     print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
-    if floors := run.settings.get("floors"):  # of a mixture
+    floors = run.settings.get("floors")  # of a mixture
+    if floors:
         print(outcome(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
-    print(f"write more:  python examples/generate.py {run.path}{prompt(run.tokenizer)}")
+    print(f"write more:  python examples/generate.py {run.path}{'' if floors else prompt(run.tokenizer)}")
     print(f"train on:    {again} --steps {2 * trainer.config.steps}")
     return 0
 

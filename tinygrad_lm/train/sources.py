@@ -24,7 +24,7 @@ def outcome(log, floors):
     losses = record["validation_sources"]
     rows = [["source", "asked for", "came", "error", "epochs", "validation", "floor"]]
     for name, used in record["sources"].items():
-        shares = [f"{used['requested']:.2%}", f"{used['realised']:.2%}", f"{used['error']:+.1e}"]
+        shares = [f"{used['requested']:.2%}", f"{used['realised']:.2%}", f"{used['error']:+.3%}"]
         rows.append([name, *shares, f"{used['epochs']:.2f}", number(losses.get(name)), number(floors.get(name))])
     return "\n".join(aligned(rows))
 
