@@ -52,10 +52,10 @@ synthetic = {{ kind = "arithmetic", documents = 2_000 }}
 
 
 def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
-    """`count` documents of each kind, of about 1,000 bytes, in their formats, and mixture.toml. Returns its path."""
+    """`count` documents of each kind, of the web twice as many, in their formats, and mixture.toml; returns its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_wet(folder / "crawl.warc.wet.gz", documents("web", count))
+    write_wet(folder / "crawl.warc.wet.gz", documents("web", 2 * count))
     write_wikipedia(folder / "dump.xml.bz2", documents("wikipedia", count))
     chapters = documents("books", count)
     write_books(folder / "books", ["\n\n\n".join(chapters[i : i + 10]) for i in range(0, count, 10)])

@@ -177,7 +177,7 @@ def test_the_example_mixture_is_read_whole(tmp_path):
             for record in format.records(path):
                 assert not isinstance(record, Damaged)
                 found.setdefault(source.name, []).append(format.text(record.content))
-    kinds = {kind: documents(kind, 20) for kind in FORMS}
+    kinds = {kind: documents(kind, 40 if kind == "web" else 20) for kind in FORMS}
     assert found["web"] == kinds["web"]
     assert found["papers"] == kinds["papers"]
     assert found["wikipedia"] == [f"Article {i}\n\n{text}" for i, text in enumerate(kinds["wikipedia"])]
