@@ -6,7 +6,7 @@ python -m tinygrad_lm.data train-tokenizer sources/crawl.warc.wet.gz sources/dum
     sources/papers.jsonl.zst --vocab-size 1024 --out sources/pieces.tiktoken
 python -m tinygrad_lm.data prepare sources/mixture.toml
 python -m tinygrad_lm.data inspect sources/mixture                  # counts, lengths, documents, a picture
-python examples/pretrain.py sources/mixture.toml --preset modern-tiny --minutes 1
+python examples/pretrain.py sources/mixture.toml --preset modern-tiny --steps 2000 --eval-every 100
 """
 
 import argparse
@@ -52,7 +52,7 @@ synthetic = {{ kind = "arithmetic", documents = 2_000 }}
 
 
 def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
-    """`count` documents of each kind, of the web twice as many, in their formats, and mixture.toml; returns its path."""
+    """`count` documents of each kind, twice as many of the web, in their formats. Returns the path of mixture.toml."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_wet(folder / "crawl.warc.wet.gz", documents("web", 2 * count))
