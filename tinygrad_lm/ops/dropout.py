@@ -21,6 +21,10 @@ def dropout(x, *, p, key):
 
 def keep(xp, shape, p, key):
     """An array of booleans, True with probability 1 − p."""
+    check_probability(p)
+    return xp.asarray(random(*key).random(shape, "float32") >= p)
+
+
+def check_probability(p):
     if not 0 <= p < 1:
         raise ConfigError(f"p = {p} is no probability below 1")
-    return xp.asarray(random(*key).random(shape, "float32") >= p)

@@ -1,0 +1,213 @@
+"""Every CUDA kernel against its rule: emulated where there is no GPU (see cuda_emulator.py), on CuPy with -m gpu.
+
+New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
+"""
+
+import checks
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array
+from cuda_emulator import KERNELS
+from cuda_sizes import LARGER
+from drawing import LAYOUTS, seeds, signed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, Case
+
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.kernels import cuda_adamw, cuda_normalize, cuda_tokens
+from tinygrad_lm.optim import adamw
+
+every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
+few = settings(max_examples=settings.default.max_examples // 5)
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+
+
+@pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def xp(request):
+    """The array library: strict arrays with emulated kernels, in small blocks for speed, or CuPy."""
+    if request.param == "cuda":
+        cupy = pytest.importorskip("cupy")
+        if not cupy.cuda.is_available():
+            pytest.skip("there is no GPU")
+        yield cupy
+        return
+    with cuda_emulator.emulated() as patch:
+        patch.setattr(cuda_normalize, "THREADS", 64)
+        patch.setattr(cuda_normalize, "STRIPS", 3)
+        patch.setattr(cuda_tokens, "THREADS", 64)
+        patch.setattr(cuda_adamw, "THREADS", 64)
+        patch.setattr(cuda_adamw, "BLOCKS", 3)
+        yield strict_array
+
+
+def run(xp, function, case, dy):
+    """Value and gradients of a kernel, on the host; None for ids."""
+    y, backward = function(*(xp.asarray(x) for x in case.inputs), **case.options)
+    assert type(y) is xp.ndarray
+    dxs = backward(xp.asarray(dy))
+    return [y.get(), *(None if dx is None else dx.get() for dx in dxs)]
+
+
+def expected(name, case, dy):
+    """The rule's in float64, finished as the engine does it."""
+    y, gradients = checks.evaluate(Op.registry[name].rule, exact(case))
+    return [y, *gradients(dy.astype("float64"))]
+
+
+def exact(case):
+    """The same numbers in float64; bfloat16 is not NumPy's, and its kind not "f"."""
+    return Case(tuple(x if x.dtype.kind in "iu" else x.astype("float64") for x in case.inputs), case.options)
+
+
+def agree(found, expected, case, dtype):
+    for i, (x, right) in enumerate(zip(found, expected, strict=True)):
+        what = f"gradient of input {i - 1}" if i else "value"
+        if right is not None:
+            assert x.dtype == dtype, f"{what} is {x.dtype}"
+            checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
+
+
+def cotangent(rng, name, case, dtype):
+    shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
+    return np.asarray(signed(rng, shape)).astype(dtype)
+
+
+@every_kernel
+@few
+@given(data=st.data())
+def test_kernel_agrees_with_its_rule(xp, name, data):
+    """On the rule's cases: small, empty, of any layout, the cotangent too."""
+    case = data.draw(CASES[name]).to("float32")
+    if case.options.get("p") == 0:
+        case.options["key"] = (1, "test", 2)
+    dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, "float32")
+    layout = LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))]
+    dy = np.asarray(layout(dy))
+    agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, "float32")
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@few
+@given(data=st.data())
+def test_larger_sizes(xp, name, dtype, data):
+    """Several packets, warps, blocks and strips; lengths that divide nothing. The same bits whatever comes first."""
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    case = data.draw(LARGER[name]).to(dtype)
+    dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, dtype)
+    results = []
+    for order in (0, 1, 2, 3):
+        cuda_emulator.order = order
+        results.append(run(xp, KERNELS[name], case, dy))
+    cuda_emulator.order = 0
+    agree(results[0], expected(name, case, dy), case, str(np.dtype(dtype)))
+    for other in results[1:]:
+        for first, again in zip(results[0], other, strict=True):
+            assert first is None or first.tobytes() == again.tobytes()
+
+
+@every_kernel
+@given(data=st.data())
+@settings(max_examples=10)
+def test_what_is_not_covered_goes_to_the_rule(xp, name, data):
+    case = data.draw(CASES[name])
+    dy = cotangent(np.random.default_rng(0), name, case, "float64")
+    before = set(cuda_emulator.LAUNCHED)
+    cuda_emulator.LAUNCHED.clear()
+    found = run(xp, KERNELS[name], case, dy)
+    assert not cuda_emulator.LAUNCHED
+    cuda_emulator.LAUNCHED |= before
+    for x, right in zip(found, expected(name, case, dy), strict=True):
+        if right is not None:
+            assert x.dtype == "float64"
+
+
+@every_kernel
+@few
+@given(data=st.data())
+def test_nothing_handed_over_is_written_to(xp, name, data):
+    case = data.draw(LARGER[name]).to("float32")
+    inputs = [xp.asarray(x) for x in case.inputs]
+    y, backward = KERNELS[name](*inputs, **case.options)
+    dy = xp.asarray(cotangent(np.random.default_rng(0), name, case, "float32"))
+    value, seed = y.get(), dy.get()
+    first, second = ([None if dx is None else dx.get() for dx in backward(dy)] for _ in range(2))
+    assert all(a is b or a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
+    assert y.get().tobytes() == value.tobytes()
+    assert dy.get().tobytes() == seed.tobytes()
+    for x, before in zip(inputs, case.inputs, strict=True):
+        assert x.get().tobytes() == before.tobytes()
+
+
+@given(seeds, st.integers(1, 3000), st.sampled_from([0.0, 0.1, 0.5, 0.999]), st.integers(0, 2**64 - 1))
+@few
+def test_dropout_draws_the_definitions_mask(xp, seed, n, p, key):
+    x = np.random.default_rng(seed).standard_normal(n).astype("float32")
+    key = (key, "test", 3, 2**40, 7)
+    y, backward = KERNELS["dropout"](xp.asarray(x), p=p, key=key)
+    right, back = Op.registry["dropout"].rule(x, p=p, key=key)
+    assert y.get().tobytes() == right.tobytes()
+    assert backward(xp.asarray(x))[0].get().tobytes() == back(x)[0].tobytes()
+
+
+def test_ids_outside_their_table_give_nan(xp):
+    w = xp.asarray(np.ones((3, 4), "float32"))
+    y = KERNELS["embedding"](w, xp.asarray(np.array([0, -1, 3, 2, 2**31 - 1])))[0].get()
+    assert np.isnan(y).all(1).tolist() == [False, True, True, False, True]
+    for wrong in (-1, 4):
+        y, _ = KERNELS["cross_entropy"](w, xp.asarray(np.array([0, wrong, 0])))
+        assert np.isnan(y.get())
+
+
+def test_a_loss_of_no_positions_and_of_impossible_ones(xp):
+    x = np.random.default_rng(0).standard_normal((3, 70)).astype("float32")
+    y, backward = KERNELS["cross_entropy"](xp.asarray(x), xp.asarray(np.full(3, -100)))
+    assert y.get() == 0
+    assert not backward(xp.asarray(np.float32(1)))[0].get().any()
+    x[:, 1::2] = -np.inf
+    case = (x, np.array([0, 2, 4]))
+    y, backward = KERNELS["cross_entropy"](*map(xp.asarray, case))
+    right, back = Op.registry["cross_entropy"].rule(*case)
+    checks.agree(y.get(), right, "value", 1e-6)
+    checks.agree(backward(xp.asarray(np.float32(1)))[0].get(), back(np.float32(1))[0], "gradient", 1e-6)
+    x[0, 65] = np.nan
+    assert np.isnan(KERNELS["cross_entropy"](*map(xp.asarray, case))[0].get())
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_squared", "silu", "gelu", "gelu_tanh"])
+def test_activations_far_out(xp, name):
+    """No infinity is made where there is none, and a NaN stays."""
+    x = np.array([-1e10, -100, -20, -5, -0.0, 0, 5, 20, 100, 1e10, np.nan], "float32")
+    y, dx = run(xp, KERNELS[name], Case((x,)), np.ones_like(x))
+    right, back = Op.registry[name].rule(x.astype("float64"))
+    np.testing.assert_allclose(y, right, rtol=2e-5, atol=1e-12)
+    np.testing.assert_allclose(dx, back(1.0)[0], rtol=2e-4, atol=1e-5)
+
+
+@few
+@given(seeds, st.integers(1, 700), st.sampled_from([0, 1, 4]), st.floats(0, 0.5), st.integers(1, 1000))
+def test_adamw_in_one_pass_is_the_update(xp, seed, size, skipped, decay, t):
+    """In place on slices, which may begin anywhere; what lies beside them stays."""
+    arrays = np.random.default_rng(seed).standard_normal((4, size + skipped)).astype("float32") ** [[1], [1], [1], [2]]
+    constants = 0.01, 0.9, 0.99, 1 - 0.9**t, 1 - 0.99**t, 1e-8, decay
+    here = slice(skipped, None)
+    there = [xp.asarray(x.copy()) for x in arrays]
+    cuda_emulator.ADAMW(*(x[here] for x in there), *constants)
+    adamw.update(*(x[here] for x in arrays), *constants)
+    for x, right in zip(there, arrays, strict=True):
+        np.testing.assert_allclose(x.get(), right, rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(seeds, st.integers(1, 5000))
+def test_squared_norm(xp, seed, n):
+    g = np.random.default_rng(seed).standard_normal(n).astype("float32")
+    found = []
+    for cuda_emulator.order in (1, 2, 0):
+        found.append(cuda_adamw.squared_norm(xp.asarray(g)).get())
+    assert found[0] == pytest.approx((g.astype("float64") ** 2).sum(), rel=1e-6)
+    assert found[0].shape == ()
+    assert found[0] == found[1] == found[2]
