@@ -1,9 +1,10 @@
 // CUDA's language on a CPU, as far as our kernels speak it, so that g++ compiles a .cu file and tests can run it.
 //
 // Each thread of a block is a fibre of one thread of the system and runs until it waits: at __syncthreads for its block,
-// at a shuffle for its warp. In which order the fibres, and the blocks, take their turns is chosen by `order` (0 up,
-// 1 down, 2 and more shuffled); a kernel that forgets a barrier, or adds in whichever order it comes, gives different
-// bits in different orders. Shared memory is filled with NaN before each block.
+// at a shuffle for its warp. A warp goes on as far as it can before the next one moves at all, so one is always ahead.
+// In which order blocks, warps and threads take their turns is chosen by `order` (0 up, 1 down, 2 and more shuffled); a
+// kernel that forgets a barrier, or adds in whichever order it comes, gives different bits in different orders. Shared
+// memory is filled before each block, with NaN in even orders and with 3.4e38 in odd ones.
 // What is reported instead of a value: an address outside the arrays (the pages around them are closed), a misaligned
 // packet, an index outside a local or shared array, an int that overflows (-fsanitize=…, as traps), threads of a block
 // or warp that wait at different places or for one that has ended.
@@ -18,10 +19,10 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
-#include <cmath>
-#include <random>
+#include <math.h>
+#include <stdlib.h>
+
 #include <utility>
-#include <vector>
 
 #define __global__
 #define __device__ static
@@ -52,7 +53,7 @@ struct Fibre {
 static const unsigned STACK = 1 << 16, MOST = 1024;
 static Fibre fibres[MOST];
 static ucontext_t scheduler;
-static unsigned count, current;
+static unsigned count, current, turns[MOST];
 static void (*body)(void*);
 static void* body_data;
 static char* stacks;
@@ -87,8 +88,8 @@ static bool release(unsigned begin, unsigned end, State state) {
     return true;
 }
 
-static const char* run_block(const std::vector<unsigned>& turns) {
-    memset(__start_cuda_shared, 0xff, __stop_cuda_shared - __start_cuda_shared);
+static const char* run_block(int order) {
+    memset(__start_cuda_shared, order % 2 ? 0x7f : 0xff, __stop_cuda_shared - __start_cuda_shared);
     for (unsigned i = 0; i < count; i++) {
         getcontext(&fibres[i].context);
         fibres[i].context.uc_stack = {stacks + i * STACK, 0, STACK};
@@ -96,23 +97,28 @@ static const char* run_block(const std::vector<unsigned>& turns) {
         fibres[i].state = READY;
         makecontext(&fibres[i].context, enter, 0);
     }
-    for (;;) {
-        unsigned ended = 0;
-        bool moved = false;
-        for (unsigned i : turns) {
-            if (fibres[i].state == READY) {
-                moved = true;
-                current = i;
-                threadIdx = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
-                swapcontext(&scheduler, &fibres[i].context);
-            }
-            ended += fibres[i].state == ENDED;
+    do {
+        for (unsigned w = 0; w < count; w += 32) {  // 32 neighbours in `turns` are a warp
+            do {
+                for (unsigned i = w; i < w + 32; i++)
+                    if (fibres[turns[i]].state == READY) {
+                        current = turns[i];
+                        threadIdx = {current % blockDim.x, current / blockDim.x % blockDim.y,
+                                     current / blockDim.x / blockDim.y};
+                        swapcontext(&scheduler, &fibres[current].context);
+                    }
+            } while (release(turns[w] / 32 * 32, turns[w] / 32 * 32 + 32, FOR_WARP));
         }
-        if (ended == count) return nullptr;
-        moved |= release(0, count, FOR_BLOCK);
-        for (unsigned i = 0; i < count; i += 32) moved |= release(i, i + 32, FOR_WARP);
-        if (!moved) return "threads wait at different places, or for one that has ended";
-    }
+    } while (release(0, count, FOR_BLOCK));
+    for (current = 0; current < count; current++)
+        if (fibres[current].state != ENDED) return "threads wait at different places, or for one that has ended";
+    return nullptr;
+}
+
+// 0, 1, … n − 1 in the chosen order.
+static void arrange(unsigned* list, unsigned n, int order) {
+    for (unsigned i = 0; i < n; i++) list[i] = order == 1 ? n - 1 - i : i;
+    for (unsigned i = n; order > 1 && i > 1; i--) std::swap(list[i - 1], list[rand() % i]);
 }
 
 static sigjmp_buf after_fault;
@@ -132,12 +138,13 @@ static int run(const unsigned* grid, const unsigned* block, int order, void (*f)
     const char* problem = nullptr;
     if (!count || count > MOST || count % 32) problem = "a block has 32, 64, … 1024 threads";
     if (!grid[0] || !grid[1] || !grid[2] || grid[1] > 65535 || grid[2] > 65535) problem = "no such grid";
-    std::vector<unsigned> turns(count), blocks(grid[0] * grid[1] * grid[2]);
-    std::mt19937 random(order);
-    for (auto* list : {&turns, &blocks}) {
-        for (unsigned i = 0; i < list->size(); i++) (*list)[i] = order == 1 ? list->size() - 1 - i : i;
-        for (unsigned i = list->size(); order > 1 && i > 1; i--) std::swap((*list)[i - 1], (*list)[random() % i]);
-    }
+    unsigned every = grid[0] * grid[1] * grid[2], warps[32], lanes[32];
+    unsigned* blocks = (unsigned*)malloc(every * sizeof(unsigned));
+    srand(order);
+    arrange(blocks, every, order);
+    arrange(warps, problem ? 0 : count / 32, order);
+    arrange(lanes, 32, order);
+    for (unsigned i = 0; !problem && i < count; i++) turns[i] = warps[i / 32] * 32 + lanes[i % 32];
 
     const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     struct sigaction ours = {}, theirs[4];
@@ -150,12 +157,13 @@ static int run(const unsigned* grid, const unsigned* block, int order, void (*f)
         problem = *address ? "an address outside the arrays"
                            : "a misaligned packet, an index outside a local or shared array, or an int that overflows";
     } else {
-        for (unsigned i = 0; i < blocks.size() && !problem; i++) {
+        for (unsigned i = 0; i < every && !problem; i++) {
             unsigned b = blocks[i];
             blockIdx = {b % grid[0], b / grid[0] % grid[1], b / grid[0] / grid[1]};
-            problem = run_block(turns);
+            problem = run_block(order);
         }
     }
+    free(blocks);
     for (int i = 0; i < 4; i++) sigaction(signals[i], &theirs[i], nullptr);
     if (problem)
         snprintf(message, 300, "%s: block (%u, %u, %u), thread %u waiting or stopped near line %d", problem, blockIdx.x,

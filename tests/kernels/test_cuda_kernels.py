@@ -8,20 +8,20 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array
+from cuda_checks import TOLERANCE, agree, cotangent, expected, run, small_blocks
 from cuda_emulator import KERNELS
 from cuda_sizes import LARGER
-from drawing import LAYOUTS, seeds, signed
+from drawing import LAYOUTS, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_cases import CASES, Case
 
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_normalize, cuda_tokens
+from tinygrad_lm.kernels import cuda_adamw
 from tinygrad_lm.optim import adamw
 
 every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
 few = settings(max_examples=settings.default.max_examples // 5)
-TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 
 
 @pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -33,45 +33,8 @@ def xp(request):
             pytest.skip("there is no GPU")
         yield cupy
         return
-    with cuda_emulator.emulated() as patch:
-        patch.setattr(cuda_normalize, "THREADS", 64)
-        patch.setattr(cuda_normalize, "STRIPS", 3)
-        patch.setattr(cuda_tokens, "THREADS", 64)
-        patch.setattr(cuda_adamw, "THREADS", 64)
-        patch.setattr(cuda_adamw, "BLOCKS", 3)
+    with small_blocks():
         yield strict_array
-
-
-def run(xp, function, case, dy):
-    """Value and gradients of a kernel, on the host; None for ids."""
-    y, backward = function(*(xp.asarray(x) for x in case.inputs), **case.options)
-    assert type(y) is xp.ndarray
-    dxs = backward(xp.asarray(dy))
-    return [y.get(), *(None if dx is None else dx.get() for dx in dxs)]
-
-
-def expected(name, case, dy):
-    """The rule's in float64, finished as the engine does it."""
-    y, gradients = checks.evaluate(Op.registry[name].rule, exact(case))
-    return [y, *gradients(dy.astype("float64"))]
-
-
-def exact(case):
-    """The same numbers in float64; bfloat16 is not NumPy's, and its kind not "f"."""
-    return Case(tuple(x if x.dtype.kind in "iu" else x.astype("float64") for x in case.inputs), case.options)
-
-
-def agree(found, expected, case, dtype):
-    for i, (x, right) in enumerate(zip(found, expected, strict=True)):
-        what = f"gradient of input {i - 1}" if i else "value"
-        if right is not None:
-            assert x.dtype == dtype, f"{what} is {x.dtype}"
-            checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
-
-
-def cotangent(rng, name, case, dtype):
-    shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
-    return np.asarray(signed(rng, shape)).astype(dtype)
 
 
 @every_kernel

@@ -1,0 +1,238 @@
+"""The emulator notices what it is for: each kernel here is wrong in one way, and right again with one line changed.
+
+The last table does the same to the real sources: every fault planted there must fail against the rule, or be reported.
+"""
+
+import shutil
+
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array as xp
+from cuda_checks import agree, cotangent, expected, run, small_blocks
+from cuda_emulator import KERNELS, LaunchError
+from op_cases import Case
+
+from tinygrad_lm.kernels import cuda_compile
+
+pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+
+
+def launch(body, *arguments, order=0, parameters="float* y, int n", threads=64, blocks=2, before=""):
+    """Run a kernel of these lines."""
+    code = f'{cuda_compile.source("activation")}\n{before}\nextern "C" __global__ void f({parameters}) {{\n{body}\n}}'
+    module = cuda_emulator.RawModule(code=code, options=("-DREAL=float", "-DWIDTH=4", "-DF=relu"))
+    cuda_emulator.order = order
+    try:
+        module.get_function("f")((blocks,), (threads,), arguments)
+    finally:
+        cuda_emulator.order = 0
+
+
+def zeros(n=128, dtype="float32"):
+    return xp.zeros(n, dtype)
+
+
+N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("y[i] = i;", None),
+        ("y[i + 1] = i;", r"outside the arrays.*block \(1, 0, 0\), thread 63.*byte 512 of an array \(128,\)"),
+        ("y[i] = y[i + 1];", "outside the arrays"),
+        ("y[i - 1] = i;", "wrote beside"),  # the array's start is not always at a page's
+        ("y[i - 5000] = i;", "outside the arrays"),
+        ("float x[4]; x[i % 5] = i; y[i] = x[0];", "index outside"),
+        ("__shared__ float x[64]; x[i] = i; y[i] = x[0];", "index outside"),
+        ("packet<float> p = *(packet<float>*)(y + i % 2); y[i] = p.at[0];", "misaligned"),
+        ("y[i] = (n << 10) * (n << 10) * i;", "overflows"),
+        ("if (i % 64 < 40) __syncthreads(); y[i] = 0;", "for one that has ended"),
+        ("if (i % 2) __syncthreads();\nelse __syncthreads(); y[i] = 0;", "different places"),
+        ("if (i % 32) y[i] = __shfl_xor_sync(~0u, 1.0f, 1);", "for one that has ended"),
+        ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
+    ],
+)
+def test_a_fault_is_reported(body, message):
+    if message is None:
+        launch(f"{HERE} {body}", y := zeros(), N)
+        assert np.array_equal(y.get(), np.arange(128))
+    else:
+        with pytest.raises(LaunchError, match=f"(?s){message}"):
+            launch(f"{HERE} {body}", zeros(), N)
+
+
+BARRIER = "__syncthreads();"
+
+
+@pytest.mark.parametrize(
+    ("body", "right"),
+    [
+        ("x[t] = t; {} y[i] = x[63 - t];", BARRIER),
+        ("x[t] = t; __syncthreads(); float v = x[(t + 1) % 64]; {} x[t] = v; y[i] = x[t] + v;", BARRIER),
+        ("for (int k = 0; k < 3; k++) {{ if (t == k) x[0] = k; __syncthreads(); y[i] += x[0]; {} }}", BARRIER),
+        ("if (t == 0) x[0] = 7; {} y[i] = x[0];", BARRIER),
+        ("if (t < 63) x[t] = t; __syncthreads(); y[i] = x[63{}];", "- 1"),  # never written: NaN
+    ],
+)
+def test_a_missing_line_shows_in_some_order(body, right):
+    """A barrier left out gives other numbers in one of the orders; with it all orders give the same."""
+    results = {}
+    for line in (right, ""):
+        results[line] = []
+        for order in range(4):
+            text = f"{HERE} int t = threadIdx.x; __shared__ float x[64];" + body.format(line)
+            launch(text, y := zeros(), N, order=order)
+            results[line].append(y.get().tobytes())
+    assert len(set(results[right])) == 1
+    assert not np.isnan(np.frombuffer(results[right][0], "f4")).any()
+    assert len(set(results[""])) > 1 or np.isnan(np.frombuffer(results[""][0], "f4")).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (zeros(), 128), (zeros(), np.int64(128)), (zeros(), np.float32(128)), (zeros(), None),
+        (zeros(dtype="float64"), N), (zeros().get(), N), (zeros(256)[::2], N), (zeros(),), (zeros(), N, N),
+    ],
+)  # fmt: skip
+def test_arguments_of_another_type_are_refused(arguments):
+    with pytest.raises(LaunchError):
+        launch("", *arguments)
+
+
+@pytest.mark.parametrize(("blocks", "threads"), [(0, 32), (1, 0), (1, 33), (1, 2048), ((1, 70000), 32)])
+def test_launches_that_cannot_be_are_refused(blocks, threads):
+    f = cuda_emulator.RawModule(code='extern "C" __global__ void f(float* y) {}').get_function("f")
+    with pytest.raises(LaunchError, match="no such grid|a block has 32"):
+        f(blocks if isinstance(blocks, tuple) else (blocks,), (threads,), (zeros(),))
+
+
+def test_what_does_not_compile_is_reported():
+    with pytest.raises(LaunchError, match="refuses the source"):
+        launch("y[0] = z;")
+
+
+# ---- faults in the real sources
+
+PLANTED = [
+    # file, what stands there, what is planted, which rule notices
+    ("common", "distance = 16", "distance = 8", "layer_norm"),
+    ("common", "__syncthreads();  // others may still read what the last call left there", "", "layer_norm"),
+    ("common", "__syncthreads();\n    return warp_sum", "return warp_sum", "layer_norm"),
+    ("common", "lane < blockDim.x / 32 ? of_warp[lane] : 0", "of_warp[lane]", "layer_norm"),
+    ("common", "lane < blockDim.x / 32 ? of_warp[lane] : 0", "lane == 0 ? of_warp[lane] : 0", "layer_norm"),
+    ("common", "lane < blockDim.x / 32 ? of_warp[lane] : of_warp[0]", "of_warp[0]", "cross_entropy"),
+    ("common", "lane < blockDim.x / 32 ? of_warp[lane] : of_warp[0]", "of_warp[lane]", "cross_entropy"),
+    ("common", "+ threadIdx.x) * WIDTH", "+ threadIdx.x)", "silu"),
+    ("activation", "if (i >= n) return;", "", "silu"),
+    ("activation", "if (i >= n) return;", "if (i > n) return;", "silu"),
+    ("activation", "if (i >= n) return;", "if (i >= n - 1) return;", "silu"),
+    ("activation", "return s + x * s * (1 - s);", "return s + x * (1 - s);", "silu"),
+    ("activation", "3 * 0.044715f", "2 * 0.044715f", "gelu_tanh"),
+    ("activation", "1.59576912f * x *", "1.5957f * x *", "gelu_tanh"),
+    ("activation", "0.39894228f", "0.3989f", "gelu"),
+    ("activation", "return 2 * relu(x)", "return relu(x)", "relu_squared"),
+    ("activation", "return x > 0;", "return 1;", "relu"),
+    ("normalize", "if (c < C) load(x + row + c, v[k]);", "load(x + row + c, v[k]);", "layer_norm"),
+    ("normalize", "square += c < C ?", "square += true ?", "layer_norm"),
+    ("normalize", "if (c >= C) continue;", "", "layer_norm"),
+    ("normalize", "if (c >= C) continue;", "if (c > C) continue;", "layer_norm"),
+    ("normalize", "k < PACKETS; k++", "k < 1; k++", "layer_norm"),
+    ("normalize", "row += gridDim.x", "row += gridDim.x + 1", "layer_norm"),
+    ("normalize", "row < N; row", "row < N - 1; row", "layer_norm"),
+    ("normalize", "- xhat[k][i] * along_xhat", "", "layer_norm"),
+    ("normalize", "- along_1 -", "-", "layer_norm"),
+    ("normalize", "sum_db[k][i] += g[k][i]", "sum_db[k][i] += g[k][i] * gain[k][i]", "layer_norm"),
+    ("normalize", "inverse[blockIdx.x] = r", "inverse[0] = r", "rms_norm"),
+    ("columns", "n < N; n += 8", "n < N; n += 4", "layer_norm"),
+    ("columns", "int i = 1; i < 8", "int i = 1; i < 7", "layer_norm"),
+    ("columns", "warp == 0 && c < C", "warp == 0", "layer_norm"),
+    ("columns", "    __syncthreads();\n", "", "layer_norm"),
+    ("dropout", "round < 10", "round < 9", "dropout"),
+    ("dropout", "word(thread) + 1", "word(thread)", "dropout"),
+    ("dropout", "if (start >= n) return;", "", "dropout"),
+    ("dropout", "(k + i) % 2 * 32", "(1 - (k + i) % 2) * 32", "dropout"),
+    ("dropout", "thread * 8 + k", "thread * 8", "dropout"),
+    ("dropout", "u >= p", "u < p", "dropout"),
+    ("rotary", "head / H % T", "head % T", "rotary"),
+    ("rotary", "if (pair >= pairs) return;", "", "rotary"),
+    ("rotary", "(sign * s[j]) + x2", "s[j] + x2", "rotary"),
+    ("rotary", "x + here + half", "x + here + 1", "rotary"),
+    ("embedding", "k += GROUPS", "k += GROUPS + 1", "embedding"),
+    ("embedding", "other = 1; other < GROUPS", "other = 1; other < GROUPS - 1", "embedding"),
+    ("embedding", "    __syncthreads();\n", "", "embedding"),
+    ("embedding", "warp == 0 && c < C", "warp == 0", "embedding"),
+    ("embedding", "+ warp; k <", "; k <", "embedding"),
+    ("embedding", "i % C, v", "0, v", "embedding"),
+    ("cross_entropy", "sum *= expf(top - higher);", "", "cross_entropy"),
+    ("cross_entropy", "block_sum(sum * expf(top - row_top))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c < V - 1; c += blockDim.x * WIDTH", "cross_entropy"),
+    ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
+    ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
+    ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
+    ("cross_entropy", "target == ignored ? 0 : widened(*dy)", "widened(*dy)", "cross_entropy"),
+    ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
+    ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
+]  # fmt: skip
+
+
+def sizes(name, rng):
+    """A case of each kind for a rule: whole packets and single numbers, several blocks, nothing that divides."""
+    numbers = lambda *shape: rng.standard_normal(shape).astype("float32")
+    for n, C in ((5, 260), (23, 131), (2, 4), (1, 1100)):
+        match name:
+            case "layer_norm":
+                yield Case((numbers(n, C), numbers(C), numbers(C)))
+            case "rms_norm":
+                yield Case((numbers(n, C), numbers(C)))
+            case "dropout":
+                yield Case((numbers(n, C),), {"p": 0.3, "key": (1, "test", 2)})
+            case "rotary":
+                yield Case((numbers(2, n, 3, 2 * (C // 4)),))
+            case "embedding":
+                yield Case((numbers(4, C), rng.integers(0, 4, 40)))
+            case "cross_entropy":
+                targets = rng.integers(0, C, n)
+                targets[::3] = -100
+                x = 5 * numbers(n, C)
+                x[:, -C // 7] += 1000  # far above what most threads see
+                yield Case((x, targets))
+            case _:
+                yield Case((numbers(n, C),))
+
+
+def looked_at(name):
+    """All that must hold of a kernel, on a few cases, in two orders."""
+    rng = np.random.default_rng(0)
+    for case in sizes(name, rng):
+        dy = cotangent(rng, name, case, "float32")
+        for cuda_emulator.order in (1, 0):
+            agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, "float32")
+
+
+@pytest.fixture
+def emulated():
+    with small_blocks() as patch:
+        yield patch
+    cuda_emulator.order = 0
+
+
+@pytest.mark.parametrize("name", sorted({planted[3] for planted in PLANTED}))
+def test_without_a_fault_all_is_right(emulated, name):
+    looked_at(name)
+
+
+@pytest.mark.parametrize(("file", "there", "planted", "name"), PLANTED)
+def test_a_planted_fault_is_noticed(emulated, file, there, planted, name):
+    texts = {path.name: path.read_text() for path in cuda_compile.SOURCES.iterdir()}
+    key = "common.cuh" if file == "common" else f"{file}.cu"
+    assert there in texts[key]
+    texts[key] = texts[key].replace(there, planted)
+    whole = lambda file: texts[f"{file}.cu"].replace('#include "common.cuh"', texts["common.cuh"])
+    emulated.setattr(cuda_compile, "source", whole)
+    with pytest.raises((AssertionError, LaunchError)) as found:
+        looked_at(name)
+    assert "g++ refuses" not in str(found.value)
+    print(f"NOTICED {file} | {planted or 'without ' + there} | {str(found.value).splitlines()[0][:150]}")
