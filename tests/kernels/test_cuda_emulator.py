@@ -105,7 +105,7 @@ def test_arguments_of_another_type_are_refused(arguments):
 @pytest.mark.parametrize(("blocks", "threads"), [(0, 32), (1, 0), (1, 33), (1, 2048), ((1, 70000), 32)])
 def test_launches_that_cannot_be_are_refused(blocks, threads):
     f = cuda_emulator.RawModule(code='extern "C" __global__ void f(float* y) {}').get_function("f")
-    with pytest.raises(LaunchError, match="no such grid|a block has 32"):
+    with pytest.raises(LaunchError, match=r"no such grid|a block has 32"):
         f(blocks if isinstance(blocks, tuple) else (blocks,), (threads,), (zeros(),))
 
 
