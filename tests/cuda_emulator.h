@@ -27,6 +27,7 @@
 #define __global__
 #define __device__ static
 #define __launch_bounds__(...)
+#define __align__(n) __attribute__((aligned(n)))
 #define __shared__ static __attribute__((section("cuda_shared")))
 #define __syncthreads() emulator::wait(emulator::FOR_BLOCK, __LINE__)
 #define __syncwarp() emulator::wait(emulator::FOR_WARP, __LINE__)
@@ -45,14 +46,16 @@ namespace emulator {
 
 enum State { READY, FOR_BLOCK, FOR_WARP, ENDED };
 struct Fibre {
-    ucontext_t context;
+    ucontext_t beginning;
+    jmp_buf place;  // where it goes on; unlike swapcontext, jumps need no system call
+    bool begun;
     State state;
     int line;  // where it waits
-    uint64_t given[4];  // what it hands to its warp
+    uint64_t given[8];  // what it hands to its warp
 };
 static const unsigned STACK = 1 << 16, MOST = 1024;
 static Fibre fibres[MOST];
-static ucontext_t scheduler;
+static jmp_buf scheduler;
 static unsigned count, current, turns[MOST];
 static void (*body)(void*);
 static void* body_data;
@@ -61,12 +64,20 @@ static char* stacks;
 static void wait(State state, int line) {
     fibres[current].state = state;
     fibres[current].line = line;
-    swapcontext(&fibres[current].context, &scheduler);
+    if (!_setjmp(fibres[current].place)) _longjmp(scheduler, 1);
 }
 
 static void enter() {
     body(body_data);
     fibres[current].state = ENDED;
+    _longjmp(scheduler, 1);
+}
+
+static void __attribute__((noinline)) go_on(Fibre& fibre) {
+    if (_setjmp(scheduler)) return;
+    if (fibre.begun) _longjmp(fibre.place, 1);
+    fibre.begun = true;
+    setcontext(&fibre.beginning);
 }
 
 // A warp's threads hand each other `value`: the one that `lane` gave. Two waits, so that nobody gives again too early.
@@ -90,12 +101,14 @@ static bool release(unsigned begin, unsigned end, State state) {
 
 static const char* run_block(int order) {
     memset(__start_cuda_shared, order % 2 ? 0x7f : 0xff, __stop_cuda_shared - __start_cuda_shared);
+    ucontext_t here;
+    getcontext(&here);
     for (unsigned i = 0; i < count; i++) {
-        getcontext(&fibres[i].context);
-        fibres[i].context.uc_stack = {stacks + i * STACK, 0, STACK};
-        fibres[i].context.uc_link = &scheduler;
-        fibres[i].state = READY;
-        makecontext(&fibres[i].context, enter, 0);
+        fibres[i].beginning = here;
+        fibres[i].beginning.uc_stack = {stacks + i * STACK, 0, STACK};
+        fibres[i].beginning.uc_link = nullptr;
+        fibres[i].state = READY, fibres[i].begun = false;
+        makecontext(&fibres[i].beginning, enter, 0);
     }
     do {
         for (unsigned w = 0; w < count; w += 32) {  // 32 neighbours in `turns` are a warp
@@ -105,7 +118,7 @@ static const char* run_block(int order) {
                         current = turns[i];
                         threadIdx = {current % blockDim.x, current / blockDim.x % blockDim.y,
                                      current / blockDim.x / blockDim.y};
-                        swapcontext(&scheduler, &fibres[current].context);
+                        go_on(fibres[current]);
                     }
             } while (release(turns[w] / 32 * 32, turns[w] / 32 * 32 + 32, FOR_WARP));
         }
@@ -208,6 +221,60 @@ template <class T> static T __shfl_xor_sync_at(int line, unsigned, T x, int mask
 }
 #define __shfl_xor_sync(...) __shfl_xor_sync_at(__LINE__, __VA_ARGS__)
 
+// The matrix instructions of matrices.cuh, by their definition in the PTX ISA: lane 4 g + t of each.
+static float widened_half(unsigned pair, int upper) {
+    unsigned bits = upper ? pair & 0xffff0000 : pair << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    using namespace emulator;
+    unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
+    unsigned words[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(fibres[current].given, words, sizeof words);
+    wait(FOR_WARP, __LINE__);
+    float result[4];
+    for (int i = 0; i < 4; i++) {
+        unsigned row = g + i / 2 * 8, column = 2 * t + i % 2;
+        result[i] = c[i];
+        for (int k = 0; k < 16; k++) {
+            const unsigned* left = (unsigned*)fibres[warp + row % 8 * 4 + k % 8 / 2].given;
+            const unsigned* right = (unsigned*)fibres[warp + column * 4 + k % 8 / 2].given;
+            result[i] += widened_half(left[row / 8 + k / 8 * 2], k % 2) * widened_half(right[4 + k / 8], k % 2);
+        }
+    }
+    wait(FOR_WARP, __LINE__);
+    memcpy(c, result, sizeof result);
+}
+
+template <bool transposed> static void load_matrices(unsigned (&x)[4], const void* row) {
+    using namespace emulator;
+    unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
+    if (uintptr_t(row) % 16 || row < __start_cuda_shared || row >= __stop_cuda_shared) __builtin_trap();
+    memcpy(fibres[current].given, &row, 8);
+    wait(FOR_WARP, __LINE__);
+    for (int m = 0; m < 4; m++) {
+        unsigned short pair[2];
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned r = transposed ? 2 * t + i : g, column = transposed ? g : 2 * t + i;
+            pair[i] = ((unsigned short*)fibres[warp + m * 8 + r].given[0])[column];
+        }
+        memcpy(&x[m], pair, 4);
+    }
+    wait(FOR_WARP, __LINE__);
+}
+
+static unsigned packed(float low, float high) {
+    unsigned bits[2];
+    memcpy(bits, &low, 4), memcpy(bits + 1, &high, 4);
+    for (unsigned& b : bits) b = (b & 0x7fffffff) > 0x7f800000 ? 0x7fff : (b + 0x7fff + (b >> 16 & 1)) >> 16;
+    return bits[0] | bits[1] << 16;
+}
+
+static int min(int a, int b) { return a < b ? a : b; }
+static int max(int a, int b) { return a > b ? a : b; }
 static float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 static unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 static uint64_t __umul64hi(uint64_t a, uint64_t b) { return (unsigned __int128)a * b >> 64; }

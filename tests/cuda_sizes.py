@@ -65,6 +65,19 @@ def cross_entropy(draw):
     return Case((10 * draw(numbers(N, V)), targets))
 
 
+@st.composite
+def attention(draw):
+    """Tiles that are full and not, queries fewer than keys, key heads shared and not."""
+    B, G, R = (draw(st.integers(1, 2)) for _ in range(3))
+    D = draw(st.sampled_from([16, 64]))
+    S = draw(st.sampled_from([1, 15, 64, 65, 130]))
+    T = draw(st.sampled_from([T for T in (1, 16, 63, 64, 100, 130) if T <= S]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    q, k, v = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * R), (S, G), (S, G)))
+    return Case((q, k, v), {"causal": draw(st.booleans())})
+
+
 LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
+LARGER |= {"attention": attention()}

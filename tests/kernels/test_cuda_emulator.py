@@ -3,8 +3,6 @@
 The last table does the same to the real sources: every fault planted there must fail against the rule, or be reported.
 """
 
-import shutil
-
 import cuda_emulator
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ from op_cases import Case
 
 from tinygrad_lm.kernels import cuda_compile
 
-pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 
 
 def launch(body, *arguments, order=0, parameters="float* y, int n", threads=64, blocks=2, before=""):
@@ -175,12 +173,47 @@ PLANTED = [
     ("cross_entropy", "target == ignored ? 0 : widened(*dy)", "widened(*dy)", "cross_entropy"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
     ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
+    ("attention", "__syncthreads();  // all warps are done with the tiles before", "", "attention"),
+    ("attention", "        __syncthreads();\n        float z", "        float z", "attention"),
+    ("attention", "            __syncthreads();\n            fill", "            fill", "attention"),
+    ("attention", "            __syncthreads();\n            float P", "            float P", "attention"),
+    ("attention", "key >= S || (causal", "(causal", "attention"),
+    ("attention", "key > query + S - T)) z", "key > query)) z", "attention"),
+    ("attention", "key > query + S - T);", "key >= query + S - T);", "attention"),
+    ("attention", "key > j + column + S - T", "key > j + column", "attention"),
+    ("attention", "total[r] *= factor[r];", "", "attention"),
+    ("attention", "sum[n][i] *= factor[i / 2]", "sum[n][i] *= factor[0]", "attention"),
+    ("attention", "total[r] = row_sum(total[r])", "total[r] *= 4", "attention"),
+    ("attention", "largest[r] = row_max(largest[r]);", "", "attention"),
+    ("attention", "min(S, start + TILE + S - T)", "min(S, start + S - T)", "attention"),
+    ("attention", "max(0, start - (S - T))", "start", "attention"),
+    ("attention", "(dP[n][i] - d[i / 2])", "dP[n][i]", "attention"),
+    ("attention", "(dz[n][i] - d[column])", "(dz[n][i] - d[column / 2])", "attention"),
+    ("attention", "group = h / (H / G)", "group = h % G", "attention"),
+    ("attention", "h < (group + 1) * (H / G)", "h < group * (H / G) + 1", "attention"),
+    ("attention", "sum_dk, scale, scale)", "sum_dk, 1, 1)", "attention"),
+    ("attention", "i / H % T] = sum", "i % T] = sum", "attention"),
+    ("matrices", "if (start + row < end) p", "p", "attention"),
+    ("matrices", "row < end ?", "row <= end ?", "attention"),
+    ("matrices", "if (start + g + 8 < end)", "if (start + g < end)", "attention"),
+    ("matrices", "lane / 16 * 8][k * 16 + lane / 8 % 2 * 8", "lane / 8 % 2 * 8][k * 16 + lane / 16 * 8", "attention"),
+    ("matrices", "b[k * 16 + lane % 16]", "b[k * 16 + lane % 8]", "attention"),
+    ("matrices", "load_matrices<true>", "load_matrices<false>", "attention"),
+    ("matrices", "packed(a[2 * k][2], a[2 * k][3])", "packed(a[2 * k][3], a[2 * k][2])", "attention"),
+    ("matrices", "i % 2 * 8, column = k * 16 + i / 2 * 8", "i / 2 * 8, column = k * 16 + i % 2 * 8", "attention"),
+    ("matrices", "typedef bf16 tile[TILE][D + 8]", "typedef bf16 tile[TILE][D + 4]", "attention"),
 ]  # fmt: skip
 
 
 def sizes(name, rng):
     """A case of each kind for a rule: whole packets and single numbers, several blocks, nothing that divides."""
     numbers = lambda *shape: rng.standard_normal(shape).astype("float32")
+    if name == "attention":
+        bf16 = pytest.importorskip("ml_dtypes").bfloat16
+        for B, T, S, H, G, D in ((2, 65, 65, 4, 2, 16), (1, 20, 100, 2, 2, 32)):
+            q, k, v = (numbers(*shape).astype(bf16) for shape in ((B, T, H, D), (B, S, G, D), (B, S, G, D)))
+            yield from (Case((q, k, v), {"causal": causal}) for causal in (True, False))
+        return
     for n, C in ((5, 260), (23, 131), (2, 4), (1, 1100)):
         match name:
             case "layer_norm":
@@ -207,9 +240,10 @@ def looked_at(name):
     """All that must hold of a kernel, on a few cases, in two orders."""
     rng = np.random.default_rng(0)
     for case in sizes(name, rng):
-        dy = cotangent(rng, name, case, "float32")
+        dtype = case.inputs[0].dtype
+        dy = cotangent(rng, name, case, dtype)
         for cuda_emulator.order in (1, 0):
-            agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, "float32")
+            agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, str(dtype))
 
 
 @pytest.fixture
@@ -224,15 +258,15 @@ def test_without_a_fault_all_is_right(emulated, name):
     looked_at(name)
 
 
-@pytest.mark.parametrize(("file", "there", "planted", "name"), PLANTED)
-def test_a_planted_fault_is_noticed(emulated, file, there, planted, name):
+@pytest.mark.parametrize(("file", "there", "planted", "rule"), PLANTED)
+def test_a_planted_fault_is_noticed(emulated, tmp_path, file, there, planted, rule):
     texts = {path.name: path.read_text() for path in cuda_compile.SOURCES.iterdir()}
-    key = "common.cuh" if file == "common" else f"{file}.cu"
+    key = f"{file}.cuh" if file in ("common", "matrices") else f"{file}.cu"
     assert there in texts[key]
-    texts[key] = texts[key].replace(there, planted)
-    whole = lambda file: texts[f"{file}.cu"].replace('#include "common.cuh"', texts["common.cuh"])
-    emulated.setattr(cuda_compile, "source", whole)
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text.replace(there, planted) if name == key else text)
+    emulated.setattr(cuda_compile, "SOURCES", tmp_path)
     with pytest.raises((AssertionError, LaunchError)) as found:
-        looked_at(name)
+        looked_at(rule)
     assert "g++ refuses" not in str(found.value)
     print(f"NOTICED {file} | {planted or 'without ' + there} | {str(found.value).splitlines()[0][:150]}")

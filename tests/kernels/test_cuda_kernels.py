@@ -116,6 +116,29 @@ def test_dropout_draws_the_definitions_mask(xp, seed, n, p, key):
     assert backward(xp.asarray(x))[0].get().tobytes() == back(x)[0].tobytes()
 
 
+def test_future_gradients_are_exactly_zero(xp):
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(0)
+    q, k, v = (xp.asarray(x.astype(bf16)) for x in rng.standard_normal((3, 1, 70, 2, 16)))
+    y, backward = KERNELS["attention"](q, k, v)
+    for t in (0, 3, 63, 64, 68):
+        dy = np.zeros(y.shape, bf16)
+        dy[:, t] = rng.standard_normal(dy[:, t].shape)
+        _, dk, dv = (dx.get().astype("float32") for dx in backward(xp.asarray(dy)))
+        assert dv[:, : t + 1].any()
+        assert not dk[:, t + 1 :].any()
+        assert not dv[:, t + 1 :].any()
+
+
+def test_the_zeros_that_fill_a_tile_never_win(xp):
+    """All logits near −140: exp of a padding's 0 less their log-sum would be infinite."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(0)
+    q, k, v = ((rng.standard_normal((1, 70, 1, 32)) + mean).astype(bf16) for mean in (5, -5, 0))
+    y, backward = KERNELS["attention"](*map(xp.asarray, (q, k, v)), causal=False)
+    assert all(np.isfinite(x.get().astype("float32")).all() for x in (y, *backward(xp.asarray(v))))
+
+
 def test_ids_outside_their_table_give_nan(xp):
     w = xp.asarray(np.ones((3, 4), "float32"))
     y = KERNELS["embedding"](w, xp.asarray(np.array([0, -1, 3, 2, 2**31 - 1])))[0].get()

@@ -52,9 +52,9 @@ def losses(device, preset, steps):
 def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
     cuda_emulator.LAUNCHED.clear()
     asked = set()
-    for name in cuda_emulator.KERNELS:
-        kernel = Op.registry[name].kernels["cuda"]
-        Op.registry[name].kernels["cuda"] = lambda *args, n=name, k=kernel, **options: asked.add(n) or k(*args, **options)
+    for name, kernel in cuda_emulator.KERNELS.items():
+        watched = lambda *args, name=name, kernel=kernel, **options: asked.add(name) or kernel(*args, **options)
+        Op.registry[name].kernels["cuda"] = watched
     found = losses(device, preset, 5)
     np.testing.assert_allclose(found, losses("cpu", preset, 5), rtol=2e-5)
     assert asked >= WANTED[preset] | {"embedding", "cross_entropy"}

@@ -5,6 +5,7 @@ further constant it names, and kept on disk by CuPy.
 """
 
 import functools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,13 @@ def module(xp, file, constants):
 
 
 def source(file):
-    """The text of cuda/<file>.cu with common.cuh in its place: CuPy looks for changes in this text alone."""
-    common = (SOURCES / "common.cuh").read_text()
-    return (SOURCES / f"{file}.cu").read_text().replace('#include "common.cuh"', f'{common}\n#line 1 "{file}.cu"')
+    """The text of cuda/<file>.cu with what it includes in its place: CuPy looks for changes in this text alone."""
+    lines = []
+    for number, line in enumerate((SOURCES / f"{file}.cu").read_text().splitlines(), start=2):
+        if included := re.fullmatch(r'#include "(.*)"', line):
+            line = f'#line 1 "{included[1]}"\n{(SOURCES / included[1]).read_text()}#line {number} "{file}.cu"'
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def as_tuple(n):
