@@ -97,7 +97,7 @@ class Kernel:
                 if x.data.ptr not in guarded:
                     guarded[x.data.ptr] = Guarded(x._array)
                 x = np.uintp(guarded[x.data.ptr].pointer)
-            values.append(np.array(0 if x is None else x, np.uintp if x is None else x.dtype))
+            values.append(np.array(x))
         shape = ctypes.c_uint * 3
         message, address = ctypes.create_string_buffer(300), ctypes.c_size_t()
         wrong = self.function(
@@ -115,7 +115,8 @@ class Kernel:
 def fits(x, kind):
     """Whether an argument is what the kernel's source says: arrays by the size of their entries, numbers by type."""
     if kind[0] == "p":
-        return x is None or (isinstance(x, strict_array.ndarray) and x.dtype.itemsize == int(kind[1]))
+        null = isinstance(x, np.uint64) and x == 0
+        return null or (isinstance(x, strict_array.ndarray) and x.dtype.itemsize == int(kind[1]))
     return isinstance(x, np.generic) and x.dtype == kind
 
 

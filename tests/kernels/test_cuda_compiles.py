@@ -15,6 +15,7 @@ import pytest
 from tinygrad_lm.kernels import cuda_compile
 
 ARCHITECTURES = ["sm_80", "sm_90"]
+CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
 FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
 ONLY = {"attention": [("bf16", 8)]}  # files for one REAL and WIDTH alone
 CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
@@ -56,7 +57,7 @@ def compiled(code, *options):
     """(error, log) of one compilation; for a compute_… architecture the log is followed by the assembly text."""
     library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
     assert library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernel.cu", 0, None, None) == 0
-    texts = [option.encode() for option in (*options, "--std=c++17", "--ptxas-options=-v")]
+    texts = [option.encode() for option in (*options, *CUPYS, "--ptxas-options=-v")]
     error = library.nvrtcCompileProgram(program, len(texts), (ctypes.c_char_p * len(texts))(*texts))
     library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

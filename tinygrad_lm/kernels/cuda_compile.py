@@ -14,7 +14,8 @@ from tinygrad_lm.backend import array_module
 
 SOURCES = Path(__file__).parent / "cuda"
 REALS = {"float32": "float", "bfloat16": "bf16"}
-i4, i8, u8, f4 = np.int32, np.int64, np.uint64, np.float32  # CUDA's int, long long, unsigned long long and float
+i4, i8, f4 = np.int32, np.int64, np.float32  # CUDA's int, long long and float
+NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on it
 
 
 def covered(x):
@@ -40,7 +41,12 @@ def kernel(file, name, like, width=1, **constants):
     """
     constants = {"REAL": REALS[like.dtype.name], "WIDTH": width, **constants}
     function = compiled(array_module(like), file, name, tuple(constants.items()))
-    return lambda blocks, threads, *arguments: function(as_tuple(blocks), as_tuple(threads), arguments)
+
+    def launch(blocks, threads, *arguments):
+        arguments = tuple(NULL if x is None else x for x in arguments)
+        function(blocks if isinstance(blocks, tuple) else (blocks,), (threads,), arguments)
+
+    return launch
 
 
 @functools.cache
@@ -62,11 +68,8 @@ def source(file):
         if included := re.fullmatch(r'#include "(.*)"', line):
             line = f'#line 1 "{included[1]}"\n{(SOURCES / included[1]).read_text()}#line {number} "{file}.cu"'
         lines.append(line)
-    return "\n".join(lines)
-
-
-def as_tuple(n):
-    return n if isinstance(n, tuple) else (n,)
+    text = "\n".join(lines)
+    return text.encode("ascii", "replace").decode()  # CuPy writes it to a file in whatever encoding the locale has
 
 
 def for_each(n, width=1, threads=256):

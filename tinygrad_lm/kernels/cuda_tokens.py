@@ -28,7 +28,7 @@ def embedding_on_gpu(w, ids):
     def backward(dy):
         places = flat.astype(i8) * N + xp.arange(N)  # by id, then by position
         order = xp.argsort(places)
-        starts = xp.searchsorted(flat[order], xp.arange(V + 1)).astype(i4)
+        starts = xp.searchsorted(flat[order], xp.arange(V + 1, dtype=i4)).astype(i4)
         groups = min(32, max(1, N // V // 4))
         dw = xp.empty((V, C), w.dtype)
         run = kernel("embedding", "embedding_backward", w, W, GROUPS=1 << groups.bit_length() - 1)
