@@ -92,7 +92,8 @@ def test_a_missing_line_shows_in_some_order(body, right):
     "arguments",
     [
         (None, N), (np.uint64(8), N), (zeros(), 128), (zeros(), np.int64(128)), (zeros(), np.float32(128)),
-        (zeros(dtype="float64"), N), (zeros().get(), N), (zeros(256)[::2], N), (zeros(),), (zeros(), N, N), (zeros(), None),
+        (zeros(dtype="float64"), N), (zeros().get(), N), (zeros(256)[::2], N), (zeros(),), (zeros(), N, N),
+        (zeros(), None),
     ],
 )  # fmt: skip
 def test_arguments_of_another_type_are_refused(arguments):
