@@ -24,7 +24,7 @@ from tinygrad_lm import kernels
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DeviceError
-from tinygrad_lm.kernels import cuda_adamw
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.adamw import AdamW
@@ -62,6 +62,7 @@ def check(cupy, no_tests):
     for name, inputs, options, moved in cases(cupy.random.RandomState(0)):
         for dtype in ("float32", "bfloat16"):
             part(f"{name} {dtype}", time_kernel, cupy, name, inputs, options, dtype, moved)
+    part("column sums float32", time_columns, cupy)
     part("adamw float32", time_adamw, cupy)
     for preset, batch_size in (("nanogpt-shakespeare", 64), ("gpt2", 16)):
         for fast in (False, True):
@@ -167,6 +168,13 @@ def seconds(cupy, function, repeats=20):
         stop.synchronize()
         found.append(cupy.cuda.get_elapsed_time(start, stop) / 1e3)
     return float(np.median(found[3:]))
+
+
+def time_columns(cupy):
+    x = cupy.random.RandomState(0).standard_normal((N, C), "f4")
+    sums_s = seconds(cupy, lambda: cuda_columns.column_sums(x, x.dtype))
+    off = difference(cuda_columns.column_sums(x, x.dtype), x.astype("f8").sum(0))
+    return {"errors": f"{off:.1e}", "us": sums_s * 1e6, "GB/s": x.nbytes / 1e9 / sums_s}
 
 
 def time_adamw(cupy):

@@ -38,7 +38,7 @@ UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on
 LAUNCHED = set()  # the kernels that ran, by name
 
 HERE = Path(__file__).parent
-PAGE = mmap.PAGESIZE
+PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
 TRAPS = "alignment,bounds,signed-integer-overflow,integer-divide-by-zero,shift,float-cast-overflow"
 FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
 FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
@@ -128,17 +128,17 @@ class Guarded:
             raise LaunchError(f"an array {array.shape} of strides {array.strides}; kernels take contiguous ones")
         self.array, self.size = array, array.nbytes
         self.pages = -(-(self.size + 16) // PAGE) * PAGE
-        self.memory = mmap.mmap(-1, self.pages + 2 * PAGE)
+        self.memory = mmap.mmap(-1, self.pages + 2 * GUARD)
         self.bytes = np.frombuffer(self.memory, np.uint8)
         self.start = self.bytes.ctypes.data
-        self.bytes[:] = 0xFF
-        end = PAGE + self.pages
+        end = GUARD + self.pages
+        self.bytes[GUARD:end] = 0xFF
         self.offset = end - self.size - (end - self.size - array.ctypes.data) % 16
         self.here = slice(self.offset, self.offset + self.size)
         self.bytes[self.here] = flat(array)
         self.pointer = self.start + self.offset
         for page in (self.start, self.start + end):
-            assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 0) == 0
+            assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(GUARD), 0) == 0
 
     def locate(self, address):
         if self.start <= address < self.start + len(self.bytes):
@@ -150,10 +150,10 @@ class Guarded:
         changed = self.bytes[self.here]
         if not np.array_equal(changed, flat(self.array)):
             flat(self.array)[:] = changed
-        around = (self.bytes[PAGE : self.offset], self.bytes[self.offset + self.size : PAGE + self.pages])
+        around = (self.bytes[GUARD : self.offset], self.bytes[self.offset + self.size : GUARD + self.pages])
         damaged = any((part != 0xFF).any() for part in around)
-        for page in (self.start, self.start + PAGE + self.pages):
-            libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(PAGE), 3)
+        for page in (self.start, self.start + GUARD + self.pages):
+            libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(GUARD), 3)
         return f"wrote beside an array {self.array.shape} {self.array.dtype}" if damaged else None
 
 

@@ -77,7 +77,13 @@ def attention(draw):
     return Case((q, k, v), {"causal": draw(st.booleans())})
 
 
+@st.composite
+def linear(draw):
+    N, i, o = draw(rows) * draw(rows), draw(st.integers(1, 4)), draw(lengths)
+    return Case((draw(numbers(N, i)), draw(numbers(i, o)), draw(numbers(o))))
+
+
 LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
-LARGER |= {"attention": attention()}
+LARGER |= {"attention": attention(), "linear": linear()}

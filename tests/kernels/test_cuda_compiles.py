@@ -22,8 +22,11 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     "attention": [{"D": 16}, {"D": 64}],
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
     "embedding": [{"GROUPS": 1}, {"GROUPS": 32}],
+    "columns": [{"ROWS": 256, "FROM": "float"}, {"ROWS": 256, "FROM": "bf16"}],
     "normalize": [
-        {"CENTRED": centred, "PACKETS": packets} for centred in (0, 1) for packets in (1, "(WIDTH == 8 ? 4 : 8)")
+        {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
+        for centred in (0, 1)
+        for packets, team in ((1, 32), (1, 128), ("(WIDTH == 8 ? 4 : 8)", 256))
     ],
 }
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
@@ -34,7 +37,7 @@ REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multipr
     "losses": 40, "mean_loss": 40, "losses_backward": 40,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
-    "norm_forward": 64, "norm_backward": 208,
+    "norm_forward": 72, "norm_backward": 208,
     "rotary": 56,
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from tinygrad_lm.train.loop import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 WANTED = {
-    "gpt2": {"layer_norm", "gelu_tanh", "dropout"},
+    "gpt2": {"layer_norm", "gelu_tanh", "dropout", "linear"},
     "modern": {"rms_norm", "relu_squared", "rotary"},
 }
 

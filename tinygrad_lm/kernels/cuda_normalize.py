@@ -1,12 +1,13 @@
 """Norms on a GPU: one pass each way over the rows. See cuda/normalize.cu."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda_columns import column_sums
 from tinygrad_lm.kernels.cuda_compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 THREADS = 256  # of a block, at most
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
-STRIPS = 512  # blocks of the way back, at most: each leaves a row of sums
+TEAMS, SUMS = 512, 2**19  # of the way back: so many at most, each leaves a row of sums; more if those are short
 
 # N rows, C channels
 
@@ -33,28 +34,20 @@ def norm(x, w, b, eps, centred):
     longest = THREADS * min(PACKETS * W, ENTRIES)
     if not covered(x) or longest < C:
         return None
-    threads = min(THREADS, -(-C // (32 * W)) * 32)
-    packets = -(-C // (threads * W))
-    N, constants = x.size // C, {"PACKETS": packets, "CENTRED": centred}
+    team = min(THREADS, -(-C // (32 * W)) * 32)
+    threads = 128 if team == 32 else team
+    N, constants = x.size // C, {"PACKETS": -(-C // (team * W)), "CENTRED": centred, "TEAM": team}
     y, inverse = xp.empty_like(x), xp.empty(N, f4)
     mean = xp.empty(N, f4) if centred else None
     forward = kernel("normalize", "norm_forward", x, W, **constants)
-    forward(N, threads, x, w, b, y, mean, inverse, i4(C), f4(eps))
+    forward(-(-N * team // threads), threads, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
 
     def backward(dy):
-        dy, strips = contiguous(dy), min(N, STRIPS)
+        dy, blocks = contiguous(dy), -(-min(N, max(TEAMS, SUMS // C)) * team // threads)
         dx = xp.empty_like(x)
-        dw, db = (None if p is None else xp.empty((strips, C), f4) for p in (w, b))
+        dw, db = (None if p is None else xp.empty((blocks * threads // team, C), f4) for p in (w, b))
         back = kernel("normalize", "norm_backward", x, W, **constants)
-        back(strips, threads, dy, x, w, mean, inverse, dx, dw, db, i8(N), i4(C))
-        return (dx.reshape(shape), *(column_sums(d, x) for d in (dw, db) if d is not None))
+        back(blocks, threads, dy, x, w, mean, inverse, dx, dw, db, i8(N), i4(C))
+        return (dx.reshape(shape), *(column_sums(d, x.dtype) for d in (dw, db) if d is not None))
 
     return y.reshape(shape), backward
-
-
-def column_sums(x, like):
-    """Σ over the rows of a float32 matrix, as an array of `like`'s dtype."""
-    N, C = x.shape
-    y = array_module(x).empty(C, like.dtype)
-    kernel("columns", "column_sums", y)(-(-C // 32), 256, x, y, i4(N), i4(C))
-    return y

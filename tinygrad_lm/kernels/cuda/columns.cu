@@ -1,21 +1,24 @@
-// y[c] = Σ x[n, c] over N rows, in an order that depends on N alone, so that every run gives the same bits.
+// y[s, c] = sum of x[n, c] over the rows n of strip s, ROWS of them, in an order that depends on their number alone, so that
+// every run gives the same bits.
 //
-// 32 × 8 threads take 32 columns: a warp reads 32 neighbours of a row, the eight warps every eighth row, and in the end
-// the first warp adds the eight sums. Memory: x once. It is meant for the few hundred rows that other kernels' blocks
-// leave behind (float, whatever REAL is), not for a whole activation.
+// A block has a strip's 32 neighbouring columns: a warp reads 32 numbers of a row, the eight warps every eighth row, and
+// in the end the first warp adds the eight sums. Memory: x once. Done again with y for x it leaves one row.
+//
+//   FROM: what x holds, as REAL for y
 
 #include "common.cuh"
 
-extern "C" __global__ void column_sums(const float* x, REAL* y, int N, int C) {
+extern "C" __global__ void column_sums(const FROM* x, REAL* y, int N, int C) {
     __shared__ float of_warp[8][32];
-    int c = blockIdx.x * 32 + threadIdx.x % 32, warp = threadIdx.x / 32;
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = blockIdx.x * 32 + lane;
+    int end = N < (blockIdx.y + 1) * ROWS ? N : (blockIdx.y + 1) * ROWS;
     float sum = 0;
     if (c < C)
-        for (int n = warp; n < N; n += 8) sum += x[n * (long long)C + c];
-    of_warp[warp][threadIdx.x % 32] = sum;
+        for (int n = blockIdx.y * ROWS + warp; n < end; n += 8) sum += widened(x[n * (long long)C + c]);
+    of_warp[warp][lane] = sum;
     __syncthreads();
     if (warp == 0 && c < C) {
-        for (int i = 1; i < 8; i++) sum += of_warp[i][threadIdx.x];
-        round_to(y[c], sum);
+        for (int i = 1; i < 8; i++) sum += of_warp[i][lane];
+        round_to(y[blockIdx.y * (long long)C + c], sum);
     }
 }

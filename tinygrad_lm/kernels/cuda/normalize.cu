@@ -4,39 +4,48 @@
 //   dx = r (g − mean g − x̂ mean(g x̂))    g = dy w                           RMS norm: without mean g
 //   dw = Σ dy x̂    db = Σ dy    over the rows
 //
-// A block takes a row into its registers, PACKETS packets a thread, so x is read once although two sums and y need it.
-// Backward, a block goes through rows i, i + gridDim, … and sums dw and db of its channels in registers on the way; one
-// row a block of these sums is left to column_sums. Memory: forward reads x and writes y; backward reads x and dy and
-// writes dx; the rest is small: w, b, two numbers a row, the sums of 512 blocks at most.
+// A team of threads takes a row into its registers, PACKETS packets each, so x is read once although two sums and y need
+// it. The team is a block, or, for short rows such as a head's, one of a block's warps. Backward, team i of n goes through
+// rows i, i + n, … and sums dw and db of its channels in registers on the way; one row a team of these sums is left to
+// column_sums. Memory: forward reads x and writes y; backward reads x and dy and writes dx; the rest is small: w, b, two
+// numbers a row, the teams' sums.
 //
-//   CENTRED 1: layer norm, 0: RMS norm; PACKETS · blockDim · WIDTH ≥ C
+//   CENTRED 1: layer norm, 0: RMS norm; TEAM: threads of a team, 32 or blockDim; PACKETS · TEAM · WIDTH ≥ C
 
 #include "common.cuh"
 
+__device__ float team_sum(float x) { return TEAM == 32 ? warp_sum(x) : block_sum(x); }
+
+__device__ long long team() { return blockIdx.x * (long long)(blockDim.x / TEAM) + threadIdx.x / TEAM; }
+
+// Where the thread's packet k is in a row.
+__device__ int channel(int k) { return (k * TEAM + threadIdx.x % TEAM) * WIDTH; }
+
 extern "C" __global__ void norm_forward(const REAL* x, const REAL* w, const REAL* b, REAL* y, float* mean,
-                                        float* inverse, int C, float eps) {
-    long long row = blockIdx.x * (long long)C;
+                                        float* inverse, long long N, int C, float eps) {
+    long long n = team(), row = n * C;
+    if (n >= N) return;  // a warp of the last block
     float v[PACKETS][WIDTH] = {};
     float sum = 0;
 #pragma unroll
     for (int k = 0; k < PACKETS; k++) {
-        int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+        int c = channel(k);
         if (c < C) load(x + row + c, v[k]);
         for (int i = 0; i < WIDTH; i++) sum += v[k][i];
     }
-    float mu = CENTRED ? block_sum(sum) / C : 0;
+    float mu = CENTRED ? team_sum(sum) / C : 0;
 
     float square = 0;
 #pragma unroll
     for (int k = 0; k < PACKETS; k++) {
-        int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+        int c = channel(k);
         for (int i = 0; i < WIDTH; i++) square += c < C ? (v[k][i] - mu) * (v[k][i] - mu) : 0;
     }
-    float r = 1 / sqrtf(block_sum(square) / C + eps);
+    float r = 1 / sqrtf(team_sum(square) / C + eps);
 
 #pragma unroll
     for (int k = 0; k < PACKETS; k++) {
-        int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+        int c = channel(k);
         if (c >= C) continue;
         float gain[WIDTH], bias[WIDTH];
         if (w) load(w + c, gain);
@@ -48,9 +57,9 @@ extern "C" __global__ void norm_forward(const REAL* x, const REAL* w, const REAL
         }
         store(y + row + c, v[k]);
     }
-    if (threadIdx.x == 0) {
-        if (CENTRED) mean[blockIdx.x] = mu;
-        inverse[blockIdx.x] = r;
+    if (threadIdx.x % TEAM == 0) {
+        if (CENTRED) mean[n] = mu;
+        inverse[n] = r;
     }
 }
 
@@ -59,18 +68,19 @@ extern "C" __global__ void norm_backward(const REAL* dy, const REAL* x, const RE
     float gain[PACKETS][WIDTH], sum_dw[PACKETS][WIDTH] = {}, sum_db[PACKETS][WIDTH] = {};
 #pragma unroll
     for (int k = 0; k < PACKETS; k++) {
-        int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+        int c = channel(k);
         for (int i = 0; i < WIDTH; i++) gain[k][i] = 1;
         if (w && c < C) load(w + c, gain[k]);
     }
 
-    for (long long row = blockIdx.x; row < N; row += gridDim.x) {
+    long long teams = gridDim.x * (long long)(blockDim.x / TEAM);
+    for (long long row = team(); row < N; row += teams) {
         float mu = CENTRED ? mean[row] : 0, r = inverse[row];
         float g[PACKETS][WIDTH] = {}, xhat[PACKETS][WIDTH] = {};
         float along_1 = 0, along_xhat = 0;
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+            int c = channel(k);
             if (c >= C) continue;
             load(dy + row * C + c, g[k]);
             load(x + row * C + c, xhat[k]);
@@ -83,11 +93,11 @@ extern "C" __global__ void norm_backward(const REAL* dy, const REAL* x, const RE
                 along_xhat += g[k][i] * xhat[k][i];
             }
         }
-        along_1 = CENTRED ? block_sum(along_1) / C : 0;
-        along_xhat = block_sum(along_xhat) / C;
+        along_1 = CENTRED ? team_sum(along_1) / C : 0;
+        along_xhat = team_sum(along_xhat) / C;
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+            int c = channel(k);
             if (c >= C) continue;
             for (int i = 0; i < WIDTH; i++) g[k][i] = r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
             store(dx + row * C + c, g[k]);
@@ -96,9 +106,9 @@ extern "C" __global__ void norm_backward(const REAL* dy, const REAL* x, const RE
 
 #pragma unroll
     for (int k = 0; k < PACKETS; k++) {
-        int c = (k * blockDim.x + threadIdx.x) * WIDTH;
+        int c = channel(k);
         if (c >= C) continue;
-        if (dw) store(dw + blockIdx.x * (long long)C + c, sum_dw[k]);
-        if (db) store(db + blockIdx.x * (long long)C + c, sum_db[k]);
+        if (dw) store(dw + team() * C + c, sum_dw[k]);
+        if (db) store(db + team() * C + c, sum_db[k]);
     }
 }
