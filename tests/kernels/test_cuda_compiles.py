@@ -1,7 +1,7 @@
 """The compile gate: NVIDIA's compiler makes machine code of every CUDA source, on a machine without a GPU.
 
-For Ampere and Hopper, for each REAL and WIDTH: no register is spilled to memory, and no kernel takes more registers or
-shared memory than its line below says. Skipped where the wheel nvidia-cuda-nvrtc is not installed.
+For Ampere and Hopper, for each REAL and WIDTH: no register is spilled to memory, and no kernel takes more registers
+than its line below says. Skipped where the wheel nvidia-cuda-nvrtc is not installed.
 """
 
 import ctypes
@@ -46,14 +46,11 @@ REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multipr
 def nvrtc():
     """NVIDIA's run-time compiler from its wheel, or None. Its tables must be loaded before it looks for them."""
     spec = importlib.util.find_spec("nvidia")
-    places = [Path(place) for place in spec.submodule_search_locations] if spec else []
-    found = {}
-    for name in ("libnvrtc-builtins.so*", "libnvrtc.so*"):
-        paths = [path for place in places for path in sorted(place.glob(f"*/lib/{name}")) if "alt" not in path.name]
-        if not paths:
-            return None
-        found[name] = ctypes.CDLL(str(paths[-1]), mode=ctypes.RTLD_GLOBAL)
-    return found["libnvrtc.so*"]
+    for place in spec.submodule_search_locations if spec else ():
+        if tables := sorted(Path(place).glob("cu13/lib/libnvrtc-builtins.so.13*")):
+            ctypes.CDLL(str(tables[-1]), mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(str(tables[-1].with_name("libnvrtc.so.13")), mode=ctypes.RTLD_GLOBAL)
+    return None
 
 
 def compiled(code, *options):

@@ -90,6 +90,16 @@ def test_what_is_not_covered_goes_to_the_rule(xp, name, data):
             assert x.dtype == "float64"
 
 
+def test_dtypes_that_differ_go_to_the_rule(xp):
+    """A weight in float32 beside half precision: nothing is read as what it is not."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, w = np.random.default_rng(0).standard_normal((2, 1, 8)).astype("float32")
+    x = x.astype(bf16)
+    y, _ = KERNELS["rms_norm"](xp.asarray(x), xp.asarray(w[0]))
+    right, _ = Op.registry["rms_norm"].rule(x.astype("float64"), w[0].astype("float64"))
+    checks.agree(y.get().astype("float64"), right, "value", 1e-2)
+
+
 @every_kernel
 @few
 @given(data=st.data())

@@ -14,7 +14,7 @@ def attention_on_gpu(q, k, v, *, causal=True, p=0.0, key=None):
     """The rule of ops/attention.py, for bfloat16 without dropout of the weights. Of P one number a row is kept."""
     B, T, H, D = check_heads(q, k, v, causal)
     S, G = k.shape[1:3]
-    if p or q.dtype.name != "bfloat16" or D % 16 or D > LARGEST or not (covered(q) and covered(k)):
+    if p or q.dtype.name != "bfloat16" or D % 16 or D > LARGEST or not covered(q, k, v):
         return attention.rule(q, k, v, causal=causal, p=p, key=key)
     xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
     y, lse = xp.empty_like(q), xp.empty((B, H, T), f4)

@@ -18,9 +18,10 @@ i4, i8, f4 = np.int32, np.int64, np.float32  # CUDA's int, long long and float
 NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on it
 
 
-def covered(x):
-    """Whether the kernels work on arrays like x; else the rule does."""
-    return x.dtype.name in REALS and x.size > 0
+def covered(x, *others):
+    """Whether the kernels work on arrays like these, all of one dtype; else the rule does."""
+    others = [y for y in others if y is not None]
+    return x.dtype.name in REALS and all(y.dtype == x.dtype for y in others) and all(y.size for y in (x, *others))
 
 
 def width(length, *arrays):

@@ -28,11 +28,13 @@ def rms_norm_on_gpu(x, w=None, *, eps=1e-6):
 
 def norm(x, w, b, eps, centred):
     """Value and way back, or None where a row is too long for a block's registers or the dtype has no kernel."""
-    shape, C, xp = x.shape, x.shape[-1], array_module(x)
+    if not covered(x, w, b):
+        return None
     x, w, b = map(contiguous, (x, w, b))
+    C, xp = x.shape[-1], array_module(x)
     W = width(C, x)
     longest = THREADS * min(PACKETS * W, ENTRIES)
-    if not covered(x) or longest < C:
+    if longest < C:
         return None
     team = min(THREADS, -(-C // (32 * W)) * 32)
     threads = 128 if team == 32 else team
@@ -48,6 +50,6 @@ def norm(x, w, b, eps, centred):
         dw, db = (None if p is None else xp.empty((blocks * threads // team, C), f4) for p in (w, b))
         back = kernel("normalize", "norm_backward", x, W, **constants)
         back(blocks, threads, dy, x, w, mean, inverse, dx, dw, db, i8(N), i4(C))
-        return (dx.reshape(shape), *(column_sums(d, x.dtype) for d in (dw, db) if d is not None))
+        return (dx, *(column_sums(d, x.dtype) for d in (dw, db) if d is not None))
 
-    return y.reshape(shape), backward
+    return y, backward
