@@ -12,21 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.kernels import cuda_attention, cuda_columns, cuda_compile, cuda_normalize
 
 ARCHITECTURES = ["sm_80", "sm_90"]
 CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
 FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
 ONLY = {"attention": [("bf16", 8)]}  # files for one REAL and WIDTH alone
+P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
+MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
 CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
-    "attention": [{"D": 16}, {"D": 64}],
+    "attention": [{"D": 16}, {"D": cuda_attention.LARGEST}],
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
     "embedding": [{"GROUPS": 1}, {"GROUPS": 32}],
-    "columns": [{"ROWS": 256, "FROM": "float"}, {"ROWS": 256, "FROM": "bf16"}],
+    "columns": [{"ROWS": cuda_columns.ROWS, "FROM": held} for held in ("float", "bf16")],
     "normalize": [
         {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
         for centred in (0, 1)
-        for packets, team in ((1, 32), (1, 128), ("(WIDTH == 8 ? 4 : 8)", 256))
+        for packets, team in ((1, 32), (1, 128), (MOST, cuda_normalize.THREADS))
     ],
 }
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
