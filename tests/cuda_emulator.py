@@ -27,6 +27,7 @@ import strict_array
 from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.ops.dropout import MASKS
 from tinygrad_lm.optim.adamw import AdamW
 
 # The CUDA kernels by their rules' names. Out of the registry again: a strict array has them only where a test says so.
@@ -34,6 +35,7 @@ for _name in kernels.CUDA:
     import_module(f"tinygrad_lm.kernels.cuda_{_name}")
 KERNELS = {name: op.kernels.pop("cuda") for name, op in Op.registry.items() if "cuda" in op.kernels}
 ADAMW = AdamW.kernels.pop("cuda")
+MASK = MASKS.pop("cuda")
 UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
 LAUNCHED = set()  # the kernels that ran, by name
 

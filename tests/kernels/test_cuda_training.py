@@ -16,6 +16,7 @@ from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.ops.dropout import MASKS
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
@@ -33,6 +34,7 @@ def device(request, monkeypatch):
     for name, kernel in cuda_emulator.KERNELS.items():
         monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
     monkeypatch.setitem(AdamW.kernels, "cuda", cuda_emulator.ADAMW)
+    monkeypatch.setitem(MASKS, "cuda", cuda_emulator.MASK)
     if request.param == "cuda":
         if not pytest.importorskip("cupy").cuda.is_available():
             pytest.skip("there is no GPU")

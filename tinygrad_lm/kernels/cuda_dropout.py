@@ -2,7 +2,7 @@
 
 from tinygrad_lm.backend import array_module, philox
 from tinygrad_lm.kernels.cuda_compile import contiguous, covered, f4, for_each, i8, kernel, width
-from tinygrad_lm.ops.dropout import check_probability, dropout
+from tinygrad_lm.ops.dropout import MASKS, check_probability, dropout
 
 NUMBERS = 8  # that a thread draws
 
@@ -13,14 +13,22 @@ def dropout_on_gpu(x, *, p, key):
     check_probability(p)
     if not covered(x):
         return dropout.rule(x, p=p, key=key)
-    numbers, (_, *counter) = philox(*key)
+    return masked(x, p, key), lambda dy: (masked(dy, p, key),)
 
-    def masked(x):
-        x = contiguous(x)
-        y = array_module(x).empty_like(x)
-        W = width(x.size, x)
-        run = kernel("dropout", "dropout", x, W)
-        run(*for_each(x.size, NUMBERS), x, y, i8(x.size), f4(p), f4(1 / (1 - p)), *numbers, *counter)
-        return y
 
-    return masked(x), lambda dy: (masked(dy),)
+def masked(x, p, key):
+    """x m / (1 − p)."""
+    x, (words, (_, *counter)) = contiguous(x), philox(*key)
+    y = array_module(x).empty_like(x)
+    run = kernel("dropout", "dropout", x, width(x.size, x))
+    run(*for_each(x.size, NUMBERS), x, y, i8(x.size), f4(p), f4(1 / (1 - p)), *words, *counter)
+    return y
+
+
+def mask(xp, shape, p, key):
+    """m, for attention's dropout of its weights: on the host it would be drawn for each pair of positions."""
+    ones = xp.ones(shape, f4)
+    return masked(ones, p, key) > 0 if ones.size else ones > 0
+
+
+MASKS["cuda"] = mask
