@@ -174,9 +174,9 @@ def compiled(code, options):
         f"    return emulator::launch({name}, grid, block, order, args, message, address);\n}}\n"
         for name in kernels
     )
-    header = HERE / "cuda_emulator.h"
-    text = f'#include "{header}"\n{code}\n{tail}'
-    digest = hashlib.sha256(f"{text}{options}{FLAGS}{header.read_text()}".encode()).hexdigest()[:20]
+    text = f'#include "{HERE}/cuda_emulator.h"\n{code}\n{tail}'
+    headers = "".join(path.read_text() for path in sorted(HERE.glob("cuda_emulator*.h")))
+    digest = hashlib.sha256(f"{text}{options}{FLAGS}{headers}".encode()).hexdigest()[:20]
     library = HERE / "__pycache__" / f"emulated-{digest}.so"
     if not library.exists():
         library.parent.mkdir(exist_ok=True)

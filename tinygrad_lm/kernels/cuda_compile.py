@@ -65,9 +65,9 @@ def module(xp, file, constants):
 def source(file):
     """The text of cuda/<file>.cu with what it includes in its place: CuPy looks for changes in this text alone."""
     lines = []
-    for number, line in enumerate((SOURCES / f"{file}.cu").read_text().splitlines(), start=2):
+    for number, line in enumerate((SOURCES / f"{file}.cu").read_text("utf-8").splitlines(), start=2):
         if included := re.fullmatch(r'#include "(.*)"', line):
-            line = f'#line 1 "{included[1]}"\n{(SOURCES / included[1]).read_text()}#line {number} "{file}.cu"'
+            line = f'#line 1 "{included[1]}"\n{(SOURCES / included[1]).read_text("utf-8")}#line {number} "{file}.cu"'
         lines.append(line)
     text = "\n".join(lines)
     return text.encode("ascii", "replace").decode()  # CuPy writes it to a file in whatever encoding the locale has

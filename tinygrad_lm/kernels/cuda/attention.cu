@@ -4,9 +4,9 @@
 //   dv = Pᵀ dy,  dz = P (dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //
 // q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; lse, δ: (B, H, T) float. Causal: query i
-// sees the keys up to i + S − T.
+// sees keys up to i + S − T.
 // Forward, a block has 64 queries of a head, a warp 16 of them, and goes through the keys 64 by 64: largest logit and
-// sum are corrected whenever a larger one comes, and the output with them. Memory: q once, y once, k and v once for each
+// sum are corrected whenever a larger one comes, and the output with them. Memory: q and y once, k and v once for each
 // 64 queries, most of that from the L2 cache. Nothing of size T × S is written; the products are the cost, 4 T S D each
 // head, half of it if causal.
 // Backward computes P again from lse, twice: once with 64 queries a block for dq and once with 64 keys a block for dk

@@ -1,8 +1,8 @@
-// y[s, c] = sum of x[n, c] over the rows n of strip s, ROWS of them, in an order that depends on their number alone, so that
+// y[s, c] = Σ x[n, c] over the rows n of strip s, ROWS of them, in an order that depends on their number alone, so that
 // every run gives the same bits.
 //
-// A block has a strip's 32 neighbouring columns: a warp reads 32 numbers of a row, the eight warps every eighth row, and
-// in the end the first warp adds the eight sums. Memory: x once. Done again with y for x it leaves one row.
+// A block has 32 neighbouring columns of a strip: a warp reads 32 numbers of a row, the eight warps every eighth row,
+// and in the end the first warp adds the eight sums. Memory: x once. Done again with y for x it leaves one row.
 //
 //   FROM: what x holds, as REAL for y
 

@@ -1,8 +1,8 @@
 // Dropout: y = x / (1 − p) where u ≥ p, else 0, with u uniform in [0, 1). Backward is the same function of dy.
 //
-// u is a function of a key and a place: Philox 4×64 with ten rounds (Salmon et al. 2011, "Parallel random numbers: as
+// u is a function of key and place: Philox 4×64 with ten rounds (Salmon et al. 2011, "Parallel random numbers: as
 // easy as 1, 2, 3", section 3.3), counted as NumPy counts, so that the numbers are those of the definition bit for bit.
-// One counter gives four 64-bit words, so eight numbers of 32 bits, low half first, of which the upper 24 bits are used.
+// One counter gives four 64-bit words, so eight numbers of 32 bits, low half first; their upper 24 bits are used.
 // A thread computes one counter and has eight entries of x. Nothing is kept for the way back but the key.
 // Memory: reads x and writes y; about 25 integer instructions an entry, which the reading hides.
 

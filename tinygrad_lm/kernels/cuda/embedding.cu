@@ -2,7 +2,7 @@
 //
 // Forward: a thread copies one packet. An id outside the table gives NaN, never a foreign address.
 // Backward: no atomic additions, whose order and so whose rounding would differ from run to run. The positions are
-// sorted by their id beforehand; `starts[v]` is where those of v begin in `order`. A block of 32 × GROUPS threads has 32
+// sorted by id beforehand; `starts[v]` is where those of v begin in `order`. A block of 32 × GROUPS threads has 32
 // packets of one row of dw: each warp adds up every GROUPSth position of the segment, then the first warp adds those
 // sums, always in the same order. Rows whose token does not occur get zeros here, so dw needs no clearing.
 // Memory: reads dy once, by rows; writes dw once.

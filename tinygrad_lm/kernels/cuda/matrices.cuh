@@ -1,5 +1,5 @@
-// A warp's matrix products on bf16: mma.sync m16n8k16, and the loads that bring its fragments (PTX ISA, "Warp-level matrix
-// instructions"). The tests' emulator has stand-ins of the same names.
+// A warp's matrix products on bf16: mma.sync m16n8k16, and the loads that bring its fragments (PTX ISA, "Warp-level
+// matrix instructions"). The tests' emulator has stand-ins of the same names.
 //
 // Lane 4 g + t of a warp holds, of A (16 × 16), rows g and g + 8 at columns 2t, 2t + 1, 2t + 8, 2t + 9; of B (16 × 8),
 // column g at rows 2t, 2t + 1 and 2t + 8, 2t + 9; of C (16 × 8), rows g and g + 8 at columns 2t, 2t + 1.
@@ -7,13 +7,14 @@
 
 #ifdef __CUDACC__
 __device__ void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {  // c ← a b + c
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// Four 8 × 8 matrices from shared memory. Lane l names row l % 8 of matrix l / 8; lane 4 g + t gets of each matrix row g
-// at columns 2t, 2t + 1, or with `transposed` column g at rows 2t, 2t + 1.
+// Four 8 × 8 matrices from shared memory. Lane l names row l % 8 of matrix l / 8; lane 4 g + t gets of each row g at
+// columns 2t, 2t + 1, or with `transposed` column g at rows 2t, 2t + 1.
 template <bool transposed> __device__ void load_matrices(unsigned (&x)[4], const void* row) {
     unsigned address = __cvta_generic_to_shared(row);
     if (transposed)
@@ -90,7 +91,8 @@ __device__ void add_product(float (&c)[D / 8][4], const float (&a)[TILE / 8][4],
 }
 
 // 16 rows of c, each multiplied by its factor, to x from `start` on, as far as `end`.
-__device__ void put(bf16* x, long long stride, int start, int end, const float (&c)[D / 8][4], float upper, float lower) {
+__device__ void put(bf16* x, long long stride, int start, int end, const float (&c)[D / 8][4], float upper,
+                    float lower) {
     int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     for (int n = 0; n < D / 8; n++) {
         bf16* to = x + (start + g) * stride + n * 8 + 2 * t;

@@ -4,11 +4,11 @@
 //   dx = r (g − mean g − x̂ mean(g x̂))    g = dy w                           RMS norm: without mean g
 //   dw = Σ dy x̂    db = Σ dy    over the rows
 //
-// A team of threads takes a row into its registers, PACKETS packets each, so x is read once although two sums and y need
-// it. The team is a block, or, for short rows such as a head's, one of a block's warps. Backward, team i of n goes through
-// rows i, i + n, … and sums dw and db of its channels in registers on the way; one row a team of these sums is left to
-// column_sums. Memory: forward reads x and writes y; backward reads x and dy and writes dx; the rest is small: w, b, two
-// numbers a row, the teams' sums.
+// A team of threads takes a row into its registers, PACKETS packets each, so x is read once although two sums and y
+// need it. The team is a block or, for short rows such as a head's, one of a block's warps. Backward, team i of n goes
+// through rows i, i + n, … and sums dw and db of its channels in registers on the way; one row a team of these sums is
+// left to column_sums. Memory: forward reads x and writes y; backward reads x and dy and writes dx; the rest is small:
+// w, b, two numbers a row, the teams' sums.
 //
 //   CENTRED 1: layer norm, 0: RMS norm; TEAM: threads of a team, 32 or blockDim; PACKETS · TEAM · WIDTH ≥ C
 
