@@ -34,7 +34,7 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
     "activation_forward": 40, "activation_backward": 48,
     "adamw": 56, "squares": 40, "total": 32,
-    "attention_forward": 168, "attention_dq": 232, "attention_dkv": 255, "row_products": 40,
+    "attention_forward": 168, "attention_dq": 184, "attention_dkv": 255, "row_products": 40,
     "column_sums": 40,
     "losses": 40, "mean_loss": 40, "losses_backward": 40,
     "dropout": 56,
