@@ -4,18 +4,21 @@ import math
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.kernels.cuda_compile import contiguous, covered, f4, i4, i8, kernel
-from tinygrad_lm.ops.attention import attention, check_heads
+from tinygrad_lm.ops.attention import attention, check_inputs
 
 TILE, THREADS, LARGEST = 64, 128, 64  # rows and threads of a block; the largest head: more does not fit the registers
 
 
 @attention.kernel("cuda")
-def attention_on_gpu(q, k, v, *, causal=True, p=0.0, key=None):
-    """The rule of ops/attention.py, for bfloat16 without dropout of the weights. Of P one number a row is kept."""
-    B, T, H, D = check_heads(q, k, v, causal)
+def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
+    """The rule of ops/attention.py, for bfloat16 without dropout of the weights or `starts`.
+
+    Of P one number a row is kept.
+    """
+    B, T, H, D = check_inputs(q, k, v, causal, starts)
     S, G = k.shape[1:3]
-    if p or q.dtype.name != "bfloat16" or D % 16 or D > LARGEST or not covered(q, k, v):
-        return attention.rule(q, k, v, causal=causal, p=p, key=key)
+    if p or starts is not None or q.dtype.name != "bfloat16" or D % 16 or D > LARGEST or not covered(q, k, v):
+        return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
     xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
     y, lse = xp.empty_like(q), xp.empty((B, H, T), f4)
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(1 / math.sqrt(D))
