@@ -147,7 +147,7 @@ def test_sources_without_floor_or_held_out_documents(tmp_path):
     assert list(Prepared(folder).validation()) == ["a"]
     assert Prepared(folder).sources[1].floor is None
     folder = prepare(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
-    with pytest.raises(DataError, match="no source has tokens to validate on.*name validation_shards"):
+    with pytest.raises(DataError, match=r"no source has tokens to validate on.*name validation_shards"):
         Prepared(folder).validation()
 
 

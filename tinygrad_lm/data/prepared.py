@@ -81,9 +81,9 @@ class Prepared:
         tokens = {s.name: (s.weight, spread(s.held_out, most, self.tokenizer.eot)) for s in self.sources}
         if not any(len(array) > 1 for _, array in tokens.values()):
             raise DataError(
-                f"prepared data {self.path}: no source has tokens to validate on; in the mixture file hold out a larger "
-                "share of the documents (validation) or, for a source of shards, name validation_shards; then prepare "
-                "it again"
+                f"prepared data {self.path}: no source has tokens to validate on; hold out a larger share of the "
+                "documents (validation in the mixture file) or, for a source of shards, name validation_shards; then "
+                "prepare it again"
             )
         return {name: pair for name, pair in tokens.items() if len(pair[1]) > 1}
 

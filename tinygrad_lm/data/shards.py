@@ -80,7 +80,7 @@ class Shards:
 
 
 def examine(path, expected=None):
-    """(dtype, number of tokens) of a token file, if its header and its length agree, and the number that is expected."""
+    """(dtype, number of tokens) of a token file, if its header, its length and an expected number agree."""
     values = np.frombuffer(pread(path, 0, HEADER), "<i4")
     kinds = {magic: (dtype, version) for dtype, (magic, version) in LAYOUTS.items()}
     magic, version, count = (int(value) for value in values[:3])
