@@ -108,8 +108,8 @@ def spread(shards, most, eot):
     """Tokens of a row, int32, that stand for all of it: the whole row, or at most `most` in blocks at even distances.
 
     Files come one after the other, so the front of a row would be the first file alone. A block begins with a document
-    where one begins near its place, and ends where it ends. eot: the token that begins a document, None where there is
-    none.
+    where one begins soon after its place, and is cut where it is full. eot: the token that begins a document, None
+    where there is none.
     """
     if len(shards) <= most:
         return shards.read(0, len(shards))
