@@ -167,6 +167,18 @@ def test_the_report_counts_every_record(mixture, tmp_path, capsys):
     assert "exact duplicate" in table
 
 
+def test_evaluation_files_are_looked_at_before_the_work_begins(mixture, tmp_path, capsys):
+    """Those of the last source, too."""
+    mixture.write_text(mixture.read_text() + '[source.clean]\ndecontaminate = ["eval.json"]\n')
+    (mixture.parent / "eval.json").write_text('["the"]')
+    prepared(mixture, tmp_path / "out")
+    assert "1 of 1 texts in eval.json have fewer than 13 words" in capsys.readouterr().out
+    (mixture.parent / "eval.json").write_text('["the"')
+    with pytest.raises(DataError, match=r"eval\.json: Expecting"):
+        prepared(mixture, tmp_path / "again")
+    assert not list((tmp_path / "again").glob("*/*.bin*"))
+
+
 def test_examples_of_what_was_removed(mixture, tmp_path):
     out = prepared(mixture, tmp_path / "out")
     lines = [json.loads(line) for line in (out / "removed.jsonl").read_text().splitlines()]
