@@ -83,7 +83,10 @@ def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
 def test_a_table_without_texts_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
-    assert "expected a column text of strings, found text: int64, url: string" in str(read(path)[2])
+    assert (
+        "expected a column text of strings, found text: int64, url: string; rename the column that holds the "
+        "documents to text"
+    ) in str(read(path)[2])
     raw.write_parquet(path, [])
     assert "table without rows" in str(read(path)[2])
 

@@ -63,7 +63,8 @@ class Prepared:
             try:
                 one = Shards([self.path / shard["file"]], self.tokenizer.vocab_size)
             except DataError as error:
-                problems.append(f"source {name!r}: {error}")
+                outside = "; its path is seen from the prepared folder: bring both together, or prepare it again"
+                problems.append(f"source {name!r}: {error}{outside if shard['file'].startswith('..') else ''}")
                 continue
             if len(one) != shard["tokens"]:
                 problems.append(
@@ -103,7 +104,7 @@ def read_manifest(path):
     manifest = json.loads(content)
     told, found = manifest.get("seal"), seal({key: value for key, value in manifest.items() if key != "seal"})
     if told != found:
-        raise ConfigError(f"expected the seal {told}, found {found}; it was changed after it was written")
+        raise ConfigError(f"expected the seal {told!s:.12}, found {found:.12}; it was changed after it was written")
     return manifest
 
 
