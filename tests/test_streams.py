@@ -21,8 +21,7 @@ def ended(command, buffered, unread=("stdout",), **streams):
     """(status, what came on stderr) of a process; the reader of `unread` has gone before it began."""
     read, write = os.pipe()
     os.close(read)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    environment |= {} if buffered else {"PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"}
     try:
         process = subprocess.run(
             [sys.executable, *map(str, command)],

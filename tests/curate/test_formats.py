@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
         ("a.warc", b"\n\n", "expected a WARC file"),
         ("a.xml", b"<html></html>", "begins with <mediawiki>, found <html>"),
         ("a.xml", b"words", "found line 1, column 1"),
-        ("a.parquet", b"PAR1 but no more", "expected a Parquet file"),
+        ("a.parquet", b"PAR1 but no more", "; fetch it again"),
     ],
 )
 def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):

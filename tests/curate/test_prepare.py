@@ -411,7 +411,10 @@ def with_ids(content, *ids):
         (lambda c: c[:-1], "its header says"),
         (lambda c: c + b"\0", "its header says"),
         (lambda c: c[:100], "the file was cut short"),
-        (lambda c: b"\0" * 1024 + c[1024:], "expected magic number and version"),
+        (
+            lambda c: b"\0" * 1024 + c[1024:],
+            "it is no token file, or damaged: leave it out, or fetch or prepare it again",
+        ),
         (lambda c: c[:4] + b"\2" + c[5:], "expected magic number and version"),
         (lambda c: c[:8] + b"\xff\xff\xff\xff" + c[12:], "its header says -1"),
         (lambda c: with_ids(c, 263), "is 263, expected ids below 263"),
