@@ -181,7 +181,7 @@ def test_another_pattern_is_kept(tmp_path):
     description = again.to_dict()
     assert from_dict(description).fingerprint == again.fingerprint
     (tmp_path / "digits.tiktoken.json").unlink()
-    with pytest.raises(ConfigError, match="expected the vocabulary with sha256 " + again.fingerprint):
+    with pytest.raises(ConfigError, match="expected the vocabulary with sha256 " + again.fingerprint[:12] + ", found"):
         from_dict(description)
 
 
@@ -322,4 +322,5 @@ def test_a_tokenizer_survives_json(tmp_path):
     (tmp_path / "mine.tiktoken.json").unlink()  # now it has another special token
     with pytest.raises(ConfigError) as caught:
         from_dict(description)
-    assert f"sha256 {tokenizer.fingerprint}, found {BPETokenizer(tokenizer.tokens).fingerprint}" in str(caught.value)
+    other = BPETokenizer(tokenizer.tokens).fingerprint
+    assert f"sha256 {tokenizer.fingerprint[:12]}, found {other[:12]}; " in str(caught.value)

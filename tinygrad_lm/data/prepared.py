@@ -69,7 +69,9 @@ class Prepared:
         try:
             return Shards(paths, self.tokenizer.vocab_size, counts)
         except DataError as error:
-            problems += [f"source {name!r}: {problem}" for problem in str(error).split("\n")]
+            outside = any(shard["file"].startswith("..") for shard in described["shards"])
+            way = "; its path is seen from the prepared folder: bring both together, or prepare it again" * outside
+            problems += [f"source {name!r}: {problem}{way}" for problem in str(error).split("\n")]
 
     def train(self):
         """{source: (weight, its tokens to train on)}, what Mixture takes."""
@@ -100,7 +102,7 @@ def read_manifest(path):
     manifest = json.loads(content)
     told, found = manifest.get("seal"), seal({key: value for key, value in manifest.items() if key != "seal"})
     if told != found:
-        raise ConfigError(f"expected the seal {told}, found {found}; it was changed after it was written")
+        raise ConfigError(f"expected the seal {told!s:.12}, found {found:.12}; it was changed after it was written")
     return manifest
 
 

@@ -86,7 +86,10 @@ def examine(path, expected=None):
     magic, version, count = (int(value) for value in values[:3])
     if magic not in kinds or kinds[magic][1] != version:
         known = " or ".join(f"{magic}, {version}" for magic, (_, version) in kinds.items())
-        raise DataError(f"token file {path}: expected magic number and version {known}, found {magic}, {version}")
+        raise DataError(
+            f"token file {path}: expected magic number and version {known}, found {magic}, {version}; it is no token "
+            "file, or damaged: leave it out, or fetch or prepare it again"
+        )
     dtype = kinds[magic][0]
     size = os.stat(path).st_size
     if size != HEADER + count * dtype.itemsize:
