@@ -191,6 +191,29 @@ def test_lengths_are_drawn_as_they_are(tmp_path, monkeypatch):
     assert curve.get_ydata().tolist() == [0, 1 / 4, 3 / 4, 1]
 
 
+def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path, monkeypatch, capsys):
+    """Exactly: 20 letters of 26 cost 20 ln 26, and where such a document of 41 characters ends has its entropy, too."""
+    set_up(monkeypatch, tmp_path)
+    mixture = write_mixture(tmp_path / "raw")
+    mixture.write_text(mixture.read_text().replace('files = ["more/*.lines"]', COPY))
+    out = prepared(mixture, tmp_path / "out")
+    capsys.readouterr()
+    assert main(["inspect", out, "--documents", "0"]) == 0
+    told = capsys.readouterr().out
+    entry = json.loads((out / "manifest.json").read_bytes())["sources"]["more"]
+    nats = 20 * np.log(26) + 20 * np.log(20) - 19 * np.log(19)
+    for split in ("train", "val"):
+        line = (
+            f"  entropy            {nats:.4f} nats a document, {nats / 41:.4f} a character; "
+            f"these documents have {entry['floor'][split]:.4f} a token\n"
+        )
+        assert told.count(line) == 1
+    assert told.count("  entropy ") == 2
+
+
+COPY = 'synthetic = { kind = "copy", documents = 50 }'
+
+
 # ---- --verify
 
 
@@ -256,7 +279,7 @@ def test_every_problem_is_listed(out, capsys):
 def test_a_damaged_manifest_says_so(out, capsys):
     rewrite(out / "manifest.json", lambda c: c.replace(b'"documents": 5', b'"documents": 6'))
     assert main(["inspect", out]) == 2
-    assert "manifest.json is damaged" in capsys.readouterr().err
+    assert "manifest.json: it is damaged" in capsys.readouterr().err
 
 
 def test_another_tokenizer_in_the_folder_is_refused(out, capsys):
@@ -282,10 +305,11 @@ def test_help_of_a_command_says_what_it_does(capsys):
     assert inspect.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch, out):
+def test_ctrl_c_is_no_traceback(monkeypatch, out, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(inspect, "opened", interrupted)
     assert main(["inspect", out]) == 130
+    assert capsys.readouterr().err == "stopped\n"
     assert contents(out)

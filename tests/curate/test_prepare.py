@@ -29,6 +29,7 @@ from tinygrad_lm.curate import inputs, work
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
 from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.data.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -339,6 +340,10 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     work.tools.cache_clear()
     report = json.loads((out / "report.json").read_bytes())
     text = "".join(tokenizer.decode(tokens_in(out, name, split)) for name in report for split in ("train", "val"))
+    sides = [
+        "".join(tokenizer.decode(tokens_in(out, name, split)) for name in report).split("<|endoftext|>")
+        for split in ("train", "val")
+    ]
     assert "猫" not in text
     assert " ab " not in text
     assert "there" in text
@@ -351,6 +356,9 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     left = {line for path in (mixture.parent / "more").glob("*") for line in path.read_text().splitlines()} - set(cats)
     pieces = [piece for line in left for piece in line.split(" ab ") if piece]
     made = report["more"]["train"]["documents"] + report["more"]["val"]["documents"]
+    for line in left:  # all pieces of a record on the side that its whole text says
+        for piece in line.split(" ab "):
+            assert not piece or piece in sides[held_out(line, 0.2)]
     assert made + sum(report["more"]["removed"].get("exact duplicate", {"reasons": {}})["reasons"].values()) == len(
         pieces
     )
@@ -358,8 +366,10 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
 
 def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, tmp_path, monkeypatch, tokenizer):
     class Made:
-        def documents(self, count, seed):
-            return iter([f"{seed} the 猫 the"] * 3 + documents(count, seed))
+        entropy = Entropy(10.0, 0.5)
+
+        def documents(self, count, seed, first=0):
+            return iter(([f"{seed} the 猫 the"] * 3 + documents(count, seed))[first:])
 
         def nats(self, text):
             return len(text) / 7
@@ -465,9 +475,9 @@ def test_no_match_and_the_same_file_twice_are_told_in_one_message(mixture, tmp_p
         prepared(mixture, tmp_path / "out")
     message = str(caught.value)
     assert "3 to mend" in message
-    assert "source books: books/a.lines is matched twice" in message
+    assert "source books: books/a.lines would be read twice: it is books/a.lines in files of source books" in message
     assert "source books: no file matches 'nothing/*'" in message
-    assert "web/a.lines is a file of source web too" in message
+    assert "source more: web/a.lines would be read twice: it is web/a.lines in files of source web" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -496,9 +506,9 @@ def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_wo
     monkeypatch.setattr(inputs, "Cleaner", refused(DataError, "a rule"))
     monkeypatch.setattr(inputs, "synthetic_source", refused(ConfigError, "a kind"))
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20 }'))
-    with pytest.raises(DataError, match="3 to mend") as caught:
+    with pytest.raises(DataError, match="2 to mend") as caught:
         prepared(mixture, tmp_path / "out")
-    for line in ("source books: a rule is unknown", "source web: a rule is unknown", "source more: a kind is unknown"):
+    for line in ("source books, web: a rule is unknown", "source more: a kind is unknown"):
         assert line in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -531,7 +541,7 @@ def test_more_damage_than_allowed_stops_with_the_worst_file(mixture, tmp_path):
 
 
 def test_damage_stops_long_before_the_end(mixture, tmp_path):
-    """After a hundred records, not after all; and the file with the most is named."""
+    """As soon as it is clear, not after all; and the file with the most is named."""
     (mixture.parent / "books" / "b.lines").write_text("!\n" * 3 + "the\n")
     (mixture.parent / "books" / "c.lines").write_text("!\n" * 50_000)
     edit(mixture, ("damage = 0.5", "damage = 0.05"))
@@ -598,7 +608,7 @@ def test_a_finished_one_is_left_as_it_is(mixture, tmp_path, capsys):
     assert "is prepared already" in capsys.readouterr().out
 
 
-def test_other_weights_need_no_other_token_files(mixture, tmp_path):
+def test_other_weights_need_no_other_token_files(mixture, tmp_path, capsys):
     out = prepared(mixture, tmp_path / "out")
     before = contents(out)
     edit(mixture, ('"1/2"', '"1/8"'), ('"1/4"', '"7/16"'))
@@ -609,6 +619,10 @@ def test_other_weights_need_no_other_token_files(mixture, tmp_path):
     assert [entry["weight"] for entry in manifest["sources"].values()] == ["1/8", "7/16", "7/16"]
     assert {key for key in before if before[key] != after[key]} == {"manifest.json"}
     assert executor.submitted == 0
+    told = capsys.readouterr().out
+    assert "source books: weight 1/2 before, 1/8 now" in told
+    assert prepared(mixture, out)
+    assert "now" not in capsys.readouterr().out
 
 
 CHANGES = {
@@ -705,7 +719,7 @@ def test_a_damaged_journal_is_refused_and_can_be_made_anew(mixture, tmp_path, mo
     for change in (lambda c: c.replace(b'"record": ', b'"record": 1'), lambda c: c[:-9], lambda c: b"[]"):
         before = (out / "progress.json").read_bytes()
         (out / "progress.json").write_bytes(change(before))
-        with pytest.raises(DataError, match=r"progress\.json is damaged"):
+        with pytest.raises(DataError, match=r"progress\.json: it is damaged"):
             prepared(mixture, out)
         (out / "progress.json").write_bytes(before)
     (out / "progress.json").write_bytes(b"[]")

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.backend import random
-from tinygrad_lm.curate.inputs import tokenizer_named
-from tinygrad_lm.curate.journal import load
-from tinygrad_lm.curate.output import MANIFEST
+from tinygrad_lm.curate.inputs import synthetic_source, tokenizer_named
 from tinygrad_lm.curate.report import SPLITS
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.curate.verify import verify
+from tinygrad_lm.data.prepared import MANIFEST, read_manifest
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError
@@ -53,6 +52,9 @@ def run(args):
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
         for line in described(name, survey, tokenizer, len(paths)):
             print(line)
+        if manifest:
+            for line in floors(manifest, *name.split(", ")):
+                print(line)
         for line in shown(name, survey, tokenizer, args.documents, args.seed):
             print(line)
     try:
@@ -67,7 +69,8 @@ def opened(folder, name):
     """(manifest or None, tokenizer, {what is shown together: its token files})."""
     if folder.is_file():
         raise ConfigError(f"inspect: {folder} is a file; give the folder that it is in")
-    if manifest := load(folder / MANIFEST):
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
         rows = {
             f"{source}, {split}": [folder / shard["file"] for shard in entry[split]["shards"]]
             for source, entry in manifest["sources"].items()
@@ -97,6 +100,16 @@ def described(name, survey, tokenizer, files):
     shares = [f"{tokenizer.decode([i])!r} {survey.counts[i] / tokens:.1%}" for i in top if survey.counts[i]]
     yield f"  commonest tokens   {', '.join(shares)}"
     yield f"  tokens never used  {int((survey.counts == 0).sum()):,} of {len(survey.counts):,}"
+
+
+def floors(manifest, source, split):
+    """A line on what no model can go below, of a synthetic source: its exact entropy, and what its documents cost."""
+    if (floor := manifest["sources"][source]["floor"][split]) is not None:
+        entropy = synthetic_source(manifest["mixture"]["sources"][source]["synthetic"]).entropy
+        yield (
+            f"  entropy            {entropy.document:.4f} nats a document, {entropy.character:.4f} a character; "
+            f"these documents have {floor:.4f} a token"
+        )
 
 
 def shown(name, survey, tokenizer, count, seed):

@@ -19,19 +19,6 @@ def save(out, state):
         replace(out / NAME, sealed(state))
 
 
-def load(path):
-    """What progress.json or manifest.json says, None where there is none. Raises DataError for a damaged one."""
-    try:
-        state = json.loads(path.read_bytes())
-        if state.pop("seal") != seal(state):
-            raise ValueError("its seal does not fit")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}; prepare anew with --restart") from None
-    return state
-
-
 def sealed(state, indent=None):
     return json.dumps(state | {"seal": seal(state)}, indent=indent).encode()
 

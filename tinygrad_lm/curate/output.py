@@ -8,19 +8,21 @@ report.json     what each step removed; removed.jsonl has examples of it
 
 import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from tinygrad_lm.curate import report, shard_writer, signatures
-from tinygrad_lm.curate.journal import NAME, differences, load, save, sealed, writing
-from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.curate.inputs import written
+from tinygrad_lm.curate.journal import NAME, differences, save, sealed, writing
+from tinygrad_lm.data.prepared import MANIFEST, read_manifest, read_sealed
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.files import replace
-
-MANIFEST = "manifest.json"
 
 
 @contextmanager
 def locked(out):
-    """No other process prepares the same folder meanwhile; the system takes the lock from one that dies."""
+    """No other process prepares the same folder meanwhile; the system takes the lock from one that dies.
+
+    Where all is done already the others only compare, and one waits for them.
+    """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     try:
@@ -31,11 +33,13 @@ def locked(out):
     descriptor = os.open(out, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if (out / MANIFEST).exists() else fcntl.LOCK_NB))
+        except BlockingIOError:
             raise ConfigError(
                 f"prepare: another process is preparing {out}; wait for it, or give another --out"
             ) from None
+        except OSError as error:
+            print(f"warning: {out}: no lock to be had, {error.strerror}; see that nothing else prepares it meanwhile")
         yield
     finally:
         os.close(descriptor)
@@ -46,20 +50,17 @@ def begin(out, mixture, settings, restart):
 
     Raises ConfigError for a folder of something else, or of other settings.
     """
-    if (out / MANIFEST).exists() and not restart:
-        manifest = load(out / MANIFEST)
-        compare(out, manifest["mixture"], settings)
-        finish(out, manifest, mixture)
-        return None
-    state = fresh(mixture, settings)
     if restart:
+        state = fresh(mixture, settings)
         clear(out, state)
+    elif (out / MANIFEST).exists():
+        done(out, mixture, settings)
+        return None
     elif (out / NAME).exists():
-        state = load(out / NAME)
-        compare(out, state["mixture"], settings)
+        state = gone_on(out, mixture, settings)
     else:
         refuse_others(out)
-        save(out, state)
+        save(out, state := fresh(mixture, settings))
     return state
 
 
@@ -69,9 +70,48 @@ def fresh(mixture, settings):
         source.name: {"report": report.fresh()} | {split: shard_writer.fresh() for split in report.SPLITS}
         for source in mixture.sources
     }
-    kinds = {source.clean.deduplicate for source in mixture.sources if source.files} - {"none"}
+    kinds = {kind for source in mixture.sources if source.files for kind in signatures.KINDS[source.clean.deduplicate]}
     memory = {kind: signatures.fresh() for kind in sorted(kinds)}
     return {"mixture": settings, "source": 0, "file": 0, "record": 0, "sources": entries, "signatures": memory}
+
+
+def done(out, mixture, settings=None):
+    """What is finished is compared, and gets the weights of the mixture file.
+
+    settings: None where raw files are gone; then the mixture file is compared with what it said.
+    """
+    manifest = read_manifest(out)
+    if settings is None:
+        compare(out, manifest.get("written", {}), written(mixture))
+    else:
+        compare(out, manifest["mixture"], settings)
+    before = {name: entry["weight"] for name, entry in manifest["sources"].items()}
+    finish(out, manifest, mixture)
+    gone = "; raw files are gone, so what the mixture file says was compared alone" if settings is None else ""
+    print(f"{out} is prepared already{gone}; prepare --restart makes it anew")
+    for name, entry in manifest["sources"].items():
+        if entry["weight"] != before[name]:
+            print(
+                f"source {name}: weight {before[name]} before, {entry['weight']} now; its token files stay as they are"
+            )
+
+
+def gone_on(out, mixture, settings):
+    """The state that was saved. Sources that are not begun yet may be others than they were."""
+    state, anew = read_sealed(out / NAME), fresh(mixture, settings)
+    begun = list(state["sources"])[: state["source"] + bool(state["file"] or state["record"])]
+    compare(out, *(part(each, len(begun)) for each in (state["mixture"], settings)))
+    remove(out, state["sources"].keys() - anew["sources"].keys())
+    for key in ("sources", "signatures"):
+        kept = begun if key == "sources" else state[key]
+        anew[key] |= {name: state[key][name] for name in kept}
+    return state | {key: anew[key] for key in ("mixture", "sources", "signatures")}
+
+
+def part(settings, count):
+    """Of the first sources alone."""
+    sources = dict(list(settings["sources"].items())[:count])
+    return settings | {"sources": sources}
 
 
 def compare(out, before, now):
@@ -96,17 +136,22 @@ def clear(out, state):
     if not (out / NAME).exists() and not (out / MANIFEST).exists():
         refuse_others(out)
     for path in (out / NAME, out / MANIFEST):
-        with suppress(DataError):  # damaged: that is why it is made anew
-            names |= set((load(path) or {"sources": ()})["sources"])
+        with suppress(OSError):  # not there, or damaged: that is why it is made anew
+            names |= set(read_sealed(path)["sources"])
     save(out, state)
     with writing(out):
         for path in [out / MANIFEST, out / "report.json", out / "removed.jsonl", *(out / "tokenizer").glob("*")]:
             path.unlink(missing_ok=True)
-        for name in sorted(names):
-            for split in report.SPLITS:
-                shard_writer.rewind(out / name, split, 1, shard_writer.fresh())
-            with suppress(OSError):
-                (out / name).rmdir()
+        remove(out, names)
+
+
+def remove(out, names):
+    """The folders of these sources go, with their token files."""
+    for name in sorted(names):
+        for split in report.SPLITS:
+            shard_writer.rewind(out / name, split, 1, shard_writer.fresh())
+        with suppress(OSError):
+            (out / name).rmdir()
 
 
 def write_tokenizer(out, tokenizer):
@@ -140,11 +185,15 @@ def floor(split):
 
 
 def finish(out, manifest, mixture):
-    """The manifest with the weights of the mixture file, for they may change at any time; and no work files."""
+    """The manifest with the weights of the mixture file, for they may change at any time; and no work files.
+
+    written: what the file says, to compare with when the raw files are gone.
+    """
+    manifest["written"] = written(mixture)
     for source in mixture.sources:
         manifest["sources"][source.name]["weight"] = str(source.weight)
     with writing(out / MANIFEST):
-        if not (out / MANIFEST).exists() or load(out / MANIFEST) != manifest:
+        if not (out / MANIFEST).exists() or read_manifest(out) != manifest:
             replace(out / MANIFEST, sealed(manifest, indent=1))
-        for path in [out / NAME, *Path(out).glob("signatures.*")]:
-            path.unlink(missing_ok=True)
+        for path in [*out.glob(NAME), *out.glob("signatures.*")]:
+            path.unlink()

@@ -13,12 +13,14 @@ from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
 from tinygrad_lm.curate.cleaning.clean import notes
-from tinygrad_lm.curate.inputs import inputs, open_tokenizer, settings
-from tinygrad_lm.curate.output import begin, conclude, locked, write_tokenizer
+from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings
+from tinygrad_lm.curate.output import begin, conclude, done, locked, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
+from tinygrad_lm.data import gpt3
 from tinygrad_lm.data.mixture import load_mixture
-from tinygrad_lm.errors import DataError
+from tinygrad_lm.data.prepared import MANIFEST
+from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 
 
@@ -26,27 +28,36 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
     """Token files of all that a mixture file names, in the folder `out` (default: beside it, by its name).
 
     executor: any of concurrent.futures' kind [processes: `workers` of them, or one a core]. A preparation that was
-    stopped goes on where it was; one that is finished is left as it is, unless `restart`. Returns the folder.
-    Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM SystemExit(143), when the place
-    is saved.
+    stopped goes on where it was; one that is finished is left as it is, unless `restart`, and then its raw files may be
+    gone. Returns the folder. Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM
+    SystemExit(143), when the place is saved.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
     mixture = load_mixture(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
-    tokenizer, found = open_tokenizer(mixture), inputs(mixture)
+    if (out / MANIFEST).exists() and not restart and missing(mixture):
+        with locked(out):
+            done(out, mixture)
+        return out
+    tokenizer = open_tokenizer(mixture)
+    found = inputs(mixture, tokenizer)
     with locked(out):
         state = begin(out, mixture, settings(mixture, found, tokenizer), restart)
         if state is None:
-            print(f"{out} is prepared already; --restart makes it anew")
             return out
         for note in notes([source.clean for source in mixture.sources if source.files], mixture.folder):
             print(note)
         description = write_tokenizer(out, tokenizer)
         preparation = Preparation(mixture, found, out, tokenizer, description, state)
-        received = run(preparation, Bar(found, progress), executor, workers or cores())
+        received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
         if received:
+            print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
         conclude(out, mixture, description, state)
     print(report.table(state["sources"]))
+    for line in [*report.nothing_held_out(mixture, state["sources"]), *([gpt3.told()] if mixture.preset else [])]:
+        print(line)
     return out
 
 

@@ -8,6 +8,9 @@ from tinygrad_lm.curate.shard_writer import cut, put
 
 BLOCK = 2**12  # signatures read at once
 
+# The kinds that a document of a source leaves and is looked for by, in this order: exact copies are found in all.
+KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
+
 
 def fresh():
     """The journal's entry: how many signatures are in the file, and of how many bytes."""

@@ -34,6 +34,7 @@ def main(arguments=None):
         with guarded(unwritten):
             return chosen.run(args)
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 141
