@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 from glob import glob
 from pathlib import Path
 
@@ -28,24 +29,37 @@ def tokenizer_named(name, folder):
     return make_tokenizer(str(path) if path.is_file() else name, "\n")
 
 
-def expand(patterns, folder, problems, where):
-    """The files that patterns mean, {as named: Path}, sorted. One that is missing or there twice is a problem."""
-    names = Counter()
+def expand(patterns, folder, problems, where, out=None):
+    """The files that patterns mean, {as named: Path}, sorted. One that is missing or there twice is a problem.
+
+    out: a folder whose files are none of them, for what is written is not read.
+    """
+    names, own = Counter(), out and out.resolve()
     for pattern in patterns:
-        found = [name for name in glob(pattern, root_dir=folder, recursive=True) if (folder / name).is_file()]
+        matches = glob(pattern, root_dir=folder, recursive=True)
+        files = [name for name in matches if (folder / name).is_file()]
+        found = [name for name in files if own is None or own not in (folder / name).resolve().parents]
         if not found:
-            problems.append(f"{where}no file matches {pattern!r}, seen from {folder.resolve()}; check the path")
+            why = f"no file matches {pattern!r}, seen from {folder.resolve()}; check the path"
+            if files:
+                why = f"{pattern!r} matches files in {out} alone, the folder to write to; give another --out"
+            elif matches:
+                why = f"{pattern!r} matches folders alone, expected files; write {pattern.rstrip('/')}/*"
+            problems.append(f"{where}{why}")
         names.update(found)
     problems += [f"{where}{name} is matched twice: it would be read twice" for name in names if names[name] > 1]
     return {name: folder / name for name in sorted(names)}
 
 
-def inputs(mixture):
-    """{source: {"files" or "shards" or "validation_shards": {name: Path}}}. DataError with all that is wrong."""
+def inputs(mixture, out):
+    """{source: {"files" or "shards" or "validation_shards": {name: Path}}}, none of them in the folder `out`.
+
+    Raises DataError with all that is wrong.
+    """
     problems, found, owners = [], {}, {}
     for source in mixture.sources:
         found[source.name] = {
-            kind: expand(patterns, mixture.folder, problems, f"source {source.name}: ")
+            kind: expand(patterns, mixture.folder, problems, f"source {source.name}: ", out)
             for kind in ("files", "shards", "validation_shards")
             if (patterns := getattr(source, kind))
         }
@@ -77,7 +91,8 @@ def settings(mixture, found, tokenizer):
     """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
 
     A file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
-    change is another after every copy, while a file that grew or was fetched anew has another size.
+    change is another after every copy, while a file that grew or was fetched anew has another size. (`times` sees more,
+    as long as the work is under way.)
     """
     sources = {}
     for source in mixture.sources:
@@ -102,6 +117,25 @@ def cleaning(clean, folder):
         raise DataError("\n".join(problems))
     sizes = [sizes_of(found) for found in paths.values()]
     return plain(asdict(clean)) | {"files": dict(item for each in sizes for item in each.items())}
+
+
+def times(mixture, settings):
+    """When each file that the `settings` name was last written, in ns: {name: time}."""
+    names = {}
+    for source in settings["sources"].values():
+        for kind in ("files", "shards", "validation_shards"):
+            names |= source.get(kind, {})
+        names |= source.get("clean", {}).get("files", {})
+    return {name: (mixture.folder / name).stat().st_mtime_ns for name in names}
+
+
+def changed(before, now):
+    """A line for each file that was written since then. before, now: `times` of the same files."""
+    return [
+        f"{name}: {datetime.fromtimestamp(time / 1e9)} before, {datetime.fromtimestamp(now[name] / 1e9)} now"
+        for name, time in before.items()
+        if now[name] != time
+    ]
 
 
 def sizes_of(paths):

@@ -1,16 +1,17 @@
 """How far a preparation is: progress.json, all or nothing, which a killed one goes on from.
 
-It holds the settings, the place in the sources, the counts, and the length of every file in the making. These files
-are brought to the disk before it is replaced, so it never tells of bytes that are not there.
+It holds the settings, the times of the raw files, the place in them, the counts, and the length of every file in the
+making. These are brought to the disk before it is replaced, so it never tells of bytes that are not there.
 """
 
 import json
 from contextlib import contextmanager
 
-from tinygrad_lm.errors import DataError
+from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import replace, seal
 
 NAME = "progress.json"
+MARKS = (b'"seal"', b'"mixture"')  # both come first, so what is left of a file tells whose it was
 
 
 def save(out, state):
@@ -19,20 +20,33 @@ def save(out, state):
 
 
 def load(path):
-    """What progress.json or manifest.json says, None where there is none. Raises DataError for a damaged one."""
+    """What progress.json or manifest.json says, None where there is none.
+
+    Raises DataError for a damaged one, ConfigError for somebody else's.
+    """
     try:
-        state = json.loads(path.read_bytes())
-        if state.pop("seal") != seal(state):
-            raise ValueError("its seal does not fit")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}; prepare anew with --restart") from None
-    return state
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not all(mark in content for mark in MARKS):
+        raise ConfigError(
+            f"{path}: expected what prepare writes, found other content, so {path.parent} is nothing that was "
+            "prepared; choose another --out"
+        )
+    try:
+        state = json.loads(content)
+        if state.pop("seal") == seal(state):
+            return state
+        why = "its seal does not fit"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        why = repr(error)
+    raise DataError(f"{path} is damaged: {why}; prepare anew with --restart")
 
 
 def sealed(state, indent=None):
-    return json.dumps(state | {"seal": seal(state)}, indent=indent).encode()
+    return json.dumps({"seal": seal(state)} | state, indent=indent).encode()
 
 
 @contextmanager

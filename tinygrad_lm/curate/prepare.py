@@ -12,12 +12,12 @@ from pathlib import Path
 from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
-from tinygrad_lm.curate.inputs import inputs, open_tokenizer, settings
-from tinygrad_lm.curate.output import begin, conclude, locked, write_tokenizer
+from tinygrad_lm.curate.inputs import inputs, open_tokenizer, settings, times
+from tinygrad_lm.curate.output import begin, conclude, fresh, locked, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
 from tinygrad_lm.data.mixture import load_mixture
-from tinygrad_lm.errors import DataError
+from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 
 
@@ -31,18 +31,22 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
     """
     mixture = load_mixture(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
-    tokenizer, found = open_tokenizer(mixture), inputs(mixture)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"prepare: {out} is a file, expected a folder to write to; give another with --out DIR")
+    tokenizer, found = open_tokenizer(mixture), inputs(mixture, out)
+    wanted = settings(mixture, found, tokenizer)
+    start = fresh(mixture, wanted, times(mixture, wanted), tokenizer)
     with locked(out):
-        state = begin(out, mixture, settings(mixture, found, tokenizer), restart)
+        state = begin(out, mixture, start, restart)
         if state is None:
             print(f"{out} is prepared already; --restart makes it anew")
             return out
-        description = write_tokenizer(out, tokenizer)
-        preparation = Preparation(mixture, found, out, tokenizer, description, state)
+        write_tokenizer(out, tokenizer)
+        preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
         received = run(preparation, Bar(found, progress), executor, workers or cores())
         if received:
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
-        conclude(out, mixture, description, state)
+        conclude(out, mixture, state)
     print(report.table(state["sources"]))
     return out
 

@@ -64,6 +64,7 @@ class Worked:
 
     records: int = 0
     characters: int = 0
+    pieces: int = 0  # how many more documents there are than records, because some were cut
     damaged: list = field(default_factory=list)  # (file, Damaged)
     removed: dict = field(default_factory=dict)  # report.count's
     documents: list = field(default_factory=list)
@@ -77,8 +78,9 @@ def work(job, items):
     for file, format, found in items:
         if not isinstance(found, Damaged):
             try:
-                found = texts(job, worked, cleaner, found, format) or ()
+                found = texts(job, worked, cleaner, found, format)
                 worked.documents += [document(job, tokenizer, source, id, text) for id, text in found]
+                worked.pieces += max(0, len(found) - 1)
                 continue
             except Unreadable as error:
                 found = Damaged(*error.args)
@@ -105,8 +107,9 @@ def texts(job, worked, cleaner, record, format):
     if cleaner is None:
         return [(record.id, text)]
     cleaned = cleaner(text)
-    for removal in cleaned.removed:
-        count(worked.removed, removal.step, record.id, removal.reason, removal.text)
+    for number, removal in enumerate(cleaned.removed, start=1):
+        all_of_it = not cleaned.texts and number == len(cleaned.removed)  # what came before the last took parts
+        count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
     return [(record.id, text) for text in cleaned.texts]
 
 
