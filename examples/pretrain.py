@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_lm.backend import cores, resolve_device
-from tinygrad_lm.data.mixture import load_mixture
 from tinygrad_lm.data.prepared import Prepared
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor import report
@@ -95,7 +94,8 @@ def start(
 
 
 def find(mixture, folder):
-    """The Prepared data of a mixture file, prepared first where they are not yet; or those of a folder."""
+    """The Prepared data of a mixture file, prepared first where they are not, and compared with it where they are; or
+    those of a folder."""
     if mixture is None:
         raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN goes on")
     path = Path(mixture)
@@ -103,21 +103,9 @@ def find(mixture, folder):
         if folder is not None:
             raise ConfigError(f"{path} is a prepared folder itself; leave out --prepared")
         return Prepared(path)
-    asked = {source.name: source.weight for source in load_mixture(path).sources}
-    folder = path.with_suffix("") if folder is None else Path(folder)
-    if not (folder / "manifest.json").exists():
-        from tinygrad_lm.curate.prepare import prepare
+    from tinygrad_lm.curate.prepare import prepare
 
-        folder = prepare(path, folder, progress=True)
-    data = Prepared(folder)
-    found = {source.name: source.weight for source in data.sources}
-    if found != asked:
-        told, seen = (", ".join(f"{name} {weight}" for name, weight in weights.items()) for weights in (asked, found))
-        raise ConfigError(
-            f"{folder} was prepared from another mixture than {path}\n  expected : {told}\n  found    : {seen}\n"
-            f"  hint     : prepare it again with python -m tinygrad_lm.data prepare {path}, or give another --prepared"
-        )
-    return data
+    return Prepared(prepare(path, folder, progress=True))
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_every_problem_is_listed(out, capsys):
 def test_a_damaged_manifest_says_so(out, capsys):
     rewrite(out / "manifest.json", lambda c: c.replace(b'"documents": 5', b'"documents": 6'))
     assert main(["inspect", out]) == 2
-    assert "manifest.json is damaged" in capsys.readouterr().err
+    assert "manifest.json: it is damaged" in capsys.readouterr().err
 
 
 def test_another_tokenizer_in_the_folder_is_refused(out, capsys):

@@ -32,6 +32,7 @@ from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
 from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.data.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -333,6 +334,10 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     work.tools.cache_clear()
     report = json.loads((out / "report.json").read_bytes())
     text = "".join(tokenizer.decode(tokens_in(out, name, split)) for name in report for split in ("train", "val"))
+    sides = [
+        "".join(tokenizer.decode(tokens_in(out, name, split)) for name in report).split("<|endoftext|>")
+        for split in ("train", "val")
+    ]
     assert "猫" not in text
     assert " ab " not in text
     assert "there" in text
@@ -345,6 +350,9 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     left = {line for path in (mixture.parent / "more").glob("*") for line in path.read_text().splitlines()} - set(cats)
     pieces = [piece for line in left for piece in line.split(" ab ") if piece]
     made = report["more"]["train"]["documents"] + report["more"]["val"]["documents"]
+    for line in left:  # all pieces of a record on the side that its whole text says
+        for piece in line.split(" ab "):
+            assert not piece or piece in sides[held_out(line, 0.2)]
     assert made + sum(report["more"]["removed"].get("exact duplicate", {"reasons": {}})["reasons"].values()) == len(
         pieces
     )
@@ -401,7 +409,7 @@ def sums(table):
         if line.startswith(("  - ", "  + ")):
             what, number = re.fullmatch(r"  [-+] (.+?)  +([\d,]+)  .*", line).groups()
             found[name][2][what] = int(f"{line[2]}{number.replace(',', '')}")
-        elif line[0] != " ":
+        elif not line.startswith((" ", "warning")):
             name, records, left = line.split()[:3]
             found[name] = (int(records), int(left), {})
     return found
@@ -429,8 +437,10 @@ def test_the_table_names_the_first_damaged_records(mixture, tmp_path, capsys):
 
 def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, tmp_path, monkeypatch, tokenizer):
     class Made:
-        def documents(self, count, seed):
-            return iter([f"{seed} the 猫 the"] * 3 + documents(count, seed))
+        entropy = Entropy(10.0, 0.5)
+
+        def documents(self, count, seed, first=0):
+            return iter(([f"{seed} the 猫 the"] * 3 + documents(count, seed))[first:])
 
         def nats(self, text):
             return len(text) / 7
@@ -533,9 +543,9 @@ def test_no_match_and_the_same_file_twice_are_told_in_one_message(mixture, tmp_p
         prepared(mixture, tmp_path / "out")
     message = str(caught.value)
     assert "3 to mend" in message
-    assert "source books: books/a.lines is matched twice" in message
+    assert "source books: books/a.lines would be read twice: it is books/a.lines in files of source books" in message
     assert "source books: no file matches 'nothing/*'" in message
-    assert "web/a.lines is a file of source web too" in message
+    assert "source more: web/a.lines would be read twice: it is web/a.lines in files of source web" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -564,9 +574,9 @@ def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_wo
     monkeypatch.setattr(inputs, "Cleaner", refused(DataError, "a rule"))
     monkeypatch.setattr(inputs, "synthetic_source", refused(ConfigError, "a kind"))
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20 }'))
-    with pytest.raises(DataError, match="3 to mend") as caught:
+    with pytest.raises(DataError, match="2 to mend") as caught:
         prepared(mixture, tmp_path / "out")
-    for line in ("source books: a rule is unknown", "source web: a rule is unknown", "source more: a kind is unknown"):
+    for line in ("source books, web: a rule is unknown", "source more: a kind is unknown"):
         assert line in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -675,7 +685,7 @@ def test_a_finished_one_is_left_as_it_is(mixture, tmp_path, capsys):
     assert "is prepared already" in capsys.readouterr().out
 
 
-def test_other_weights_need_no_other_token_files(mixture, tmp_path):
+def test_other_weights_need_no_other_token_files(mixture, tmp_path, capsys):
     out = prepared(mixture, tmp_path / "out")
     before = contents(out)
     edit(mixture, ('"1/2"', '"1/8"'), ('"1/4"', '"7/16"'))
@@ -686,6 +696,10 @@ def test_other_weights_need_no_other_token_files(mixture, tmp_path):
     assert [entry["weight"] for entry in manifest["sources"].values()] == ["1/8", "7/16", "7/16"]
     assert {key for key in before if before[key] != after[key]} == {"manifest.json"}
     assert executor.submitted == 0
+    told = capsys.readouterr().out
+    assert "source books: weight 1/2 before, 1/8 now" in told
+    assert prepared(mixture, out)
+    assert "weight" not in capsys.readouterr().out
 
 
 CHANGES = {
@@ -787,7 +801,7 @@ def test_files_of_the_same_names_that_are_not_ours_are_left_alone(mixture, tmp_p
     for file, text in theirs.items():
         (tmp_path / "out" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / file).write_text(text)
-    with pytest.raises(ConfigError, match=rf"{name}: .* nothing that was prepared; choose another --out"):
+    with pytest.raises(ConfigError, match=rf"nothing that was prepared, it has {name} of something else; .* --out"):
         prepared(mixture, tmp_path / "out", restart=restart)
     assert contents(tmp_path / "out") == {file: text.encode() for file, text in theirs.items()}
 
@@ -798,24 +812,35 @@ def test_a_file_is_no_folder_to_write_to(mixture, tmp_path):
         prepared(mixture, tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", ["files", "decontaminate"])
-def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(mixture, tmp_path, monkeypatch, kind):
-    """Whether the work has come to it or not: what it was is not known any more."""
-    path = mixture.parent / ("books/a.lines" if kind == "files" else "eval.txt")
-    (mixture.parent / "eval.txt").write_text("no text that is here")
-    edit(mixture, ("[clean]\n", '[clean]\ndecontaminate = ["eval.txt"]\n'))
+def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(mixture, tmp_path, monkeypatch):
     begun(mixture, tmp_path / "out", monkeypatch)
-    before, time = contents(tmp_path / "out"), path.stat().st_mtime_ns
-    path.write_bytes(path.read_bytes()[::-1] if kind == "decontaminate" else path.read_bytes().replace(b"the", b"thy"))
-    os.utime(path, ns=(time, time + 5_000_000_000))
-    with pytest.raises(ConfigError, match=rf"{path.name}: 20.* before, 20.* now") as caught:
+    before, later = contents(tmp_path / "out"), mixture.parent / "more" / "a.lines"
+    rewritten(later)  # of a source that is not begun it does not matter
+    path = mixture.parent / "books" / "a.lines"
+    time = path.stat().st_mtime_ns
+    rewritten(path)
+    with pytest.raises(ConfigError, match=r"books/a\.lines: written 20.* before, 20.* now") as caught:
         prepared(mixture, tmp_path / "out")
     assert "--restart" in str(caught.value)
-    assert str(caught.value).count(" before, ") == 1
+    assert "more/a.lines" not in str(caught.value)
     assert contents(tmp_path / "out") == before
-    assert contents(prepared(mixture, tmp_path / "out", restart=True)) == contents(prepared(mixture, tmp_path / "anew"))
+    out = prepared(mixture, tmp_path / "out", restart=True)
+    assert contents(out) == contents(prepared(mixture, tmp_path / "anew"))
     os.utime(path, ns=(time, time))
-    prepared(mixture, tmp_path / "out")  # of what is finished nobody asks: a copy has other times
+    prepared(mixture, out)  # of what is finished nobody asks: a copy has other times
+
+
+def test_a_source_that_is_not_begun_may_be_written_anew(mixture, tmp_path, monkeypatch):
+    begun(mixture, tmp_path / "out", monkeypatch)
+    rewritten(mixture.parent / "more" / "a.lines")
+    assert contents(prepared(mixture, tmp_path / "out")) == contents(prepared(mixture, tmp_path / "anew"))
+
+
+def rewritten(path):
+    """Other text of the same length, five seconds later."""
+    time = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes().replace(b"the", b"hte"))
+    os.utime(path, ns=(time, time + 5_000_000_000))
 
 
 def test_what_is_written_is_not_read(mixture, tmp_path):
@@ -859,7 +884,7 @@ def test_a_damaged_journal_is_refused_and_can_be_made_anew(mixture, tmp_path, mo
     for change in (lambda c: c.replace(b'"record": ', b'"record": 1'), lambda c: c[:-9], lambda c: c[:300]):
         before = (out / "progress.json").read_bytes()
         (out / "progress.json").write_bytes(change(before))
-        with pytest.raises(DataError, match=r"progress\.json is damaged"):
+        with pytest.raises(DataError, match=r"progress\.json: it is damaged"):
             prepared(mixture, out)
         (out / "progress.json").write_bytes(before)
     (out / "progress.json").write_bytes(before[:300])

@@ -58,7 +58,7 @@ def test_all_that_a_file_can_say(tmp_path):
     mixture = load(tmp_path, WHOLE)
     clean = Clean(("gopher",), "exact", ("eval/*.jsonl",))
     assert (mixture.folder, mixture.tokenizer, mixture.validation) == (tmp_path, "mine.tiktoken", 0.05)
-    assert (mixture.shard_tokens, mixture.damage, mixture.preset, mixture.clean) == (1000, 0.5, None, clean)
+    assert (mixture.shard_tokens, mixture.damage, mixture.preset) == (1000, 0.5, None)
     synthetic = {"kind": "arithmetic", "documents": 10_000, "share": 0.25, "words": [0.5, "a"]}
     web = Clean(("gopher",), "fuzzy", ("eval/*.jsonl",), "quality.safetensors")
     assert mixture.sources == (
@@ -66,16 +66,15 @@ def test_all_that_a_file_can_say(tmp_path):
         Source("counting", Fraction(1, 3), synthetic=synthetic, clean=clean),
         Source("there-already_2", Fraction(1, 15), shards=("a/*.bin",), validation_shards=("b/*.bin",), clean=clean),
     )
-    numbers = (mixture.validation, mixture.damage, mixture["counting"].synthetic["share"])
+    numbers = (mixture.validation, mixture.damage, mixture.sources[1].synthetic["share"])
     assert all(type(value) is float for value in numbers)
-    assert mixture["web"] is mixture.sources[0]
 
 
 def test_what_a_short_file_leaves_to_us(tmp_path):
     mixture = load(tmp_path, source())
     assert mixture.sources == (Source("web", Fraction(1), files=("a",)),)
     assert (mixture.tokenizer, mixture.validation, mixture.shard_tokens) == ("gpt2", 0.01, 100_000_000)
-    assert (mixture.damage, mixture.clean) == (0.01, Clean((), "none", (), None))
+    assert (mixture.damage, mixture.sources[0].clean) == (0.01, Clean((), "none", (), None))
 
 
 @given(counts=st.lists(st.integers(1, 999), min_size=1, max_size=5))

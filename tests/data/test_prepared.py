@@ -38,7 +38,6 @@ def test_what_a_folder_gives(folder):
     cats, sums = data.sources
     assert (cats.name, cats.weight, cats.floor) == ("cats", Fraction(2, 3), None)
     assert (sums.name, sums.weight, sums.floor) == ("sums", Fraction(1, 3), 0.9)
-    assert data.seal == json.loads((folder / "manifest.json").read_text())["seal"]
     assert data.tokenizer.fingerprint == CHARACTERS.fingerprint
     assert list(data.train()) == list(data.validation()) == ["cats", "sums"]
     weight, shards = data.train()["cats"]

@@ -60,8 +60,8 @@ def from_files(paths, format, file=0, record=0):
 
 
 def from_texts(name, texts, record=0):
-    """The same of texts that a program makes."""
-    for count, text in islice(enumerate(texts, 1), record, None):
+    """The same of texts that a program makes, after so many."""
+    for count, text in enumerate(texts, record + 1):
         yield 0, count, Item(name, None, Record(f"{name}#{count}", text))
 
 

@@ -1,15 +1,22 @@
 """What a mixture is prepared from: its files, in an order that does not depend on the system, and its settings."""
 
-from collections import Counter
+import hashlib
+from contextlib import closing
 from dataclasses import asdict
-from datetime import datetime
 from glob import glob
 from pathlib import Path
 
+from tinygrad_lm.curate.cleaning.classifier import Classifier
 from tinygrad_lm.curate.cleaning.clean import Cleaner
+from tinygrad_lm.curate.cleaning.contamination import evaluation_texts
+from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.signatures import KINDS
+from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
+
+FILES = ("files", "shards", "validation_shards")
 
 
 def open_tokenizer(mixture):
@@ -29,55 +36,104 @@ def tokenizer_named(name, folder):
     return make_tokenizer(str(path) if path.is_file() else name, "\n")
 
 
-def expand(patterns, folder, problems, where, out=None):
-    """The files that patterns mean, {as named: Path}, sorted. One that is missing or there twice is a problem.
+def expand(patterns, folder, out=None):
+    """The names of the files that patterns mean, sorted; one that two of them match is there twice.
 
     out: a folder whose files are none of them, for what is written is not read.
     """
-    names, own = Counter(), out and out.resolve()
-    for pattern in patterns:
-        matches = glob(pattern, root_dir=folder, recursive=True)
-        files = [name for name in matches if (folder / name).is_file()]
-        found = [name for name in files if own is None or own not in (folder / name).resolve().parents]
-        if not found:
-            why = f"no file matches {pattern!r}, seen from {folder.resolve()}; check the path"
-            if files:
-                why = f"{pattern!r} matches files in {out} alone, the folder to write to; give another --out"
-            elif matches:
-                why = f"{pattern!r} matches folders alone, expected files; write {pattern.rstrip('/')}/*"
-            problems.append(f"{where}{why}")
-        names.update(found)
-    problems += [f"{where}{name} is matched twice: it would be read twice" for name in names if names[name] > 1]
-    return {name: folder / name for name in sorted(names)}
+    names = [name for pattern in patterns for name in glob(pattern, root_dir=folder, recursive=True)]
+    own = out and out.resolve()
+    return sorted(
+        name
+        for name in names
+        if Path(folder, name).is_file() and (own is None or own not in Path(folder, name).resolve().parents)
+    )
 
 
-def inputs(mixture, out):
+def missing(mixture, out):
+    """A line for each pattern of a source that matches no file outside of the folder `out`."""
+    return [
+        f"source {source.name}: {why_none(pattern, mixture.folder, out)}"
+        for source in mixture.sources
+        for kind in FILES
+        for pattern in getattr(source, kind)
+        if not expand([pattern], mixture.folder, out)
+    ]
+
+
+def why_none(pattern, folder, out):
+    """The complaint about a pattern that matches no file."""
+    if expand([pattern], folder):
+        return f"{pattern!r} matches files in {out} alone, the folder to write to; give another --out"
+    if glob(pattern, root_dir=folder, recursive=True):
+        return f"{pattern!r} matches folders alone, expected files; write {pattern.rstrip('/')}/*"
+    return f"no file matches {pattern!r}, seen from {folder.resolve()}; check the path"
+
+
+def inputs(mixture, tokenizer, out):
     """{source: {"files" or "shards" or "validation_shards": {name: Path}}}, none of them in the folder `out`.
 
-    Raises DataError with all that is wrong.
+    What can be known to be wrong is told before hours of work: DataError with all of it.
     """
-    problems, found, owners = [], {}, {}
+    problems, found, owners = missing(mixture, out), {}, {}
     for source in mixture.sources:
-        found[source.name] = {
-            kind: expand(patterns, mixture.folder, problems, f"source {source.name}: ", out)
-            for kind in ("files", "shards", "validation_shards")
-            if (patterns := getattr(source, kind))
-        }
-        for name, path in (item for paths in found[source.name].values() for item in paths.items()):
-            if (owner := owners.setdefault(path.resolve(), source.name)) != source.name:
-                problems.append(f"source {source.name}: {name} is a file of source {owner} too")
-        try:  # what can be known to be wrong is told before hours of work, not after them
-            for path in found[source.name].get("files", {}).values():
-                format_of(path, source.format)
-            if source.files:
-                Cleaner(source.clean, mixture.folder)
-            if source.synthetic:
-                synthetic_source(source.synthetic)
+        found[source.name] = {}
+        for kind in FILES:
+            for name in expand(getattr(source, kind), mixture.folder, out):
+                path = mixture.folder / name
+                if first := owners.get(path.resolve()):
+                    problems.append(f"source {source.name}: {name} would be read twice: it is {first}")
+                owners.setdefault(path.resolve(), f"{name} in {kind} of source {source.name}")
+                found[source.name].setdefault(kind, {})[name] = path
+    for names, check, *arguments in checks(mixture, found, tokenizer):
+        try:
+            check(*arguments)
         except (DataError, ConfigError) as error:
-            problems.append(f"source {source.name}: {error}")
+            problems.append(f"source {names}: {error}")
     if problems:
         raise DataError("\n  ".join([f"prepare: {len(problems)} to mend", *problems]))
     return found
+
+
+def checks(mixture, found, tokenizer):
+    """(sources, function, its arguments …): each raises DataError or ConfigError where something is wrong."""
+    sources = {}
+    for source in mixture.sources:
+        begun = set()
+        for kind, paths in found[source.name].items():
+            for path in paths.values():
+                if kind == "files":
+                    yield source.name, check_file, path, source.format, begun
+                else:
+                    yield source.name, Shards, [path], tokenizer.vocab_size
+        if source.synthetic:
+            yield source.name, synthetic_source, source.synthetic
+        if source.files:
+            sources.setdefault(source.clean, []).append(source.name)
+    for clean, names in sources.items():
+        yield ", ".join(names), check_cleaning, clean, mixture.folder
+
+
+def check_file(path, format, begun):
+    """Is the format known, is anything in the file, and, for the first one of its kind, is its library there?"""
+    format = format_of(path, format)
+    if not path.stat().st_size:
+        raise DataError(f"data file {path}: expected documents, found an empty file; give it some, or leave it out")
+    if (kind := (format.name, path.suffix)) not in begun:
+        begun.add(kind)
+        with closing(format.records(path)) as records:
+            next(records, None)
+
+
+def check_cleaning(clean, folder):
+    """Are its rules known, its libraries there, and its files what they should be?"""
+    cleaner = Cleaner(clean, folder)
+    for kind in KINDS[clean.deduplicate]:
+        signature(kind, "")
+    if cleaner.classifier:
+        Classifier.load(cleaner.classifier)
+    for _ in evaluation_texts(cleaner.evaluations):
+        pass
 
 
 def synthetic_source(table):
@@ -87,19 +143,33 @@ def synthetic_source(table):
     return synthetic.make(table)
 
 
+def written(mixture):
+    """What the mixture file alone says that decides which bytes are written, fit for JSON."""
+    sources = {}
+    for source in mixture.sources:
+        sources[source.name] = plain({kind: getattr(source, kind) for kind in (*FILES, "format", "synthetic")})
+        if source.files:
+            sources[source.name]["clean"] = plain(asdict(source.clean))
+    keys = ("tokenizer", "validation", "shard_tokens")
+    return {key: getattr(mixture, key) for key in keys} | {"sources": sources}
+
+
 def settings(mixture, found, tokenizer):
     """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
 
-    A file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
+    A raw file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
     change is another after every copy, while a file that grew or was fetched anew has another size. (`times` sees more,
-    as long as the work is under way.)
+    as long as the work is under way.) The small files that cleaning compares with are known by their sums, for a
+    classifier has always the same size.
     """
     sources = {}
     for source in mixture.sources:
-        sizes = {kind: sizes_of(paths) for kind, paths in found[source.name].items()}
+        sizes = {
+            kind: {n: path.stat().st_size for n, path in paths.items()} for kind, paths in found[source.name].items()
+        }
         sources[source.name] = {"format": source.format, "synthetic": plain(source.synthetic)} | sizes
         if source.files:
-            sources[source.name]["clean"] = cleaning(source.clean, mixture.folder)
+            sources[source.name]["clean"] = plain(asdict(source.clean)) | {"files": sums(source.clean, mixture.folder)}
     return {
         "tokenizer": tokenizer.fingerprint,
         "validation": mixture.validation,
@@ -108,38 +178,22 @@ def settings(mixture, found, tokenizer):
     }
 
 
-def cleaning(clean, folder):
-    """A Clean for JSON, with the sizes of its files."""
-    files = [*clean.decontaminate, *([clean.classifier] if clean.classifier else [])]
-    problems = []
-    paths = {pattern: expand([pattern], folder, problems, "clean: ") for pattern in files}
-    if problems:
-        raise DataError("\n".join(problems))
-    sizes = [sizes_of(found) for found in paths.values()]
-    return plain(asdict(clean)) | {"files": dict(item for each in sizes for item in each.items())}
+def times(found):
+    """When each raw file was last written, in ns: {source: {name: time}}."""
+    return {
+        source: {name: path.stat().st_mtime_ns for paths in kinds.values() for name, path in paths.items()}
+        for source, kinds in found.items()
+    }
 
 
-def times(mixture, settings):
-    """When each file that the `settings` name was last written, in ns: {name: time}."""
-    names = {}
-    for source in settings["sources"].values():
-        for kind in ("files", "shards", "validation_shards"):
-            names |= source.get(kind, {})
-        names |= source.get("clean", {}).get("files", {})
-    return {name: (mixture.folder / name).stat().st_mtime_ns for name in names}
-
-
-def changed(before, now):
-    """A line for each file that was written since then. before, now: `times` of the same files."""
-    return [
-        f"{name}: {datetime.fromtimestamp(time / 1e9)} before, {datetime.fromtimestamp(now[name] / 1e9)} now"
-        for name, time in before.items()
-        if now[name] != time
-    ]
-
-
-def sizes_of(paths):
-    return {name: path.stat().st_size for name, path in paths.items()}
+def sums(clean, folder):
+    """{name: sha256} of the files that a Clean names."""
+    names = expand(clean.decontaminate, folder) + ([clean.classifier] if clean.classifier else [])
+    found = {}
+    for name in names:
+        with open(folder / name, "rb") as file:
+            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def plain(value):

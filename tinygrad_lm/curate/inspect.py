@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.backend import random
-from tinygrad_lm.curate.inputs import tokenizer_named
-from tinygrad_lm.curate.journal import load
-from tinygrad_lm.curate.output import MANIFEST
+from tinygrad_lm.curate.inputs import synthetic_source, tokenizer_named
 from tinygrad_lm.curate.report import SPLITS
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.curate.verify import verify
+from tinygrad_lm.data.prepared import MANIFEST, read_manifest
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError
@@ -34,6 +33,8 @@ def add_arguments(parser):
 
 def run(args):
     """Print what is there. Status 1 if --verify finds something wrong."""
+    if args.documents < 0:
+        raise ConfigError(f"inspect: --documents: expected 0 or more, found {args.documents}")
     folder = Path(args.folder)
     manifest, tokenizer, rows = opened(folder, args.tokenizer)
     if args.verify:
@@ -47,6 +48,9 @@ def run(args):
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
         for line in described(name, survey, tokenizer, len(paths)):
             print(line)
+        if manifest:
+            for line in floors(manifest, *name.split(", "), survey):
+                print(line)
         for line in shown(name, survey, tokenizer, args.documents, args.seed):
             print(line)
     plot = args.plot or folder / "inspect.png"
@@ -57,7 +61,8 @@ def run(args):
 
 def opened(folder, name):
     """(manifest or None, tokenizer, {what is shown together: its token files})."""
-    if manifest := load(folder / MANIFEST):
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
         rows = {
             f"{source}, {split}": [folder / shard["file"] for shard in entry[split]["shards"]]
             for source, entry in manifest["sources"].items()
@@ -87,6 +92,17 @@ def described(name, survey, tokenizer, files):
     shares = [f"{tokenizer.decode([i])!r} {survey.counts[i] / tokens:.1%}" for i in top if survey.counts[i]]
     yield f"  commonest tokens   {', '.join(shares)}"
     yield f"  tokens never used  {int((survey.counts == 0).sum()):,} of {len(survey.counts):,}"
+
+
+def floors(manifest, source, split, survey):
+    """A line on what no model can go below, of a synthetic source."""
+    if (floor := manifest["sources"][source]["floor"][split]) is not None:
+        entropy = synthetic_source(manifest["mixture"]["sources"][source]["synthetic"]).entropy
+        token = entropy.document * survey.documents / len(survey.shards)
+        yield (
+            f"  entropy            {token:.4f} nats a token, {entropy.character:.4f} a character; "
+            f"of these documents {floor:.4f} a token"
+        )
 
 
 def shown(name, survey, tokenizer, count, seed):

@@ -7,7 +7,7 @@ making. These are brought to the disk before it is replaced, so it never tells o
 import json
 from contextlib import contextmanager
 
-from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import replace, seal
 
 NAME = "progress.json"
@@ -17,32 +17,6 @@ MARKS = (b'"seal"', b'"mixture"')  # both come first, so what is left of a file 
 def save(out, state):
     with writing(out / NAME):
         replace(out / NAME, sealed(state))
-
-
-def load(path):
-    """What progress.json or manifest.json says, None where there is none.
-
-    Raises DataError for a damaged one, ConfigError for somebody else's.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not all(mark in content for mark in MARKS):
-        raise ConfigError(
-            f"{path}: expected what prepare writes, found other content, so {path.parent} is nothing that was "
-            "prepared; choose another --out"
-        )
-    try:
-        state = json.loads(content)
-        if state.pop("seal") == seal(state):
-            return state
-        why = "its seal does not fit"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        why = repr(error)
-    raise DataError(f"{path} is damaged: {why}; prepare anew with --restart")
 
 
 def sealed(state, indent=None):

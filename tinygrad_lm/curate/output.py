@@ -8,20 +8,24 @@ report.json     what each step removed; removed.jsonl has examples of it
 
 import os
 from contextlib import contextmanager, suppress
+from datetime import datetime
 
 from tinygrad_lm.curate import report, shard_writer, signatures
-from tinygrad_lm.curate.inputs import changed
-from tinygrad_lm.curate.journal import NAME, differences, load, save, sealed, writing
-from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.curate.inputs import written
+from tinygrad_lm.curate.journal import MARKS, NAME, differences, save, sealed, writing
+from tinygrad_lm.data.prepared import MANIFEST, read_manifest, read_sealed
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.files import replace
 
-MANIFEST = "manifest.json"
 SHOWN = 5  # lines of a complaint
 
 
 @contextmanager
 def locked(out):
-    """No other process prepares the same folder meanwhile; the system takes the lock from one that dies."""
+    """No other process prepares the same folder meanwhile; the system takes the lock from one that dies.
+
+    Where all is done already the others only compare, and one waits for them.
+    """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     try:
@@ -32,11 +36,13 @@ def locked(out):
     descriptor = os.open(out, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if (out / MANIFEST).exists() else fcntl.LOCK_NB))
+        except BlockingIOError:
             raise ConfigError(
                 f"prepare: another process is preparing {out}; wait for it, or give another --out"
             ) from None
+        except OSError as error:
+            print(f"warning: {out}: no lock to be had, {error.strerror}; see that nothing else prepares it meanwhile")
         yield
     finally:
         os.close(descriptor)
@@ -47,20 +53,15 @@ def begin(out, mixture, state, restart):
 
     Raises ConfigError for a folder of something else, of other settings, or of files that were changed since.
     """
-    if (out / MANIFEST).exists() and not restart:
-        manifest = load(out / MANIFEST)
-        compare(out, manifest["mixture"], state["mixture"])
-        finish(out, manifest, mixture)
-        return None
+    refuse_others(out)
     if restart:
         clear(out, state)
+    elif (out / MANIFEST).exists():
+        done(out, mixture, state["mixture"])
+        return None
     elif (out / NAME).exists():
-        before = load(out / NAME)
-        compare(out, before["mixture"], state["mixture"])
-        refuse_changed(out, changed(before["times"], state["times"]))
-        return before
+        return gone_on(out, state)
     else:
-        refuse_others(out)
         save(out, state)
     return state
 
@@ -74,7 +75,7 @@ def fresh(mixture, settings, times, tokenizer):
         source.name: {"report": report.fresh()} | {split: shard_writer.fresh() for split in report.SPLITS}
         for source in mixture.sources
     }
-    kinds = {source.clean.deduplicate for source in mixture.sources if source.files} - {"none"}
+    kinds = {kind for source in mixture.sources if source.files for kind in signatures.KINDS[source.clean.deduplicate]}
     memory = {kind: signatures.fresh() for kind in sorted(kinds)}
     return {"mixture": settings, "tokenizer": described(tokenizer), "times": times} | {
         "source": 0, "file": 0, "record": 0, "sources": entries, "signatures": memory,
@@ -87,6 +88,46 @@ def described(tokenizer):
     return tokenizer.to_dict() | ({"folder": "tokenizer", "files": files} if files else {})
 
 
+def done(out, mixture, settings=None):
+    """What is finished is compared, and gets the weights of the mixture file.
+
+    settings: None where raw files are gone; then the mixture file is compared with what it said.
+    """
+    manifest = read_manifest(out)
+    if settings is None:
+        compare(out, manifest.get("written", {}), written(mixture))
+    else:
+        compare(out, manifest["mixture"], settings)
+    before = {name: entry["weight"] for name, entry in manifest["sources"].items()}
+    finish(out, manifest, mixture)
+    gone = "; raw files are gone, so what the mixture file says was compared alone" if settings is None else ""
+    print(f"{out} is prepared already{gone}; prepare --restart makes it anew")
+    for name, entry in manifest["sources"].items():
+        if entry["weight"] != before[name]:
+            print(
+                f"source {name}: weight {before[name]} before, {entry['weight']} now; its token files stay as they are"
+            )
+
+
+def gone_on(out, anew):
+    """The state that was saved. Sources that are not begun yet may be others than they were. anew: a new state."""
+    state = read_sealed(out / NAME)
+    begun = list(state["sources"])[: state["source"] + bool(state["file"] or state["record"])]
+    compare(out, *(part(each["mixture"], len(begun)) for each in (state, anew)))
+    refuse_changed(out, *({name: each["times"][name] for name in begun} for each in (state, anew)))
+    remove(out, state["sources"].keys() - anew["sources"].keys())
+    for key in ("sources", "signatures"):
+        kept = begun if key == "sources" else state[key]
+        anew[key] |= {name: state[key][name] for name in kept}
+    return state | {key: anew[key] for key in ("mixture", "times", "sources", "signatures")}
+
+
+def part(settings, count):
+    """Of the first sources alone."""
+    sources = dict(list(settings["sources"].items())[:count])
+    return settings | {"sources": sources}
+
+
 def compare(out, before, now):
     """Nothing may go on with other settings or files than it began with."""
     if lines := differences(before, now):
@@ -95,8 +136,14 @@ def compare(out, before, now):
         raise ConfigError("\n  ".join([first, *lines, hint]))
 
 
-def refuse_changed(out, lines):
-    """Nor with files that hold something else than when their first half was read."""
+def refuse_changed(out, before, now):
+    """Nor with files that hold something else than when their first half was read. before, now: {source: times}"""
+    lines = [
+        f"source {source}: {name}: written {when(time)} before, {when(now[source][name])} now"
+        for source, times in before.items()
+        for name, time in times.items()
+        if now[source][name] != time
+    ]
     if lines:
         first = f"prepare: files were written anew since {out} was begun; what was made of them may be of other text:"
         hint = "hint : make it anew with --restart, or put back the files of then, with their times (cp -p, rsync -t)"
@@ -104,11 +151,20 @@ def refuse_changed(out, lines):
         raise ConfigError("\n  ".join([first, *lines[:SHOWN], *more, hint]))
 
 
+def when(time):
+    return datetime.fromtimestamp(time / 1e9)
+
+
 def refuse_others(out):
-    if others := sorted(path.name for path in out.iterdir() if not path.name.startswith(".")):
+    """Nothing is written to, or removed from, a folder of something else."""
+    found = [out / name for name in (MANIFEST, NAME) if (out / name).exists()]
+    others = [path for path in found if not (path.is_file() and all(mark in path.read_bytes() for mark in MARKS))]
+    if not found:
+        others = [path for path in sorted(out.iterdir()) if not path.name.startswith(".")]
+    if others:
         raise ConfigError(
-            f"prepare: {out} exists and is nothing that was prepared, it has {', '.join(others[:5])}; "
-            "give another --out"
+            f"prepare: {out} exists and is nothing that was prepared, it has "
+            f"{', '.join(path.name for path in others[:SHOWN])} of something else; give another --out"
         )
 
 
@@ -118,22 +174,27 @@ def clear(out, state):
     First the journal says that nothing is there, so a kill in between takes nothing for whole.
     """
     names, files = set(), []
-    if not (out / NAME).exists() and not (out / MANIFEST).exists():
-        refuse_others(out)
     for path in (out / NAME, out / MANIFEST):
-        with suppress(DataError):  # damaged: that is why it is made anew
-            if before := load(path):
-                names |= {os.path.basename(name) for name in before["sources"]}  # a path would lead out of the folder
-                files += map(os.path.basename, before.get("tokenizer", {}).get("files", []))
+        with suppress(OSError):  # not there, or damaged: that is why it is made anew
+            before = read_sealed(path)
+            names |= before["sources"].keys()
+            files += before["tokenizer"].get("files", [])
     save(out, state)
     with writing(out):
-        for name in [MANIFEST, "report.json", "removed.jsonl", *(f"tokenizer/{file}" for file in files)]:
+        for name in [MANIFEST, "report.json", "removed.jsonl"]:
             (out / name).unlink(missing_ok=True)
-        for name in sorted(names):
-            for split in report.SPLITS:
-                shard_writer.rewind(out / name, split, 1, shard_writer.fresh())
-            with suppress(OSError):
-                (out / name).rmdir()
+        for name in files:
+            (out / "tokenizer" / os.path.basename(name)).unlink(missing_ok=True)  # a path would lead elsewhere
+        remove(out, names)
+
+
+def remove(out, names):
+    """The folders of these sources go, with their token files."""
+    for name in sorted(map(os.path.basename, names)):  # a path would lead elsewhere
+        for split in report.SPLITS:
+            shard_writer.rewind(out / name, split, 1, shard_writer.fresh())
+        with suppress(OSError):
+            (out / name).rmdir()
 
 
 def write_tokenizer(out, tokenizer):
@@ -163,11 +224,16 @@ def floor(split):
 
 
 def finish(out, manifest, mixture):
-    """The manifest with the weights of the mixture file, for they may change at any time; and no work files."""
+    """The manifest with the weights of the mixture file, for they may change at any time; and no work files.
+
+    written: what the file says, to compare with when the raw files are gone.
+    """
+    manifest["written"] = written(mixture)
     for source in mixture.sources:
         manifest["sources"][source.name]["weight"] = str(source.weight)
     with writing(out / MANIFEST):
-        if not (out / MANIFEST).exists() or load(out / MANIFEST) != manifest:
+        if not (out / MANIFEST).exists() or read_manifest(out) != manifest:
             replace(out / MANIFEST, sealed(manifest, indent=1))
-        for path in [out / NAME, *(out / name for name in signatures.NAMES.values())]:
-            path.unlink(missing_ok=True)
+        for name in [NAME, *(f"signatures.{kind}" for kind in signatures.KINDS)]:
+            if (out / name).exists():  # where nothing is to be removed the folder may be one to read only
+                (out / name).unlink()

@@ -45,7 +45,7 @@ class Preparation:
         entry, since = self.state["sources"][source.name], 0
         for batch in (self.listed if source.shards else self.written)(source, entry, answers):
             since += batch.size
-            bar.at(source.name, batch.file, batch.within, *(total(entry, key) for key in ("documents", "tokens")))
+            bar.at(source.name, batch.file, batch.within, entry)
             stop = bool(received)
             if stop or since >= JOURNAL:
                 self.save(file=batch.file, record=batch.record)
@@ -62,9 +62,9 @@ class Preparation:
             kept = [document for document in worked.documents if not self.is_duplicate(source, entry, document)]
             for writer in self.writers:
                 writer.append([document for document in kept if document.held_out == (writer is val)])
-            self.check_damage(source, entry["report"], report.ENOUGH)
+            self.check_damage(source, entry["report"], ended=False)
             yield batch
-        self.check_damage(source, entry["report"], 1)
+        self.check_damage(source, entry["report"], ended=True)
         if not entry["train"]["documents"]:
             raise DataError(report.nothing_left(entry["report"], source.name, entry["val"]["documents"]))
         train.finish()
@@ -74,11 +74,13 @@ class Preparation:
         """Looks through token files that are there already; yields a batch for each."""
         files = [("train", path) for path in self.found[source.name]["shards"].values()]
         files += [("val", path) for path in self.found[source.name].get("validation_shards", {}).values()]
-        todo = [Batch([path], path.stat().st_size, number, 1) for number, (_, path) in enumerate(files)]
+        sizes = [path.stat().st_size for _, path in files]
+        todo = [Batch([path], sizes[i], i, 1, sizes[i]) for i, (_, path) in enumerate(files)]
         first = self.state["file"] + self.state["record"]
         for batch, [seen] in answers(look_through_all, self.job(source), islice(todo, first, None)):
             split, path = files[batch.file]
-            shard = {"file": relpath(path, self.out), "tokens": seen["tokens"], "sha256": seen["sha256"]}
+            file = relpath(path.resolve(), self.out.resolve())  # ".." leaves the folder that a link leads to
+            shard = {"file": file, "tokens": seen["tokens"], "sha256": seen["sha256"]}
             entry[split]["shards"].append(shard)
             for key in ("documents", "tokens", "bytes"):
                 entry[split][key] += seen[key] or 0
@@ -89,9 +91,8 @@ class Preparation:
     def records(self, source):
         """(file, record, Item) from where the journal is."""
         if source.synthetic:
-            count, seed = source.synthetic["documents"], source.synthetic.get("seed", 0)
-            texts = synthetic_source(source.synthetic).documents(count, seed)
-            return from_texts(source.name, texts, self.state["record"])
+            count, seed, first = source.synthetic["documents"], source.synthetic.get("seed", 0), self.state["record"]
+            return from_texts(source.name, synthetic_source(source.synthetic).documents(count, seed, first), first)
         return from_files(self.found[source.name]["files"], source.format, self.state["file"], self.state["record"])
 
     def job(self, source):
@@ -105,18 +106,17 @@ class Preparation:
         )
 
     def is_duplicate(self, source, entry, document):
-        kind = source.clean.deduplicate
-        if document.signature is None or not self.signatures[kind].seen(document.signature):
+        kind = next((kind for kind, keys in document.signatures.items() if self.signatures[kind].seen(keys)), None)
+        if kind is None:
             return False
         reason = "a document before it is like it"
         removed = entry["report"]["removed"]
         report.count(removed, f"{kind} duplicate", document.id, reason, document.excerpt, document.characters)
         return True
 
-    def check_damage(self, source, counts, enough):
-        allowed = self.mixture.damage
-        if counts["records"] >= enough and counts["damaged"] > allowed * counts["records"]:
-            raise DataError(report.damage(counts, source.name, allowed))
+    def check_damage(self, source, counts, ended):
+        if report.too_many(counts, self.mixture.damage, ended):
+            raise DataError(report.damage(counts, source.name, self.mixture.damage))
 
     def writers_of(self, source):
         """The ShardWriters of a source's two splits, with their files as the journal has them."""
@@ -132,7 +132,3 @@ class Preparation:
             file.sync()
         self.state |= place
         journal.save(self.out, self.state)
-
-
-def total(entry, key):
-    return sum(entry[split][key] for split in report.SPLITS)

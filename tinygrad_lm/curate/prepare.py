@@ -12,11 +12,13 @@ from pathlib import Path
 from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
-from tinygrad_lm.curate.inputs import inputs, open_tokenizer, settings, times
-from tinygrad_lm.curate.output import begin, conclude, fresh, locked, write_tokenizer
+from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings, times
+from tinygrad_lm.curate.output import begin, conclude, done, fresh, locked, refuse_others, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
+from tinygrad_lm.data import gpt3
 from tinygrad_lm.data.mixture import load_mixture
+from tinygrad_lm.data.prepared import MANIFEST
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 
@@ -25,29 +27,38 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
     """Token files of all that a mixture file names, in the folder `out` (default: beside it, by its name).
 
     executor: any of concurrent.futures' kind [processes: `workers` of them, or one a core]. A preparation that was
-    stopped goes on where it was; one that is finished is left as it is, unless `restart`. Returns the folder.
-    Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM SystemExit(143), when the place
-    is saved.
+    stopped goes on where it was; one that is finished is left as it is, unless `restart`, and then its raw files may be
+    gone. Returns the folder. Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM
+    SystemExit(143), when the place is saved.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
     mixture = load_mixture(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
     if out.exists() and not out.is_dir():
         raise ConfigError(f"prepare: {out} is a file, expected a folder to write to; give another with --out DIR")
-    tokenizer, found = open_tokenizer(mixture), inputs(mixture, out)
-    wanted = settings(mixture, found, tokenizer)
-    start = fresh(mixture, wanted, times(mixture, wanted), tokenizer)
+    if (out / MANIFEST).exists() and not restart and missing(mixture, out):
+        with locked(out):
+            refuse_others(out)
+            done(out, mixture)
+        return out
+    tokenizer = open_tokenizer(mixture)
+    found = inputs(mixture, tokenizer, out)
+    start = fresh(mixture, settings(mixture, found, tokenizer), times(found), tokenizer)
     with locked(out):
         state = begin(out, mixture, start, restart)
         if state is None:
-            print(f"{out} is prepared already; --restart makes it anew")
             return out
         write_tokenizer(out, tokenizer)
         preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
-        received = run(preparation, Bar(found, progress), executor, workers or cores())
+        received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
         if received:
+            print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
         conclude(out, mixture, state)
     print(report.table(state["sources"]))
+    for line in [*report.nothing_held_out(mixture, state["sources"]), *([gpt3.told()] if mixture.preset else [])]:
+        print(line)
     return out
 
 

@@ -17,13 +17,7 @@ def add_arguments(parser):
 
 
 def run(args):
-    try:
-        out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        words = ["prepare", args.mixture, *(["--out", args.out] if args.out else [])]
-        words += ["--workers", str(args.workers)] if args.workers else []
-        print(f"\nstopped and saved; go on with\n  python -m tinygrad_lm.data {shlex.join(words)}")
-        return 130 if isinstance(stopped, KeyboardInterrupt) else stopped.code
+    out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
     print(f"in {out}: manifest.json, report.json, removed.jsonl, and a folder for each source")
     print(f"look at it:  python -m tinygrad_lm.data inspect {shlex.quote(str(out))}")
     return 0

@@ -13,7 +13,7 @@ from tinygrad_lm.tables import aligned
 KEEP = 5  # examples of each step and source
 EXCERPT = 300  # characters of each
 SHOWN = 3  # damaged records in the table
-ENOUGH = 100  # records from which on the share of damaged ones means something
+CLEAR = 10  # damaged records, fewer of which may be chance
 SPLITS = ("train", "val")
 COUNTS = ("records", "pieces", "characters", "damaged", "damage", "worst")  # of a source, in report.json
 NOTHING = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
@@ -62,6 +62,18 @@ def take(report, worked):
         here = report["file"][1] if report["file"][0] == file else 0
         report["file"] = [file, here + 1]  # files come one after the other
         report["worst"] = max(report["worst"], report["file"], key=lambda entry: entry[1])
+
+
+def too_many(report, allowed, ended):
+    """Are more records damaged than this share?
+
+    Before the end only a clear excess counts: of n records, CLEAR or more and more than np + 3 √(np(1 − p)), three
+    standard deviations above what the share p itself would give.
+    """
+    damaged, expected = report["damaged"], allowed * report["records"]
+    if ended:
+        return damaged > expected
+    return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5
 
 
 def damage(report, name, allowed):
@@ -146,3 +158,11 @@ def first_damaged(report):
         yield f"      {file}, {id}: {reason}"
     if report["damaged"] > SHOWN:
         yield f"      … report.json has more of them; most are in {report['worst'][0]}"
+
+
+def nothing_held_out(mixture, sources):
+    """A line for each source that nothing can be validated on."""
+    for source in mixture.sources:
+        if not sources[source.name]["val"]["tokens"]:
+            way = "name `validation_shards`" if source.shards else "raise `validation`"
+            yield f"warning: source {source.name}: nothing is held out to validate on; {way} and prepare it again"

@@ -7,7 +7,9 @@ from tinygrad_lm.curate.journal import writing
 from tinygrad_lm.curate.shard_writer import cut, put
 
 BLOCK = 2**12  # signatures read at once
-NAMES = {kind: f"signatures.{kind}" for kind in ("exact", "fuzzy")}  # of the files
+
+# The kinds that a document of a source leaves and is looked for by, in this order: exact copies are found in all.
+KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
 
 
 def fresh():
@@ -19,7 +21,7 @@ class Signatures:
     """Duplicates of one kind among all sources. state: the journal's entry, which the file is cut to and read by."""
 
     def __init__(self, out, kind, state):
-        self.path, self.state, self.waiting = out / NAMES[kind], state, []
+        self.path, self.state, self.waiting = out / f"signatures.{kind}", state, []
         self.duplicates = Duplicates(kind)
         with writing(self.path):
             self.path.touch()

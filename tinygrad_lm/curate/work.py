@@ -12,10 +12,12 @@ from typing import NamedTuple
 
 from tinygrad_lm.curate.cleaning.clean import Cleaner
 from tinygrad_lm.curate.cleaning.duplicates import signature
+from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.inputs import synthetic_source
 from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.report import EXCERPT, count
+from tinygrad_lm.curate.signatures import KINDS
 from tinygrad_lm.data.mixture import Clean
 from tinygrad_lm.data.shards import layout
 from tinygrad_lm.data.tokenizer import from_dict
@@ -54,7 +56,7 @@ class Document(NamedTuple):
     characters: int
     tokens: bytes  # as they lie in a token file, end-of-text first
     nats: float | None  # −ln P(text), where its source is known
-    signature: bytes | None
+    signatures: dict  # {kind: bytes}
     excerpt: str
 
 
@@ -78,9 +80,9 @@ def work(job, items):
     for file, format, found in items:
         if not isinstance(found, Damaged):
             try:
-                found = texts(job, worked, cleaner, found, format)
-                worked.documents += [document(job, tokenizer, source, id, text) for id, text in found]
-                worked.pieces += max(0, len(found) - 1)
+                left = documents(job, worked, tokenizer, cleaner, source, found, format)
+                worked.documents += left
+                worked.pieces += max(0, len(left) - 1)
                 continue
             except Unreadable as error:
                 found = Damaged(*error.args)
@@ -92,8 +94,8 @@ class Unreadable(Exception):
     """A record that no text or no tokens can be made of: (id, reason)."""
 
 
-def texts(job, worked, cleaner, record, format):
-    """[(id, text)] that are left of a record; what was removed is counted."""
+def documents(job, worked, tokenizer, cleaner, source, record, format):
+    """The Documents that are left of a record; what was removed is counted."""
     try:
         text = FORMATS[format].text(record.content) if format else record.content
         if text:
@@ -104,33 +106,35 @@ def texts(job, worked, cleaner, record, format):
         count(worked.removed, "no text", record.id, "there is none in it", "")
         return []
     worked.characters += len(text)
-    if cleaner is None:
-        return [(record.id, text)]
-    cleaned = cleaner(text)
-    for number, removal in enumerate(cleaned.removed, start=1):
-        all_of_it = not cleaned.texts and number == len(cleaned.removed)  # what came before the last took parts
-        count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
-    return [(record.id, text) for text in cleaned.texts]
+    left = (text,)
+    if cleaner:
+        text = normalise(text)
+        cleaned = cleaner(text)
+        left = cleaned.texts
+        for number, removal in enumerate(cleaned.removed, start=1):
+            all_of_it = not left and number == len(cleaned.removed)  # what came before the last took parts
+            count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
+    out = held_out(text.encode(), job.validation)  # all pieces of a text are on one side
+    return [document(job, tokenizer, source, record.id, piece, out) for piece in left]
 
 
-def document(job, tokenizer, source, id, text):
-    content = text.encode()
+def document(job, tokenizer, source, id, text, out):
     kind = job.clean.deduplicate if job.clean else "none"
     ids = encode(tokenizer, id, text).astype(layout(tokenizer.vocab_size))
     return Document(
         id,
-        held_out(content, job.validation),
-        len(content),
+        out,
+        len(text.encode()),
         len(text),
         ids.dtype.type(tokenizer.eot).tobytes() + ids.tobytes(),
         source.nats(text) if source else None,
-        None if kind == "none" else signature(kind, text),
+        {kind: signature(kind, text) for kind in KINDS[kind]},
         text[:EXCERPT],
     )
 
 
 def held_out(content, share):
-    """Is this document one to validate on? Its own bytes decide, so neither order nor other documents matter."""
+    """Is a record's text one to validate on? Its own bytes decide, so neither order nor other records matter."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
 
 

@@ -32,6 +32,7 @@ def main(arguments=None):
     try:
         return chosen.run(args)
     except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
         return 130
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -22,6 +22,12 @@ def weights(names, total=Fraction(1)):
     return {name: total * Fraction(TABLE[name][1], percent) for name in names}
 
 
+def told():
+    """A line on `epochs`."""
+    passes = ", ".join(f"{name} {passes:.2g}" for name, passes in epochs().items())
+    return f"epochs of the paper's sources in its {TRAINED} billion tokens, by these weights: {passes}"
+
+
 def epochs():
     """{name: passes over it in 300 billion tokens}, from the table's sizes and our weights.
 

@@ -29,7 +29,7 @@ Instead of `files`, `shards` and `validation_shards` name token files that are t
 import re
 import tomllib
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -76,10 +76,6 @@ class MixtureConfig:
     shard_tokens: int = 100_000_000
     damage: float = 0.01
     preset: str | None = None
-    clean: Clean = field(default=Clean())
-
-    def __getitem__(self, name):
-        return next(source for source in self.sources if source.name == name)
 
 
 def load_mixture(path):
@@ -111,7 +107,7 @@ def _mixture(settings, folder, problems):
     if tables and len(problems) == before:
         problems += weight_problems([source.get("name") for source in tables], weights)
     sources = tuple(_source(source, w, clean, problems) for source, w in zip(tables, weights, strict=True))
-    return MixtureConfig(folder=folder, sources=sources, clean=clean, **values)
+    return MixtureConfig(folder=folder, sources=sources, **values)
 
 
 def _check_names(names, problems):

@@ -6,7 +6,7 @@ tokenizer/                     the tokenizer's files, where it is made from file
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from tinygrad_lm.data.tokenizer import from_dict
 from tinygrad_lm.data.weights import weight_problems
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import seal
+
+MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class PreparedSource:
 
 
 class Prepared:
-    """An existing folder: `path`, `seal`, `tokenizer`, and `sources` as a tuple.
+    """An existing folder: `path`, `tokenizer`, `sources` as a tuple, and `seal`, a sum of all that is said of them but
+    their weights, which may change at any time.
 
     The manifest's seal, the vocabulary and all headers are checked, ids when they are read; the sums of whole files are
     not, which takes as long as reading them. Raises DataError with everything that is wrong.
@@ -41,7 +44,6 @@ class Prepared:
         self.path = Path(path)
         try:
             manifest = read_manifest(self.path)
-            self.seal = manifest.pop("seal")
             self.tokenizer = from_dict(manifest["tokenizer"], self.path)
             problems, sources = [], []
             for name, source in manifest["sources"].items():
@@ -49,10 +51,11 @@ class Prepared:
                 floor = (source.get("floor") or {}).get("val")
                 sources.append(PreparedSource(name, Fraction(source["weight"]), train, held_out, floor))
             self.sources = tuple(sources)
+            self.seal = seal({name: source | {"weight": None} for name, source in manifest["sources"].items()})
             problems += weight_problems(manifest["sources"], [source.weight for source in sources])
         except (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             why = str(error) if isinstance(error, ConfigError) else f"{type(error).__name__}: {error}"
-            raise DataError(f"prepared data {self.path}: manifest.json: {why}; prepare it again") from error
+            raise DataError(f"prepared data {self.path}: {MANIFEST}: {why}; prepare it again") from error
         if problems:
             raise DataError("\n  ".join([f"prepared data {self.path}: {len(problems)} to mend", *problems]))
 
@@ -75,6 +78,10 @@ class Prepared:
             problems.append(f"source {name!r}: expected {described['tokens']:,} tokens, its files have {total:,}")
         return Shards(found, self.tokenizer.vocab_size)
 
+    def weigh(self, weights):
+        """Takes other weights than the manifest's, {source: Fraction or text}."""
+        self.sources = tuple(replace(source, weight=Fraction(weights[source.name])) for source in self.sources)
+
     def train(self):
         """{source: (weight, its tokens to train on)}, what Mixture takes."""
         return {source.name: (source.weight, source.train) for source in self.sources}
@@ -86,25 +93,38 @@ class Prepared:
         if not any(len(array) > 1 for _, array in tokens.values()):
             raise DataError(
                 f"prepared data {self.path}: no source has tokens to validate on; hold out a larger share of the "
-                "documents (validation in the mixture file) and prepare it again"
+                "documents (validation in the mixture file; validation_shards for token files) and prepare it again"
             )
         return {name: pair for name, pair in tokens.items() if len(pair[1]) > 1}
 
 
-def read_manifest(path):
-    """What manifest.json says, if its seal is whole."""
+def read_manifest(folder):
+    """What manifest.json says. Raises DataError if it is not there or not whole."""
     try:
-        content = (path / "manifest.json").read_bytes()
-    except OSError as error:
+        return read_sealed(Path(folder, MANIFEST))
+    except FileNotFoundError as error:
         raise DataError(
-            f"prepared data {path}: manifest.json: {error.strerror}; it is written last, so the folder is none of "
+            f"prepared data {folder}: {MANIFEST}: {error.strerror}; it is written last, so the folder is none of "
             "prepared data, or unfinished: python -m tinygrad_lm.data prepare MIXTURE.toml makes it or goes on"
         ) from None
-    manifest = json.loads(content)
-    told, found = manifest.get("seal"), seal({key: value for key, value in manifest.items() if key != "seal"})
-    if told != found:
-        raise ConfigError(f"expected the seal {told}, found {found}; it was changed after it was written")
-    return manifest
+
+
+def read_sealed(path):
+    """What a JSON file says that has a seal of its own, less that. Raises FileNotFoundError, or DataError if it is not
+    whole."""
+    try:
+        content = json.loads(path.read_bytes())
+        told = content.pop("seal")
+        if told != (found := seal(content)):
+            raise ValueError(f"expected the seal {told}, found {found}; it was changed after it was written")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"prepared data {path.parent}: {path.name}: it is damaged, {type(error).__name__}: {error}; prepare it "
+            "again: python -m tinygrad_lm.data prepare MIXTURE.toml --restart"
+        ) from None
+    return content
 
 
 def front(shards, most, eot):

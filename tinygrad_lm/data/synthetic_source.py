@@ -31,10 +31,10 @@ class Source:
         if problems := wrong(vars(self), options(type(self))):
             raise ConfigError("\n  ".join([f"{type(self).__name__}: {len(problems)} to mend", *problems]))
 
-    def documents(self, count, seed=0):
-        """The first `count` documents of a seed, each a function of (seed, number) alone."""
+    def documents(self, count, seed=0, first=0):
+        """The documents first, …, count − 1 of a seed, each a function of (seed, number) alone."""
         stream = f"synthetic/{type(self).__name__}"
-        return (self.write(random(seed, stream, i)) for i in range(count))
+        return (self.write(random(seed, stream, i)) for i in range(first, count))
 
 
 def option(default, expected, fits):

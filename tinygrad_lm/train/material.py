@@ -61,6 +61,7 @@ def mixture_settings(prepared, validation_tokens, inside_documents):
     return {
         "prepared": str(prepared.path.resolve()),
         "seal": prepared.seal,
+        "weights": {source.name: str(source.weight) for source in prepared.sources},
         "validation_tokens": validation_tokens,
         "inside_documents": inside_documents,
     }
@@ -73,9 +74,10 @@ def reopen(run):
         prepared = Prepared(data["prepared"])
         if prepared.seal != data["seal"]:
             raise DataError(
-                f"{prepared.path} is not the data that {run.path} was trained on: its manifest has the seal "
+                f"{prepared.path} is not the data that {run.path} was trained on: the seal of its sources is "
                 f"{prepared.seal}, expected {data['seal']}; prepare it as it was, or start another run"
             )
+        prepared.weigh(data["weights"])
         return mixture(prepared, config, block_size, data["validation_tokens"], data["inside_documents"])
     corpus = load_corpus(data["path"])
     if digest(corpus.text) != data["sha256"]:

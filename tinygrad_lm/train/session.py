@@ -50,7 +50,8 @@ def command(description, options, start, arguments):
     try:
         return resume(**given) if args.resume else start(**given)
     except KeyboardInterrupt:
-        return 130  # before training began, so there is nothing to save
+        print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
+        return 130
     except DivergedError as error:
         print(error, file=sys.stderr)
         return 1
