@@ -102,6 +102,35 @@ def test_a_folder_without_token_files_is_named(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: inspect: {tmp_path} has neither manifest.json nor token files")
 
 
+def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path, monkeypatch, capsys):
+    """Exactly: 20 letters of 26 cost 20 ln 26, and where such a document of 41 characters ends has its entropy, too."""
+    set_up(monkeypatch, tmp_path)
+    mixture = write_mixture(tmp_path / "raw")
+    mixture.write_text(mixture.read_text().replace('files = ["more/*.lines"]', COPY))
+    out = prepared(mixture, tmp_path / "out")
+    capsys.readouterr()
+    assert main(["inspect", out, "--documents", "0"]) == 0
+    told = capsys.readouterr().out
+    entry = json.loads((out / "manifest.json").read_bytes())["sources"]["more"]
+    nats = 20 * np.log(26) + 20 * np.log(20) - 19 * np.log(19)
+    for split in ("train", "val"):
+        token = nats * entry[split]["documents"] / entry[split]["tokens"]
+        line = (
+            f"  entropy            {token:.4f} nats a token, {nats / 41:.4f} a character; "
+            f"of these documents {entry['floor'][split]:.4f} a token\n"
+        )
+        assert told.count(line) == 1
+    assert told.count("  entropy ") == 2
+
+
+COPY = 'synthetic = { kind = "copy", documents = 50 }'
+
+
+def test_a_number_below_none_is_refused(out, capsys):
+    assert main(["inspect", out, "--documents", "-1"]) == 2
+    assert "--documents: expected 0 or more, found -1" in capsys.readouterr().err
+
+
 # ---- --verify
 
 
@@ -186,10 +215,11 @@ def test_help_of_a_command_says_what_it_does(capsys):
     assert inspect.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
-def test_ctrl_c_is_no_traceback(monkeypatch, out):
+def test_ctrl_c_is_no_traceback(monkeypatch, out, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(inspect, "opened", interrupted)
     assert main(["inspect", out]) == 130
+    assert capsys.readouterr().err == "stopped\n"
     assert contents(out)

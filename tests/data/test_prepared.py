@@ -52,6 +52,17 @@ def test_what_a_folder_gives(folder):
     assert not np.array_equal(tokens[:50], data.train()["sums"][1].read(0, 50))
 
 
+def test_weights_are_not_in_the_seal_and_all_else_is(folder):
+    before = Prepared(folder).seal
+    change(folder, lambda manifest: [manifest["sources"][s].update(weight="1/2") for s in manifest["sources"]])
+    data = Prepared(folder)
+    assert data.seal == before
+    data.weigh({"cats": "1/4", "sums": Fraction(3, 4)})
+    assert [weight for weight, _ in data.train().values()] == [Fraction(1, 4), Fraction(3, 4)]
+    change(folder, lambda manifest: manifest["sources"]["sums"]["floor"].update(val=0.8))
+    assert Prepared(folder).seal != before
+
+
 def test_the_tokenizer_is_the_folder_s(tmp_path):
     """It may be moved, and the one that it was made from may be gone."""
     pytest.importorskip("tiktoken")

@@ -140,6 +140,8 @@ def test_a_document_is_a_function_of_its_seed_and_number(source, seed, count):
     next(source.documents(3, seed + 1 if seed < 9 else 0))
     assert [text for text, _ in zip(longer, documents, strict=False)] == documents
     assert list(replace(source).documents(count, seed)) == documents
+    first = seed % 6
+    assert list(source.documents(count, seed, first)) == documents[first:]
     for text in documents:
         assert 0 < source.nats(text) < math.inf
 

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import small_run
 from matplotlib.figure import Figure
-from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text
+from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest
 from small_run import results, status, tiny_preset
 
+from tinygrad_lm.curate import prepare as module
+from tinygrad_lm.curate.inputs import written
+from tinygrad_lm.data.mixture import load_mixture
 from tinygrad_lm.data.prepared import Prepared
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn import doctor
@@ -313,9 +316,15 @@ def file(tmp_path):
     return path
 
 
+def two_sources_of(file, folder):
+    """The two sources, as if they had been prepared from a mixture file whose raw files are gone."""
+    manifest = json.loads((two_sources(folder) / "manifest.json").read_text())
+    write_manifest(folder, manifest | {"written": written(load_mixture(file))})
+
+
 def test_a_mixture_file_finds_its_data(file, tmp_path, run):
     """Beside it, or where --prepared says; and the run is the one that the folder gives."""
-    two_sources(tmp_path / "mixture")
+    two_sources_of(file, tmp_path / "mixture")
     assert pretrain(file, "--out", tmp_path / "a", *PLAN) == 0
     assert results(tmp_path / "a") == results(run)
     (tmp_path / "mixture").rename(tmp_path / "elsewhere")
@@ -323,33 +332,64 @@ def test_a_mixture_file_finds_its_data(file, tmp_path, run):
     assert results(tmp_path / "b") == results(run)
 
 
-@pytest.mark.parametrize("unfinished", [False, True])
-def test_what_is_not_there_is_prepared(unfinished, file, tmp_path, monkeypatch, run):
-    calls, folder = [], tmp_path / "mixture"
-    if unfinished:
-        (folder / "cats").mkdir(parents=True)
+@pytest.mark.parametrize("folder", [None, "elsewhere"])
+def test_it_is_always_prepared_which_only_compares_where_it_was_before(folder, file, tmp_path, monkeypatch, run):
+    calls = []
 
     def prepare(path, out, progress):
         calls.append((path, out, progress))
-        shutil.rmtree(out, ignore_errors=True)
-        return two_sources(out)
+        return two_sources(tmp_path / f"prepared{len(calls)}")
 
-    monkeypatch.setitem(sys.modules, "tinygrad_lm.curate.prepare", type(sys)("prepare"))
-    sys.modules["tinygrad_lm.curate.prepare"].prepare = prepare
-    assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 0
-    assert calls == [(file, folder, True)]
-    assert results(tmp_path / "run") == results(run)
+    monkeypatch.setattr(module, "prepare", prepare)
+    options = ["--prepared", tmp_path / folder] if folder else []
+    for number in (1, 2):
+        assert pretrain(file, "--out", tmp_path / f"run{number}", *options, *PLAN) == 0
+        assert calls == [(file, str(tmp_path / folder) if folder else None, True)] * number
+        assert results(tmp_path / f"run{number}") == results(run)
 
 
-def test_a_file_that_was_changed_since(file, tmp_path, capsys):
-    two_sources(tmp_path / "mixture")
-    for text in (MIXTURE.replace("2/3", "1/2").replace("1/3", "1/2"), MIXTURE.replace('"sums"', '"products"')):
-        file.write_text(text)
-        assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 2
-        told = capsys.readouterr().err
-        assert f"{tmp_path / 'mixture'} was prepared from another mixture than {file}" in told
-        assert "found    : cats 2/3, sums 1/3" in told
-        assert f"expected : cats {'1/2' if '1/2' in text else '2/3'}" in told
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"sums"', '"products"', "sources, sums"),
+        ('"sums.txt"', '"more.txt"', "sources, sums, files"),
+        ("\n[[source]]", 'tokenizer = "char"\n[[source]]', "tokenizer: gpt2 before, char now"),
+        ("\n[[source]]", "validation = 0.5\n[[source]]", "validation: 0.01 before, 0.5 now"),
+        ("\n[[source]]", '[clean]\nrules = ["c4"]\n[[source]]', "cats, clean, rules: [] before, ['c4'] now"),
+    ],
+)
+def test_a_file_that_was_changed_since(file, tmp_path, capsys, old, new, told):
+    two_sources_of(file, tmp_path / "mixture")
+    file.write_text(file.read_text().replace(old, new, 1))
+    assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'mixture'} was begun with other settings or files" in error
+    assert told in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_weights_are_another_run_and_leave_the_one_before_as_it_is(file, tmp_path, run, capsys):
+    """A run goes on with its own weights, whatever the folder's are by then."""
+    two_sources_of(file, tmp_path / "mixture")
+    assert pretrain(file, "--out", tmp_path / "a", *PLAN) == 0
+    file.write_text(MIXTURE.replace("2/3", "1/2").replace("1/3", "1/2"))
+    assert pretrain(file, "--out", tmp_path / "b", *PLAN) == 0
+    assert "source cats: weight 2/3 before, 1/2 now" in capsys.readouterr().out
+    used = [Log(tmp_path / name / "log.jsonl").records[-1]["sources"]["cats"]["requested"] for name in "ab"]
+    assert used == [2 / 3, 1 / 2]
+    for name in "ab":
+        assert pretrain("--resume", tmp_path / name, "--steps", 10) == 0
+    used = [Log(tmp_path / name / "log.jsonl").records[-1]["sources"]["cats"]["requested"] for name in "ab"]
+    assert used == [2 / 3, 1 / 2]
+
+
+def test_asked_to_stop_while_preparing(file, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "prepare", interrupted)
+    assert pretrain(file, "--out", tmp_path / "run", *PLAN) == 130
+    assert capsys.readouterr().err == "stopped\n"
     assert not (tmp_path / "run").exists()
 
 
