@@ -12,8 +12,9 @@ from pathlib import Path
 from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
+from tinygrad_lm.curate.begin import begin, done, locked, refuse_others
 from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings, times
-from tinygrad_lm.curate.output import begin, conclude, done, fresh, locked, refuse_others, write_tokenizer
+from tinygrad_lm.curate.output import conclude, fresh, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
 from tinygrad_lm.data import gpt3
