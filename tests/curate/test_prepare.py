@@ -806,6 +806,14 @@ def test_files_of_the_same_names_that_are_not_ours_are_left_alone(mixture, tmp_p
     assert contents(tmp_path / "out") == {file: text.encode() for file, text in theirs.items()}
 
 
+def test_a_manifest_that_is_not_ours_is_told_before_missing_files(mixture, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    edit(mixture, ("web/*.lines", "gone/*.lines"))
+    with pytest.raises(ConfigError, match="nothing that was prepared"):
+        prepared(mixture, tmp_path / "out")
+
+
 def test_a_file_is_no_folder_to_write_to(mixture, tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(ConfigError, match=r"out is a file, .*; give another with --out DIR"):
@@ -833,6 +841,19 @@ def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(
 def test_a_source_that_is_not_begun_may_be_written_anew(mixture, tmp_path, monkeypatch):
     begun(mixture, tmp_path / "out", monkeypatch)
     rewritten(mixture.parent / "more" / "a.lines")
+
+    class Failing(Inline):
+        def submit(self, function, job, items):
+            if items[-1].found.id == "a.lines#30":
+                raise RuntimeError("stop")
+            return super().submit(function, job, items)
+
+    with pytest.raises(RuntimeError):
+        prepared(mixture, tmp_path / "out", Failing(), workers=1)
+    state = json.loads((tmp_path / "out" / "progress.json").read_bytes())
+    assert state["source"] == 2
+    assert state["record"] > 0
+    prepared(mixture, tmp_path / "out")  # begun by now, but as it is
     assert contents(prepared(mixture, tmp_path / "out")) == contents(prepared(mixture, tmp_path / "anew"))
 
 
