@@ -114,10 +114,9 @@ def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path
     entry = json.loads((out / "manifest.json").read_bytes())["sources"]["more"]
     nats = 20 * np.log(26) + 20 * np.log(20) - 19 * np.log(19)
     for split in ("train", "val"):
-        token = nats * entry[split]["documents"] / entry[split]["tokens"]
         line = (
-            f"  entropy            {token:.4f} nats a token, {nats / 41:.4f} a character; "
-            f"of these documents {entry['floor'][split]:.4f} a token\n"
+            f"  entropy            {nats:.4f} nats a document, {nats / 41:.4f} a character; "
+            f"these documents have {entry['floor'][split]:.4f} a token\n"
         )
         assert told.count(line) == 1
     assert told.count("  entropy ") == 2

@@ -618,7 +618,7 @@ def test_more_damage_than_allowed_stops_with_the_worst_file(mixture, tmp_path):
 
 
 def test_damage_stops_long_before_the_end(mixture, tmp_path):
-    """After a hundred records, not after all; and the file with the most is named."""
+    """As soon as it is clear, not after all; and the file with the most is named."""
     (mixture.parent / "books" / "b.lines").write_text("!\n" * 3 + "the\n")
     (mixture.parent / "books" / "c.lines").write_text("!\n" * 50_000)
     edit(mixture, ("damage = 0.5", "damage = 0.05"))

@@ -49,7 +49,7 @@ def run(args):
         for line in described(name, survey, tokenizer, len(paths)):
             print(line)
         if manifest:
-            for line in floors(manifest, *name.split(", "), survey):
+            for line in floors(manifest, *name.split(", ")):
                 print(line)
         for line in shown(name, survey, tokenizer, args.documents, args.seed):
             print(line)
@@ -94,14 +94,13 @@ def described(name, survey, tokenizer, files):
     yield f"  tokens never used  {int((survey.counts == 0).sum()):,} of {len(survey.counts):,}"
 
 
-def floors(manifest, source, split, survey):
-    """A line on what no model can go below, of a synthetic source."""
+def floors(manifest, source, split):
+    """A line on what no model can go below, of a synthetic source: its exact entropy, and what its documents cost."""
     if (floor := manifest["sources"][source]["floor"][split]) is not None:
         entropy = synthetic_source(manifest["mixture"]["sources"][source]["synthetic"]).entropy
-        token = entropy.document * survey.documents / len(survey.shards)
         yield (
-            f"  entropy            {token:.4f} nats a token, {entropy.character:.4f} a character; "
-            f"of these documents {floor:.4f} a token"
+            f"  entropy            {entropy.document:.4f} nats a document, {entropy.character:.4f} a character; "
+            f"these documents have {floor:.4f} a token"
         )
 
 

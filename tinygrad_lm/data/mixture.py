@@ -8,7 +8,7 @@ preset = "gpt3"                    # sources without a weight, named as in gpt3.
 
 [clean]                            # for all sources; the same keys in [source.clean] go before it for one
 rules = ["gopher"]                 # quality rules (curate/cleaning/quality.py)
-deduplicate = "exact"              # or "fuzzy" (the default for neither is "none")
+deduplicate = "exact"              # or "fuzzy", besides (the default is "none"); copies are found across sources
 decontaminate = ["eval/*.jsonl"]   # texts of which no 13 words in a row may be trained on
 classifier = "quality.safetensors" # keeps what looks like good text
 
