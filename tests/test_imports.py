@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_lm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "signals", "streams"}
+FOUNDATION = {"errors", "files", "signals", "streams", "tables"}
 # What each part may import besides itself and these. A part below cannot know of one above.
 TOWER = [
     "backend", "engine", "ops", "kernels", "nn", "models", "train", "pretrained", "evaluate", "learn", "finetune",
@@ -27,6 +27,7 @@ ALLOWED = BELOW | {
     "files": set(),
     "signals": set(),
     "streams": set(),
+    "tables": set(),
     "data": {"backend"},
     "optim": {"backend"},
     "distributed": {"backend"},

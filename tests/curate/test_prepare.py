@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 import struct
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from small_mixture import (
 from tinygrad_lm.curate import inputs, work
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
+from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.data.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
@@ -120,7 +123,10 @@ def test_the_manifest_says_what_is_in_the_files(mixture, tmp_path, tokenizer):
     edit(mixture, ("shard_tokens = 10000", "shard_tokens = 200"))
     out = prepared(mixture, tmp_path / "out")
     manifest = json.loads((out / "manifest.json").read_bytes())
-    assert manifest["tokenizer"] == {"name": "gpt2", "fingerprint": tokenizer.fingerprint, "folder": "tokenizer"}
+    assert manifest["tokenizer"] == {
+        "name": "gpt2", "fingerprint": tokenizer.fingerprint, "folder": "tokenizer",
+        "files": ["encoder.json", "vocab.bpe"],
+    }  # fmt: skip
     assert {name: entry["weight"] for name, entry in manifest["sources"].items()} == {
         "books": "1/2", "web": "1/4", "more": "1/4",
     }  # fmt: skip
@@ -351,7 +357,7 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
         line for path in (mixture.parent / "more").glob("*") for line in path.read_text().splitlines() if "猫" in line
     ]
     assert report["more"]["removed"]["cats"] == {
-        "reasons": {"a cat is in it": len(cats)}, "characters": sum(map(len, cats))
+        "reasons": {"a cat is in it": len(cats)}, "documents": len(cats), "parts": 0, "characters": sum(map(len, cats))
     }  # fmt: skip
     left = {line for path in (mixture.parent / "more").glob("*") for line in path.read_text().splitlines()} - set(cats)
     pieces = [piece for line in left for piece in line.split(" ab ") if piece]
@@ -362,6 +368,83 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     assert made + sum(report["more"]["removed"].get("exact duplicate", {"reasons": {}})["reasons"].values()) == len(
         pieces
     )
+    assert report["more"]["pieces"] == len(pieces) - len(left) > 2
+    assert report["more"]["removed"]["cut"]["parts"] == len(pieces) - len(left)
+    assert report["more"]["removed"]["cut"]["documents"] == 0
+
+
+def test_the_table_adds_up(mixture, tmp_path, monkeypatch, capsys):
+    """Of each source: its records, less and more what stands below them, are its documents."""
+
+    class First(Cutter):
+        """Takes a letter from all, before they are cut or removed."""
+
+        def __call__(self, text):
+            cleaned = super().__call__(text[1:])
+            return Cleaned(cleaned.texts, (Removal("first", "letter", text[0]), *cleaned.removed))
+
+    monkeypatch.setattr(work, "Cleaner", First)
+    work.tools.cache_clear()
+    prepared(mixture, tmp_path / "out")
+    work.tools.cache_clear()
+    steps = sums(capsys.readouterr().out)
+    assert {name: steps[name][0] for name in steps} == {"books": 73, "web": 57, "more": 30}
+    for records, left, changes in steps.values():
+        assert records + sum(changes.values()) == left
+    assert set(steps["books"][2]) == {"damaged", "no text", "first", "cats", "cut", "pieces", "exact duplicate"}
+
+
+def test_the_table_adds_up_when_evaluation_texts_are_cut_out(tmp_path, monkeypatch, capsys):
+    set_up(monkeypatch, tmp_path)
+    question = " ".join(f"q{i}" for i in range(13))
+    longer, shorter = (" ".join(f"w{i}" for i in range(n)) for n in (400, 20))
+    twice = f"{longer} {question} {longer}"
+    texts = [twice, f"{shorter} {question} {shorter}", longer, twice]
+    (tmp_path / "a.lines").write_text("\n".join(texts))
+    (tmp_path / "eval.txt").write_text(question)
+    path = tmp_path / "mix.toml"
+    path.write_text(
+        'validation = 0\n[clean]\ndecontaminate = ["eval.txt"]\ndeduplicate = "exact"\n'
+        '[[source]]\nname = "a"\nweight = 1\nfiles = ["*.lines"]\n'
+    )
+    prepared(path, tmp_path / "out")
+    told = capsys.readouterr().out
+    removed = {"decontaminate": -1, "pieces": 2, "exact duplicate": -2}
+    assert sums(told) == {"a": (4, 3, removed)}
+    assert "and 2 parts of others" in told
+
+
+def sums(table):
+    """{source: (records, documents, {what: how many more})} as a table of the report shows them."""
+    found, name = {}, None
+    for line in table.splitlines()[1:]:
+        if line.startswith(("  - ", "  + ")):
+            what, number = re.fullmatch(r"  [-+] (.+?)  +([\d,]+)  .*", line).groups()
+            found[name][2][what] = int(f"{line[2]}{number.replace(',', '')}")
+        elif not line.startswith((" ", "warning")):
+            name, records, left = line.split()[:3]
+            found[name] = (int(records), int(left), {})
+    return found
+
+
+def test_a_long_name_pushes_no_column_out(mixture, tmp_path, capsys):
+    edit(mixture, ('name = "web"', f'name = "web-{"x" * 40}"'))
+    prepared(mixture, tmp_path / "out")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[0] != " "]
+    assert len(lines) == 4
+    assert {len(line) for line in lines} == {len(lines[0])}
+
+
+def test_the_table_names_the_first_damaged_records(mixture, tmp_path, capsys):
+    (mixture.parent / "more" / "b.lines").write_text("!\n" * 4 + "the\n")
+    prepared(mixture, tmp_path / "out")
+    told = capsys.readouterr().out.splitlines()
+    row = next(i for i, line in enumerate(told) if "4  11.43% of the records" in line)
+    assert told[row + 1 : row + 5] == [
+        *(f"      more/b.lines, b.lines#{i}: it begins with !" for i in (1, 2, 3)),
+        "      … report.json has more of them; most are in more/b.lines",
+    ]
+    assert sum("report.json" in line for line in told) == 1
 
 
 def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, tmp_path, monkeypatch, tokenizer):
@@ -513,10 +596,19 @@ def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_wo
     assert not (tmp_path / "out").exists()
 
 
-def test_nothing_of_another_tokenizer_is_left_after_a_restart(mixture, tmp_path):
-    out = prepared(mixture, tmp_path / "out")
-    (out / "tokenizer" / "other.tiktoken").write_text("of before")
-    assert contents(prepared(mixture, out, restart=True)) == contents(prepared(mixture, tmp_path / "anew"))
+def test_a_restart_takes_away_what_was_written_and_nothing_else(mixture, tmp_path, monkeypatch, tokenizer):
+    """Of another tokenizer, too, whose files would be taken for this one's."""
+    files = tokenizer.contents() | {"other.tiktoken": b"of before"}
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tokenizer), "contents", lambda self: files)
+        out = prepared(mixture, tmp_path / "out")
+    assert (out / "tokenizer" / "other.tiktoken").exists()
+    mine = ["mine.txt", "tokenizer/mine.txt", "web/train_5.bin", "web/train_000000.bin.gz", "books/train_x.bin"]
+    for name in [*mine, "web/train_000007.bin.partial"]:
+        (out / name).write_text("mine")
+    after = contents(prepared(mixture, out, restart=True))
+    assert {name: after.pop(name) for name in mine} == dict.fromkeys(mine, b"mine")
+    assert after == contents(prepared(mixture, tmp_path / "anew"))
 
 
 def test_a_tokenizer_in_a_file_is_seen_from_the_mixture(tmp_path, monkeypatch):
@@ -701,6 +793,115 @@ def test_a_folder_of_something_else_is_left_alone(mixture, tmp_path, restart):
     assert contents(tmp_path / "out") == {"diary.txt": b"mine"}
 
 
+def test_a_restart_takes_nothing_away_outside_of_its_folder(mixture, tmp_path):
+    """Whatever a manifest that came from elsewhere lists."""
+    out = prepared(mixture, tmp_path / "out")
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    manifest["tokenizer"]["files"] += ["../../mine.txt", str(tmp_path / "mine.txt")]
+    manifest["sources"]["../other"] = manifest["sources"]["web"]
+    del manifest["seal"]
+    (out / "manifest.json").write_bytes(sealed(manifest))
+    (tmp_path / "other").mkdir()
+    for name in ("mine.txt", "other/train_000000.bin"):
+        (tmp_path / name).write_text("mine")
+    prepared(mixture, out, restart=True)
+    assert (tmp_path / "mine.txt").read_text() == (tmp_path / "other" / "train_000000.bin").read_text() == "mine"
+
+
+@pytest.mark.parametrize("restart", [True, False])
+@pytest.mark.parametrize("name", ["manifest.json", "progress.json"])
+@pytest.mark.parametrize("content", ['{"app": 1}', "[]", "not JSON", '{"seal": 1, "sources": []}'])
+def test_files_of_the_same_names_that_are_not_ours_are_left_alone(mixture, tmp_path, restart, name, content):
+    theirs = {name: content, "report.json": "{}", "tokenizer/mine.txt": "mine", "web/train_000000.bin": "mine"}
+    for file, text in theirs.items():
+        (tmp_path / "out" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / file).write_text(text)
+    with pytest.raises(ConfigError, match=rf"nothing that was prepared, it has {name} of something else; .* --out"):
+        prepared(mixture, tmp_path / "out", restart=restart)
+    assert contents(tmp_path / "out") == {file: text.encode() for file, text in theirs.items()}
+
+
+def test_a_manifest_that_is_not_ours_is_told_before_missing_files(mixture, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text("{}")
+    edit(mixture, ("web/*.lines", "gone/*.lines"))
+    with pytest.raises(ConfigError, match="nothing that was prepared"):
+        prepared(mixture, tmp_path / "out")
+
+
+def test_a_file_is_no_folder_to_write_to(mixture, tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match=r"out is a file, .*; give another with --out DIR"):
+        prepared(mixture, tmp_path / "out")
+
+
+def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(mixture, tmp_path, monkeypatch):
+    begun(mixture, tmp_path / "out", monkeypatch)
+    before, later = contents(tmp_path / "out"), mixture.parent / "more" / "a.lines"
+    rewritten(later)  # of a source that is not begun it does not matter
+    path = mixture.parent / "books" / "a.lines"
+    time = path.stat().st_mtime_ns
+    rewritten(path)
+    with pytest.raises(ConfigError, match=r"books/a\.lines: written 20.* before, 20.* now") as caught:
+        prepared(mixture, tmp_path / "out")
+    assert "--restart" in str(caught.value)
+    assert "more/a.lines" not in str(caught.value)
+    assert contents(tmp_path / "out") == before
+    out = prepared(mixture, tmp_path / "out", restart=True)
+    assert contents(out) == contents(prepared(mixture, tmp_path / "anew"))
+    os.utime(path, ns=(time, time))
+    prepared(mixture, out)  # of what is finished nobody asks: a copy has other times
+
+
+def test_a_source_that_is_not_begun_may_be_written_anew(mixture, tmp_path, monkeypatch):
+    begun(mixture, tmp_path / "out", monkeypatch)
+    rewritten(mixture.parent / "more" / "a.lines")
+
+    class Failing(Inline):
+        def submit(self, function, job, items):
+            if items[-1].found.id == "a.lines#30":
+                raise RuntimeError("stop")
+            return super().submit(function, job, items)
+
+    with pytest.raises(RuntimeError):
+        prepared(mixture, tmp_path / "out", Failing(), workers=1)
+    state = json.loads((tmp_path / "out" / "progress.json").read_bytes())
+    assert state["source"] == 2
+    assert state["record"] > 0
+    prepared(mixture, tmp_path / "out")  # begun by now, but as it is
+    assert contents(prepared(mixture, tmp_path / "out")) == contents(prepared(mixture, tmp_path / "anew"))
+
+
+def rewritten(path):
+    """Other text of the same length, five seconds later."""
+    time = path.stat().st_mtime_ns
+    path.write_bytes(path.read_bytes().replace(b"the", b"hte"))
+    os.utime(path, ns=(time, time + 5_000_000_000))
+
+
+def test_what_is_written_is_not_read(mixture, tmp_path):
+    """Patterns that match the output, too."""
+    folder = mixture.parent
+    edit(mixture, ('"more/*.lines"', '"more/**/*.*"'), ("[[source]]", '[[source]]\nformat = "lines"'))
+    before = contents(prepared(mixture, folder / "more" / "out"))
+    executor = Inline()
+    assert contents(prepared(mixture, folder / "more" / "out", executor)) == before
+    assert executor.submitted == 0
+    assert contents(prepared(mixture, folder / "more" / "out", restart=True)) == before
+
+
+def test_files_in_the_folder_to_write_to_alone_are_told(mixture):
+    with pytest.raises(DataError, match=r"'more/\*\.lines' matches files in .*more alone, .* another --out"):
+        prepared(mixture, mixture.parent / "more")
+
+
+@pytest.mark.parametrize("name", ["web", "web/"])
+def test_a_folder_among_the_files_is_told(mixture, tmp_path, name):
+    edit(mixture, ('"web/*.lines"', f'"{name}"'))
+    with pytest.raises(DataError, match=rf"source web: '{name}' matches folders alone, expected files; write web/\*"):
+        prepared(mixture, tmp_path / "out")
+
+
 def test_two_at_once_are_refused(mixture, tmp_path):
     pytest.importorskip("fcntl", reason="this system has no such locks")
 
@@ -716,13 +917,13 @@ def test_two_at_once_are_refused(mixture, tmp_path):
 def test_a_damaged_journal_is_refused_and_can_be_made_anew(mixture, tmp_path, monkeypatch, undisturbed):
     out = tmp_path / "out"
     begun(mixture, out, monkeypatch)
-    for change in (lambda c: c.replace(b'"record": ', b'"record": 1'), lambda c: c[:-9], lambda c: b"[]"):
+    for change in (lambda c: c.replace(b'"record": ', b'"record": 1'), lambda c: c[:-9], lambda c: c[:300]):
         before = (out / "progress.json").read_bytes()
         (out / "progress.json").write_bytes(change(before))
         with pytest.raises(DataError, match=r"progress\.json: it is damaged"):
             prepared(mixture, out)
         (out / "progress.json").write_bytes(before)
-    (out / "progress.json").write_bytes(b"[]")
+    (out / "progress.json").write_bytes(before[:300])
     assert contents(prepared(mixture, out, restart=True)) == undisturbed
 
 

@@ -253,7 +253,7 @@ def test_a_table_makes_a_source():
         ),
         ({"documents": 1}, ["kind None is unknown"]),
         ({"kind": ["copy"], "documents": 1}, ["kind ['copy'] is unknown"]),
-        ({"kind": "copy"}, ["documents: expected a whole number from 1"]),
+        ({"kind": "copy"}, ["documents: expected a whole number from 1 to 9223372036854775807, found none; say how"]),
         (
             {"kind": "copy", "documents": 0, "seed": -1, "lenght": 3, "length": 0.5, "alphabet": "aa"},
             [

@@ -36,33 +36,50 @@ def tokenizer_named(name, folder):
     return make_tokenizer(str(path) if path.is_file() else name, "\n")
 
 
-def expand(patterns, folder):
-    """The names of the files that patterns mean, sorted; one that two of them match is there twice."""
+def expand(patterns, folder, out=None):
+    """The names of the files that patterns mean, sorted; one that two of them match is there twice.
+
+    out: a folder whose files are none of them, for what is written is not read.
+    """
     names = [name for pattern in patterns for name in glob(pattern, root_dir=folder, recursive=True)]
-    return sorted(name for name in names if Path(folder, name).is_file())
+    own = out and out.resolve()
+    return sorted(
+        name
+        for name in names
+        if Path(folder, name).is_file() and (own is None or own not in Path(folder, name).resolve().parents)
+    )
 
 
-def missing(mixture):
-    """A line for each pattern of a source that matches no file."""
+def missing(mixture, out):
+    """A line for each pattern of a source that matches no file outside of the folder `out`."""
     return [
-        f"source {source.name}: no file matches {pattern!r}, seen from {mixture.folder.resolve()}; check the path"
+        f"source {source.name}: {why_none(pattern, mixture.folder, out)}"
         for source in mixture.sources
         for kind in FILES
         for pattern in getattr(source, kind)
-        if not expand([pattern], mixture.folder)
+        if not expand([pattern], mixture.folder, out)
     ]
 
 
-def inputs(mixture, tokenizer):
-    """{source: {"files" or "shards" or "validation_shards": {name: Path}}}.
+def why_none(pattern, folder, out):
+    """The complaint about a pattern that matches no file."""
+    if expand([pattern], folder):
+        return f"{pattern!r} matches files in {out} alone, the folder to write to; give another --out"
+    if glob(pattern, root_dir=folder, recursive=True):
+        return f"{pattern!r} matches folders alone, expected files; write {pattern.rstrip('/')}/*"
+    return f"no file matches {pattern!r}, seen from {folder.resolve()}; check the path"
+
+
+def inputs(mixture, tokenizer, out):
+    """{source: {"files" or "shards" or "validation_shards": {name: Path}}}, none of them in the folder `out`.
 
     What can be known to be wrong is told before hours of work: DataError with all of it.
     """
-    problems, found, owners = missing(mixture), {}, {}
+    problems, found, owners = missing(mixture, out), {}, {}
     for source in mixture.sources:
         found[source.name] = {}
         for kind in FILES:
-            for name in expand(getattr(source, kind), mixture.folder):
+            for name in expand(getattr(source, kind), mixture.folder, out):
                 path = mixture.folder / name
                 if first := owners.get(path.resolve()):
                     problems.append(f"source {source.name}: {name} would be read twice: it is {first}")
@@ -141,8 +158,9 @@ def settings(mixture, found, tokenizer):
     """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
 
     A raw file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
-    change is another after every copy, while a file that grew or was fetched anew has another size. The small files
-    that cleaning compares with are known by their sums, for a classifier has always the same size.
+    change is another after every copy, while a file that grew or was fetched anew has another size. (`times` sees more,
+    as long as the work is under way.) The small files that cleaning compares with are known by their sums, for a
+    classifier has always the same size.
     """
     sources = {}
     for source in mixture.sources:
@@ -157,6 +175,14 @@ def settings(mixture, found, tokenizer):
         "validation": mixture.validation,
         "shard_tokens": mixture.shard_tokens,
         "sources": sources,
+    }
+
+
+def times(found):
+    """When each raw file was last written, in ns: {source: {name: time}}."""
+    return {
+        source: {name: path.stat().st_mtime_ns for paths in kinds.values() for name, path in paths.items()}
+        for source, kinds in found.items()
     }
 
 

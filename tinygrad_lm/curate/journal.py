@@ -1,7 +1,7 @@
 """How far a preparation is: progress.json, all or nothing, which a killed one goes on from.
 
-It holds the settings, the place in the sources, the counts, and the length of every file in the making. These files
-are brought to the disk before it is replaced, so it never tells of bytes that are not there.
+It holds the settings, the times of the raw files, the place in them, the counts, and the length of every file in the
+making. These are brought to the disk before it is replaced, so it never tells of bytes that are not there.
 """
 
 import json
@@ -12,6 +12,7 @@ from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import replace, seal
 
 NAME = "progress.json"
+MARKS = (b'"seal"', b'"mixture"')  # both come first, so what is left of a file tells whose it was
 
 
 def save(out, state):
@@ -20,7 +21,7 @@ def save(out, state):
 
 
 def sealed(state, indent=None):
-    return json.dumps(state | {"seal": seal(state)}, indent=indent).encode()
+    return json.dumps({"seal": seal(state)} | state, indent=indent).encode()
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from pathlib import Path
 from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
+from tinygrad_lm.curate.begin import begin, done, locked, refuse_others
 from tinygrad_lm.curate.cleaning.clean import notes
-from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings
-from tinygrad_lm.curate.output import begin, conclude, done, locked, write_tokenizer
+from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings, times
+from tinygrad_lm.curate.output import conclude, fresh, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
 from tinygrad_lm.data import gpt3
@@ -36,25 +37,29 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
         raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
     mixture = load_mixture(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
-    if (out / MANIFEST).exists() and not restart and missing(mixture):
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"prepare: {out} is a file, expected a folder to write to; give another with --out DIR")
+    if (out / MANIFEST).exists() and not restart and missing(mixture, out):
         with locked(out):
+            refuse_others(out)
             done(out, mixture)
         return out
     tokenizer = open_tokenizer(mixture)
-    found = inputs(mixture, tokenizer)
+    found = inputs(mixture, tokenizer, out)
+    start = fresh(mixture, settings(mixture, found, tokenizer), times(found), tokenizer)
     with locked(out):
-        state = begin(out, mixture, settings(mixture, found, tokenizer), restart)
+        state = begin(out, mixture, start, restart)
         if state is None:
             return out
         for note in notes([source.clean for source in mixture.sources if source.files], mixture.folder):
             print(note)
-        description = write_tokenizer(out, tokenizer)
-        preparation = Preparation(mixture, found, out, tokenizer, description, state)
+        write_tokenizer(out, tokenizer)
+        preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
         received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
         if received:
             print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
-        conclude(out, mixture, description, state)
+        conclude(out, mixture, state)
     print(report.table(state["sources"]))
     for line in [*report.nothing_held_out(mixture, state["sources"]), *([gpt3.told()] if mixture.preset else [])]:
         print(line)

@@ -6,39 +6,54 @@ have the least hashes: a random choice that depends neither on the order nor on 
 
 import hashlib
 import json
+from copy import deepcopy
+
+from tinygrad_lm.tables import aligned
 
 KEEP = 5  # examples of each step and source
 EXCERPT = 300  # characters of each
+SHOWN = 3  # damaged records in the table
 CLEAR = 10  # damaged records, fewer of which may be chance
 SPLITS = ("train", "val")
+COUNTS = ("records", "pieces", "characters", "damaged", "damage", "worst")  # of a source, in report.json
+NOTHING = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
 
 
 def fresh():
-    """The counts of a source before its first record."""
-    return {"records": 0, "characters": 0, "damaged": 0, "damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
+    """The counts of a source before its first record.
+
+    records + pieces − damaged − the documents that steps removed = the documents that are left. pieces: how many more
+    there are because some were cut.
+    """
+    counts = {"records": 0, "pieces": 0, "characters": 0, "damaged": 0}
+    return counts | {"damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
 
 
-def count(removed, step, id, reason, text, characters=None):
-    """One more document, or a part of one, that a step removed. characters: of all of it, if `text` is a part."""
+def count(removed, step, id, reason, text, characters=None, documents=1):
+    """One more document that a step removed; or a part of one that goes on, where `documents` is 0.
+
+    characters: of all of it, if `text` is an excerpt.
+    """
     rank = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-    example = [rank, id, reason, text[:EXCERPT]]
-    merge(removed, {step: {"reasons": {reason: 1}, "characters": characters or len(text), "examples": [example]}})
+    entry = {"documents": documents, "parts": 1 - documents, "characters": characters or len(text)}
+    merge(removed, {step: {"reasons": {reason: 1}, "examples": [[rank, id, reason, text[:EXCERPT]]]} | entry})
 
 
 def merge(removed, more):
-    """Add up what two parts of a source lost. removed: {step: {"reasons", "characters", "examples"}}"""
+    """Add up what two parts of a source lost. removed: {step: what NOTHING has}"""
     for step, entry in more.items():
-        total = removed.setdefault(step, {"reasons": {}, "characters": 0, "examples": []})
+        total = removed.setdefault(step, deepcopy(NOTHING))
         for reason, times in entry["reasons"].items():
             total["reasons"][reason] = total["reasons"].get(reason, 0) + times
-        total["characters"] += entry["characters"]
+        for key in ("documents", "parts", "characters"):
+            total[key] += entry[key]
         total["examples"] = sorted(total["examples"] + entry["examples"])[:KEEP]
 
 
 def take(report, worked):
     """Add what a worker found in a batch."""
-    report["records"] += worked.records
-    report["characters"] += worked.characters
+    for key in ("records", "pieces", "characters"):
+        report[key] += getattr(worked, key)
     merge(report["removed"], worked.removed)
     for file, damaged in worked.damaged:
         report["damaged"] += 1
@@ -75,7 +90,7 @@ def damage(report, name, allowed):
 
 def nothing_left(report, name, held_out):
     """The complaint about a source that gives no document to train on."""
-    removed = [f"{step} {sum(entry['reasons'].values()):,}" for step, entry in report["removed"].items()]
+    removed = [f"{step} {entry['documents']:,}" for step, entry in report["removed"].items() if entry["documents"]]
     removed += [f"damaged {report['damaged']:,}"] if report["damaged"] else []
     removed += [f"held out {held_out:,}"] if held_out else []
     return (
@@ -90,10 +105,10 @@ def as_json(sources):
     counts = {}
     for name, source in sources.items():
         report = source["report"]
-        removed = {step: {key: entry[key] for key in ("reasons", "characters")}
+        removed = {step: {key: entry[key] for key in NOTHING if key != "examples"}
                    for step, entry in report["removed"].items()}  # fmt: skip
         kept = {split: {key: source[split][key] for key in ("documents", "tokens", "bytes")} for split in SPLITS}
-        counts[name] = {key: report[key] for key in ("records", "characters", "damaged", "damage", "worst")}
+        counts[name] = {key: report[key] for key in COUNTS}
         counts[name] |= {"removed": removed} | kept
     return json.dumps(counts, indent=1)
 
@@ -107,21 +122,42 @@ def examples(sources):
 
 
 def table(sources):
-    """The report for the eye."""
-    lines = [f"{'source':16}{'records':>12}{'documents':>12}{'held out':>10}{'tokens':>16}{'bytes a token':>15}"]
+    """The report for the eye: a line for each source, and below it how its records became documents."""
+    rows = [["source", "records", "documents", "held out", "tokens", "bytes a token"]]
     for name, source in sources.items():
-        report, train, val = (source[key] for key in ("report", *SPLITS))
+        train, val = (source[split] for split in SPLITS)
         documents, tokens, size = (train[key] + val[key] for key in ("documents", "tokens", "bytes"))
-        records = f"{report['records']:,}" if report["records"] else "-"  # of token files nobody knows them
-        ratio = f"{size / tokens:.2f}" if size else "-"
-        lines.append(f"{name:16}{records:>12}{documents:>12,}{val['documents']:>10,}{tokens:>16,}{ratio:>15}")
-        if report["damaged"]:
-            lines.append(row("damaged", report["damaged"], report["records"]))
-        for step, entry in report["removed"].items():
-            line = row(step, sum(entry["reasons"].values()), report["records"])
-            characters = entry["characters"] / max(1, report["characters"])
-            lines.append(f"{line}, {characters:.2%} of the characters")
-    return "\n".join(lines)
+        records = source["report"]["records"]  # of token files nobody knows them
+        counts = [f"{records:,}" if records else "-", f"{documents:,}", f"{val['documents']:,}", f"{tokens:,}"]
+        rows.append([name, *counts, f"{size / tokens:.2f}" if size else "-"])
+    head, *lines = aligned(rows)
+    below = [ledger(source["report"]) for source in sources.values()]
+    return "\n".join([head, *(line for one, more in zip(lines, below, strict=True) for line in (one, *more))])
+
+
+def ledger(report):
+    """Lines of what to take from the records, and to add, to have the documents; and the first damaged records."""
+    rows, notes = [], []
+    if damaged := report["damaged"]:
+        rows.append(["  - damaged", f"{damaged:,}"])
+        notes.append([f"{damaged / report['records']:.2%} of the records", *first_damaged(report)])
+    for step, entry in report["removed"].items():
+        rows.append([f"  - {step}", f"{entry['documents']:,}"])
+        parts = f"and {entry['parts']:,} parts of others, " if entry["parts"] else ""
+        notes.append([f"{parts}{entry['characters'] / max(1, report['characters']):.2%} of the characters"])
+    if report["pieces"]:
+        rows.append(["  + pieces", f"{report['pieces']:,}"])
+        notes.append(["more documents, as some were cut"])
+    for line, (note, *more) in zip(aligned(rows), notes, strict=True):
+        yield from (f"{line}  {note}", *more)
+
+
+def first_damaged(report):
+    """Lines with the places of a few damaged records."""
+    for file, id, reason in report["damage"][:SHOWN]:
+        yield f"      {file}, {id}: {reason}"
+    if report["damaged"] > SHOWN:
+        yield f"      … report.json has more of them; most are in {report['worst'][0]}"
 
 
 def nothing_held_out(mixture, sources):
@@ -130,7 +166,3 @@ def nothing_held_out(mixture, sources):
         if not sources[source.name]["val"]["tokens"]:
             way = "name `validation_shards`" if source.shards else "raise `validation`"
             yield f"warning: source {source.name}: nothing is held out to validate on; {way} and prepare it again"
-
-
-def row(what, count, records):
-    return f"  - {what:16}{count:>8,}  {count / records:.2%} of the records"

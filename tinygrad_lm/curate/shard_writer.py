@@ -7,6 +7,7 @@ taken back, for it will be made again, the same.
 
 import hashlib
 import os
+import re
 
 from tinygrad_lm.curate.journal import writing
 from tinygrad_lm.data.shards import HEADER, header, layout
@@ -111,11 +112,11 @@ def rewind(folder, split, itemsize, state):
     """The files of a split as the journal knows them: later ones go, and what was appended since."""
     whole, kept = len(state["shards"]), HEADER + state["open"] * itemsize if state["open"] else 0
     for path in sorted(folder.glob(f"{split}_*.bin*")):
-        number = path.name.removeprefix(f"{split}_").removesuffix(PARTIAL).removesuffix(".bin")
-        if not number.isdecimal() or int(number) < whole:
-            continue
+        name = re.fullmatch(rf"{split}_([0-9]{{6,}})\.bin({re.escape(PARTIAL)})?", path.name)
+        if not name or int(name[1]) < whole:
+            continue  # somebody else's, or one to keep
         with writing(path):
-            if int(number) > whole or not kept:
+            if int(name[1]) > whole or not kept:
                 path.unlink()
             elif path.suffix == ".bin":  # finished since then: it will be again
                 path.rename(path.with_name(path.name + PARTIAL))

@@ -66,6 +66,7 @@ class Worked:
 
     records: int = 0
     characters: int = 0
+    pieces: int = 0  # how many more documents there are than records, because some were cut
     damaged: list = field(default_factory=list)  # (file, Damaged)
     removed: dict = field(default_factory=dict)  # report.count's
     documents: list = field(default_factory=list)
@@ -79,7 +80,9 @@ def work(job, items):
     for file, format, found in items:
         if not isinstance(found, Damaged):
             try:
-                worked.documents += documents(job, worked, tokenizer, cleaner, source, found, format)
+                left = documents(job, worked, tokenizer, cleaner, source, found, format)
+                worked.documents += left
+                worked.pieces += max(0, len(left) - 1)
                 continue
             except Unreadable as error:
                 found = Damaged(*error.args)
@@ -108,8 +111,9 @@ def documents(job, worked, tokenizer, cleaner, source, record, format):
         text = normalise(text)
         cleaned = cleaner(text)
         left = cleaned.texts
-        for removal in cleaned.removed:
-            count(worked.removed, removal.step, record.id, removal.reason, removal.text)
+        for number, removal in enumerate(cleaned.removed, start=1):
+            all_of_it = not left and number == len(cleaned.removed)  # what came before the last took parts
+            count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
     out = held_out(text.encode(), job.validation)  # all pieces of a text are on one side
     return [document(job, tokenizer, source, record.id, piece, out) for piece in left]
 

@@ -205,7 +205,9 @@ def make(table):
     kind = given.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"synthetic: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
-    problems = wrong({"documents": None} | given, options(KINDS[kind]) | DRAWN)
+    problems = wrong(given, options(KINDS[kind]) | DRAWN)
+    if "documents" not in given:
+        problems.insert(0, f"documents: expected {DRAWN['documents'][0]}, found none; say how many to draw")
     if problems:
         raise ConfigError("\n  ".join([f"synthetic {kind}: {len(problems)} to mend", *problems]))
     return KINDS[kind](**{name: x for name, x in given.items() if name not in DRAWN})

@@ -1,5 +1,7 @@
 """Tables of a run's sources: what is planned with them, and what came of it."""
 
+from tinygrad_lm.tables import aligned
+
 MOST_EPOCHS = 4  # Muennighoff et al. 2023, "Scaling data-constrained language models": as good as new text up to there
 
 
@@ -31,11 +33,3 @@ def outcome(log, floors):
 
 def number(value):
     return "–" if value is None else f"{value:.4f}"
-
-
-def aligned(rows):
-    """Lines with the first column to the left and the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(n) for cell, n in zip(others, widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
