@@ -2,11 +2,10 @@
 
 from collections import Counter
 from dataclasses import asdict
-from glob import glob
 from pathlib import Path
 
 from tinygrad_lm.curate.cleaning.clean import Cleaner
-from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.readers.formats import files, format_of
 from tinygrad_lm.data.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
 
@@ -32,7 +31,7 @@ def expand(patterns, folder, problems, where):
     """The files that patterns mean, {as named: Path}, sorted. One that is missing or there twice is a problem."""
     names = Counter()
     for pattern in patterns:
-        found = [name for name in glob(pattern, root_dir=folder, recursive=True) if (folder / name).is_file()]
+        found = files(pattern, folder)
         if not found:
             problems.append(f"{where}no file matches {pattern!r}, seen from {folder.resolve()}; check the path")
         names.update(found)

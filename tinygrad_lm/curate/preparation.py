@@ -8,6 +8,7 @@ from os.path import relpath
 from tinygrad_lm.curate import journal, report
 from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
 from tinygrad_lm.curate.inputs import plain, synthetic_source
+from tinygrad_lm.curate.readers.document import too_much
 from tinygrad_lm.curate.shard_writer import ShardWriter
 from tinygrad_lm.curate.signatures import Signatures
 from tinygrad_lm.curate.survey import look_through_all
@@ -115,8 +116,10 @@ class Preparation:
 
     def check_damage(self, source, counts, enough):
         allowed = self.mixture.damage
-        if counts["records"] >= enough and counts["damaged"] > allowed * counts["records"]:
-            raise DataError(report.damage(counts, source.name, allowed))
+        size = sum(path.stat().st_size for path in self.found[source.name].get("files", {}).values())
+        shares = counts["records"], counts["damaged"], size, counts["lost"]
+        if counts["records"] >= enough and too_much(*shares, allowed):
+            raise DataError(report.damage(counts, source.name, size, allowed))
 
     def writers_of(self, source):
         """The ShardWriters of a source's two splits, with their files as the journal has them."""

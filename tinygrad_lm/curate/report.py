@@ -15,7 +15,8 @@ SPLITS = ("train", "val")
 
 def fresh():
     """The counts of a source before its first record."""
-    return {"records": 0, "characters": 0, "damaged": 0, "damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
+    return {"records": 0, "characters": 0, "damaged": 0, "lost": 0, "damage": [], "file": ["", 0], "worst": ["", 0],
+            "removed": {}}  # fmt: skip
 
 
 def count(removed, step, id, reason, text, characters=None):
@@ -42,21 +43,25 @@ def take(report, worked):
     merge(report["removed"], worked.removed)
     for file, damaged in worked.damaged:
         report["damaged"] += 1
-        if len(report["damage"]) < KEEP:
-            report["damage"].append([file, damaged.id, damaged.reason])
+        report["lost"] += damaged.lost
+        examples = [*report["damage"], [file, damaged.id, damaged.reason, damaged.lost]]
+        report["damage"] = sorted(examples, key=lambda example: -example[3])[
+            :KEEP
+        ]  # the first, where all lost the same
         here = report["file"][1] if report["file"][0] == file else 0
         report["file"] = [file, here + 1]  # files come one after the other
         report["worst"] = max(report["worst"], report["file"], key=lambda entry: entry[1])
 
 
-def damage(report, name, allowed):
-    """The complaint about a source of which more records than this share are damaged."""
+def damage(report, name, size, allowed):
+    """The complaint about a source of which more than this share is damaged. size: of its files, in bytes"""
     (file, worst), damaged, records = report["worst"], report["damaged"], report["records"]
     return "\n".join([
         f"source {name}: {damaged:,} of {records:,} records are damaged, {damaged / records:.2%}; "
         f"damage = {allowed:g} allows {allowed:.2%}",
+        f"  lost       : {report['lost']:,} of {size:,} bytes; of a file that was cut short as many as it has",
         f"  worst file : {file}, {worst:,} of them",
-        *(f"  example    : {file}, {id}: {reason}" for file, id, reason in report["damage"]),
+        *(f"  example    : {file}, {id}: {reason}" for file, id, reason, _ in report["damage"]),
         "  hint       : fetch the files again and prepare with --restart; or raise `damage` and go on",
     ])  # fmt: skip
 
@@ -81,7 +86,7 @@ def as_json(sources):
         removed = {step: {key: entry[key] for key in ("reasons", "characters")}
                    for step, entry in report["removed"].items()}  # fmt: skip
         kept = {split: {key: source[split][key] for key in ("documents", "tokens", "bytes")} for split in SPLITS}
-        counts[name] = {key: report[key] for key in ("records", "characters", "damaged", "damage", "worst")}
+        counts[name] = {key: report[key] for key in ("records", "characters", "damaged", "lost", "damage", "worst")}
         counts[name] |= {"removed": removed} | kept
     return json.dumps(counts, indent=1)
 
