@@ -1,6 +1,7 @@
 """Files that were cut short, at every byte, or have flipped bytes: what is whole is read, what is not is told."""
 
 import bz2
+import gzip
 import os
 import random
 from itertools import pairwise
@@ -9,7 +10,7 @@ import pytest
 import raw
 from curate.reading import FILES, as_read, read, write
 
-from tinygrad_lm.curate.readers.compression import PIECE
+from tinygrad_lm.curate.readers.compression import PIECE, open_bytes
 
 DOCUMENTS = ["Wörds of a first text.\n\nAnd a second paragraph.", "The last one — it ends."]
 # A shorter file is as good a one: {name: the number of places where it can be cut without being seen}. JSON lines
@@ -130,6 +131,15 @@ def test_reading_goes_on_at_the_next_member(suffix, tmp_path):
     assert len(kept & set(documents[200:300])) < 30
     assert 0.035 < sum(one.lost for one in damaged) / len(spoiled) < 0.051
     assert len(damaged) <= 2
+
+
+def test_bytes_that_look_like_the_beginning_of_a_member_are_none(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"text \x1f\x8b\x08 of a member that is stored as it is", compresslevel=0)[:-8])
+    with open_bytes(path) as stream:
+        assert stream.read().startswith(b"text")
+        assert stream.resume() == path.stat().st_size
+        assert "cut short" in stream.damage
 
 
 def test_a_piece_of_text_begins_after_the_damage_with_a_line(tmp_path):

@@ -105,6 +105,7 @@ def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     assert found == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
     assert damage.id == "a.parquet#4"
     assert "row group 2, rows 4 to 6" in damage.reason
+    assert damage.lost > 0.9 * column.total_compressed_size
 
 
 @pytest.mark.parametrize(
@@ -160,9 +161,10 @@ def test_texts_stop_at_too_much_damage(tmp_path):
         list(texts([path]))
 
 
-def test_texts_stop_at_a_file_of_which_much_is_not_read(tmp_path):
+@pytest.mark.parametrize("count", [50, 500])
+def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(500)])
+    raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
     size = path.stat().st_size // 3
     os.truncate(path, size)
     with pytest.raises(DataError, match=rf"cut short(.|\n)*{size:,} of {size:,} bytes lost"):

@@ -545,7 +545,9 @@ def test_bytes_that_are_not_read_count_as_records_do(mixture, tmp_path, monkeypa
     edit(mixture, ("damage = 0.5", "damage = 0.1"))
     with monkeypatch.context() as patch:
         patch.setitem(FORMATS, "lines", losing(size // 10 + 1))
-        with pytest.raises(DataError, match=rf"lost       : {size // 10 + 1:,} of {size:,} bytes(.|\n)*cut short"):
+        with pytest.raises(
+            DataError, match=rf"lost       : {size // 10 + 1:,} of {size:,} bytes(.|\n)*c.lines#1001: cut short"
+        ):
             prepared(mixture, tmp_path / "out")
         patch.setitem(FORMATS, "lines", losing(size // 10))
         out = prepared(mixture, tmp_path / "other")
