@@ -1,13 +1,16 @@
 """Files that were cut short, at every byte, or have flipped bytes: what is whole is read, what is not is told."""
 
+import bz2
+import gzip
 import os
 import random
 from itertools import pairwise
 
 import pytest
+import raw
 from curate.reading import FILES, as_read, read, write
 
-from tinygrad_lm.curate.readers.compression import PIECE
+from tinygrad_lm.curate.readers.compression import PIECE, open_bytes
 
 DOCUMENTS = ["Wörds of a first text.\n\nAnd a second paragraph.", "The last one — it ends."]
 # A shorter file is as good a one: {name: the number of places where it can be cut without being seen}. JSON lines
@@ -100,6 +103,100 @@ def test_a_damaged_member_of_an_archive_is_lost_alone(name, tmp_path):
                 assert texts == [text for text in documents if text in texts]
 
 
+def members(path, write, documents, count):
+    """A file of as many members, with a part of the documents in each. Returns where they begin."""
+    size, places, content = len(documents) // count, [], b""
+    for i in range(count):
+        write(path, documents[i * size : (i + 1) * size])
+        places.append(len(content))
+        content += path.read_bytes()
+    path.write_bytes(content)
+    return places
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+def test_reading_goes_on_at_the_next_member(suffix, tmp_path):
+    """Of twenty members the third is damaged near its beginning: 5 % of the file are lost, and told."""
+    path, dice = tmp_path / f"a.jsonl{suffix}", random.Random(1)
+    documents = ["".join(dice.choices("abcdefgh ", k=200)) for _ in range(2000)]
+    places = members(path, raw.write_jsonl, documents, 20)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[places[2] + 20 : places[2] + 60] = b"\xff" * 40
+    path.write_bytes(spoiled)
+    texts, damaged, error = read(path)
+    kept = set(texts)
+    assert error is None
+    assert documents[:200] == texts[:200]
+    assert documents[300:] == texts[-1700:]
+    assert len(kept & set(documents[200:300])) < 30
+    assert 0.035 < sum(one.lost for one in damaged) / len(spoiled) < 0.051
+    assert len(damaged) <= 2
+
+
+def test_bytes_that_look_like_the_beginning_of_a_member_are_none(tmp_path):
+    path = tmp_path / "a.gz"
+    path.write_bytes(gzip.compress(b"text \x1f\x8b\x08 of a member that is stored as it is", compresslevel=0)[:-8])
+    with open_bytes(path) as stream:
+        assert stream.read().startswith(b"text")
+        assert stream.resume() == path.stat().st_size
+        assert "cut short" in stream.damage
+
+
+def test_a_piece_of_text_begins_after_the_damage_with_a_line(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    write_lines = lambda path, lines: raw.write_text(path, "".join(lines))
+    lines = [f"line {i:04} ünd {random.Random(i).random()}\n" for i in range(3000)]
+    places = members(path, write_lines, lines, 3)
+    spoiled = bytearray(path.read_bytes())
+    spoiled[places[1] + 20] ^= 0xFF
+    spoiled[places[1] + 5000 : places[1] + 5040] = b"\xff" * 40
+    path.write_bytes(spoiled)
+    texts, [damage], error = read(path)
+    assert (texts, error) == (["".join(lines[2001:])], None)
+    assert 0 < damage.lost < len(spoiled) / 3
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("a.txt", "a.jsonl", "a.parquet", "book.txt")])
+def test_of_a_file_that_was_cut_short_as_much_is_lost_as_there_is(name, tmp_path):
+    path = write(tmp_path, name, [f"Text {i}, of some words." for i in range(300)])
+    size = path.stat().st_size // 3
+    os.truncate(path, size)
+    _, damaged, error = read(path)
+    assert error is None
+    assert [one.lost for one in damaged] == [size]
+
+
+def test_a_dump_loses_the_page_that_is_damaged(tmp_path):
+    path = tmp_path / "a.xml"
+    raw.write_dump(path, [(f"T{i}", 0, f"Text {i}.", None) for i in range(400)])
+    content, size = path.read_bytes(), path.stat().st_size
+    whole = [f"T{i}\n\nText {i}." for i in range(400)]
+    path.write_bytes(content.replace(b"<id>200</id>", b"<id>200</ID>"))
+    texts, [damage], error = read(path)
+    assert (texts, error, damage.id) == (whole[:199] + whole[200:], None, "a.xml#200")
+    assert damage.lost < size / 200
+
+    path.write_bytes(content[: size // 4] + bytes(size // 2) + content[-size // 4 :])  # an unreadable place of the disk
+    texts, [damage], error = read(path)
+    assert (texts, error) == (whole[: len(texts) // 2] + whole[-(len(texts) - len(texts) // 2) :], None)
+    assert 190 < len(texts) < 200
+    assert 0.5 < damage.lost / size < 0.51
+
+
+def test_a_dump_goes_on_at_the_next_member(tmp_path):
+    """Dumps come as bzip2 streams of a hundred pages."""
+    path = tmp_path / "a.xml.bz2"
+    raw.write_dump(tmp_path / "a.xml", [(f"T{i}", 0, f"Text {i}.", None) for i in range(300)])
+    head, *pages = (tmp_path / "a.xml").read_bytes().split(b"  <page>")
+    parts = [head, *(b"".join(b"  <page>" + page for page in pages[i : i + 100]) for i in (0, 100, 200))]
+    streams = [bz2.compress(part) for part in parts]
+    streams[2] = streams[2][:100] + bytes(20) + streams[2][120:]
+    path.write_bytes(b"".join(streams))
+    texts, [damage], error = read(path)
+    assert (texts, error) == ([f"T{i}\n\nText {i}." for i in (*range(100), *range(200, 300))], None)
+    assert damage.reason.startswith("the .bz2 data are damaged")
+
+
 def test_no_record_is_given_before_its_checksum_is_known(tmp_path):
     """The worst case: all of a record has been decompressed when the piece of the file ends, but for the checksum."""
     path = tmp_path / "a.warc.wet.gz"
@@ -134,10 +231,11 @@ def test_damage_is_told_with_its_place(tmp_path):
     lines = path.read_text().replace("<ns>1</ns>", "<ns>1</nq>").splitlines()
     path.write_text("\n".join(lines))
     texts, [damage], _ = read(path)
-    assert texts == as_read(path.name, DOCUMENTS)[:1]
-    wrong = next(i for i, line in enumerate(lines, start=1) if "</nq>" in line)
-    assert f"line {wrong}, column" in damage.reason
-    assert "mismatched tag" in damage.reason
+    assert texts == as_read(path.name, DOCUMENTS)  # the talk page between them was damaged
+    wrong = next(i for i, line in enumerate(lines) if "</nq>" in line)
+    first = max(i for i, line in enumerate(lines[:wrong]) if "<page>" in line)
+    assert damage.id == "a.xml#3"
+    assert f"line {wrong - first + 1}, column 12 of the page: mismatched tag" in damage.reason
 
     path = write(tmp_path, "a.warc.wet", DOCUMENTS)
     path.write_bytes(path.read_bytes().replace(b"Content-Length", b"Content-Langth"))

@@ -183,3 +183,14 @@ def test_exact_finds_equal_texts_only(planted):
     found = Duplicates()
     assert not any(found.seen(signature("exact", text)) for text, _, _ in planted)
     assert [found.seen(signature("exact", copy)) for _, copy, _ in planted] == [s == 1 for _, _, s in planted]
+
+
+def test_texts_without_words_are_alike_only_if_they_are_the_same():
+    stars, dashes = (signature("fuzzy", text) for text in ("* * *", "— — —"))
+    assert stars == signature("fuzzy", "* * *")
+    assert not {stars[i : i + 8] for i in range(0, 112, 8)} & {dashes[i : i + 8] for i in range(0, 112, 8)}
+
+
+def test_texts_that_differ_in_their_vowels_are_not_alike():
+    one, two = (signature("fuzzy", text) for text in ("की कि कु", "का के को"))
+    assert one != two

@@ -1,6 +1,7 @@
 """Which reader a file gets, and what is refused before anything is read."""
 
 import os
+import random
 import sys
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from pyarrow import parquet
 
 from tinygrad_lm.curate.readers.compression import open_bytes
 from tinygrad_lm.curate.readers.document import Damaged
-from tinygrad_lm.curate.readers.formats import FORMATS, format_of, texts
+from tinygrad_lm.curate.readers.formats import FORMATS, files, format_of, texts
 from tinygrad_lm.data.mixture import load_mixture
 from tinygrad_lm.errors import DataError
 
@@ -67,8 +68,8 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
     [
         ("a.warc.wet", b"<html>", "expected a WARC file, which begins with WARC/1.0, found b'<html>'"),
         ("a.warc", b"\n\n", "expected a WARC file"),
-        ("a.xml", b"<html></html>", "begins with <mediawiki>, found <html>"),
-        ("a.xml", b"words", "found line 1, column 1"),
+        ("a.xml", b"<html></html>", "begins with <mediawiki>, found b'<html></html>'"),
+        ("a.xml", b"words", "found b'words'"),
         ("a.parquet", b"PAR1 but no more", "; fetch it again"),
     ],
 )
@@ -107,6 +108,7 @@ def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     assert found == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
     assert damage.id == "a.parquet#4"
     assert "row group 2, rows 4 to 6" in damage.reason
+    assert damage.lost > 0.9 * column.total_compressed_size
 
 
 @pytest.mark.parametrize(
@@ -135,16 +137,54 @@ def test_texts_come_from_files_of_any_format(tmp_path):
     assert list(texts(paths)) == [text for name in names for text in (f"One of {name}", "Two")]
 
 
-def test_texts_stop_at_damage(tmp_path):
+def test_texts_pass_over_damage_and_tell_it(tmp_path, capsys):
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "fine"}\n{"text": ""}\n{"text"\n')
-    reading = texts([path])
-    assert next(reading) == "fine"
-    with pytest.raises(DataError, match=r"a.jsonl: record a.jsonl#3 is damaged: expected JSON"):
-        next(reading)
-    os.truncate(write(tmp_path, "a.jsonl.gz", ["some text"]), 20)
-    with pytest.raises(DataError, match=r"a.jsonl.gz#1 is damaged: the .gz data end in the middle"):
-        list(texts([tmp_path / "a.jsonl.gz"]))
+    fine = '{"text": "fine"}\n'
+    path.write_text(fine + '{"text": ""}\n' + '{"text"\n' * 7 + fine)
+    assert list(texts([path])) == ["fine", "fine"]
+    *told, more = capsys.readouterr().err.splitlines()
+    assert [line.partition(": expected JSON")[0] for line in told] == [
+        f"damaged: data file {path}: record a.jsonl#{line}" for line in range(3, 8)
+    ]
+    assert more == f"damaged: data file {path}: 2 more"
+
+
+def test_texts_stop_at_too_much_damage(tmp_path):
+    path = tmp_path / "a.jsonl"
+    fine, bad = '{"text": "fine"}\n', '{"text"\n'
+    path.write_text(fine * 198 + bad * 2)
+    assert len(list(texts([path]))) == 198
+    path.write_text(fine * 197 + bad * 3 + fine)
+    with pytest.raises(DataError, match=r"a.jsonl#199: expected JSON(.|\n)*2 of 199 records are damaged"):
+        list(texts([path]))
+    with pytest.raises(DataError, match="1 of 198 records"):
+        list(texts([path], damage=0))
+    path.write_text(bad)
+    with pytest.raises(DataError, match="1 of 1 records are damaged"):
+        list(texts([path]))
+
+
+@pytest.mark.parametrize("count", [50, 500])
+def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
+    size = path.stat().st_size // 3
+    os.truncate(path, size)
+    with pytest.raises(DataError, match=rf"cut short(.|\n)*{size:,} of {size:,} bytes lost"):
+        list(texts([path]))
+
+
+def test_files_are_found_where_names_have_brackets(tmp_path):
+    for folder in ("g[1]", "g1"):
+        (tmp_path / folder / "sub").mkdir(parents=True)
+        for name in ("b.txt", "a.txt", "sub/c.txt", "[x].txt"):
+            (tmp_path / folder / name).write_text(folder)
+    assert files("*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt"]
+    assert files("**/*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt", "sub/c.txt"]
+    assert files("[x].txt", tmp_path / "g1") == ["[x].txt"]
+    assert files("s*", tmp_path / "g1") == []
+    assert files(str(tmp_path / "g1" / "a*")) == [str(tmp_path / "g1" / "a.txt")]
+    assert list(texts([tmp_path / "g[1]" / "a.txt"])) == ["g[1]"]
 
 
 def test_a_compressed_file_may_hide_its_suffix(tmp_path):

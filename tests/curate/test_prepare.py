@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
 from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.data.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
 
@@ -166,8 +168,8 @@ def test_the_report_counts_every_record(mixture, tmp_path, capsys):
         assert (again > 0) == (name != "more")
         assert entry["train"]["documents"] + entry["val"]["documents"] == len(texts[name])
     assert report["books"]["damage"] == [
-        ["books/a.lines", "a.lines#31", "it begins with !"],
-        ["books/c.lines", "c.lines#1", "it begins with *"],
+        ["books/a.lines", "a.lines#31", "it begins with !", 0],
+        ["books/c.lines", "c.lines#1", "it begins with *", 0],
     ]
     table = capsys.readouterr().out
     assert "books" in table
@@ -642,6 +644,31 @@ def test_damage_stops_long_before_the_end(mixture, tmp_path):
         prepared(mixture, tmp_path / "out", executor, workers=1)
     assert executor.submitted < 50
     assert "it begins with !" in str(caught.value)
+
+
+def test_bytes_that_are_not_read_count_as_records_do(mixture, tmp_path, monkeypatch):
+    """The rest of a file may be one damaged record, and not among the first that are."""
+    (mixture.parent / "books" / "c.lines").write_text("!\n" * 6 + "the\n" * 994)
+    size = sum(path.stat().st_size for path in (mixture.parent / "books").glob("*.lines"))
+
+    def losing(lost):
+        def records(path):
+            yield from line_records(path)
+            if path.name == "c.lines":
+                yield Damaged("c.lines#1001", "cut short", lost)
+
+        return replace(FORMATS["lines"], records=records)
+
+    edit(mixture, ("damage = 0.5", "damage = 0.1"))
+    with monkeypatch.context() as patch:
+        patch.setitem(FORMATS, "lines", losing(size // 10 + 1))
+        with pytest.raises(
+            DataError, match=rf"lost       : {size // 10 + 1:,} of {size:,} bytes(.|\n)*c.lines#1001: cut short"
+        ):
+            prepared(mixture, tmp_path / "out")
+        patch.setitem(FORMATS, "lines", losing(size // 10))
+        out = prepared(mixture, tmp_path / "other")
+    assert json.loads((out / "report.json").read_bytes())["books"]["lost"] == size // 10
 
 
 def test_the_worst_file_is_not_the_last_one(mixture, tmp_path):

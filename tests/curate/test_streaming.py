@@ -4,11 +4,13 @@ import io
 import json
 import random
 import tracemalloc
+from concurrent.futures import Future
 
 import pytest
 import raw
 from curate.reading import read, text_of
 
+from tinygrad_lm.curate.batches import BATCH, RECORD, batches, from_texts, in_order
 from tinygrad_lm.curate.readers import json_lines, plain, warc, wikipedia
 from tinygrad_lm.curate.readers.compression import Members, open_bytes
 from tinygrad_lm.curate.readers.document import Damaged
@@ -60,6 +62,14 @@ def test_a_file_is_not_read_whole(name, write, tmp_path):
     assert len(counts) == 3_000
 
 
+def test_a_text_is_not_read_whole(tmp_path):
+    """Of 15 MB a few pieces are in memory at once."""
+    path, sizes = tmp_path / "a.txt", []
+    raw.write_text(path, "\n".join([noise(1000)] * 15_000))
+    assert peak(lambda: sizes.extend(len(record.content) for record in plain.records(path))) < 5 * MB
+    assert sum(sizes) == path.stat().st_size
+
+
 def test_the_first_record_needs_the_first_bytes_alone(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     raw.write_jsonl(path, [noise(1000)] * 10_000)
@@ -92,8 +102,9 @@ def test_a_file_that_unpacks_to_no_end_takes_bounded_memory(suffix, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Readers for which 10 kB is the largest record."""
-    for module in (json_lines, plain, warc, wikipedia):
+    for module in (json_lines, warc, wikipedia):
         monkeypatch.setattr(module, "LARGEST", 10_000)
+    monkeypatch.setattr(plain, "PIECE", 10_000)
     return 10_000
 
 
@@ -102,7 +113,8 @@ def test_a_line_that_is_too_long_is_passed_over(small, tmp_path):
     lines = [json.dumps({"text": text}) for text in ("before", "x" * 5 * MB, "after")]
     path.write_text("\n".join(lines))
     texts, [damage], _ = read(path)
-    assert (texts, damage) == (["before", "after"], Damaged("a.jsonl#2", "a line of more than 10,000 bytes"))
+    assert texts == ["before", "after"]
+    assert damage == Damaged("a.jsonl#2", "a line of more than 10,000 bytes", lost=len(lines[1]) + 1)
     path.write_text("\n".join(lines[:2]))
     assert len(read(path)[1]) == 1
 
@@ -117,10 +129,9 @@ def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
         path = tmp_path / name
         raw.write_wet(path, ["before", "a line\n" * MB, "after"])
         texts, [damage], _ = read(path)
-        assert (texts, damage) == (
-            ["before", "after"],
-            Damaged(f"{name}#3", "a record of 7,000,000 bytes, more than 10,000"),
-        )
+        assert texts == ["before", "after"]
+        assert (damage.id, damage.reason) == (f"{name}#3", "a record of 7,000,000 bytes, more than 10,000")
+        assert 0.9 * path.stat().st_size < damage.lost < path.stat().st_size
     path = tmp_path / "a.warc.wet"
     path.write_bytes(
         path.read_bytes().replace(b"Content-Length: 6\r\n", b"Content-Length: 9" + b"9" * 5000 + b"\r\n", 1)
@@ -135,7 +146,8 @@ def test_a_page_that_is_too_long_is_passed_over(small, tmp_path):
     raw.write_dump(path, [("A", 0, "before", None), ("B", 0, "long " * MB, None), ("C", 0, "after", None)])
     texts, [damage], _ = read(path)
     assert texts == ["A\n\nbefore", "C\n\nafter"]
-    assert damage == Damaged("a.xml#2", "a page of more than 10,000 characters")
+    assert (damage.id, damage.reason) == ("a.xml#2", "more than 10,000 bytes without a <page>")
+    assert 5 * MB < damage.lost < path.stat().st_size
     assert peak(lambda: list(wikipedia.records(path))) < 2 * MB
 
 
@@ -144,7 +156,8 @@ def test_a_tag_without_end_is_not_kept(between, small, tmp_path):
     path = tmp_path / "a.xml"
     path.write_text(raw.SITE + between[0] + "x" * 20 * MB + between[1] + "</mediawiki>")
     [damage] = wikipedia.records(path)
-    assert "a tag or comment of more than 10,000 bytes" in damage.reason
+    assert damage.reason == "more than 10,000 bytes without a <page>"
+    assert peak(lambda: list(wikipedia.records(path))) < 2 * MB
 
 
 @pytest.mark.parametrize("unit", ["a line\n", "字", "x", "\n"])
@@ -159,3 +172,33 @@ def test_a_long_text_comes_in_pieces(unit, small, tmp_path):
     assert unit != "a line\n" or all(piece.endswith("\n") for piece in pieces[:-1])
     raw.write_text(path, "x" * small)
     assert len(list(plain.records(path))) == 1
+
+
+def test_a_text_is_cut_at_an_empty_line_where_there_is_one(small, tmp_path):
+    path = tmp_path / "a.txt"
+    raw.write_text(path, ("x" * 99 + "\n") * 70 + "\n" + ("y" * 99 + "\n") * 100)
+    pieces = [record.content for record in plain.records(path)]
+    assert pieces[0].endswith(b"x\n\n")
+    assert b"x" not in pieces[1]
+
+
+def test_few_bytes_are_under_way_where_records_are_long():
+    """Ahead of the answer that is waited for there are at most `ahead` batches, and of long ones fewer."""
+
+    class Held:
+        most = held = batches = 0
+
+        def submit(self, function, argument, items):
+            size = sum(len(item.found.content) for item in items)
+            self.held, self.batches = self.held + size, self.batches + 1
+            self.most = max(self.most, self.held)
+            future = Future()
+            future.set_result(size)
+            return future
+
+    for size, bound in ((100, 5 * BATCH * 1.1), (BATCH, 5 * BATCH), (3 * BATCH, 10 * BATCH), (20 * BATCH, 20 * BATCH)):
+        texts, executor = ["x" * size] * max(20, 10 * BATCH // (size + RECORD)), Held()
+        for _, done in in_order(executor, 5, None, None, batches(from_texts("a", texts))):
+            executor.held -= done
+        assert executor.held == 0
+        assert bound / 3 < executor.most <= bound

@@ -17,6 +17,9 @@ TEXTS = st.text(st.one_of(st.characters(), st.sampled_from(" \n\t.,_-'\xa0\u2028
         ("snake_case _ __x__ 3.14", ["snakecase", "x", "314"]),
         ("naïve Ünïcode “quotes” 東京", ["naïve", "ünïcode", "quotes", "東京"]),
         ("... !? —", []),
+        ("हिन्दी की किताब।", ["हिन्दी", "की", "किताब"]),
+        ("e\u0301te\u0301, love❤\ufe0f 👍", ["e\u0301te\u0301", "love"]),
+        ("\u0301 \u200b x\u0301", ["x\u0301"]),
     ],
 )
 def test_words_are_lower_case_and_without_punctuation(text, expected):

@@ -27,6 +27,7 @@ class Batch:
     file: int = 0
     record: int = 0
     within: int = 0  # the size of what was read of this file since work began
+    held: int = 0  # the size of the items in memory
 
 
 def batches(found, size=None):
@@ -36,6 +37,7 @@ def batches(found, size=None):
         content = 0 if isinstance(item.found, Damaged) else size_of(item.found.content)
         batch.items.append(item)
         batch.size += content + RECORD
+        batch.held = batch.size
         batch.within = content + (batch.within if batch.file == file else 0)
         batch.file, batch.record = file, record
         if batch.size >= (size or BATCH):
@@ -66,17 +68,27 @@ def from_texts(name, texts, record=0):
 
 
 def in_order(executor, ahead, function, argument, batches):
-    """(batch, function(argument, batch.items)) for each batch, in order, with at most `ahead` of them under way."""
-    waiting = deque()
+    """(batch, function(argument, batch.items)) for each batch, in order.
+
+    At most `ahead` of them are under way, and more than one only if they hold at most 2 · BATCH each on average: a
+    record may be 64 MiB.
+    """
+    waiting, held = deque(), 0
+
+    def first():
+        nonlocal held
+        batch, future = waiting.popleft()
+        held -= batch.held
+        return batch, future.result()
+
     try:
         for batch in batches:
+            while waiting and (len(waiting) == ahead or held + batch.held > ahead * 2 * BATCH):
+                yield first()
             waiting.append((batch, executor.submit(function, argument, batch.items)))
-            if len(waiting) >= ahead:
-                batch, future = waiting.popleft()
-                yield batch, future.result()
+            held += batch.held
         while waiting:
-            batch, future = waiting.popleft()
-            yield batch, future.result()
+            yield first()
     finally:
         for _, future in waiting:
             future.cancel()

@@ -10,7 +10,7 @@ from tinygrad_lm.curate.cleaning.classifier import Classifier
 from tinygrad_lm.curate.cleaning.clean import Cleaner
 from tinygrad_lm.curate.cleaning.contamination import evaluation_texts
 from tinygrad_lm.curate.cleaning.duplicates import signature
-from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.readers.formats import files, format_of
 from tinygrad_lm.curate.signatures import KINDS
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizer import make_tokenizer
@@ -41,13 +41,9 @@ def expand(patterns, folder, out=None):
 
     out: a folder whose files are none of them, for what is written is not read.
     """
-    names = [name for pattern in patterns for name in glob(pattern, root_dir=folder, recursive=True)]
+    names = [name for pattern in patterns for name in files(pattern, folder)]
     own = out and out.resolve()
-    return sorted(
-        name
-        for name in names
-        if Path(folder, name).is_file() and (own is None or own not in Path(folder, name).resolve().parents)
-    )
+    return sorted(name for name in names if own is None or own not in Path(folder, name).resolve().parents)
 
 
 def missing(mixture, out):

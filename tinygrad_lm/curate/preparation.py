@@ -115,8 +115,9 @@ class Preparation:
         return True
 
     def check_damage(self, source, counts, ended):
-        if report.too_many(counts, self.mixture.damage, ended):
-            raise DataError(report.damage(counts, source.name, self.mixture.damage))
+        size = sum(path.stat().st_size for path in self.found[source.name].get("files", {}).values())
+        if report.too_much(counts, size, self.mixture.damage, ended):
+            raise DataError(report.damage(counts, source.name, size, self.mixture.damage))
 
     def writers_of(self, source):
         """The ShardWriters of a source's two splits, with their files as the journal has them."""

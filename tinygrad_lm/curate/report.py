@@ -15,7 +15,7 @@ EXCERPT = 300  # characters of each
 SHOWN = 3  # damaged records in the table
 CLEAR = 10  # damaged records, fewer of which may be chance
 SPLITS = ("train", "val")
-COUNTS = ("records", "pieces", "characters", "damaged", "damage", "worst")  # of a source, in report.json
+COUNTS = ("records", "pieces", "characters", "damaged", "lost", "damage", "worst")  # of a source, in report.json
 NOTHING = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
 
 
@@ -25,7 +25,7 @@ def fresh():
     records + pieces − damaged − the documents that steps removed = the documents that are left. pieces: how many more
     there are because some were cut.
     """
-    counts = {"records": 0, "pieces": 0, "characters": 0, "damaged": 0}
+    counts = {"records": 0, "pieces": 0, "characters": 0, "damaged": 0, "lost": 0}
     return counts | {"damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
 
 
@@ -57,33 +57,37 @@ def take(report, worked):
     merge(report["removed"], worked.removed)
     for file, damaged in worked.damaged:
         report["damaged"] += 1
-        if len(report["damage"]) < KEEP:
-            report["damage"].append([file, damaged.id, damaged.reason])
+        report["lost"] += damaged.lost
+        examples = [*report["damage"], [file, damaged.id, damaged.reason, damaged.lost]]
+        report["damage"] = sorted(examples, key=lambda example: -example[3])[:KEEP]  # the first of those that lost most
         here = report["file"][1] if report["file"][0] == file else 0
         report["file"] = [file, here + 1]  # files come one after the other
         report["worst"] = max(report["worst"], report["file"], key=lambda entry: entry[1])
 
 
-def too_many(report, allowed, ended):
-    """Are more records damaged than this share?
+def too_much(report, size, allowed, ended):
+    """Is more than this share damaged, of the records, or of the `size` bytes of their files?
 
     Before the end only a clear excess counts: of n records, CLEAR or more and more than np + 3 √(np(1 − p)), three
     standard deviations above what the share p itself would give.
     """
+    if report["lost"] > allowed * size:
+        return True
     damaged, expected = report["damaged"], allowed * report["records"]
     if ended:
         return damaged > expected
     return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5
 
 
-def damage(report, name, allowed):
-    """The complaint about a source of which more records than this share are damaged."""
+def damage(report, name, size, allowed):
+    """The complaint about a source of which more than this share is damaged. size: of its files, in bytes"""
     (file, worst), damaged, records = report["worst"], report["damaged"], report["records"]
     return "\n".join([
         f"source {name}: {damaged:,} of {records:,} records are damaged, {damaged / records:.2%}; "
         f"damage = {allowed:g} allows {allowed:.2%}",
+        f"  lost       : {report['lost']:,} of {size:,} bytes; of a file that was cut short as many as it has",
         f"  worst file : {file}, {worst:,} of them",
-        *(f"  example    : {file}, {id}: {reason}" for file, id, reason in report["damage"]),
+        *(f"  example    : {file}, {id}: {reason}" for file, id, reason, _ in report["damage"]),
         "  hint       : fetch the files again and prepare with --restart; or raise `damage` and go on",
     ])  # fmt: skip
 
@@ -154,7 +158,7 @@ def ledger(report):
 
 def first_damaged(report):
     """Lines with the places of a few damaged records."""
-    for file, id, reason in report["damage"][:SHOWN]:
+    for file, id, reason, _ in report["damage"][:SHOWN]:
         yield f"      {file}, {id}: {reason}"
     if report["damaged"] > SHOWN:
         yield f"      … report.json has more of them; most are in {report['worst'][0]}"

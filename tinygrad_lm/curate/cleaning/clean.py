@@ -8,7 +8,6 @@ GPT-3: only so is it sure of what is trained on, since c4 takes out lines, which
 Its pieces are not judged again.
 """
 
-import glob
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from tinygrad_lm.curate.cleaning.classifier import Classifier
 from tinygrad_lm.curate.cleaning.contamination import GRAM, Contamination, evaluation_texts, too_short
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
+from tinygrad_lm.curate.readers.formats import files
 from tinygrad_lm.errors import DataError
 
 
@@ -103,8 +103,7 @@ def notes(cleans, folder="."):
 
 def _paths(patterns, folder):
     """The files of some patterns, each once, in order."""
-    found = (glob.glob(str(Path(folder, pattern)), recursive=True) for pattern in patterns)
-    return tuple(sorted({path for paths in found for path in paths if Path(path).is_file()}))
+    return tuple(sorted({str(Path(folder, name)) for pattern in patterns for name in files(pattern, folder)}))
 
 
 _classifier = lru_cache(Classifier.load)

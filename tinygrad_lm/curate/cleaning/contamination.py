@@ -106,9 +106,9 @@ def evaluation_texts(paths):
             except (OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
                 raise DataError(f"evaluation file {path}: {error}; mend it, or fetch it again") from None
         elif name.endswith(tuple(suffix for format in FORMATS.values() for suffix in format.suffixes)):
-            yield from texts([path])
+            yield from texts([path], damage=0)
         else:
-            yield FORMATS["text"].text(next(iter(FORMATS["text"].records(path))).content)
+            yield from texts([f"text:{path}"], damage=0)
 
 
 def _open(path):

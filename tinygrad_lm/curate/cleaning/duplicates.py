@@ -34,8 +34,8 @@ def signature(kind, text):
     """The keys of a text that went through normalise: bytes, 8 for "exact" and 112 for "fuzzy"."""
     if kind == "exact":
         return blake2b(text.encode(), digest_size=8).digest()
-    text = words(text)
-    rows = grams(hashes(text), min(GRAM, len(text)))  # a text of fewer words is one row, of none too
+    found = words(text) or [text]  # one without letters and digits is a word
+    rows = grams(hashes(found), min(GRAM, len(found)))  # a text of fewer words is one row
     minima = _minhash(rows >> np.uint64(32)).astype("<u4").reshape(BANDS, ROWS)
     return b"".join(
         blake2b(band.tobytes(), digest_size=8, person=b"band %d" % i).digest() for i, band in enumerate(minima)

@@ -1,22 +1,41 @@
 """The words of a text as other parts compare them, and hashes of n of them in a row.
 
 A word is what GPT-3's filter calls one (Brown et al. 2020, appendix C): lower-case, without punctuation, between
-spaces. Scripts without spaces have one long word a line; what is compared by words is then compared by lines.
+spaces. The marks that belong to letters stay, for most vowels of Hindi are such. Scripts without spaces have one long
+word a line; what is compared by words is then compared by lines.
 """
 
 import re
+import unicodedata
 from hashlib import blake2b
 
 import numpy as np
 
-PUNCTUATION = re.compile(r"[^\w\s]+")
 MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ / golden ratio, odd: a power of it loses no bit of a hash
 REMEMBERED = 2**16  # words whose hash is kept; most of a text is a few thousand words
 
 
+class _Kept(dict):
+    """For str.translate: letters, digits, spaces and the marks on letters as they are, all else goes."""
+
+    def __missing__(self, code):
+        character = chr(code)
+        mark = unicodedata.category(character).startswith("M") and "VARIATION SELECTOR" not in _name(character)
+        self[code] = found = code if character.isalnum() or character.isspace() or mark else None
+        return found
+
+
+def _name(character):
+    return unicodedata.name(character, "")
+
+
+_kept = _Kept()
+
+
 def words(text):
     """The words of a text."""
-    return PUNCTUATION.sub("", text.lower().replace("_", "")).split()
+    found = text.lower().translate(_kept).split()
+    return found if text.isascii() else [word for word in found if any(map(str.isalnum, word))]
 
 
 def places(text):
@@ -28,7 +47,7 @@ class _Hashes(dict):
     def __missing__(self, word):
         if len(self) >= REMEMBERED:
             self.clear()
-        self[word] = hash = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        self[word] = hash = blake2b(word.encode(), digest_size=8).digest()
         return hash
 
 

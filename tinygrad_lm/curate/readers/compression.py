@@ -8,6 +8,7 @@ well. Here all three do the same: the bytes end at the damage, and `stream.damag
 import bz2
 import io
 import os
+import re
 import zlib
 from contextlib import contextmanager
 
@@ -17,6 +18,13 @@ from tinygrad_lm.errors import DataError
 PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory
 BUFFER = 2**16
 MAGIC = {".gz": b"\x1f\x8b\x08", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd"}  # RFC 1952, bzip2's manual, RFC 8878
+# How a member begins, with more of its header than three bytes, which are in compressed data by chance every 16 MB.
+BEGINS = {
+    ".gz": re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL),
+    ".bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
+    ".zst": re.compile(re.escape(MAGIC[".zst"])),
+}
+HEADER = 10  # bytes of the longest of these
 
 
 @contextmanager
@@ -60,9 +68,18 @@ class Stream(io.BufferedReader):
             return True
         return self.damage is None or self.tell() <= self.raw.whole
 
+    @property
+    def size(self):
+        """Bytes of the file."""
+        return os.fstat(self.fileno()).st_size
+
+    def part(self, count):
+        """About how many bytes of the file so many of the stream's take."""
+        return int(count * self.raw.rate) if isinstance(self.raw, Members) else count
+
     def resume(self):
-        """Goes on at the next member after a damaged one; False if there is none."""
-        return self.damage is not None and self.raw.resume()
+        """Goes on at the next member after a damaged one; if there is none, `damage` stays. Returns Damaged.lost."""
+        return self.raw.resume(self.size)
 
 
 class Members(io.RawIOBase):
@@ -72,7 +89,8 @@ class Members(io.RawIOBase):
         self.file, self.suffix, self.damage = file, suffix, None
         self.begin, self.error, self.limit = _decompressor(suffix)
         self.member = None  # the decompressor of the one that is being read
-        self.start = 0  # where it starts in the file
+        self.cut = False  # whether the file ends before it does
+        self.start = self.given = 0  # where it starts in the file, up to where it gave bytes
         self.rest = b""  # compressed bytes after the end of the last member
         self.ready = memoryview(b"")  # decompressed bytes that nobody has asked for yet
         self.read_so_far = self.whole = 0  # decompressed bytes that were given, that belong to members without damage
@@ -80,8 +98,16 @@ class Members(io.RawIOBase):
     def readable(self):
         return True
 
+    def fileno(self):
+        return self.file.fileno()
+
     def tell(self):
         return self.read_so_far
+
+    @property
+    def rate(self):
+        """Bytes of the file for a decompressed one, so far."""
+        return self.file.tell() / max(1, self.read_so_far)
 
     def readinto(self, buffer):
         while not self.ready and self.damage is None and self._advance():
@@ -98,35 +124,39 @@ class Members(io.RawIOBase):
         piece = (self.rest or self.file.read(PIECE)) if hungry else b""
         if hungry and not piece:
             if self.member is not None:
+                self.cut = True
                 self.damage = (
                     f"the {self.suffix} data end in the middle, at byte {self.file.tell():,}: the file was cut short"
                 )
             return False
         if self.member is None:
             self.member, self.start = self.begin(), self.file.tell() - len(piece)
+            self.given = self.start
         try:
             self.ready = memoryview(self.member.decompress(piece, *self.limit))
         except self.error as error:
             self.damage = f"the {self.suffix} data are damaged at or before byte {self.file.tell():,}: {error}"
             return False
         self.rest = b""
+        if self.ready:
+            self.given = self.file.tell()
         if self.member.eof:
             self.rest, self.member = self.member.unused_data, None
             self.whole = self.read_so_far + len(self.ready)
         return True
 
-    def resume(self):
+    def resume(self, size):
         """Looks for the next member from the beginning of the damaged one on, whose length is not known."""
-        place, magic, before = self.start + 1, MAGIC[self.suffix], b""
+        place, before = self.start + 1, b""
         self.file.seek(place)
         while block := self.file.read(BUFFER):
-            found = (before + block).find(magic)
-            if found >= 0:
-                self.file.seek(place - len(before) + found)
-                self.member, self.rest, self.damage = None, b"", None
-                return True
-            place, before = place + len(block), block[1 - len(magic) :]
-        return False
+            if found := BEGINS[self.suffix].search(before + block):
+                place += found.start() - len(before)
+                self.file.seek(place)
+                self.member, self.rest, self.damage, self.cut = None, b"", None, False
+                return max(0, place - self.given)
+            place, before = place + len(block), (before + block)[1 - HEADER :]
+        return size if self.cut else size - self.given
 
 
 def _decompressor(suffix):

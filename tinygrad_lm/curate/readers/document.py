@@ -15,7 +15,20 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A place where a record cannot be read, and why."""
+    """A place where a record cannot be read, and why.
+
+    lost: bytes of the file that were passed over with it. How much is missing of a file that was cut short, nobody
+    knows; so it is as many as the file has.
+    """
 
     id: str
     reason: str
+    lost: int = 0
+
+
+ENOUGH = 100  # records from which on the share of damaged ones means something
+
+
+def too_much(records, damaged, size, lost, allowed):
+    """Is more than the allowed share of the records damaged, or of the files' bytes lost?"""
+    return damaged > allowed * records or lost > allowed * size

@@ -6,6 +6,7 @@ text(content)  the text of one record, None where it has none (a picture, an emp
                Raises ValueError where the record turns out to be damaged.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,10 @@ from pathlib import Path
 
 from tinygrad_lm.curate.readers import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
 from tinygrad_lm.curate.readers.compression import MAGIC
-from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.readers.document import ENOUGH, Damaged, too_much
 from tinygrad_lm.errors import DataError
+
+SHOWN = 5  # damaged records of a file that are told one by one
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,62 @@ def format_of(path, name=None):
     return FORMATS[name]
 
 
-def texts(patterns):
-    """The texts of files of any format. Raises DataError at the first damaged record.
+def files(pattern, folder="."):
+    """The files that a pattern such as "crawl/**/*.wet.gz" means, sorted, named as seen from the folder."""
+    if Path(folder, pattern).is_file():  # its own name may have brackets
+        return [pattern]
+    return sorted(name for name in glob(pattern, root_dir=folder, recursive=True) if Path(folder, name).is_file())
 
-    patterns: such as "crawl/*.wet.gz"; or "gutenberg:books/*.txt" with a format that the files' names do not tell.
+
+def texts(patterns, damage=0.01):
+    """The texts of files of any format. Damaged records are passed over, counted and told on stderr.
+
+    patterns: as `files` has them; or "gutenberg:books/*.txt" with a format that the files' names do not tell. Raises
+    DataError where more than the share `damage` is damaged, which is looked at from the 100th record on (for 0 from the
+    first), and at the end where all records are damaged or more than that share of the files' bytes is lost.
     """
-    for pattern in patterns:
-        name, _, rest = str(pattern).partition(":")
-        name, pattern = (name, rest) if name in FORMATS else (None, str(pattern))
-        for path in sorted(glob(pattern)) or [pattern]:
-            yield from texts_of(path, format_of(path, name))
-
-
-def texts_of(path, format):
-    for record in format.records(path):
-        if isinstance(record, Damaged):
-            raise DataError(f"data file {path}: record {record.id} is damaged: {record.reason}")
+    paths = []
+    for pattern in map(str, patterns):
+        name, _, rest = pattern.partition(":")
+        name, pattern = (name, rest) if name in FORMATS else (None, pattern)
+        paths += [(path, format_of(path, name)) for path in files(pattern) or [pattern]]
+    size = sum(Path(path).stat().st_size for path, _ in paths if Path(path).is_file())
+    records, found, lost = 0, [], 0
+    for path, format in paths:
+        before = len(found)
         try:
-            text = format.text(record.content)
-        except ValueError as error:
-            raise DataError(f"data file {path}: record {record.id} is damaged: {error}") from None
-        if text:
-            yield text
+            for record in format.records(path):
+                records += 1
+                text = text_of(record, format)
+                if not isinstance(text, Damaged):
+                    if text:
+                        yield text
+                    continue
+                found.append(f"data file {path}: record {text.id}: {text.reason}")
+                lost += text.lost
+                if records >= (ENOUGH if damage else 1) and too_much(records, len(found), size, lost, damage):
+                    raise DataError(complaint(records, found, size, lost, damage))
+        finally:
+            for line in found[before : before + SHOWN]:
+                print(f"damaged: {line}", file=sys.stderr)
+            if more := len(found[before + SHOWN :]):
+                print(f"damaged: data file {path}: {more:,} more", file=sys.stderr)
+    if found and (len(found) == records or lost > damage * size):
+        raise DataError(complaint(records, found, size, lost, damage))
+
+
+def complaint(records, found, size, lost, damage):
+    return (
+        f"{found[-1]}\n  {len(found):,} of {records:,} records are damaged, {lost:,} of {size:,} bytes lost, "
+        f"expected at most {damage:.0%}\n  hint : fetch the files again"
+    )
+
+
+def text_of(record, format):
+    """The text of a record; Damaged where it has none because of damage."""
+    if isinstance(record, Damaged):
+        return record
+    try:
+        return format.text(record.content)
+    except ValueError as error:
+        return Damaged(record.id, str(error))

@@ -7,15 +7,17 @@ as "End of The Project Gutenberg Etext of …". The variants are those that c-w/
 """
 
 import re
+from functools import partial
 
 from tinygrad_lm.curate.readers import plain
+from tinygrad_lm.curate.readers.document import LARGEST
 
 FRONT = BACK = 50_000  # characters in which header and footer are looked for: twice what the licence takes, and more
 
 STARS = r"^[ \t]*\*{3} ?%s (?:OF )?TH(?:E|IS) (?:COPYRIGHTED )?PROJECT GUTENBERG"
 START = re.compile(
     "|".join([
-        STARS % "START" + r"[^*]{0,300}(?:\*{3}|$)",  # a long title takes two lines
+        STARS % "START" + r"(?:[^*\n]*(?:\n[^*\n]+){0,2}\*{3}|.*$)",  # a long title takes two lines, some have no stars
         r"^[ \t]*\*END ?\*? ?THE SMALL PRINT!?.*$",
     ]),
     re.MULTILINE | re.IGNORECASE,
@@ -38,7 +40,7 @@ LATIN = re.compile(
     rb"^Character set encoding: *(?:ISO[- ]?(?:8859-1|Latin-1)|(?:CP|Windows)-?1252)\s*$", re.MULTILINE | re.IGNORECASE
 )
 
-records = plain.records
+records = partial(plain.records, most=LARGEST)  # a book is one document, however long
 
 
 def text(content):

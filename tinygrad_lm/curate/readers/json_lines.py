@@ -14,19 +14,21 @@ def records(path):
     """The lines, as bytes. An empty line is none."""
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
-        while line := stream.readline(LARGEST + 1):
+        while (line := stream.readline(LARGEST + 1)) or stream.damage:
             number += 1
-            whole = line.endswith(b"\n") or stream.damage is None
             if len(line) > LARGEST:
+                size = len(line)
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(2**20)
-                yield Damaged(f"{name}#{number}", f"a line of more than {LARGEST:,} bytes")
-            elif not whole:
-                number -= 1  # the place of the damage, told below
+                    size += len(line)
+                yield Damaged(f"{name}#{number}", f"a line of more than {LARGEST:,} bytes", stream.part(size))
+            elif stream.damage and not line.endswith(b"\n"):
+                damage, lost = stream.damage, stream.resume()
+                yield Damaged(f"{name}#{number}", damage, lost)
+                if stream.damage:
+                    return
             elif line.strip():
                 yield Record(f"{name}#{number}", line)
-        if stream.damage:
-            yield Damaged(f"{name}#{number + 1}", stream.damage)
 
 
 def text(content):

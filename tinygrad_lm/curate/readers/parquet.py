@@ -43,9 +43,17 @@ def records(path):
                     raise ValueError(f"expected {rows:,} rows, found {row - first:,}")
             except errors as error:
                 yield Damaged(
-                    f"{name}#{row}", f"row group {group + 1}, rows {first:,} to {first + rows - 1:,}: {error}"
+                    f"{name}#{row}",
+                    f"row group {group + 1}, rows {first:,} to {first + rows - 1:,}: {error}",
+                    _size(file, group) * (first + rows - row) // max(1, rows),
                 )
             first += rows
+
+
+def _size(file, group):
+    """Bytes of a row group in the file."""
+    group = file.metadata.row_group(group)
+    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _record(id, content):

@@ -1,26 +1,38 @@
-"""Plain text: a file is a document; one of more than 64 MiB is several, cut after a line."""
+"""Plain text: a file is a document; one of more than 1 MiB is several, cut at an empty line or after a line."""
 
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.readers.document import Damaged, Record
+
+PIECE = 2**20  # bytes; many are under way at once
 
 
-def records(path):
-    """The bytes of a file, compressed or not."""
-    name, number, rest = Path(path).name, 1, b""
+def records(path, most=None):
+    """The bytes of a file, compressed or not, in pieces of at most so many [PIECE]."""
+    name, number, rest, most = Path(path).name, 1, b"", most or PIECE
     with open_bytes(path) as stream:
-        while block := rest + stream.read(LARGEST - len(rest)):
-            cut = len(block)
-            if len(block) == LARGEST and stream.peek(1):
-                # Without a line's end in all that, before a byte that begins a character of UTF-8.
-                cut = block.rfind(b"\n") + 1 or next(i for i in range(cut - 1, 0, -1) if block[i] & 0xC0 != 0x80)
-            if stream.damage:
-                break
-            yield Record(f"{name}#{number}", block[:cut])
-            rest, number = block[cut:], number + 1
-        if stream.damage:
-            yield Damaged(f"{name}#{number}", stream.damage)
+        while (block := rest + stream.read(most - len(rest))) or stream.damage:
+            goes_on = len(block) == most and stream.peek(1)
+            if stream.damage and not goes_on:
+                damage, lost = stream.damage, stream.resume()
+                yield Damaged(f"{name}#{number}", damage, lost)
+                if stream.damage:
+                    return
+                stream.readline(most)  # the end of a line, whose beginning was lost
+                rest = b""
+            else:
+                cut = _cut(block) if goes_on else len(block)
+                yield Record(f"{name}#{number}", block[:cut])
+                rest = block[cut:]
+            number += 1
+
+
+def _cut(block):
+    """Where to part a block: after an empty line in its second half, else a line, else before a character of UTF-8."""
+    if (empty := block.rfind(b"\n\n", len(block) // 2)) >= 0:
+        return empty + 2
+    return block.rfind(b"\n") + 1 or next(i for i in range(len(block) - 1, 0, -1) if block[i] & 0xC0 != 0x80)
 
 
 def text(content):

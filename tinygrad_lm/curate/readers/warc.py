@@ -36,13 +36,21 @@ def records(path, kind):
                 if block is not None:
                     yield Record(f"{name}#{number}", block)
                 line = _first_line(stream)
-            except ValueError as error:
-                line = b"" if stream.damage else _search(stream)
-                yield Damaged(f"{name}#{number}", stream.damage or str(error))
-                if stream.damage and not line:
-                    if not stream.resume():
-                        return
-                    line = _search(stream)
+            except (ValueError, EOFError) as error:
+                begin, damage, lost, ended = stream.tell(), stream.damage, 0, False
+                line = b"" if damage else _search(stream)
+                while not line and stream.damage and not ended:
+                    damage = stream.damage
+                    lost += stream.resume()
+                    ended = stream.damage is not None
+                    line = b"" if ended else _search(stream)
+                if isinstance(error, EOFError) and not damage:
+                    lost = stream.size
+                elif not ended:
+                    lost += stream.part(stream.tell() - begin - len(line))
+                yield Damaged(f"{name}#{number}", damage or str(error), lost)
+                if ended:
+                    return
 
 
 def _first_line(stream):
@@ -64,7 +72,10 @@ def _search(stream):
 
 
 def _block(line, stream, kind):
-    """The bytes of the record that begins with this line, None for one of another kind. ValueError if it is damaged."""
+    """The bytes of the record that begins with this line, None for one of another kind.
+
+    Raises ValueError if it is damaged, EOFError if the file ends before it does.
+    """
     from warcio.statusandheaders import StatusAndHeadersParser
 
     if not line.startswith(b"WARC/"):
@@ -74,7 +85,8 @@ def _block(line, stream, kind):
         line = stream.readline(HEADER)
         header += line
         if not line or len(header) > HEADER:
-            raise ValueError(f"its header does not end within {len(header):,} bytes: {header[:40]!r}")
+            kind = ValueError if line else EOFError
+            raise kind(f"its header does not end within {len(header):,} bytes: {header[:40]!r}")
     fields = StatusAndHeadersParser([], verify=False).parse(BytesIO(header))
     length = fields.get_header("Content-Length") or ""
     if not (length.isascii() and length.isdigit()):
@@ -83,7 +95,7 @@ def _block(line, stream, kind):
         raise ValueError(f"a record of {size:,} bytes, more than {LARGEST:,}")
     block = stream.read(size)
     if len(block) < size:
-        raise ValueError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it was cut short")
+        raise EOFError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it was cut short")
     if (end := stream.read(len(END))) != END:
         raise ValueError(f"expected two empty lines after the record's {size:,} bytes, found {end!r}")
     if not stream.sound:

@@ -1,10 +1,12 @@
 """Dumps of Wikipedia and other MediaWiki sites: XML with the source text of every page, often under bzip2.
 
-The articles are the pages of namespace 0 that are no redirects (https://www.mediawiki.org/wiki/Help:Export). Expat
-hands over the elements as they go by, so nothing but the page at hand is kept. A dump declares no document type; one
-that does is refused, for there it could define entities that multiply without end.
+The articles are the pages of namespace 0 that are no redirects (https://www.mediawiki.org/wiki/Help:Export). The file
+is cut before each <page>, which no text can hold, for there < is &lt;. Expat parses each page by itself: nothing but
+the page at hand is kept, one that is damaged is lost alone, and entities that the file defines are not known.
 """
 
+import re
+from html import unescape
 from pathlib import Path
 from xml.parsers import expat
 
@@ -13,97 +15,118 @@ from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
 from tinygrad_lm.curate.readers.libraries import need
 from tinygrad_lm.errors import DataError
 
+BEGIN, PAGE, PAGE_END, END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
 FIELDS = {"title", "ns", "model", "text"}  # the elements of a page whose characters count
-HIDDEN = {"-2", "6", "14"}  # namespaces of media, files, categories: a link to one is no text
+# Namespaces of media, files, categories: a link to one is no text. English names are understood in every language.
+HIDDEN = re.compile(r'<namespace\b[^>]*\bkey="(?:-2|6|14)"[^>]*>([^<]+)<')
+HIDDEN_EVERYWHERE = ("media", "file", "image", "category")
 BLOCK = 2**16
 
 
 def records(path):
     """(title, wikitext, names of the namespaces whose links are no text) of every article."""
     need("mwparserfromhell", "a Wikipedia dump")
-    dump = Dump(Path(path).name)
+    name, number, hidden = Path(path).name, 0, HIDDEN_EVERYWHERE
     with open_bytes(path) as stream:
-        try:
-            while block := stream.read1(BLOCK):
-                yield from dump.feed(block)
-            yield from dump.feed(b"", last=stream.damage is None)
-            damage = stream.damage
-        except expat.ExpatError as error:
-            damage = f"line {error.lineno:,}, column {error.offset + 1:,}: {expat.ErrorString(error.code)}"
-        except ValueError as error:
-            damage = str(error)
-        if dump.root != "mediawiki" and not stream.damage:
+        if BEGIN not in (head := stream.peek(1)) and stream.damage is None:
             raise DataError(
-                f"data file {path}: expected a MediaWiki dump, which begins with <mediawiki>, found {damage}"
+                f"data file {path}: expected a MediaWiki dump, which begins with <mediawiki>, found {head[:40]!r}"
             )
-        if damage:
-            yield from dump.found
-            yield Damaged(f"{dump.name}#{dump.number + 1}", stream.damage or damage)
+        for content, damage, lost in _pieces(stream):
+            id = f"{name}#{max(1, number)}"
+            if damage:
+                yield Damaged(id, damage, lost)
+            elif number == 0:
+                hidden += tuple(unescape(found).lower() for found in HIDDEN.findall(str(content, "utf-8", "replace")))
+            else:
+                try:
+                    page = Page(content)
+                    if page.is_article:
+                        yield Record(id, (page["title"], page["text"], hidden))
+                except ValueError as error:
+                    yield Damaged(id, str(error), stream.part(len(content)))
+            number += 1
 
 
-class Dump:
-    """What the elements of a dump add up to. feed(bytes) -> the records that end in them."""
+def _pieces(stream):
+    """The dump's header, then what follows each <page>: (bytes, None, 0); or (b"", why it cannot be had, its size)."""
+    begun = True
+    while True:
+        whole = yield from _up_to_damage(stream, begun)
+        if stream.damage is None:
+            if not whole:
+                yield b"", f"the file ends without {END.decode()}: it was cut short", stream.size
+            return
+        damage, lost = stream.damage, stream.resume()
+        yield b"", damage, lost
+        if stream.damage:
+            return
+        begun = False
 
-    def __init__(self, name):
-        self.name, self.number, self.root, self.found = name, 0, None, []
-        self.namespaces = ["media", "file", "image", "category"]  # these are understood in every language
-        self.page, self.field, self.parts = {}, None, []  # of the page, and of its element that is being read
-        self.size = self.silence = 0  # characters of that element; bytes since the last element or character
+
+def _up_to_damage(stream, begun):
+    """_pieces of a part of the stream. begun: whether it is the first. Returns whether the dump ends with it."""
+    piece, passed = bytearray(), 0  # passed: bytes of a piece that is too long
+    while block := stream.read1(BLOCK):
+        start = max(0, len(piece) - len(PAGE) + 1)
+        piece += block
+        while (end := piece.find(PAGE, start)) >= 0:
+            if passed + end > LARGEST:
+                yield _too_long(stream, passed + end)
+            elif begun:
+                yield bytes(piece[:end]), None, 0
+            del piece[: end + len(PAGE)]
+            start, passed, begun = 0, 0, True
+        if len(piece) > LARGEST:
+            passed += len(piece) - len(END)
+            del piece[: -len(END)]
+    whole, end = piece.rstrip().endswith(END), piece.find(PAGE_END)
+    if passed:
+        yield _too_long(stream, passed + len(piece))
+    elif begun and (whole or end >= 0):
+        yield bytes(piece if whole else piece[: end + len(PAGE_END)]), None, 0
+    return whole
+
+
+def _too_long(stream, size):
+    return b"", f"more than {LARGEST:,} bytes without a {PAGE.decode()}", stream.part(size)
+
+
+class Page(dict):
+    """The FIELDS of a page, by name. Raises ValueError if it is damaged. content: what follows <page>"""
+
+    def __init__(self, content):
+        page, end, rest = content.partition(PAGE_END)
+        self.field, self.parts = None, []
         # "utf-8" whatever the file declares, as MediaWiki writes nothing else.
-        self.parser = parser = expat.ParserCreate("utf-8")
+        parser = expat.ParserCreate("utf-8")
         parser.buffer_text = True
-        parser.StartDoctypeDeclHandler = self.refuse
         parser.StartElementHandler, parser.EndElementHandler = self.start, self.end
         parser.CharacterDataHandler = self.characters
+        try:
+            parser.Parse(PAGE + page + end, True)
+        except expat.ExpatError as error:
+            where = f"line {error.lineno:,}, column {error.offset + 1:,} of the page"
+            raise ValueError(f"{where}: {expat.ErrorString(error.code)}") from None
+        if missing := {"title", "ns", "text"} - self.keys():
+            raise ValueError(f"a page without <{min(missing)}>")
+        if (rest := rest.strip()) not in (b"", END):
+            raise ValueError(f"expected another page after this one, found {rest[:40]!r}")
 
-    def feed(self, block, last=False):
-        self.found, self.silence = [], self.silence + len(block)
-        self.parser.Parse(block, last)
-        if self.silence > LARGEST:
-            raise ValueError(f"line {self.parser.CurrentLineNumber:,}: a tag or comment of more than {LARGEST:,} bytes")
-        found, self.found = self.found, []
-        return found
+    @property
+    def is_article(self):
+        return self["ns"] == "0" and "redirect" not in self and self.get("model", "wikitext") == "wikitext"
 
-    def refuse(self, name, *_):
-        raise ValueError(f"line {self.parser.CurrentLineNumber:,}: a declaration of the document type {name}, refused")
-
-    def start(self, name, attributes):
-        self.silence = 0
-        if self.root is None:
-            self.root = name
-            if name != "mediawiki":
-                raise ValueError(f"<{name}>")
-        if name == "page":
-            self.page = {}
-        elif name == "redirect":
-            self.page[name] = True
-        elif name in FIELDS or (name == "namespace" and attributes.get("key") in HIDDEN):
-            self.field, self.parts, self.size = name, [], 0
+    def start(self, name, _):
+        if name == "redirect":
+            self[name] = ""
+        elif name in FIELDS:
+            self.field, self.parts = name, []
 
     def characters(self, characters):
-        self.silence = 0
         if self.field:
-            self.size += len(characters)
-            if self.size <= LARGEST:
-                self.parts.append(characters)
+            self.parts.append(characters)
 
     def end(self, name):
-        self.silence = 0
         if name == self.field:
-            value = "".join(self.parts)
-            if name == "namespace":
-                self.namespaces.append(value.lower())
-            else:
-                self.page[name] = value if self.size <= LARGEST else None
-            self.field, self.parts = None, []
-        elif name == "page":
-            self.number += 1
-            self.finish(self.page, f"{self.name}#{self.number}")
-
-    def finish(self, page, id):
-        if missing := {"title", "ns", "text"} - page.keys():
-            self.found.append(Damaged(id, f"a page without <{min(missing)}>"))
-        elif None in page.values():
-            self.found.append(Damaged(id, f"a page of more than {LARGEST:,} characters"))
-        elif page["ns"] == "0" and "redirect" not in page and page.get("model", "wikitext") == "wikitext":
-            self.found.append(Record(id, (page["title"], page["text"], tuple(self.namespaces))))
+            self[name], self.field = "".join(self.parts), None

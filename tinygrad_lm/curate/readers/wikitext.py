@@ -13,6 +13,8 @@ REMOVED = {
     "maplink", "math", "ref", "references", "score", "section", "source", "style", "syntaxhighlight", "table",
     "templatedata", "templatestyles", "timeline",
 }  # fmt: skip
+GONE = "\0"  # in the place of what was removed; XML cannot hold it
+EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets with nothing else in them; a f() has nothing removed
 
 
 def text(content):
@@ -25,7 +27,7 @@ def text(content):
     try:
         for node in mwparserfromhell.parse(wikitext).nodes:
             if isinstance(node, Heading):
-                sections.append((node.level, _words(node.title, hidden), []))
+                sections.append((node.level, _tidy(_words(node.title, hidden)), []))
             else:
                 sections[-1][2].append(_node(node, hidden))
     except RecursionError:
@@ -63,18 +65,21 @@ def _node(node, hidden):
         case nodes.Wikilink():
             namespace, colon, _ = str(node.title).partition(":")
             if colon and namespace.strip().lower() in hidden:
-                return ""
-            return _words(node.text, hidden) or _words(node.title, hidden).removeprefix(":")
+                return GONE
+            label = _words(node.text, hidden)
+            return label if label.strip(GONE) else _words(node.title, hidden).removeprefix(":")
         case nodes.Tag():
             name = str(node.tag).strip().lower()
-            return "\n" if name == "br" else "" if name in REMOVED else _words(node.contents, hidden)
-    return ""  # templates, their arguments, comments
+            return "\n" if name == "br" else GONE if name in REMOVED else _words(node.contents, hidden)
+        case nodes.Comment():
+            return ""
+    return GONE  # templates and their arguments
 
 
 def _tidy(text):
     """Without what the removed pieces leave behind: empty brackets, doubled spaces, rows of empty lines."""
     text = re.sub(r"__[A-Z]+__", "", text)  # such as __NOTOC__
-    text = re.sub(r" ?\([\s,;:]*\)", "", text)
+    text = EMPTIED.sub("", text).replace(GONE, "")
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r" ?\n ?", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
