@@ -103,15 +103,18 @@ def documents(job, worked, tokenizer, cleaner, source, record, format):
         count(worked.removed, "no text", record.id, "there is none in it", "")
         return []
     worked.characters += len(text)
-    left = (text,)
-    if cleaner:
-        text = normalise(text)
+    if cleaner is None:
+        texts = (text,)
+    else:
         cleaned = cleaner(text)
-        left = cleaned.texts
         for removal in cleaned.removed:
             count(worked.removed, removal.step, record.id, removal.reason, removal.text)
+        if not cleaned.texts:
+            return []
+        texts = cleaned.texts
+        text = normalise(text) if cleaned.removed else texts[0]  # which is the same, and saves the time
     out = held_out(text.encode(), job.validation)  # all pieces of a text are on one side
-    return [document(job, tokenizer, source, record.id, piece, out) for piece in left]
+    return [document(job, tokenizer, source, record.id, piece, out) for piece in texts]
 
 
 def document(job, tokenizer, source, id, text, out):
