@@ -7,6 +7,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from pathlib import Path  # noqa: E402
 
+import cuda_emulator  # noqa: E402, F401  (takes the CUDA kernels out of the registry)
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 

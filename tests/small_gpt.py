@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.loader import Stream
 from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import cross_entropy
@@ -47,6 +48,16 @@ def shaken(config, seed=0, dtype=np.float64):
     for name, p in model.parameters.items():
         p.data *= 0.1 if "lora" in name else 1.0  # their product is scaled up by 32 / rank
     return model
+
+
+class Given(Stream):
+    """The batches that a function of (step, part) gives."""
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __call__(self, step, part=0):
+        return self.batch(step, part)
 
 
 def random_tokens(config, B, T, seed=0):

@@ -268,6 +268,25 @@ def test_wrong_options(options, message, here, text, capsys):
     assert "steps of" not in told.out  # nothing was begun
 
 
+@pytest.mark.parametrize("program", ["pretrain_shakespeare", "pretrain", "finetune_shakespeare"])
+def test_a_folder_that_is_in_use_is_told_before_all_else(program, here, capsys):
+    Path("used").mkdir()
+    Path("used", "file").write_text("mine")
+    module = small_run.example(program)
+    module.start = None
+    assert module.main(["--out", "used"]) == 2
+    assert "used exists and is not an empty folder; give another, or --resume used" in capsys.readouterr().err
+
+
+def test_what_is_proposed_can_be_copied_to_a_shell(here, text, capsys):
+    assert pretrain("--preset", "tiny", "--data", text, "--steps", 1, "--out", "my runs/ü") == 0
+    told = capsys.readouterr().out
+    assert "generate.py 'my runs/ü'" in told
+    assert "--resume 'my runs/ü' --steps 2" in told
+    assert pretrain("--preset", "tiny", "--out", "my runs/ü") == 2
+    assert "--resume 'my runs/ü'" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_in_use_or_cannot_be(here, text, run, capsys):
     start = ["--preset", "tiny", "--data", text, "--steps", 1, "--out"]
     Path("file").write_text("mine")

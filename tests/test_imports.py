@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tinygrad_lm"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-FOUNDATION = {"errors", "files", "signals"}
+FOUNDATION = {"errors", "files", "signals", "streams"}
 # What each part may import besides itself and these. A part below cannot know of one above.
 TOWER = [
     "backend", "engine", "ops", "kernels", "nn", "models", "train", "pretrained", "evaluate", "learn", "finetune",
@@ -26,6 +26,7 @@ ALLOWED = BELOW | {
     "errors": set(),
     "files": set(),
     "signals": set(),
+    "streams": set(),
     "data": {"backend"},
     "optim": {"backend"},
     "distributed": {"backend"},

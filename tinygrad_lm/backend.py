@@ -80,11 +80,16 @@ def random(seed, stream, *counter):
     to save and no order of calls to keep. Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
     encrypts a counter under a key; its counter's first word is left to the generator to count in.
     """
+    key, counter = philox(seed, stream, *counter)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
+
+def philox(seed, stream, *counter):
+    """The key, two 64-bit words, and the counter, four, that `random` starts from."""
     if not 0 <= seed < 2**64:
         raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")
     key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
-    counter = np.array([0, *counter, *[0] * (3 - len(counter))], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    return key, np.array([0, *counter, *[0] * (3 - len(counter))], np.uint64)
 
 
 _pool = None

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def write(path, content):
@@ -15,10 +17,22 @@ def write(path, content):
 
 def replace(path, content):
     """Bytes in place of what a file held, all or nothing."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    write(temporary, content)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        write(temporary, content)
     sync(path.parent)
+
+
+@contextmanager
+def replacing(path):
+    """A path, with the suffix of `path`; the file that is made there takes its place. A failure leaves nothing."""
+    path = Path(path)
+    temporary = path.with_name(f".tmp.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync(folder):

@@ -1,5 +1,6 @@
 """The way of one document: which steps it takes, in which order, and what is said of what they remove."""
 
+import json
 import pickle
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from small_texts import ANY_TEXT
 
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier, features
-from tinygrad_lm.curate.cleaning.clean import Cleaned, Cleaner, Removal, problems
+from tinygrad_lm.curate.cleaning.clean import Cleaned, Cleaner, Removal, notes, problems
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
 from tinygrad_lm.data.mixture import Clean
@@ -137,6 +138,20 @@ def test_files_are_read_at_the_first_document_and_once(folder, tmp_path, monkeyp
     Cleaner(clean, tmp_path)("text")
     monkeypatch.setattr("tinygrad_lm.curate.cleaning.clean.Contamination", None)
     assert Cleaner(clean, str(tmp_path))("text").texts == ("text",)
+
+
+def test_evaluation_texts_that_are_too_short_are_told(tmp_path):
+    twelve = " ".join(map(str, range(12)))
+    for name, texts in (("a", [twelve, f"{twelve} – !", f"{twelve} 12"]), ("b", ["x"]), ("c", []), ("d", [])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(texts))
+    clean, several = Clean(decontaminate=("a.json",)), Clean(decontaminate=("*.json",))
+    assert list(notes([clean, Clean(), several, clean], tmp_path)) == [
+        "decontaminate: 2 of 3 texts in a.json have fewer than 13 words; copies of these are not found",
+        "decontaminate: 3 of 4 texts in a.json, b.json, c.json, … have fewer than 13 words; copies of these are not "
+        "found",
+    ]
+    assert Cleaner(clean, tmp_path)(f"{twelve} 11 {twelve} 12 {SENTENCE}").removed  # 0 to 12
+    assert not Cleaner(clean, tmp_path)(f"{twelve} 11 {twelve} 11 {SENTENCE}").removed
 
 
 def test_settings_and_results_travel_between_processes(folder):

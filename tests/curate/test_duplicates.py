@@ -94,7 +94,7 @@ def test_the_table_is_a_set():
             np.arange(1, 400, dtype=np.uint64),
         ]
     )
-    found, known = Duplicates("exact"), set()
+    found, known = Duplicates(), set()
     for key in [*rng.permutation(pool).tolist(), *rng.choice(pool, 5000).tolist()]:
         assert found.seen(pack(key)) == (key in known)
         known.add(key)
@@ -105,7 +105,7 @@ def test_the_table_is_a_set():
 
 @given(st.lists(st.tuples(*[st.integers(0, 40)] * 3), max_size=60))
 def test_one_known_key_is_enough_and_a_duplicate_leaves_none(documents):
-    found, known = Duplicates("fuzzy"), set()
+    found, known = Duplicates(), set()
     for document in documents:
         document = [key * 2**57 + 2**64 - 41 * 2**57 for key in document]  # from the middle to the end of the table
         duplicate = not known.isdisjoint(document)
@@ -116,7 +116,7 @@ def test_one_known_key_is_enough_and_a_duplicate_leaves_none(documents):
 
 
 def test_a_key_of_zero_is_a_key():
-    found = Duplicates("exact")
+    found = Duplicates()
     assert [found.seen(pack(0)) for _ in range(2)] == [False, True]
 
 
@@ -125,18 +125,18 @@ def test_it_is_rebuilt_from_the_signatures_of_what_was_kept(kind):
     rng = np.random.default_rng(1)
     texts = [" ".join(zipf(VOCABULARY[:3], 6, rng)) for _ in range(600)]
     signatures = [signature(kind, text) for text in texts]
-    whole = Duplicates(kind)
+    whole = Duplicates()
     expected = [whole.seen(s) for s in signatures]
     assert 0.2 < np.mean(expected) < 0.9
-    again = Duplicates(kind)
+    again = Duplicates()
     assert not any(again.seen(s) for s, duplicate in zip(signatures[:300], expected, strict=False) if not duplicate)
     assert [again.seen(s) for s in signatures[300:]] == expected[300:]
 
 
 def test_a_document_takes_little_memory():
     rng = np.random.default_rng(2)
-    for kind, size, most in (("fuzzy", 8 * BANDS, 252), ("exact", 8, 18)):
-        found = Duplicates(kind)
+    for size, most in ((8 * BANDS, 252), (8, 18)):
+        found = Duplicates()
         for i in range(1, 5001):
             found.seen(rng.bytes(size))
             if i > 1000:
@@ -166,7 +166,7 @@ def planted():
 
 def test_near_duplicates_are_found_as_often_as_the_curve_says(planted):
     """Each is found with probability q = 1 − (1 − sʳ)ᵇ, so of many about Σ q, within a few √Σ q (1 − q)."""
-    found = Duplicates("fuzzy")
+    found = Duplicates()
     assert not any(found.seen(signature("fuzzy", text)) for text, _, _ in planted)  # unrelated texts: precision 1
     hits = np.array([found.seen(signature("fuzzy", copy)) for _, copy, _ in planted])
     s = np.array([s for _, _, s in planted])
@@ -180,6 +180,6 @@ def test_near_duplicates_are_found_as_often_as_the_curve_says(planted):
 
 
 def test_exact_finds_equal_texts_only(planted):
-    found = Duplicates("exact")
+    found = Duplicates()
     assert not any(found.seen(signature("exact", text)) for text, _, _ in planted)
     assert [found.seen(signature("exact", copy)) for _, copy, _ in planted] == [s == 1 for _, _, s in planted]

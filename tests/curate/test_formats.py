@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
         ("a.warc", b"\n\n", "expected a WARC file"),
         ("a.xml", b"<html></html>", "begins with <mediawiki>, found <html>"),
         ("a.xml", b"words", "found line 1, column 1"),
-        ("a.parquet", b"PAR1 but no more", "expected a Parquet file"),
+        ("a.parquet", b"PAR1 but no more", "; fetch it again"),
     ],
 )
 def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
@@ -83,7 +83,10 @@ def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
 def test_a_table_without_texts_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
-    assert "expected a column text of strings, found text: int64, url: string" in str(read(path)[2])
+    assert (
+        "expected a column text of strings, found text: int64, url: string; rename the column that holds the "
+        "documents to text"
+    ) in str(read(path)[2])
     raw.write_parquet(path, [])
     assert "table without rows" in str(read(path)[2])
 

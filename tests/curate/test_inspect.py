@@ -1,12 +1,18 @@
 """A look into token files: what is counted is what is there, and whatever is wrong is found."""
 
+import errno
+import hashlib
 import json
+import os
+import re
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from small_mixture import contents, prepared, set_up, tiny_tokenizer, tokens_in, write_mixture
 
 from tinygrad_lm.curate import inspect, survey
@@ -14,6 +20,7 @@ from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.data.__main__ import COMMANDS, main
 from tinygrad_lm.data.shards import Shards, header
+from tinygrad_lm.data.tokenizer import ByteTokenizer
 
 
 @pytest.fixture
@@ -102,6 +109,88 @@ def test_a_folder_without_token_files_is_named(tmp_path, capsys):
     assert capsys.readouterr().err.startswith(f"error: inspect: {tmp_path} has neither manifest.json nor token files")
 
 
+def test_a_file_is_no_folder(tmp_path, capsys):
+    (tmp_path / "a.bin").write_bytes(b"")
+    assert main(["inspect", tmp_path / "a.bin"]) == 2
+    assert f"inspect: {tmp_path / 'a.bin'} is a file; give the folder that it is in" in capsys.readouterr().err
+
+
+def test_as_many_documents_as_can_be(out, capsys):
+    assert main(["inspect", out, "--documents", "-1"]) == 2
+    assert "--documents must be at least 0, found -1" in capsys.readouterr().err
+    assert main(["inspect", out, "--documents", "0"]) == 0
+    assert "---" not in capsys.readouterr().out
+
+
+def bare(folder, text):
+    """A folder with one token file of bytes."""
+    folder.mkdir()
+    ids = np.frombuffer(text.encode(), np.uint8).astype("<u2")
+    (folder / "a.bin").write_bytes(header(len(ids), ids.dtype) + ids.tobytes())
+    return folder
+
+
+def test_texts_cannot_play_with_the_terminal(tmp_path, capsys, monkeypatch):
+    """Control characters are shown as what they are; letters, tabs and ends of lines stay."""
+    monkeypatch.setattr(ByteTokenizer, "eot", 0)
+    folder = bare(tmp_path / "bare", "\0a\x1b[2Jb\rc\x07\x7f\x85d\te\nü猫")
+    assert main(["inspect", folder, "--tokenizer", "byte"]) == 0
+    shown = capsys.readouterr().out.split("document 0\n")[1]
+    assert shown.startswith("a\\x1b[2Jb\\rc\\x07\\x7f\\x85d\te\nü猫\n")
+
+
+# ---- the picture
+
+
+@pytest.mark.parametrize(("name", "begins"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.PDF", b"%PDF")])
+def test_the_suffix_says_how_it_is_drawn(name, begins, out, tmp_path, capsys):
+    assert main(["inspect", out, "--plot", tmp_path / name]) == 0
+    assert (tmp_path / name).read_bytes().startswith(begins)
+    assert f"drawn in {tmp_path / name}" in capsys.readouterr().out
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("x.txt", "expected a name that ends in "),
+        ("x", "expected a name that ends in "),
+        ("none/x.png", "its folder does not exist"),
+        ("x.tmp/x.png", "its folder does not exist"),
+    ],
+)
+def test_a_picture_that_cannot_be_drawn_there(name, complaint, out, tmp_path, capsys, monkeypatch):
+    """Is told before the work begins."""
+    monkeypatch.setattr(inspect, "Survey", None)
+    (tmp_path / "x.tmp").write_bytes(b"")
+    assert main(["inspect", out, "--plot", tmp_path / name]) == 2
+    assert f"error: inspect: cannot draw {tmp_path / name}: {complaint}" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_part_of_a_picture(out, tmp_path, capsys, monkeypatch):
+    def savefig(self, path):
+        path.write_bytes(b"\x89P")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    before = sorted(tmp_path.iterdir())
+    assert main(["inspect", out, "--plot", tmp_path / "x.png"]) == 2
+    assert f"cannot draw {tmp_path / 'x.png'}: No space left on device; " in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_lengths_are_drawn_as_they_are(tmp_path, monkeypatch):
+    """However few and short: each step of a curve is at a length, and as high as its documents are many."""
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"")))
+    empty = SimpleNamespace(lengths=Counter(), counts=np.zeros(3, int), documents=0)
+    sums = SimpleNamespace(lengths=Counter({3: 1, 1: 2, 0: 1}), counts=np.array([4, 0, 5]), documents=4)
+    inspect.draw({"none, train": empty, "sums, train": sums}, tmp_path / "x.png")
+    (curve,) = figures[0].axes[0].lines
+    assert curve.get_xdata().tolist() == [1, 1, 2, 4]  # with the end of each document
+    assert curve.get_ydata().tolist() == [0, 1 / 4, 3 / 4, 1]
+
+
 def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path, monkeypatch, capsys):
     """Exactly: 20 letters of 26 cost 20 ln 26, and where such a document of 41 characters ends has its entropy, too."""
     set_up(monkeypatch, tmp_path)
@@ -125,11 +214,6 @@ def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path
 COPY = 'synthetic = { kind = "copy", documents = 50 }'
 
 
-def test_a_number_below_none_is_refused(out, capsys):
-    assert main(["inspect", out, "--documents", "-1"]) == 2
-    assert "--documents: expected 0 or more, found -1" in capsys.readouterr().err
-
-
 # ---- --verify
 
 
@@ -146,6 +230,10 @@ def rewrite(path, change):
 def flipped(content):
     content[1030] ^= 1
     return content
+
+
+def sum_of(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def all_at_once(out):
@@ -165,12 +253,14 @@ def all_at_once(out):
 
 
 def test_every_problem_is_listed(out, capsys):
+    before = sum_of(out / "books" / "train_000000.bin")
     all_at_once(out)
+    sums = sum_of(out / "books" / "train_000000.bin"), before
     capsys.readouterr()
     assert main(["inspect", out, "--verify"]) == 1
     *problems, count = capsys.readouterr().out.splitlines()
     expected = [
-        r"books/train_000000.bin: sha256 is",
+        r"books/train_000000.bin: sha256 is " + sums[0][:12] + ", expected " + sums[1][:12],
         r"books/train_000001.bin: its header says 400 tokens",
         r"books/train_000002.bin: token 0 is 65535, expected ids below 263",
         r"books/val_000000.bin: cannot be read: No such file",
@@ -182,6 +272,7 @@ def test_every_problem_is_listed(out, capsys):
     ]
     for part in expected:
         assert any(part in problem for problem in problems), part
+    assert not any(re.search("[0-9a-f]{13}", problem) for problem in problems)
     assert count == f"{len(problems)} wrong" == f"{len(expected)} wrong"
 
 

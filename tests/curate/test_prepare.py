@@ -168,6 +168,18 @@ def test_the_report_counts_every_record(mixture, tmp_path, capsys):
     assert "exact duplicate" in table
 
 
+def test_evaluation_files_are_looked_at_before_the_work_begins(mixture, tmp_path, capsys):
+    """Those of the last source, too."""
+    mixture.write_text(mixture.read_text() + '[source.clean]\ndecontaminate = ["eval.json"]\n')
+    (mixture.parent / "eval.json").write_text('["the"]')
+    prepared(mixture, tmp_path / "out")
+    assert "1 of 1 texts in eval.json have fewer than 13 words" in capsys.readouterr().out
+    (mixture.parent / "eval.json").write_text('["the"')
+    with pytest.raises(DataError, match=r"eval\.json: Expecting"):
+        prepared(mixture, tmp_path / "again")
+    assert not list((tmp_path / "again").glob("*/*.bin*"))
+
+
 def test_examples_of_what_was_removed(mixture, tmp_path):
     out = prepared(mixture, tmp_path / "out")
     lines = [json.loads(line) for line in (out / "removed.jsonl").read_text().splitlines()]
@@ -421,7 +433,10 @@ def with_ids(content, *ids):
         (lambda c: c[:-1], "its header says"),
         (lambda c: c + b"\0", "its header says"),
         (lambda c: c[:100], "the file was cut short"),
-        (lambda c: b"\0" * 1024 + c[1024:], "expected magic number and version"),
+        (
+            lambda c: b"\0" * 1024 + c[1024:],
+            "it is no token file, or damaged: leave it out, or fetch or prepare it again",
+        ),
         (lambda c: c[:4] + b"\2" + c[5:], "expected magic number and version"),
         (lambda c: c[:8] + b"\xff\xff\xff\xff" + c[12:], "its header says -1"),
         (lambda c: with_ids(c, 263), "is 263, expected ids below 263"),
@@ -656,7 +671,7 @@ def test_another_tokenizer_is_refused(mixture, tmp_path, monkeypatch, finished):
     monkeypatch.setattr("small_mixture.MERGES", ["t h", "h e"])
     other = tiny_tokenizer(tmp_path / "other")
     monkeypatch.setattr(module, "open_tokenizer", lambda mixture: other)
-    with pytest.raises(ConfigError, match=f"tokenizer: .* before, {other.fingerprint} now"):
+    with pytest.raises(ConfigError, match=f"tokenizer: .* before, {other.fingerprint[:12]} now"):
         prepared(mixture, tmp_path / "out")
 
 

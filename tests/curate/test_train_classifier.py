@@ -170,6 +170,15 @@ def test_the_first_so_many_texts_are_read(files):
     assert sum(map(len, ids)) == 120
 
 
+def test_a_file_that_is_there_stays(files, tmp_path, capsys, monkeypatch):
+    """And that is told before the work begins."""
+    monkeypatch.setattr("tinygrad_lm.curate.cleaning.train_classifier.texts", None)
+    (tmp_path / "a.safetensors").write_bytes(b"mine")
+    assert command(files, tmp_path / "a.safetensors") == 2
+    assert "a.safetensors exists; give another name, or remove it first" in capsys.readouterr().err
+    assert (tmp_path / "a.safetensors").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [

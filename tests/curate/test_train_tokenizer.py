@@ -42,7 +42,7 @@ def test_a_tokenizer_of_the_size_that_was_asked_for(files, tmp_path, capsys):
     assert f"{words} distinct in {size:,} bytes of text" in told
     assert re.search(r"merges  16 in \d+\.\d s\n", told)
     assert f"tokens  275; on this text {size / length:.2f} bytes a token" in told
-    assert f"--tokenizer {out}, or in a mixture file: tokenizer = '{out}'" in told
+    assert f"use it  --tokenizer {out}; or in a mixture file, whose paths are seen from its own folder" in told
     assert "fewer" not in told
 
 
@@ -68,6 +68,8 @@ WRONG = {
     "a taken name": (["--vocab-size", 300, "--out", "gpt2"], ConfigError, "gpt2 is the name of another tokenizer"),
     "twice": (["--vocab-size", 300, "--special", "<|endoftext|>"], ConfigError, "special tokens must differ"),
     "an old file": (["--vocab-size", 300, "--out", "old.tiktoken"], ConfigError, "old.tiktoken exists; "),
+    "another suffix": (["--vocab-size", 300, "--out", "q.txt"], ConfigError, "found q.txt; give q.tiktoken, or q"),
+    "no suffix": (["--vocab-size", 300, "--out", "a/q"], ConfigError, "found a/q; give a/q.tiktoken, or q"),
     "no folder": (["--vocab-size", 300, "--out", "0.txt/x.tiktoken"], ConfigError, "cannot be written: "),
 }  # fmt: skip
 

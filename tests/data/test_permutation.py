@@ -1,6 +1,6 @@
 """A permutation that is computed: one to one for every n, and as random as a shuffle."""
 
-from math import isqrt
+from math import factorial, isqrt
 
 import numpy as np
 import pytest
@@ -21,6 +21,13 @@ def permutation(n, seed):
     return permuted(np.arange(n, dtype=np.uint64), np.full(n, n, np.uint64), np.repeat(keys_of(seed), n, axis=1))
 
 
+def permutations(n, times):
+    """Under so many keys, (times, n)."""
+    keys = np.repeat(keys_of(n, times), n, axis=1)
+    y = permuted(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
+    return y.reshape(times, n).astype(int)
+
+
 @given(n=st.integers(1, 3000), seed=seeds)
 def test_it_is_one_to_one(n, seed):
     assert np.array_equal(np.sort(permutation(n, seed)), np.arange(n))
@@ -35,6 +42,7 @@ def inverse(y, n, keys):
         return x ^ (x >> 31)
 
     a = isqrt(n) + 1
+    a += a % 2
     while True:
         left, right = y % a, y // a
         for even, odd in zip(keys[-2::-2], keys[::-2], strict=True):
@@ -68,15 +76,32 @@ def test_it_is_as_random_as_a_shuffle(n):
     """Over 20,000 keys, where each thing goes, and two neighbours together, and how far apart they come: χ² within
     five of its standard deviations, √(2 × degrees of freedom)."""
     times = 20_000
-    keys = np.repeat(keys_of(n, times), n, axis=1)
-    y = permuted(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
-    y = y.reshape(times, n).astype(int)
+    y = permutations(n, times)
     places = np.stack([np.bincount(column, minlength=n) for column in y.T])
     pairs = np.bincount(y[:, 0] * n + y[:, 1], minlength=n * n).reshape(n, n)[~np.eye(n, dtype=bool)]
     distances = np.bincount((y[:, 1] - y[:, 0]) % n, minlength=n)[1:]
     for counts, freedom in ((places, (n - 1) ** 2), (pairs, pairs.size - 1), (distances, n - 2)):
         chi2 = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
         assert abs(chi2 - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7])
+def test_of_few_things_all_orders_are_equally_likely(n):
+    """χ² of the orders over 100,000 keys, as above."""
+    times = 100_000
+    counts = np.unique(permutations(n, times) @ n ** np.arange(n), return_counts=True)[1]
+    assert len(counts) == factorial(n)
+    mean, freedom = times / factorial(n), factorial(n) - 1
+    assert abs(((counts - mean) ** 2 / mean).sum() - freedom) < 5 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("n", [8, 24, 80])
+def test_as_many_orders_are_odd_as_even(n):
+    """By the number of pairs out of order; over 20,000 keys, within five standard deviations."""
+    times = 20_000
+    y = permutations(n, times)
+    inversions = sum((y[:, i, None] > y[:, i + 1 :]).sum(axis=1) for i in range(n - 1))
+    assert abs((inversions % 2).sum() - times / 2) < 5 * np.sqrt(times / 4)
 
 
 def test_a_long_one_has_no_trace_of_its_order():

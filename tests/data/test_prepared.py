@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
 
-from tinygrad_lm.data.prepared import Prepared, front
+from tinygrad_lm.data import prepared, shards
+from tinygrad_lm.data.prepared import Prepared, spread
+from tinygrad_lm.data.shards import examine
 from tinygrad_lm.errors import DataError
 
 
@@ -79,9 +81,7 @@ def test_the_tokenizer_is_the_folder_s(tmp_path):
 def test_another_vocabulary_is_refused_with_both_named(folder, tmp_path):
     change(folder, lambda manifest: manifest["tokenizer"].update(characters="abc"))
     message = refused(folder)
-    assert CHARACTERS.fingerprint in message
-    assert "expected the vocabulary with sha256" in message
-    assert ", found " in message
+    assert f"sha256 {CHARACTERS.fingerprint[:12]}, found " in message
 
 
 def test_a_manifest_that_was_changed_is_refused(folder):
@@ -92,7 +92,7 @@ def test_a_manifest_that_was_changed_is_refused(folder):
     Prepared(folder)
     path.write_text(text.replace("0.9", "0.8"))
     told = json.loads(text)["seal"]
-    assert f"expected the seal {told}, found " in refused(folder)
+    assert f"expected the seal {told[:12]}, found " in refused(folder)
     for content in ("", "[]", "3", "{}", "{", text[:-20]):
         path.write_text(content)
         assert "manifest.json: " in refused(folder)
@@ -122,6 +122,19 @@ def test_everything_wrong_in_one_message(folder):
     ]
     assert len(problems) == len(expected)
     assert all(part in problem for part, problem in zip(expected, problems, strict=True))
+
+
+def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
+    """So it says why they are not found when the folder was moved without them."""
+    there = folder / "cats" / "train_000000.bin"
+    there.rename(folder.parent / "cats.bin")
+    change(folder, lambda manifest: manifest["sources"]["cats"]["train"]["shards"][0].update(file="../cats.bin"))
+    assert len(Prepared(folder).train()["cats"][1].paths) == 2
+    (folder.parent / "elsewhere").mkdir()
+    moved = folder.rename(folder.parent / "elsewhere" / "data")
+    (problem,) = refused(moved).split("\n  ")[1:]
+    assert "../cats.bin: cannot be read: No such file" in problem
+    assert "its path is seen from the prepared folder" in problem
 
 
 @pytest.mark.parametrize(
@@ -155,23 +168,58 @@ def test_sources_without_floor_or_held_out_documents(tmp_path):
     assert list(Prepared(folder).validation()) == ["a"]
     assert Prepared(folder).sources[1].floor is None
     folder = prepare(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
-    with pytest.raises(DataError, match="no source has tokens to validate on"):
+    with pytest.raises(DataError, match=r"no source has tokens to validate on.*name validation_shards"):
         Prepared(folder).validation()
 
 
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), most=st.integers(2, 60))
-def test_held_out_tokens_are_whole_documents_from_the_front(lengths, most):
-    """As many as go in; of a document that is too long by itself, its beginning."""
-    tokens = np.array([token for n in lengths for token in [0, *range(1, n)]])
+class Row:
+    """What Shards are."""
 
-    class Row:
-        def __len__(self):
-            return len(tokens)
+    def __init__(self, tokens):
+        self.tokens = tokens
 
-        def read(self, start, count):
-            return tokens[start : start + count]
+    def __len__(self):
+        return len(self.tokens)
 
-    found = front(Row(), most, eot=0)
-    ends = [end for end in np.cumsum(lengths) if end <= most]
-    assert np.array_equal(found, tokens[: ends[-1] if ends else most])
-    assert np.array_equal(front(Row(), most, eot=None), tokens[:most])
+    def read(self, start, count):
+        assert start + count <= len(self.tokens)
+        return self.tokens[start : start + count]
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60), most=st.integers(1, 300))
+def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
+    """Blocks side by side, none of which lacks its share by much, each from the first document that begins in time."""
+    begins = np.cumsum([0, *lengths])[:-1]
+    tokens = np.arange(1, sum(lengths) + 1)  # each is its own, but for those that begin documents
+    tokens[begins] = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "BLOCK", 20)
+        found, plain = (spread(Row(tokens), most, eot) for eot in (0, None))
+    if len(tokens) <= most:
+        assert found.tolist() == plain.tolist() == tokens.tolist()
+        return
+    count = -(-most // 20)
+    size = most // count
+    assert len(found) == len(plain) == count * size > most - count
+    for i, (block, unmoved) in enumerate(zip(found.reshape(count, size), plain.reshape(count, size), strict=True)):
+        place, end = i * len(tokens) // count, (i + 1) * len(tokens) // count
+        assert unmoved.tolist() == tokens[place : place + size].tolist()
+        last = min(place + size, end - size)
+        start = next((int(b) for b in begins if place <= b <= last), place)
+        assert block.tolist() == tokens[start : start + size].tolist()
+
+
+def test_every_file_is_validated_on(tmp_path):
+    """As much of each as it has of the whole."""
+    val = [np.full(30_000, 1), np.full(60_000, 2), np.full(10_000, 3)]
+    folder = prepare(tmp_path / "a", {"a": {"weight": "1", "train": [[1, 2]], "val": val}})
+    ((_, tokens),) = Prepared(folder).validation(50_000).values()
+    assert len(tokens) > 49_900
+    assert (np.bincount(tokens) / len(tokens)).tolist()[1:] == pytest.approx([0.3, 0.6, 0.1], abs=0.05)
+
+
+def test_every_header_is_read_once(folder, monkeypatch):
+    seen = []
+    monkeypatch.setattr(shards, "examine", lambda path, *rest: seen.append(path) or examine(path, *rest))
+    Prepared(folder)
+    assert len(seen) == len(set(seen)) == 5

@@ -13,6 +13,7 @@ from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
 from op_cases import CASES
+from small_gpt import Given
 
 from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
@@ -163,8 +164,7 @@ def test_training_with_kernels_and_without_agrees(preset):
     config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 4})
     tokens = np.random.default_rng(0).integers(0, 11, (20, 4, 17)).astype("int32")
 
-    def batches(step, part):
-        return tokens[step, :, :-1], tokens[step, :, 1:]
+    batches = Given(lambda step, part: (tokens[step, :, :-1], tokens[step, :, 1:]))
 
     def losses():
         trainer = Trainer(GPT(replace(PRESETS[preset], **shape)), batches, config)

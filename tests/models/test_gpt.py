@@ -8,7 +8,7 @@ import pytest
 from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
-from small_gpt import configs, differentiate, random_tokens, shaken, tiny
+from small_gpt import Given, configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad
 from tinygrad_lm.backend import workers
@@ -101,7 +101,7 @@ def test_micro_batches_and_threads_add_up_to_the_full_batch(preset, parts, threa
     x, y = random_tokens(model.config, B=5 * parts, T=5)  # 5 rows for 2 or 3 threads: unequal shares
     expected = differentiate(model, x, y)
     model.parameters.zero_grad()
-    batches = lambda step, part: (x[5 * part : 5 * part + 5], y[5 * part : 5 * part + 5])
+    batches = Given(lambda step, part: (x[5 * part : 5 * part + 5], y[5 * part : 5 * part + 5]))
     trainer = Trainer(model, batches, TrainConfig(1, batch_size=5, accumulate=parts, clip=0.0), threads)
     listener = Listener(model.parameters)
     trainer.optimizers = [listener]

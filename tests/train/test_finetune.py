@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checks import agree
-from small_gpt import random_tokens, shaken, tiny
+from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
 from tinygrad_lm.backend import workers
@@ -220,7 +220,7 @@ def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads)
         model = GPT(tiny("gpt2", lora=lora), None, np.float64, frozen=config.frozen)
         source = {name: p.data for name, p in shaken(model.config).parameters.items()}
         model.parameters.load(source)
-        batches = lambda step, part, c=model.config: random_tokens(c, B=5, T=5, seed=10 * step + part)
+        batches = Given(lambda step, part, c=model.config: random_tokens(c, B=5, T=5, seed=10 * step + part))
         trainer = Trainer(model, batches, config, n)
         with workers(n):
             for step in range(3):

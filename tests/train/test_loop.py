@@ -15,7 +15,7 @@ import pytest
 import small_run
 from hypothesis import given
 from hypothesis import strategies as st
-from small_gpt import random_tokens, shaken, tiny
+from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.data.corpus import split
@@ -270,9 +270,20 @@ def trainer_with(weights=None, **config):
     model = shaken(tiny("modern"))
     if weights is not None:
         model.parameters.data[3] = weights
-    batches = lambda step, part: random_tokens(model.config, B=2, T=5, seed=step)
+    batches = Given(lambda step, part: random_tokens(model.config, B=2, T=5, seed=step))
     settings = {"steps": 10, "batch_size": 2, "muon_lr": 0.02, "embedding_lr": 0.03} | config
     return Trainer(model, batches, TrainConfig(**settings), threads=2)
+
+
+def test_each_batch_is_drawn_once_for_all_threads():
+    """And just when it is its turn: no list of batches is made."""
+    trainer, drawn, shares = trainer_with(accumulate=3), [], []
+    batches, share = trainer.batches, trainer.share
+    trainer.batches = Given(lambda *place: drawn.append((*place, len(shares))) or batches(*place))
+    trainer.share = lambda *given: shares.append(given) or share(*given)
+    for step in range(2):
+        trainer.step(step)
+    assert drawn == [(step, part, 2 * (3 * step + part)) for step in range(2) for part in range(3)]
 
 
 def everything(trainer):

@@ -17,9 +17,12 @@ from tinygrad_lm.data.prepared import MANIFEST, read_manifest
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.files import replacing
 
 SHARES = {"least": 0.0, "5 %": 0.05, "half": 0.5, "95 %": 0.95, "most": 1.0}
 MOST = 200  # tokens of a document that are shown
+# A text could otherwise clear the screen, or write over other lines.
+CONTROL = {i: repr(chr(i))[1:-1] for i in [*range(32), *range(127, 160)] if chr(i) not in "\n\t"}
 
 
 def add_arguments(parser):
@@ -34,7 +37,7 @@ def add_arguments(parser):
 def run(args):
     """Print what is there. Status 1 if --verify finds something wrong."""
     if args.documents < 0:
-        raise ConfigError(f"inspect: --documents: expected 0 or more, found {args.documents}")
+        raise ConfigError(f"--documents must be at least 0, found {args.documents}")
     folder = Path(args.folder)
     manifest, tokenizer, rows = opened(folder, args.tokenizer)
     if args.verify:
@@ -43,6 +46,7 @@ def run(args):
         problems = verify(folder, manifest, tokenizer)
         print("\n".join([*problems, f"{len(problems)} wrong"] if problems else [f"{folder} is as it was prepared"]))
         return 1 if problems else 0
+    plot = drawable(args.plot or folder / "inspect.png")
     surveys = {}
     for name, paths in rows.items():
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
@@ -53,14 +57,18 @@ def run(args):
                 print(line)
         for line in shown(name, survey, tokenizer, args.documents, args.seed):
             print(line)
-    plot = args.plot or folder / "inspect.png"
-    draw(surveys, plot)
+    try:
+        draw(surveys, plot)
+    except OSError as error:
+        raise ConfigError(f"inspect: cannot draw {plot}: {error.strerror}; give another --plot") from error
     print(f"lengths and frequencies are drawn in {plot}")
     return 0
 
 
 def opened(folder, name):
     """(manifest or None, tokenizer, {what is shown together: its token files})."""
+    if folder.is_file():
+        raise ConfigError(f"inspect: {folder} is a file; give the folder that it is in")
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
         rows = {
@@ -109,14 +117,18 @@ def shown(name, survey, tokenizer, count, seed):
     count = min(count, survey.documents)
     for number in random(seed, "inspect", 0).choice(survey.documents, count, replace=False).tolist() if count else ():
         ids = survey.document(number, MOST + 1)
-        text = tokenizer.decode(ids[:MOST].tolist()) + (" …" if len(ids) > MOST else "")
+        text = tokenizer.decode(ids[:MOST].tolist()).translate(CONTROL) + (" …" if len(ids) > MOST else "")
         yield f"--- {name}, document {number:,}"
         yield text
 
 
 def draw(surveys, path):
-    """Lengths of documents, and how often the n-th commonest token is there (Zipf's law is a straight line)."""
+    """Lengths of documents, and how often the n-th commonest token is there (Zipf's law is a straight line).
+
+    Lengths as cumulative shares: curves need no bins, and a small source stands beside a large one.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
     figure = Figure(figsize=(11, 4.5), dpi=120, layout="constrained")
     lengths, ranks = figure.subplots(1, 2)
@@ -127,13 +139,29 @@ def draw(surveys, path):
         counts = np.sort(survey.counts[survey.counts > 0])[::-1]
         ranks.loglog(np.arange(1, len(counts) + 1), counts / max(1, counts.sum()), label=name, **style)
         if survey.documents:
-            values = np.array(sorted(survey.lengths))
-            edges = np.geomspace(values[0] + 1, values[-1] + 2, 40)
-            sizes = [survey.lengths[v] for v in values.tolist()]
-            lengths.hist(values + 1, edges, weights=sizes, histtype="step", **style)
-    lengths.set(xscale="log", xlabel="tokens a document, and its end", ylabel="documents", title="lengths")
+            values, counts = zip(*survey.lengths.items(), strict=True)
+            lengths.ecdf(np.array(values) + 1, counts, **style)
+    lengths.set(
+        xscale="log",
+        xlabel="tokens a document, and its end",
+        ylabel="share of documents",
+        title="documents that are at most so long",
+    )
+    lengths.xaxis.set(major_locator=LogLocator(subs=(1, 3)), major_formatter=EngFormatter(sep=""))
+    lengths.xaxis.set_minor_formatter(NullFormatter())
     ranks.set(xlabel="rank of the token", ylabel="share of all tokens", title="rank and frequency")
     ranks.legend(fontsize=8)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+def drawable(path):
+    """The path, if a picture can be drawn there."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, formats = Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ConfigError(f"inspect: cannot draw {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
+    if not path.resolve().parent.is_dir():
+        raise ConfigError(f"inspect: cannot draw {path}: its folder does not exist; make it, or give another --plot")
+    return path

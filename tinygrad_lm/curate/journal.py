@@ -5,6 +5,7 @@ are brought to the disk before it is replaced, so it never tells of bytes that a
 """
 
 import json
+import re
 from contextlib import contextmanager
 
 from tinygrad_lm.errors import DataError
@@ -39,10 +40,15 @@ def writing(path):
 def differences(before, now, where=""):
     """A line for each setting that is another than before. Both are nested dicts, the order of whose keys counts."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{where}: {before} before, {now} now"]
+        return [] if before == now else [f"{where}: {brief(before)} before, {brief(now)} now"]
     lines = []
     for key in dict.fromkeys([*before, *now]):
         lines += differences(before.get(key), now.get(key), f"{where}, {key}" if where else key)
     if not lines and list(before) != list(now):
         lines = [f"{where}: {', '.join(before)} before, {', '.join(now)} now: the order decides which copy is kept"]
     return lines
+
+
+def brief(value):
+    """Twelve of the 64 digits of a sum tell it from others; other values as they are."""
+    return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value

@@ -179,7 +179,8 @@ def conclude(out, mixture, description, state):
 
 
 def floor(split):
-    """The entropy of a synthetic source as its documents have it, in nats a token; None where nobody knows it."""
+    """The mean −ln P per token of all documents of a synthetic source's split: no model does better, in expectation.
+    None where nobody knows it."""
     return split["nats"] / split["tokens"] if split["nats"] and split["tokens"] else None
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
+from tinygrad_lm.curate.cleaning.clean import notes
 from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings
 from tinygrad_lm.curate.output import begin, conclude, done, locked, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
@@ -45,6 +46,8 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
         state = begin(out, mixture, settings(mixture, found, tokenizer), restart)
         if state is None:
             return out
+        for note in notes([source.clean for source in mixture.sources if source.files], mixture.folder):
+            print(note)
         description = write_tokenizer(out, tokenizer)
         preparation = Preparation(mixture, found, out, tokenizer, description, state)
         received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())

@@ -22,7 +22,7 @@ class Signatures:
 
     def __init__(self, out, kind, state):
         self.path, self.state, self.waiting = out / f"signatures.{kind}", state, []
-        self.duplicates = Duplicates(kind)
+        self.duplicates = Duplicates()
         with writing(self.path):
             self.path.touch()
         cut(self.path, state["bytes"])

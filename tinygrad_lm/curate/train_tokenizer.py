@@ -2,6 +2,7 @@
 
 import time
 from itertools import islice
+from pathlib import Path
 from sys import maxunicode
 
 from tinygrad_lm.curate.readers.formats import texts
@@ -39,6 +40,12 @@ def run(args):
         )
     if args.out in ("char", "byte", "gpt2"):
         raise ConfigError(f"--out: {args.out} is the name of another tokenizer; choose another")
+    named = Path(args.out)
+    if not args.out.endswith(SUFFIX) and (named.suffix or len(named.parts) != 1):
+        raise ConfigError(
+            f"--out: expected a path that ends in {SUFFIX}, or a plain name, found {args.out}; give "
+            f"{named.with_suffix(SUFFIX)}, or {named.stem}"
+        )
     path = claim(locate(args.out))
     BPETokenizer(ALPHABET, special)  # refuses special tokens that cannot be, before the work begins
 

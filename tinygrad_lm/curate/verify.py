@@ -21,7 +21,7 @@ def verify(out, manifest, tokenizer):
                     found = None
                     continue
                 problems += [
-                    f"token file {out / shard['file']}: {key} is {seen[key]}, expected {shard[key]}"
+                    f"token file {out / shard['file']}: {key} is {seen[key]!s:.12}, expected {shard[key]!s:.12}"
                     for key in ("tokens", "sha256")
                     if seen[key] != shard[key]
                 ]

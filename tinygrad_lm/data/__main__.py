@@ -4,7 +4,8 @@ import argparse
 import sys
 from importlib import import_module
 
-from tinygrad_lm.errors import TinygradError
+from tinygrad_lm.errors import DataError, TinygradError
+from tinygrad_lm.streams import guarded
 
 # Each is a module with add_arguments(parser) and run(args) -> status; only the one that is asked for is imported.
 COMMANDS = {
@@ -30,13 +31,23 @@ def main(arguments=None):
         parser.print_help()
         return 0
     try:
-        return chosen.run(args)
+        with guarded(unwritten):
+            return chosen.run(args)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        return 141
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def unwritten(error):
+    """Ends the command: quietly where it is only that its reader, such as head, has enough."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    raise DataError(f"what this command prints cannot be written: {error.strerror}; write it elsewhere") from error
 
 
 if __name__ == "__main__":

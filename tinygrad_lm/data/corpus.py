@@ -45,8 +45,8 @@ def load_corpus(path=None):
         corpus = Corpus("tiny Shakespeare", read_text(file), floor=None)
         if (found := hashlib.sha256(corpus.text.encode()).hexdigest()) != SHA256:
             raise DataError(
-                f"data file {file}, from TINYGRAD_LM_DATA: expected tiny Shakespeare, sha256 {SHA256}, found sha256 "
-                f"{found}; fetch it anew from {URL}, or name it with --data to train on it as it is"
+                f"data file {file}, from TINYGRAD_LM_DATA: expected tiny Shakespeare, sha256 {SHA256:.12}, found "
+                f"{found:.12}; fetch it anew from {URL}, or name it with --data to train on it as it is"
             )
         return corpus
 
@@ -113,7 +113,7 @@ def fetch(url, path, sha256, timeout=10):
             partial = Path(folder, path.name)
             found = _download(url, partial, timeout)
             if found != sha256:
-                raise DataError(f"expected sha256 {sha256}, found {found}")
+                raise DataError(f"expected sha256 {sha256:.12}, found {found:.12}")
             os.replace(partial, path)
     except (OSError, HTTPException) as error:
         raise DataError(f"{path} is {state}, and the download of {url} failed: {error}") from error

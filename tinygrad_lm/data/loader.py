@@ -56,9 +56,9 @@ class Stream:
 class Batches(Stream):
     """Windows of a text in random order.
 
-    In each epoch the text is cut into windows side by side, from another place on, and they are shuffled. So no token
-    is seen again before the others are; drawn independently, three epochs' worth of windows would leave out a twentieth
-    of the text.
+    In each epoch the text is cut into windows side by side, from another place on, and they are shuffled. So within an
+    epoch no token is a target twice, and less than two windows at the ends are left out; drawn independently, three
+    epochs' worth of windows would leave out a twentieth of the text.
     """
 
     def __init__(self, tokens, batch_size, block_size, seed=0, accumulate=1, name="text"):

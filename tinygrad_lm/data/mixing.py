@@ -30,7 +30,8 @@ class Mixture(Stream):
     """Windows of several sources, in the shares of their weights: see Stream, and above.
 
     In each epoch a source is cut into windows side by side, from another place on, and they come in another random
-    order (permutation.py). So no token is seen again before the others of its source are.
+    order (permutation.py). So within an epoch no token is a target twice; less than two windows at the ends are left
+    out.
 
     sources: {name: (weight, tokens)}; tokens: anything with a length and `read(start, count)`, such as Shards
     rank, world: the batch is the same for any number of processes, `world`; this one, `rank`, takes its rows of it

@@ -3,8 +3,12 @@
 GPT-3's CommonCrawl has 200 million windows of 2,048 tokens; to shuffle a list of them takes 1.6 GB and seconds an
 epoch. A Feistel network (Luby and Rackoff 1988) takes none: it parts a number into two halves and adds to each in turn
 a random function of the other, which can always be undone. Black and Rogaway 2002, "Ciphers with arbitrary finite
-domains", part it by division, so that the domain need not be a power of two: here it is the next square after n. A
-number that comes out at n or beyond goes through the network again until it is below ("cycle walking").
+domains", part it by division, so that the domain need not be a power of two: here it is a², the next even square after
+n. A number that comes out at n or beyond goes through the network again until it is below ("cycle walking").
+
+Why even: a round shifts columns of a numbers, and if a is odd, each such shift is an even permutation, and so are all
+rounds together. Then of 8 things, with a = 3, eight of nine orders would be odd ones; by places and pairs it would
+not show.
 """
 
 import numpy as np
@@ -17,7 +21,8 @@ def permuted(x, n, keys):
 
     Each element has its own n < 2⁵³ and keys, so that a batch from many sources is one call.
     """
-    a = np.sqrt(n).astype(np.uint64) + np.uint64(1)  # a² exceeds n by at most 2 √n + 1: walking is rare
+    a = np.sqrt(n).astype(np.uint64) + np.uint64(1)
+    a += a % np.uint64(2)  # see above; a² exceeds n by at most 4 √n + 4, so walking is rare
     y = feistel(x, a, keys)
     while (beyond := np.flatnonzero(y >= n)).size:
         y[beyond] = feistel(y[beyond], a[beyond], keys[:, beyond])

@@ -8,6 +8,7 @@ tokenizer/                     the tokenizer's files, where it is made from file
 import json
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from tinygrad_lm.data.weights import weight_problems
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import seal
 
+BLOCK = 4096  # tokens of held-out text in a row: some contexts
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class PreparedSource:
-    """floor: the loss in nats a token that no model can go below on what is held out, None where nobody knows it."""
+    """floor: the mean −ln P per token of all that is held out, None where nobody knows it: no model does better, in
+    expectation. On a part of it (`Prepared.validation`) the mean may be another."""
 
     name: str
     weight: Fraction
@@ -61,22 +64,16 @@ class Prepared:
 
     def _shards(self, name, described, problems):
         """The token files of a source; what does not agree with the manifest goes to `problems`."""
-        found = []
-        for shard in described["shards"]:
-            try:
-                one = Shards([self.path / shard["file"]], self.tokenizer.vocab_size)
-            except DataError as error:
-                problems.append(f"source {name!r}: {error}")
-                continue
-            if len(one) != shard["tokens"]:
-                problems.append(
-                    f"source {name!r}: token file {self.path / shard['file']}: the manifest says {shard['tokens']:,} "
-                    f"tokens, the file has {len(one):,}; one of them is of another preparation"
-                )
-            found += one.paths
-        if (total := sum(shard["tokens"] for shard in described["shards"])) != described["tokens"]:
-            problems.append(f"source {name!r}: expected {described['tokens']:,} tokens, its files have {total:,}")
-        return Shards(found, self.tokenizer.vocab_size)
+        paths = [self.path / shard["file"] for shard in described["shards"]]
+        counts = [shard["tokens"] for shard in described["shards"]]
+        if sum(counts) != described["tokens"]:
+            problems.append(f"source {name!r}: expected {described['tokens']:,} tokens, its files have {sum(counts):,}")
+        try:
+            return Shards(paths, self.tokenizer.vocab_size, counts)
+        except DataError as error:
+            outside = any(shard["file"].startswith("..") for shard in described["shards"])
+            way = "; its path is seen from the prepared folder: bring both together, or prepare it again" * outside
+            problems += [f"source {name!r}: {problem}{way}" for problem in str(error).split("\n")]
 
     def weigh(self, weights):
         """Takes other weights than the manifest's, {source: Fraction or text}."""
@@ -87,13 +84,14 @@ class Prepared:
         return {source.name: (source.weight, source.train) for source in self.sources}
 
     def validation(self, most=2**18):
-        """{source: (weight, its tokens to validate on)} of the sources that have any: arrays of whole documents from
-        the front, at most so many tokens each. DataError if no source has any."""
-        tokens = {s.name: (s.weight, front(s.held_out, most, self.tokenizer.eot)) for s in self.sources}
+        """{source: (weight, its tokens to validate on)} of the sources that have any: all that is held out, or at most
+        so many tokens each, spread over it (`spread`). DataError if no source has any."""
+        tokens = {s.name: (s.weight, spread(s.held_out, most, self.tokenizer.eot)) for s in self.sources}
         if not any(len(array) > 1 for _, array in tokens.values()):
             raise DataError(
                 f"prepared data {self.path}: no source has tokens to validate on; hold out a larger share of the "
-                "documents (validation in the mixture file; validation_shards for token files) and prepare it again"
+                "documents (validation in the mixture file) or, for a source of shards, name validation_shards; then "
+                "prepare it again"
             )
         return {name: pair for name, pair in tokens.items() if len(pair[1]) > 1}
 
@@ -116,7 +114,7 @@ def read_sealed(path):
         content = json.loads(path.read_bytes())
         told = content.pop("seal")
         if told != (found := seal(content)):
-            raise ValueError(f"expected the seal {told}, found {found}; it was changed after it was written")
+            raise ValueError(f"expected the seal {told!s:.12}, found {found:.12}; it was changed after it was written")
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -127,13 +125,21 @@ def read_sealed(path):
     return content
 
 
-def front(shards, most, eot):
-    """The first tokens of a row, at most so many, int32; a document that would be cut is left out if another is there.
+def spread(shards, most, eot):
+    """Tokens of a row, int32, that stand for all of it: the whole row, or at most `most` in blocks at even distances.
 
-    eot: the token that begins a document, None where there is none.
+    Files come one after the other, so the front of a row would be the first file alone. A block begins with a document
+    where one begins soon after its place, and is cut where it is full. eot: the token that begins a document, None
+    where there is none.
     """
-    tokens = shards.read(0, min(len(shards), most))
-    begins = np.flatnonzero(tokens == eot) if eot is not None else []
-    if len(tokens) < len(shards) and len(begins) and begins[-1] and shards.read(most, 1)[0] != eot:
-        tokens = tokens[: begins[-1]]
-    return tokens
+    if len(shards) <= most:
+        return shards.read(0, len(shards))
+    count = -(-most // BLOCK)
+    size, blocks = most // count, []
+    places = [i * len(shards) // count for i in range(count + 1)]
+    for start, end in pairwise(places):
+        tokens = shards.read(start, min(2 * size, end - start))
+        begins = np.flatnonzero(tokens[: len(tokens) - size + 1] == eot) if eot is not None else ()
+        first = begins[0] if len(begins) else 0
+        blocks.append(tokens[first : first + size])
+    return np.concatenate(blocks)

@@ -7,8 +7,7 @@ So the merges need no list of their own; `halves` finds them.
 import os
 from base64 import b64encode
 from binascii import a2b_base64
-from itertools import pairwise
-from math import inf
+from heapq import heappop, heappush
 from pathlib import Path
 
 from tinygrad_lm.errors import DataError
@@ -67,12 +66,26 @@ def halves(token, ranks):
     """The tokens that merging by the ranks below the token's own leaves of it: two, if it can arise by a merge.
 
     Merges cannot disagree: wherever a token's bytes stand by themselves, they went through the same merges before.
+    A heap has the pairs of neighbours, the lowest rank first and then from the left; one whose parts have been merged
+    with others meanwhile is passed over. So n bytes take at most 3 n looks at the ranks.
     """
-    parts = [token[i : i + 1] for i in range(len(token))]
-    while len(parts) > 2:
-        candidates = [ranks.get(a + b, inf) for a, b in pairwise(parts)]
-        if (lowest := min(candidates)) >= ranks[token]:
-            break
-        i = candidates.index(lowest)
-        parts[i : i + 2] = [parts[i] + parts[i + 1]]
-    return parts
+    n, limit = len(token), ranks[token]
+    end, begin = [*range(1, n + 1)], [0, *range(n)]  # where the part that begins here ends, and the other way round
+    pairs = []
+
+    def look(i, k):
+        if (rank := ranks.get(token[i:k], limit)) < limit:
+            heappush(pairs, (rank, i, k))
+
+    for i in range(n - 1):
+        look(i, i + 2)
+    while pairs:
+        _, i, k = heappop(pairs)
+        middle = end[i]
+        if i < middle < k == end[middle]:
+            end[i], end[middle], begin[k] = k, 0, i  # no part begins in the middle any more
+            if i > 0:
+                look(begin[i], k)
+            if k < n:
+                look(i, end[k])
+    return [token[i : end[i]] for i in range(n) if end[i]]

@@ -7,7 +7,7 @@ uint32. A document begins with its end-of-text token, which parts it from the on
 
 import os
 from bisect import bisect_right
-from itertools import accumulate
+from itertools import accumulate, repeat
 
 import numpy as np
 
@@ -34,15 +34,16 @@ class Shards:
 
     Ids are checked against the vocabulary when they are read. A file is opened for each reading and read at its place
     (pread): one that is truncated meanwhile is an error, where a memory map would end the process.
-    Raises DataError, for all files in one message, if a header lies.
+    counts: how many tokens each file should have, where that is known from elsewhere. Raises DataError, for all files
+    in one message, a line each, if a header lies.
     """
 
-    def __init__(self, paths, vocab_size):
+    def __init__(self, paths, vocab_size, counts=None):
         self.paths, self.vocab_size = [os.fspath(path) for path in paths], vocab_size
         found, problems = [], []
-        for path in self.paths:
+        for path, expected in zip(self.paths, counts or repeat(None), strict=False):
             try:
-                found.append(examine(path))
+                found.append(examine(path, expected))
             except DataError as error:
                 problems.append(str(error))
         if problems:
@@ -78,20 +79,28 @@ class Shards:
         return ids.astype(np.int32)
 
 
-def examine(path):
-    """(dtype, number of tokens) of a token file, if its header and its length agree."""
+def examine(path, expected=None):
+    """(dtype, number of tokens) of a token file, if its header, its length and an expected number agree."""
     values = np.frombuffer(pread(path, 0, HEADER), "<i4")
     kinds = {magic: (dtype, version) for dtype, (magic, version) in LAYOUTS.items()}
     magic, version, count = (int(value) for value in values[:3])
     if magic not in kinds or kinds[magic][1] != version:
         known = " or ".join(f"{magic}, {version}" for magic, (_, version) in kinds.items())
-        raise DataError(f"token file {path}: expected magic number and version {known}, found {magic}, {version}")
+        raise DataError(
+            f"token file {path}: expected magic number and version {known}, found {magic}, {version}; it is no token "
+            "file, or damaged: leave it out, or fetch or prepare it again"
+        )
     dtype = kinds[magic][0]
     size = os.stat(path).st_size
     if size != HEADER + count * dtype.itemsize:
         raise DataError(
             f"token file {path}: its header says {count:,} tokens, which take {HEADER + count * dtype.itemsize:,} "
             f"bytes; the file has {size:,}; fetch or prepare it again"
+        )
+    if expected not in (None, count):
+        raise DataError(
+            f"token file {path}: the manifest says {expected:,} tokens, the file has {count:,}; one of them is of "
+            "another preparation"
         )
     return dtype, count
 

@@ -102,8 +102,9 @@ def from_dict(d, where=""):
         tokenizer = make_tokenizer(d.get("name"), d.get("characters", ""))
     if tokenizer.fingerprint != d.get("fingerprint"):
         raise ConfigError(
-            f"{tokenizer.name} tokenizer: expected the vocabulary with sha256 {d.get('fingerprint')}, found "
-            f"{tokenizer.fingerprint}; ids would mean other tokens than in training, so take the original description"
+            f"{tokenizer.name} tokenizer: expected the vocabulary with sha256 {d.get('fingerprint')!s:.12}, "
+            f"found {tokenizer.fingerprint:.12}; ids would mean other tokens than in training, so take the "
+            "original description"
         )
     return tokenizer
 

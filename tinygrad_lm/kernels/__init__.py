@@ -1,7 +1,7 @@
 """Kernels: faster stand-ins for rules of ops/, with the same contract.
 
-Blocked NumPy (numpy_*) is registered at once. Compiled loops (numba_*) take its place from `load()` on, which training
-calls; so what one tries out at a prompt runs the definitions.
+Blocked NumPy (numpy_*) is registered at once. Compiled loops (numba_*, cuda_* on a GPU) take its place from `load()`
+on, which training calls; so what one tries out at a prompt runs the definitions.
 """
 
 from contextlib import contextmanager
@@ -13,19 +13,21 @@ from tinygrad_lm.kernels import numpy_activation, numpy_attention  # noqa: F401
 from tinygrad_lm.optim.adamw import AdamW
 
 NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]
+CUDA = ["activation", "adamw", "attention", "columns", "dropout", "normalize", "rotary", "tokens"]
 NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
 
 
 def load():
-    """Register the Numba kernels, if Numba is installed (the extra `fast`)."""
-    if find_spec("numba"):
-        for name in NUMBA:
-            import_module(f"tinygrad_lm.kernels.numba_{name}")
+    """Register the Numba kernels if Numba is installed (the extra `fast`), and the CUDA kernels if CuPy is."""
+    for library, compiler, names in (("numba", "numba", NUMBA), ("cupy", "cuda", CUDA)):
+        if find_spec(library):
+            for name in names:
+                import_module(f"tinygrad_lm.kernels.{compiler}_{name}")
 
 
 @contextmanager
 def numpy_alone():
-    """Within the block everything runs as without Numba: for comparisons."""
+    """Within the block everything runs as without compiled kernels: for comparisons."""
     owners = {**Op.registry, "AdamW": AdamW}
     before = {name: owner.kernels for name, owner in owners.items()}
     for name, owner in owners.items():

@@ -2,10 +2,10 @@
 
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm.files import replacing
 from tinygrad_lm.train.log import smooth
 
 COLOURS = {"fine": "tab:green", "look": "tab:orange", "wrong": "tab:red"}
@@ -41,9 +41,8 @@ def draw(run, findings, path):
         for spine in axes.spines.values():
             spine.set(color=colour, linewidth=1.5)
         panel(axes, found, run)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
 
 
 def losses(axes, found, run):

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from tinygrad_lm.backend import to_device
+from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.graph import no_grad
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.finding import Finding, judge
@@ -31,7 +32,7 @@ def overfit(model, tokens, steps=200, seconds=30.0):
             module.p = 0.0
     settings = {"betas": (0.9, 0.95), "weight_decay": 0.0, "schedule": "constant", "warmup": 10}
     config = TrainConfig(steps, batch_size=1, lr=min(1e-2, 0.5 / model.config.n_embd), **settings)
-    trainer = Trainer(model, lambda step, part: (tokens[None, :-1], tokens[None, 1:]), config)
+    trainer = Trainer(model, Batches(tokens, 1, len(tokens) - 1), config)
     losses, ends = [], time.perf_counter() + seconds
     while len(losses) < 10 or (len(losses) < steps and losses[-1] > 0.02 and time.perf_counter() < ends):
         try:
@@ -59,7 +60,7 @@ def updates(trainer, step):
     """
     parameters = trainer.model.parameters
     matrices = [name for name in parameters.trained if parameters[name].ndim == 2]
-    trainer.share(trainer.model, 0, step)
+    trainer.gradients(step)
     gradients = {name: size(parameters[name].grad) for name in matrices}
     parameters.zero_grad()
     before = {name: parameters[name].data.copy() for name in matrices}

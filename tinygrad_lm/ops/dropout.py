@@ -1,5 +1,7 @@
 """Dropout: noise that keeps a network from leaning on single entries."""
 
+import numpy as np
+
 from tinygrad_lm.backend import array_module, random
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ConfigError
@@ -19,8 +21,17 @@ def dropout(x, *, p, key):
     return x * m * scale, lambda dy: (dy * m * scale,)
 
 
+MASKS = {}  # faster ways to draw the mask of `keep`, by device
+
+
 def keep(xp, shape, p, key):
     """An array of booleans, True with probability 1 − p."""
+    check_probability(p)
+    if draw := MASKS.get("cpu" if xp is np else "cuda"):
+        return draw(xp, shape, p, key)
+    return xp.asarray(random(*key).random(shape, "float32") >= p)
+
+
+def check_probability(p):
     if not 0 <= p < 1:
         raise ConfigError(f"p = {p} is no probability below 1")
-    return xp.asarray(random(*key).random(shape, "float32") >= p)

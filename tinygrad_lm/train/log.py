@@ -4,7 +4,7 @@ import json
 from itertools import cycle
 from pathlib import Path
 
-from tinygrad_lm.files import replace
+from tinygrad_lm.files import replace, replacing
 
 
 class Log:
@@ -59,7 +59,7 @@ COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:o
 def plot(log, path, title, levels, floors):
     """Draw training and validation loss against steps, and validation loss on each source if there are several.
 
-    levels: {label: loss} for horizontal lines; floors: {source: loss or None} for those in the colours of the sources
+    levels: {label: loss} for horizontal lines; floors: {source: loss or None} for lines in the colours of the sources
     """
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
@@ -73,24 +73,22 @@ def plot(log, path, title, levels, floors):
     axes.plot(steps, losses, "o-", color="tab:orange", markersize=4, label=label)
     sources = log.curves("validation_sources")
     for (name, (steps, losses)), colour in zip(sources.items(), cycle(COLOURS)):
+        floor = floors.get(name)
+        told = "" if floor is None else f", floor {floor:.3f}"
         if len(sources) > 1:
-            axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=f"{name}, {losses[-1]:.3f}")
-        if (value := floors.get(name)) is not None:
-            line(axes, f"floor of {name}", value, "--", colour, left=True)  # where curves are far above it
+            label = f"{name}, {losses[-1]:.3f}{told}"
+            axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=label)
+        if floor is not None:
+            label = None if len(sources) > 1 else f"{name}{told}"
+            axes.axhline(floor, linestyle="--", color=colour, linewidth=1, label=label)
+    place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "size": 8}
     for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
-        line(axes, name, value, style, "gray")
+        axes.axhline(value, linestyle=style, color="gray", linewidth=1)
+        axes.annotate(f"{name} {value:.3f}", (0.995, value), **place)
     axes.legend(fontsize="small")
     axes.grid(alpha=0.2)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
-
-
-def line(axes, name, value, style, colour, left=False):
-    """A horizontal line with its name at one of its ends."""
-    axes.axhline(value, linestyle=style, color=colour, linewidth=1)
-    place = {"xycoords": ("axes fraction", "data"), "ha": "left" if left else "right", "va": "bottom"}
-    axes.annotate(f"{name} {value:.3f}", (0.005 if left else 0.995, value), size=8, **place)
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
 
 
 def smooth(values):

@@ -20,7 +20,7 @@ ADVICE = "a lower learning rate, more warm-up or a smaller clip; checkpoints sav
 
 
 class Trainer:
-    """A model, its optimizers and its batches: all that one training step needs.
+    """A model, its optimizers and its batches, a Stream (data/loader.py): all that one training step needs.
 
     On a CPU each of `threads` threads takes an equal share of every batch, on its own replica of the model: the
     weights are the same memory, the gradients are its own and are added up afterwards.
@@ -29,7 +29,6 @@ class Trainer:
     def __init__(self, model, batches, config, threads=1):
         kernels.load()
         self.model, self.batches, self.config = model, batches, config
-        self.document_token = getattr(batches, "document_token", None)  # any function of (step, part) can give batches
         self.optimizers = make_optimizers(model.parameters, config)
         threads = min(threads, config.batch_size) if model.parameters.device == "cpu" else 1
         self.replicas = [model] + [model.replica() for _ in range(threads - 1)]
@@ -37,9 +36,7 @@ class Trainer:
     def step(self, step):
         """One update of the weights. Returns the loss before it, in nats a token, and the gradient norm."""
         parameters = self.model.parameters
-        loss = sum(parallel(self.share, self.replicas, range(len(self.replicas)), [step] * len(self.replicas)))
-        for replica in self.replicas[1:]:
-            parameters.collect(replica.parameters)
+        loss = self.gradients(step)
         norm = clip_gradients(parameters, self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise DivergedError(self.diagnosis(step, loss, norm))
@@ -48,21 +45,26 @@ class Trainer:
         parameters.zero_grad()
         return loss, norm
 
-    def share(self, model, i, step):
-        """Forward and backward of share i of the step's batches. Returns its part of the mean loss."""
-        total, device = 0.0, model.parameters.device
+    def gradients(self, step):
+        """Add to the gradients what the step's batches give. Returns their mean loss."""
+        n = len(self.replicas)
+        losses = np.zeros(n)  # of each replica: the order of a sum decides its last bits
         for part in range(self.config.accumulate):
-            x, y = (np.array_split(tokens, len(self.replicas))[i] for tokens in self.batches(step, part))
-            noise = (self.config.seed, step, part, i)
-            starts = None
-            if self.document_token is not None:
-                starts = to_device(document_starts(x, self.document_token), device)
-            logits = model(to_device(x, device), noise, starts=starts)
-            loss = cross_entropy(logits, to_device(y, device))
-            loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
-            loss.backward()
-            total += loss.item()
-        return total
+            x, y = (np.array_split(tokens, n) for tokens in self.batches(step, part))
+            losses += parallel(self.share, self.replicas, x, y, [(self.config.seed, step, part, i) for i in range(n)])
+        for replica in self.replicas[1:]:
+            self.model.parameters.collect(replica.parameters)
+        return sum(losses.tolist())
+
+    def share(self, model, x, y, noise):
+        """Forward and backward of a replica's rows of a batch. Returns their part of the mean loss."""
+        device, eot = model.parameters.device, self.batches.document_token
+        starts = None if eot is None else to_device(document_starts(x, eot), device)
+        logits = model(to_device(x, device), noise, starts=starts)
+        loss = cross_entropy(logits, to_device(y, device))
+        loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
+        loss.backward()
+        return loss.item()
 
     def diagnosis(self, step, loss, norm):
         """Why training cannot go on. Weights and optimizers are as they were before the step."""
@@ -139,7 +141,7 @@ def train(trainer, run, validation, first=0):
 def measure(trainer, run, validation, done):
     """Evaluate on each source after so many steps. The log gets the losses, their mean by the sources' weights, which
     is *the* validation loss, and what was used of each source."""
-    how = (trainer.config.batch_size, trainer.document_token)
+    how = (trainer.config.batch_size, trainer.batches.document_token)
     losses = {name: evaluate(trainer.model, tokens, *how) for name, (_, tokens) in validation.items()}
     weights = {name: float(weight) for name, (weight, _) in validation.items()}
     loss = sum(weights[name] * losses[name] for name in losses) / sum(weights.values())

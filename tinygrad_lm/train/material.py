@@ -75,7 +75,7 @@ def reopen(run):
         if prepared.seal != data["seal"]:
             raise DataError(
                 f"{prepared.path} is not the data that {run.path} was trained on: the seal of its sources is "
-                f"{prepared.seal}, expected {data['seal']}; prepare it as it was, or start another run"
+                f"{prepared.seal:.12}, expected {data['seal']:.12}; prepare it as it was, or start another run"
             )
         prepared.weigh(data["weights"])
         return mixture(prepared, config, block_size, data["validation_tokens"], data["inside_documents"])

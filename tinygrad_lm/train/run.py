@@ -12,12 +12,13 @@ import json
 import re
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
 from tinygrad_lm.data import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
-from tinygrad_lm.files import replace, write
+from tinygrad_lm.files import replace
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
@@ -58,14 +59,13 @@ class Run:
         path = Path(path)
         settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise ConfigError(f"run: {path} exists and is not an empty folder; give another, or --resume {path}")
+            check_free(path)
             path.mkdir(parents=True, exist_ok=True)
             if files := tokenizer.contents():  # the folder that they came from may be gone tomorrow
                 (path / "tokenizer").mkdir()
                 settings["tokenizer"]["folder"] = "tokenizer"
             for name, content in files.items():
-                write(path / "tokenizer" / name, content)
+                replace(path / "tokenizer" / name, content)
             replace(path / "config.json", json.dumps(settings, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
@@ -132,3 +132,12 @@ class Run:
         from tqdm import tqdm
 
         return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)
+
+
+def check_free(path):
+    """Raises ConfigError where something is already."""
+    path = Path(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(
+            f"run: {path} exists and is not an empty folder; give another, or --resume {quote(str(path))}"
+        )

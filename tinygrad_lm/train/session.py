@@ -3,13 +3,15 @@
 import argparse
 import sys
 import time
+from shlex import quote
 
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
 from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.streams import guarded
 from tinygrad_lm.train.loop import Trainer, train
 from tinygrad_lm.train.material import reopen
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import Run, check_free
 from tinygrad_lm.train.sources import outcome
 
 DATA = {
@@ -47,17 +49,20 @@ def command(description, options, start, arguments):
         parser.add_argument(name, **option)
     args = parser.parse_args(arguments)
     given = {key: value for key, value in vars(args).items() if value is not None}
-    try:
-        return resume(**given) if args.resume else start(**given)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
-        return 130
-    except DivergedError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with guarded(failed=lambda error: None):  # a training outlives its reader: all that counts is in its folder
+        try:
+            if args.out and not args.resume:
+                check_free(args.out)  # before the time is planned, which takes some
+            return resume(**given) if args.resume else start(**given)
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
+            return 130
+        except DivergedError as error:
+            print(error, file=sys.stderr)
+            return 1
+        except (TinygradError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
 
 
 def create(out, trainer, tokenizer, start=None, **settings):
@@ -106,7 +111,8 @@ def go(run, trainer, validation, first=0):
     """Train, and tell what came of it. Returns the exit status."""
     ended = train(trainer, run, validation, first)
     program = run.settings.get("program", "examples/pretrain_shakespeare.py")  # older runs don't tell
-    again = f"python {program} --resume {run.path}"
+    path = quote(str(run.path))
+    again = f"python {program} --resume {path}"
     if ended.startswith("SIG"):
         print(f"\nstopped by {ended} and saved; go on with\n  {again}")
         return {"SIGINT": 130, "SIGTERM": 143}[ended]
@@ -118,7 +124,7 @@ def go(run, trainer, validation, first=0):
         print(outcome(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
-    print(f"write more:  python examples/generate.py {run.path}{'' if floors else prompt(run.tokenizer)}")
+    print(f"write more:  python examples/generate.py {path}{'' if floors else prompt(run.tokenizer)}")
     print(f"train on:    {again} --steps {2 * trainer.config.steps}")
     return 0
 

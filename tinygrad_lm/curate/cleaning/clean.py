@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tinygrad_lm.curate.cleaning.classifier import Classifier
-from tinygrad_lm.curate.cleaning.contamination import Contamination, evaluation_texts
+from tinygrad_lm.curate.cleaning.contamination import GRAM, Contamination, evaluation_texts, too_short
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
 from tinygrad_lm.errors import DataError
@@ -87,6 +87,18 @@ def problems(clean, folder="."):
         if not _paths([pattern], folder)
     ]
     return found
+
+
+def notes(cleans, folder="."):
+    """What to know of several `clean` settings before the work begins, as sentences. Reads the evaluation files, so
+    that a damaged one raises DataError now."""
+    for paths in dict.fromkeys(_paths(clean.decontaminate, folder) for clean in cleans):
+        if paths:
+            short, count = too_short(paths)
+            yield (
+                f"decontaminate: {short:,} of {count:,} texts in {', '.join(Path(path).name for path in paths[:3])}"
+                f"{', …' * (len(paths) > 3)} have fewer than {GRAM} words; copies of these are not found"
+            )
 
 
 def _paths(patterns, folder):

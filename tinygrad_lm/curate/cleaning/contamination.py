@@ -2,7 +2,8 @@
 
 A row of 13 words that is in an evaluation file too is cut out, with 200 characters on either side; the document falls
 in pieces, none of which has such a row. Pieces of fewer than 200 characters are dropped, and documents of more than 10
-pieces whole. Words are lower-case and without punctuation (words.py), so a copy that is set otherwise is found.
+pieces whole. Words are lower-case and without punctuation (words.py), so a copy that is set otherwise is found. An
+evaluation text of fewer than 13 words has no such row, and copies of it stay; `too_short` counts these.
 
 The paper kept rows that more than 10 training documents have (sayings, legal phrases). To know them takes a pass over
 all the data before this one; it is left out, so a common phrase of an evaluation is cut wherever it is.
@@ -86,6 +87,12 @@ def _union(spans):
         else:
             joined.append((a, b))
     return joined
+
+
+def too_short(paths):
+    """(how many texts of evaluation files have fewer than 13 words, how many texts there are)"""
+    short = [len(words(normalise(text))) < GRAM for text in evaluation_texts(paths)]
+    return sum(short), len(short)
 
 
 def evaluation_texts(paths):

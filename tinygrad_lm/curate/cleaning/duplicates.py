@@ -69,8 +69,8 @@ class Duplicates:
     the second: one in 10⁹ of a hundred million fuzzy documents.
     """
 
-    def __init__(self, kind):
-        self.kind, self.count = kind, 0
+    def __init__(self):
+        self.count = 0
         self.table = np.zeros(1024, np.uint64)  # 0: free
 
     def seen(self, signature):

@@ -80,8 +80,9 @@ def _says_something(line):
 
 
 def c4(text):
-    """Do the lines that c4_lines left make a page of prose? The list of bad words is left out: it hits whole groups of
-    people (Dodge et al. 2021, "Documenting large webtext corpora")."""
+    """Do the lines that c4_lines left make a page of prose? Three of C4's rules are left out: the list of bad words,
+    which hits whole groups of people (Dodge et al. 2021, "Documenting large webtext corpora"), the classifier of
+    languages, and that of three sentences in a row that any document had before only the first copy stays."""
     if "{" in text:
         return "a curly bracket"
     if "lorem ipsum" in text.lower():

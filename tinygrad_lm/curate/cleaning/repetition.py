@@ -15,8 +15,8 @@ PARAGRAPHS = re.compile(r"\n\s*\n")
 def repetition(text):
     """Is too much of a text in lines, paragraphs or rows of words that it has said before?
 
-    Of equal passages the first is no duplicate. Characters are those of words, without the spaces between, and each
-    counts once, however many duplicates it is in.
+    Of equal passages the first is no duplicate. Characters of rows are those of words, without the spaces between; of
+    DUPLICATE_GRAMS each counts once, however many duplicates it is in, of TOP_GRAMS as often as a row has it.
     """
     for kind, parts in (("line", text.split("\n")), ("paragraph", PARAGRAPHS.split(text))):
         most, most_characters = LINES[kind]

@@ -139,6 +139,8 @@ def run(args):
         raise ConfigError(f"expected at least one document and one step, found {args.documents} and {args.steps}")
     if not Path(args.out).resolve().parent.is_dir():
         raise ConfigError(f"classifier: {args.out} is in a folder that does not exist; make it, or choose another")
+    if Path(args.out).exists():
+        raise ConfigError(f"classifier {args.out} exists; give another name, or remove it first")
     good, good_held_out = read(args.good, args.documents, "good")
     bad, bad_held_out = read(args.bad, args.documents, "bad")
     model = train(good, bad, args.steps, args.seed, progress(args.steps))

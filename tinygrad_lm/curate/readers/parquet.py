@@ -21,12 +21,15 @@ def records(path):
     try:
         file = parquet.ParquetFile(path, page_checksum_verification=True)
     except errors as error:
-        raise DataError(f"data file {path}: expected a Parquet file: {error}") from None
+        raise DataError(f"data file {path}: expected a Parquet file: {error}; fetch it again") from None
     with file:
         kinds = {field.name: field.type for field in file.schema_arrow}
         if kinds.get(COLUMN) not in (pa.string(), pa.large_string()):
             found = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
-            raise DataError(f"data file {path}: expected a column {COLUMN} of strings, found {found or 'no column'}")
+            raise DataError(
+                f"data file {path}: expected a column {COLUMN} of strings, found {found or 'no column'}; rename the "
+                f"column that holds the documents to {COLUMN}"
+            )
         if not file.metadata.num_rows:
             raise DataError(f"data file {path}: expected documents, found a table without rows; leave it out")
         for group in range(file.metadata.num_row_groups):

@@ -1,0 +1,66 @@
+"""A CUDA kernel compared with its rule: emulated or on CuPy, as the array library that is given says."""
+
+from contextlib import contextmanager
+
+import checks
+import cuda_emulator
+import numpy as np
+from drawing import signed
+from op_cases import Case
+
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_normalize, cuda_tokens
+
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+SMALL = [
+    (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
+    (cuda_columns, "ROWS", 9), (cuda_tokens, "THREADS", 64),
+    (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
+]  # fmt: skip
+
+
+@contextmanager
+def small_blocks():
+    """Emulated kernels in blocks so small that small cases take several."""
+    with cuda_emulator.emulated() as patch:
+        for module, name, value in SMALL:
+            patch.setattr(module, name, value)
+        yield patch
+
+
+def run(xp, function, case, dy):
+    """Value and gradients of a kernel, on the host; None for ids."""
+    y, backward = function(*(xp.asarray(x) for x in case.inputs), **case.options)
+    assert type(y) is xp.ndarray
+    return [y.get(), *on_host(backward(xp.asarray(dy)))]
+
+
+def on_host(gradients):
+    """What a way back gave, computed where it is still a function."""
+    gradients = [dx() if callable(dx) else dx for dx in gradients]
+    return [None if dx is None else dx.get() for dx in gradients]
+
+
+def expected(name, case, dy):
+    """The rule's in float64, finished as the engine does it."""
+    y, gradients = checks.evaluate(Op.registry[name].rule, exact(case))
+    return [y, *gradients(dy.astype("float64"))]
+
+
+def exact(case):
+    """The same numbers in float64; bfloat16 is not NumPy's, and its kind not "f"."""
+    return Case(tuple(x if x.dtype.kind in "iu" else x.astype("float64") for x in case.inputs), case.options)
+
+
+def agree(found, expected, case, dtype):
+    for i, (x, right) in enumerate(zip(found, expected, strict=True)):
+        what = f"gradient of input {i - 1}" if i else "value"
+        if right is not None:
+            assert x.dtype == dtype, f"{what} is {x.dtype}"
+            x = checks.finished(x, case.inputs[i - 1]) if i else x  # the rule leaves sums to the engine
+            checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
+
+
+def cotangent(rng, name, case, dtype):
+    shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
+    return np.asarray(signed(rng, shape)).astype(dtype)

@@ -1,0 +1,51 @@
+// The matrix instructions of matrices.cuh, by their definition in the PTX ISA: lane 4 g + t of each.
+static float widened_half(unsigned pair, int upper) {
+    unsigned bits = upper ? pair & 0xffff0000 : pair << 16;
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+
+static void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+    using namespace emulator;
+    unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
+    unsigned words[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(fibres[current].given, words, sizeof words);
+    wait(FOR_WARP, __LINE__);
+    float result[4];
+    for (int i = 0; i < 4; i++) {
+        unsigned row = g + i / 2 * 8, column = 2 * t + i % 2;
+        result[i] = c[i];
+        for (int k = 0; k < 16; k++) {
+            const unsigned* left = (unsigned*)fibres[warp + row % 8 * 4 + k % 8 / 2].given;
+            const unsigned* right = (unsigned*)fibres[warp + column * 4 + k % 8 / 2].given;
+            result[i] += widened_half(left[row / 8 + k / 8 * 2], k % 2) * widened_half(right[4 + k / 8], k % 2);
+        }
+    }
+    wait(FOR_WARP, __LINE__);
+    memcpy(c, result, sizeof result);
+}
+
+template <bool transposed> static void load_matrices(unsigned (&x)[4], const void* row) {
+    using namespace emulator;
+    unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
+    if (uintptr_t(row) % 16 || row < __start_cuda_shared || row >= __stop_cuda_shared) __builtin_trap();
+    memcpy(fibres[current].given, &row, 8);
+    wait(FOR_WARP, __LINE__);
+    for (int m = 0; m < 4; m++) {
+        unsigned short pair[2];
+        for (unsigned i = 0; i < 2; i++) {
+            unsigned r = transposed ? 2 * t + i : g, column = transposed ? g : 2 * t + i;
+            pair[i] = ((unsigned short*)fibres[warp + m * 8 + r].given[0])[column];
+        }
+        memcpy(&x[m], pair, 4);
+    }
+    wait(FOR_WARP, __LINE__);
+}
+
+static unsigned packed(float low, float high) {
+    unsigned bits[2];
+    memcpy(bits, &low, 4), memcpy(bits + 1, &high, 4);
+    for (unsigned& b : bits) b = (b & 0x7fffffff) > 0x7f800000 ? 0x7fff : (b + 0x7fff + (b >> 16 & 1)) >> 16;
+    return bits[0] | bits[1] << 16;
+}

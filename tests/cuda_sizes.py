@@ -1,0 +1,89 @@
+"""Larger cases for the CUDA kernels, by the name of their rule: they must not fit one packet, warp, block or strip."""
+
+import numpy as np
+from hypothesis import strategies as st
+from op_cases import Case
+
+lengths = st.sampled_from([1, 2, 7, 8, 31, 32, 33, 64, 127, 128, 256, 260, 264])
+rows = st.sampled_from([1, 2, 3, 5, 8, 21])
+
+
+@st.composite
+def numbers(draw, *shape):
+    """Normal numbers; a row now and then far from 0, as the deviations must not suffer from that."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return rng.standard_normal(shape) + draw(st.sampled_from([0.0, 0.0, 3.0]))
+
+
+@st.composite
+def flat(draw):
+    """Any number of entries, of one axis or two."""
+    shape = (draw(rows), draw(lengths)) if draw(st.booleans()) else (9 * draw(lengths),)
+    return Case((draw(numbers(*shape)),))
+
+
+@st.composite
+def normalization(draw, weights):
+    N, C = draw(rows), draw(lengths)
+    C = max(C, 7)  # of one number alone nothing is left
+    given = draw(st.integers(0, weights))
+    return Case((draw(numbers(N, C)), *(draw(numbers(C)) for _ in range(given))), {"eps": 1e-3})
+
+
+@st.composite
+def dropout(draw):
+    p, seed = draw(st.sampled_from([0.1, 0.5])), draw(st.integers(0, 9))
+    return Case(draw(flat()).inputs, {"p": p, "key": (seed, "test", 1)})
+
+
+@st.composite
+def rotary(draw):
+    B, T, H, half = (
+        draw(st.integers(1, 3)),
+        draw(rows),
+        draw(st.integers(1, 3)),
+        draw(st.sampled_from([1, 3, 4, 8, 16, 32])),
+    )
+    return Case((draw(numbers(B, T, H, 2 * half)),), {"start": draw(st.integers(0, 99))})
+
+
+@st.composite
+def embedding(draw):
+    """Few tokens with many positions each, and many that do not occur."""
+    V, C, N = draw(st.sampled_from([1, 3, 40])), draw(lengths), draw(st.sampled_from([1, 9, 33, 100]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return Case((draw(numbers(V, C)), rng.integers(0, V, (N,)) // draw(st.sampled_from([1, 2]))))
+
+
+@st.composite
+def cross_entropy(draw):
+    N, V = draw(rows), draw(lengths) + draw(st.sampled_from([0, 264]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    targets = rng.integers(0, V, N)
+    if draw(st.booleans()):
+        targets[rng.random(N) < 0.5] = -100
+    return Case((10 * draw(numbers(N, V)), targets))
+
+
+@st.composite
+def attention(draw):
+    """Tiles that are full and not, queries fewer than keys, key heads shared and not."""
+    B, G, R = (draw(st.integers(1, 2)) for _ in range(3))
+    D = draw(st.sampled_from([16, 64]))
+    S = draw(st.sampled_from([1, 15, 64, 65, 130]))
+    T = draw(st.sampled_from([T for T in (1, 16, 63, 64, 100, 130) if T <= S]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    q, k, v = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * R), (S, G), (S, G)))
+    return Case((q, k, v), {"causal": draw(st.booleans())})
+
+
+@st.composite
+def linear(draw):
+    N, i, o = draw(rows) * draw(rows), draw(st.integers(1, 4)), draw(lengths)
+    return Case((draw(numbers(N, i)), draw(numbers(i, o)), draw(numbers(o))))
+
+
+LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
+LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
+LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
+LARGER |= {"attention": attention(), "linear": linear()}

@@ -1,0 +1,139 @@
+"""The compile gate: NVIDIA's compiler makes machine code of every CUDA source, on a machine without a GPU.
+
+For Ampere and Hopper, for each REAL and WIDTH: no register is spilled to memory, and no kernel takes more registers
+than its line below says. Skipped where the wheel nvidia-cuda-nvrtc is not installed.
+"""
+
+import ctypes
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from tinygrad_lm.kernels import cuda_attention, cuda_columns, cuda_compile, cuda_normalize
+
+ARCHITECTURES = ["sm_80", "sm_90"]
+CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
+FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
+ONLY = {"attention": [("bf16", 8)]}  # files for one REAL and WIDTH alone
+P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
+MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
+CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
+    "attention": [{"D": 16}, {"D": cuda_attention.LARGEST}],
+    "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
+    "embedding": [{"GROUPS": 1}, {"GROUPS": 32}],
+    "columns": [{"ROWS": cuda_columns.ROWS, "FROM": held} for held in ("float", "bf16")],
+    "normalize": [
+        {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
+        for centred in (0, 1)
+        for packets, team in ((1, 32), (1, 128), (MOST, cuda_normalize.THREADS))
+    ],
+}
+REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
+    "activation_forward": 40, "activation_backward": 48,
+    "adamw": 56, "squares": 40, "total": 32,
+    "attention_forward": 168, "attention_dq": 184, "attention_dkv": 255, "row_products": 40,
+    "column_sums": 40,
+    "losses": 40, "mean_loss": 40, "losses_backward": 40,
+    "dropout": 56,
+    "embedding_forward": 40, "embedding_backward": 40,
+    "norm_forward": 72, "norm_backward": 208,
+    "rotary": 56,
+}  # fmt: skip
+
+
+@functools.cache
+def nvrtc():
+    """NVIDIA's run-time compiler from its wheel, or None. Its tables must be loaded before it looks for them."""
+    spec = importlib.util.find_spec("nvidia")
+    for place in spec.submodule_search_locations if spec else ():
+        if tables := sorted(Path(place).glob("cu13/lib/libnvrtc-builtins.so.13*")):
+            ctypes.CDLL(str(tables[-1]), mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(str(tables[-1].with_name("libnvrtc.so.13")), mode=ctypes.RTLD_GLOBAL)
+    return None
+
+
+def compiled(code, *options):
+    """(error, log) of one compilation; for a compute_… architecture the log is followed by the assembly text."""
+    library, program, size = nvrtc(), ctypes.c_void_p(), ctypes.c_size_t()
+    assert library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernel.cu", 0, None, None) == 0
+    texts = [option.encode() for option in (*options, *CUPYS, "--ptxas-options=-v")]
+    error = library.nvrtcCompileProgram(program, len(texts), (ctypes.c_char_p * len(texts))(*texts))
+    library.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    library.nvrtcGetProgramLog(program, log)
+    ptx = b""
+    if not error and any("compute_" in option for option in options):
+        library.nvrtcGetPTXSize(program, ctypes.byref(size))
+        library.nvrtcGetPTX(program, ptx := ctypes.create_string_buffer(size.value))
+        ptx = ptx.value
+    library.nvrtcDestroyProgram(ctypes.byref(program))
+    return error, log.value.decode() + ptx.decode()
+
+
+def usage(log):
+    """{kernel: (registers, bytes spilled, bytes of stack)} out of ptxas's report."""
+    found = {}
+    for part in log.split("Compiling entry function '")[1:]:
+        registers = int(re.search(r"Used (\d+) registers", part)[1])
+        spilled = sum(map(int, re.findall(r"(\d+) bytes spill", part)))
+        stack = int(re.search(r"(\d+) bytes stack frame", part)[1])
+        found[part.split("'")[0]] = registers, spilled, stack
+    return found
+
+
+def defined(file, real, width):
+    """The options of each compilation that Python may ask for."""
+    for constants in CONSTANTS.get(file, [{}]) if (real, width) in ONLY.get(file, [(real, width)]) else ():
+        yield [f"-D{key}={value}" for key, value in {"REAL": real, "WIDTH": width, **constants}.items()]
+
+
+nvrtc_only = pytest.mark.skipif(nvrtc() is None, reason="the wheel nvidia-cuda-nvrtc is not installed")
+
+
+@nvrtc_only
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("real", "width"), [("float", 1), ("float", 4), ("bf16", 1), ("bf16", 8)])
+@pytest.mark.parametrize("file", FILES)
+def test_it_compiles_without_spills(file, real, width, architecture):
+    code = cuda_compile.source(file)
+    for options in defined(file, real, width):
+        error, log = compiled(code, f"--gpu-architecture={architecture}", *options)
+        assert not error, log
+        kernels = usage(log)
+        assert kernels, log
+        for name, (registers, spilled, stack) in kernels.items():
+            assert (spilled, stack) == (0, 0), f"{name} {options}: {spilled} bytes spilled, {stack} of stack"
+            assert registers <= REGISTERS[name], f"{name} {options}: {registers} registers"
+
+
+def test_every_kernel_has_a_bound():
+    sources = "".join(map(cuda_compile.source, FILES))
+    assert set(re.findall(r"__global__ void (?:__launch_bounds__\(\w+\)\s+)?(\w+)\(", sources)) == REGISTERS.keys()
+
+
+@nvrtc_only
+@pytest.mark.parametrize(("real", "width"), [("float", 4), ("bf16", 8)])
+@pytest.mark.parametrize("file", FILES)
+def test_packets_move_as_one_instruction(file, real, width):
+    """16 bytes each: of all loads and stores of global memory only those of single numbers are left as they are."""
+    text = (cuda_compile.SOURCES / f"{file}.cu").read_text()
+    options = next(defined(file, real, width), None)
+    if options is None:
+        pytest.skip(f"{file}.cu is for {ONLY[file]} alone")
+    error, ptx = compiled(cuda_compile.source(file), "--gpu-architecture=compute_80", *options)
+    assert not error, ptx
+    moved = re.findall(r"(ld|st)\.global\.v4\.[fu]32", ptx)
+    assert moved.count("ld") >= len(re.findall(r"\bload\(", text))
+    assert moved.count("st") >= len(re.findall(r"\bstore\(", text))
+
+
+@nvrtc_only
+def test_what_does_not_compile_or_spills_is_noticed():
+    assert compiled("__global__ void f() { int x = y; }", "--gpu-architecture=sm_80")[0]
+    code = 'extern "C" __global__ void f(float* y, int i) { float x[999]; for (int j = 0; j < 999; j++) x[j] = y[j];'
+    error, log = compiled(code + " *y = x[i]; }", "--gpu-architecture=sm_90")
+    assert not error
+    assert usage(log)["f"][2] >= 999 * 4

@@ -1,0 +1,237 @@
+"""Every CUDA kernel against its rule: emulated where there is no GPU (see cuda_emulator.py), on CuPy with -m gpu.
+
+New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
+"""
+
+import checks
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array
+from cuda_checks import TOLERANCE, agree, cotangent, expected, on_host, run, small_blocks
+from cuda_emulator import KERNELS
+from cuda_sizes import LARGER
+from drawing import LAYOUTS, seeds
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES, Case
+
+from tinygrad_lm.backend import random
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns
+from tinygrad_lm.ops.dropout import keep
+from tinygrad_lm.optim import adamw
+
+every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
+few = settings(max_examples=settings.default.max_examples // 5)
+
+
+@pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def xp(request):
+    """The array library: strict arrays with emulated kernels, in small blocks for speed, or CuPy."""
+    if request.param == "cuda":
+        cupy = pytest.importorskip("cupy")
+        if not cupy.cuda.is_available():
+            pytest.skip("there is no GPU")
+        yield cupy
+        return
+    with small_blocks():
+        yield strict_array
+
+
+@every_kernel
+@few
+@given(data=st.data())
+def test_kernel_agrees_with_its_rule(xp, name, data):
+    """On the rule's cases: small, empty, of any layout, the cotangent too."""
+    case = data.draw(CASES[name]).to("float32")
+    dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, "float32")
+    layout = LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))]
+    dy = np.asarray(layout(dy))
+    agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, "float32")
+
+
+@every_kernel
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@few
+@given(data=st.data())
+def test_larger_sizes(xp, name, dtype, data):
+    """Several packets, warps, blocks and strips; lengths that divide nothing. The same bits whatever comes first."""
+    if dtype == "bfloat16":
+        if name == "linear" and xp is strict_array:
+            pytest.skip("NumPy has no matrix product of bfloat16")
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    case = data.draw(LARGER[name]).to(dtype)
+    dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, dtype)
+    results = []
+    for order in (0, 1, 2, 3):
+        cuda_emulator.order = order
+        results.append(run(xp, KERNELS[name], case, dy))
+    cuda_emulator.order = 0
+    agree(results[0], expected(name, case, dy), case, str(np.dtype(dtype)))
+    for other in results[1:]:
+        for first, again in zip(results[0], other, strict=True):
+            assert first is None or first.tobytes() == again.tobytes()
+
+
+@every_kernel
+@given(data=st.data())
+@settings(max_examples=10)
+def test_what_is_not_covered_goes_to_the_rule(xp, name, data):
+    case = data.draw(CASES[name])
+    dy = cotangent(np.random.default_rng(0), name, case, "float64")
+    cuda_emulator.LAUNCHED.clear()
+    found = run(xp, KERNELS[name], case, dy)
+    assert not cuda_emulator.LAUNCHED
+    for x, right in zip(found, expected(name, case, dy), strict=True):
+        if right is not None:
+            assert x.dtype == "float64"
+
+
+def test_dtypes_that_differ_go_to_the_rule(xp):
+    """A weight in float32 beside half precision: nothing is read as what it is not."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, w = np.random.default_rng(0).standard_normal((2, 1, 8)).astype("float32")
+    x = x.astype(bf16)
+    y, _ = KERNELS["rms_norm"](xp.asarray(x), xp.asarray(w[0]))
+    right, _ = Op.registry["rms_norm"].rule(x.astype("float64"), w[0].astype("float64"))
+    checks.agree(y.get().astype("float64"), right, "value", 1e-2)
+
+
+@every_kernel
+@few
+@given(data=st.data())
+def test_nothing_handed_over_is_written_to(xp, name, data):
+    case = data.draw(LARGER[name]).to("float32")
+    inputs = [xp.asarray(x) for x in case.inputs]
+    y, backward = KERNELS[name](*inputs, **case.options)
+    dy = xp.asarray(cotangent(np.random.default_rng(0), name, case, "float32"))
+    value, seed = y.get(), dy.get()
+    first, second = on_host(backward(dy)), on_host(backward(dy))
+    assert all(a is b or a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
+    assert y.get().tobytes() == value.tobytes()
+    assert dy.get().tobytes() == seed.tobytes()
+    for x, before in zip(inputs, case.inputs, strict=True):
+        assert x.get().tobytes() == before.tobytes()
+
+
+@given(seeds, st.integers(1, 3000), st.sampled_from([0.0, 0.1, 0.5, 0.999]), st.integers(0, 2**64 - 1))
+@few
+def test_dropout_draws_the_definitions_mask(xp, seed, n, p, key):
+    x = np.random.default_rng(seed).standard_normal(n).astype("float32")
+    key = (key, "test", 3, 2**40, 7)
+    if p == 0.5:  # just above one of the numbers, which its last bit must decide
+        p = float(np.nextafter(random(*key).random(n, "float32")[n // 2], np.float32(0.9)))
+    y, backward = KERNELS["dropout"](xp.asarray(x), p=p, key=key)
+    right, back = Op.registry["dropout"].rule(x, p=p, key=key)
+    assert y.get().tobytes() == right.tobytes()
+    assert backward(xp.asarray(x))[0].get().tobytes() == back(x)[0].tobytes()
+
+
+@few
+@given(seeds, st.integers(1, 200), st.integers(1, 70))
+def test_column_sums(xp, seed, N, C):
+    """From both dtypes to both."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    x = np.random.default_rng(seed).standard_normal((N, C)).astype("float32")
+    for held, dtype, tolerance in (("f4", "f4", 1e-5), (bf16, "f4", 1e-5), (bf16, bf16, 1e-2), ("f4", bf16, 1e-2)):
+        x = x.astype(held)
+        y = cuda_columns.column_sums(xp.asarray(x), np.dtype(dtype)).get()
+        assert y.dtype == dtype
+        checks.agree(y.astype("f4"), x.astype("float64").sum(0), "sums", tolerance)
+
+
+def test_future_gradients_are_exactly_zero(xp):
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(0)
+    q, k, v = (xp.asarray(x.astype(bf16)) for x in rng.standard_normal((3, 1, 70, 2, 16)))
+    y, backward = KERNELS["attention"](q, k, v)
+    for t in (0, 3, 63, 64, 68):
+        dy = np.zeros(y.shape, bf16)
+        dy[:, t] = rng.standard_normal(dy[:, t].shape)
+        _, dk, dv = (dx.get().astype("float32") for dx in backward(xp.asarray(dy)))
+        assert dv[:, : t + 1].any()
+        assert not dk[:, t + 1 :].any()
+        assert not dv[:, t + 1 :].any()
+
+
+def test_the_zeros_that_fill_a_tile_never_win(xp):
+    """All logits near −140: exp of a padding's 0 less their log-sum would be infinite."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    rng = np.random.default_rng(0)
+    q, k, v = ((rng.standard_normal((1, 70, 1, 32)) + mean).astype(bf16) for mean in (5, -5, 0))
+    y, backward = KERNELS["attention"](*map(xp.asarray, (q, k, v)), causal=False)
+    assert all(np.isfinite(x.get().astype("float32")).all() for x in (y, *backward(xp.asarray(v))))
+
+
+@few
+@given(case=CASES["attention"])
+def test_attentions_mask_is_the_definitions(xp, case):
+    B, T, H, S = *case.inputs[0].shape[:3], case.inputs[1].shape[1]
+    key = (1, "test", B, T)
+    found = cuda_emulator.MASK(xp, (B, H, T, S), 0.3, key)
+    assert found.dtype == bool
+    assert np.array_equal(found.get(), keep(np, (B, H, T, S), 0.3, key))
+
+
+def test_ids_outside_their_table_give_nan(xp):
+    w = xp.asarray(np.ones((3, 4), "float32"))
+    y = KERNELS["embedding"](w, xp.asarray(np.array([0, -1, 3, 2, 2**31 - 1, -2000])))[0].get()
+    assert np.isnan(y).all(1).tolist() == [False, True, True, False, True, True]
+    for wrong in (-1, 4):
+        y, _ = KERNELS["cross_entropy"](w, xp.asarray(np.array([0, wrong, 0])))
+        assert np.isnan(y.get())
+
+
+def test_a_loss_of_no_positions_and_of_impossible_ones(xp):
+    x = np.random.default_rng(0).standard_normal((3, 70)).astype("float32")
+    y, backward = KERNELS["cross_entropy"](xp.asarray(x), xp.asarray(np.full(3, -100)))
+    assert y.get() == 0
+    assert not backward(xp.asarray(np.float32(1)))[0].get().any()
+    x[:, 1::2] = -np.inf
+    case = (x, np.array([0, 2, 4]))
+    y, backward = KERNELS["cross_entropy"](*map(xp.asarray, case))
+    right, back = Op.registry["cross_entropy"].rule(*case)
+    checks.agree(y.get(), right, "value", 1e-6)
+    checks.agree(backward(xp.asarray(np.float32(1)))[0].get(), back(np.float32(1))[0], "gradient", 1e-6)
+    x[0, 65] = np.nan
+    assert np.isnan(KERNELS["cross_entropy"](*map(xp.asarray, case))[0].get())
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_squared", "silu", "gelu", "gelu_tanh"])
+def test_activations_far_out(xp, name):
+    """No infinity is made where there is none, and a NaN stays."""
+    x = np.array([-1e10, -100, -20, -5, -0.0, 0, 5, 20, 100, 1e10, np.nan], "float32")
+    y, dx = run(xp, KERNELS[name], Case((x,)), np.ones_like(x))
+    right, back = Op.registry[name].rule(x.astype("float64"))
+    np.testing.assert_allclose(y, right, rtol=2e-5, atol=1e-12)
+    np.testing.assert_allclose(dx, back(1.0)[0], rtol=2e-4, atol=1e-5)
+
+
+@few
+@given(seeds, st.integers(1, 700), st.sampled_from([0, 1, 4]), st.floats(0, 0.5), st.integers(1, 1000))
+def test_adamw_in_one_pass_is_the_update(xp, seed, size, skipped, decay, t):
+    """In place on slices, which may begin anywhere; what lies beside them stays."""
+    arrays = np.random.default_rng(seed).standard_normal((4, size + skipped)).astype("float32")
+    arrays[3] **= 2
+    constants = 0.01, 0.9, 0.99, 1 - 0.9**t, 1 - 0.99**t, 1e-8, decay
+    here = slice(skipped, None)
+    there = [xp.asarray(x.copy()) for x in arrays]
+    cuda_emulator.LAUNCHED.discard("adamw")
+    cuda_emulator.ADAMW(*(x[here] for x in there), *constants)
+    assert xp is not strict_array or "adamw" in cuda_emulator.LAUNCHED
+    adamw.update(*(x[here] for x in arrays), *constants)
+    for x, right in zip(there, arrays, strict=True):
+        np.testing.assert_allclose(x.get(), right, rtol=1e-5, atol=1e-6)
+
+
+@few
+@given(seeds, st.integers(1, 5000))
+def test_squared_norm(xp, seed, n):
+    g = np.random.default_rng(seed).standard_normal(n).astype("float32")
+    found = []
+    for cuda_emulator.order in (1, 2, 0):
+        found.append(cuda_adamw.squared_norm(xp.asarray(g)).get())
+    assert found[0] == pytest.approx((g.astype("float64") ** 2).sum(), rel=1e-6)
+    assert found[0].shape == ()
+    assert found[0] == found[1] == found[2]

@@ -1,0 +1,73 @@
+"""A training step with every CUDA kernel in its place: the losses are the CPU's but for rounding."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import replace
+
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array
+from cuda_checks import small_blocks
+from small_gpt import tiny
+
+from tinygrad_lm import backend
+from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.ops.dropout import MASKS
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.loop import Trainer
+
+TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
+WANTED = {
+    "gpt2": {"layer_norm", "gelu_tanh", "dropout", "linear"},
+    "modern": {"rms_norm", "relu_squared", "rotary"},
+}
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
+    for name, kernel in cuda_emulator.KERNELS.items():
+        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
+    monkeypatch.setitem(AdamW.kernels, "cuda", cuda_emulator.ADAMW)
+    monkeypatch.setitem(MASKS, "cuda", cuda_emulator.MASK)
+    if request.param == "cuda":
+        if not pytest.importorskip("cupy").cuda.is_available():
+            pytest.skip("there is no GPU")
+        yield "cuda"
+        return
+    with small_blocks() as patch:
+        patch.setattr(backend, "_cupy", lambda: strict_array)
+        yield "cuda"
+
+
+def losses(device, preset, steps):
+    config = TrainConfig(**RECIPES[preset] | {"steps": steps, "batch_size": 2})
+    shape = replace(tiny(preset), dropout=0.3)
+    trainer = Trainer(GPT(shape, device=device), Batches(TOKENS, 2, 5), config)
+    return [trainer.step(step) for step in range(steps)]
+
+
+@pytest.mark.parametrize("preset", WANTED)
+def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
+    cuda_emulator.LAUNCHED.clear()
+    asked = set()
+    for name, kernel in cuda_emulator.KERNELS.items():
+        watched = lambda *args, name=name, kernel=kernel, **options: asked.add(name) or kernel(*args, **options)
+        Op.registry[name].kernels["cuda"] = watched
+    found = losses(device, preset, 5)
+    np.testing.assert_allclose(found, losses("cpu", preset, 5), rtol=2e-5)
+    assert asked >= WANTED[preset] | {"embedding", "cross_entropy"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_without_cupy_no_cuda_kernel_is_registered():
+    program = "import sys; from tinygrad_lm import kernels; kernels.load(); print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
+    assert "tinygrad_lm.kernels" in ended.stdout.split()
+    assert "kernels.cuda" not in ended.stdout

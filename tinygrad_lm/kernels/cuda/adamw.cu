@@ -1,0 +1,49 @@
+// AdamW on flat arrays, and the gradient norm that clipping asks for.
+//
+//   m ← β₁ m + (1 − β₁) g    v ← β₂ v + (1 − β₂) g²    w ← (1 − η λ) w − η m̂ / (√v̂ + ε)
+//
+// with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ) (Loshchilov and Hutter 2019, algorithm 2). Weights and moments are float,
+// the gradient is REAL. One packet a thread. Memory: reads w, g, m, v and writes w, m, v.
+//
+//   rate: η / (1 − β₁ᵗ); keep: 1 − η λ; scale: 1 / (1 − β₂ᵗ); rest: 1 − β
+
+#include "common.cuh"
+
+extern "C" __global__ void adamw(float* w, const REAL* g, float* m, float* v, long long n, float rate, float keep,
+                                 float beta1, float rest1, float beta2, float rest2, float scale, float eps) {
+    long long i = first();
+    if (i >= n) return;
+    float W[WIDTH], G[WIDTH], M[WIDTH], V[WIDTH];
+    load(w + i, W);
+    load(g + i, G);
+    load(m + i, M);
+    load(v + i, V);
+    for (int j = 0; j < WIDTH; j++) {
+        M[j] = beta1 * M[j] + rest1 * G[j];
+        V[j] = beta2 * V[j] + rest2 * G[j] * G[j];
+        W[j] = keep * W[j] - rate * M[j] / (sqrtf(V[j] * scale) + eps);
+    }
+    store(w + i, W);
+    store(m + i, M);
+    store(v + i, V);
+}
+
+// Σ g² in two stages: each block leaves one number, and one block adds those up. The order of the additions depends on
+// n and the number of blocks alone.
+extern "C" __global__ void squares(const REAL* g, float* of_block, long long n) {
+    float sum = 0;
+    for (long long i = first(); i < n; i += gridDim.x * (long long)blockDim.x * WIDTH) {
+        float v[WIDTH];
+        load(g + i, v);
+        for (int j = 0; j < WIDTH; j++) sum += v[j] * v[j];
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) of_block[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void total(const float* of_block, float* y, int n) {
+    float sum = 0;
+    for (int i = threadIdx.x; i < n; i += blockDim.x) sum += of_block[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *y = sum;
+}

@@ -1,0 +1,66 @@
+// Softmax and cross-entropy over a vocabulary of V, without writing the probabilities P.
+//
+//   y = Σ nll / N    nll = log Σ exp(x − max) − (x[target] − max)    dx = dy (P − [target]) / N
+//
+// N is the number of positions whose target is not `ignored`, at least 1. A block takes a row of V logits and reads it
+// once: each thread keeps the largest it has seen and Σ exp(x − largest), corrected whenever a larger one comes
+// (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"), and the block puts these together. Kept
+// are two numbers a row. Backward reads the logits again and writes dx, which may lie in the logits' place.
+// Memory: forward reads x, backward reads x and writes dx. Places are 64-bit: 65,536 rows of 50,304 pass 2³¹.
+// A target outside the vocabulary gives NaN, never a foreign address.
+
+#include "common.cuh"
+
+const float LOWEST = -3.4028235e38f;  // not −∞, for −∞ − (−∞) is NaN
+
+extern "C" __global__ void losses(const REAL* x, const int* targets, float* nll, float* largest, float* total, int V,
+                                  int ignored) {
+    const REAL* row = x + blockIdx.x * (long long)V;
+    float top = LOWEST, sum = 0;
+    for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
+        float v[WIDTH], higher = top;
+        load(row + c, v);
+        for (int i = 0; i < WIDTH; i++) higher = fmaxf(higher, v[i]);
+        sum *= expf(top - higher);
+        for (int i = 0; i < WIDTH; i++) sum += expf(v[i] - higher);
+        top = higher;
+    }
+    float row_top = block_max(top);
+    sum = block_sum(sum * expf(top - row_top));
+    if (threadIdx.x == 0) {
+        int target = targets[blockIdx.x];
+        float x_target = target >= 0 && target < V ? widened(row[target]) : __uint_as_float(0x7fffffff);
+        nll[blockIdx.x] = target == ignored ? 0 : logf(sum) - (x_target - row_top);
+        largest[blockIdx.x] = row_top;
+        total[blockIdx.x] = sum;
+    }
+}
+
+// One block: the mean, and the share 1/N that each counted position has in it.
+extern "C" __global__ void mean_loss(const float* nll, const int* targets, REAL* y, float* share, int n, int ignored) {
+    float sum = 0, counted = 0;
+    for (int i = threadIdx.x; i < n; i += blockDim.x) {
+        sum += nll[i];
+        counted += targets[i] != ignored;  // whole numbers up to 2²⁴ are exact
+    }
+    sum = block_sum(sum);
+    counted = fmaxf(block_sum(counted), 1);
+    if (threadIdx.x == 0) {
+        round_to(*y, sum / counted);
+        *share = 1 / counted;
+    }
+}
+
+extern "C" __global__ void losses_backward(const REAL* dy, const REAL* x, const int* targets, const float* share,
+                                           const float* largest, const float* total, REAL* dx, int V, int ignored) {
+    long long row = blockIdx.x * (long long)V;
+    int target = targets[blockIdx.x];
+    float part = target == ignored ? 0 : widened(*dy) * *share;
+    float top = largest[blockIdx.x], scale = part / total[blockIdx.x];
+    for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
+        float v[WIDTH];
+        load(x + row + c, v);
+        for (int i = 0; i < WIDTH; i++) v[i] = expf(v[i] - top) * scale - (c + i == target ? part : 0);
+        store(dx + row + c, v);
+    }
+}
