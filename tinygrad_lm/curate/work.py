@@ -106,16 +106,19 @@ def documents(job, worked, tokenizer, cleaner, source, record, format):
         count(worked.removed, "no text", record.id, "there is none in it", "")
         return []
     worked.characters += len(text)
-    left = (text,)
-    if cleaner:
-        text = normalise(text)
+    if cleaner is None:
+        texts = (text,)
+    else:
         cleaned = cleaner(text)
-        left = cleaned.texts
+        texts = cleaned.texts
         for number, removal in enumerate(cleaned.removed, start=1):
-            all_of_it = not left and number == len(cleaned.removed)  # what came before the last took parts
+            all_of_it = not texts and number == len(cleaned.removed)  # what came before the last took parts
             count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
+        if not texts:
+            return []
+        text = normalise(text) if cleaned.removed else texts[0]  # which is the same, and saves the time
     out = held_out(text.encode(), job.validation)  # all pieces of a text are on one side
-    return [document(job, tokenizer, source, record.id, piece, out) for piece in left]
+    return [document(job, tokenizer, source, record.id, piece, out) for piece in texts]
 
 
 def document(job, tokenizer, source, id, text, out):
