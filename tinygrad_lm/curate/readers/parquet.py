@@ -45,15 +45,9 @@ def records(path):
                 yield Damaged(
                     f"{name}#{row}",
                     f"row group {group + 1}, rows {first:,} to {first + rows - 1:,}: {error}",
-                    _size(file, group) * (first + rows - row) // max(1, rows),
+                    Path(path).stat().st_size * max(0, first + rows - row) // file.metadata.num_rows,
                 )
             first += rows
-
-
-def _size(file, group):
-    """Bytes of a row group in the file."""
-    group = file.metadata.row_group(group)
-    return sum(group.column(i).total_compressed_size for i in range(group.num_columns))
 
 
 def _record(id, content):
