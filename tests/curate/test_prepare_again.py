@@ -234,7 +234,8 @@ def test_chance_does_not_stop_what_the_end_would_pass(allowed):
         damaged = damaged.cumsum(axis=1)
         some = [1, 10, 100, 500, *range(1000, 20_001, 250)]
         stops = [
-            any(report.too_many({"records": n, "damaged": row[n - 1]}, allowed, False) for n in some) for row in damaged
+            any(report.too_much({"records": n, "damaged": row[n - 1], "lost": 0}, 1, allowed, False) for n in some)
+            for row in damaged
         ]
         stopped.append(sum(stops))
     assert stopped[0] == 0
@@ -254,9 +255,16 @@ def test_chance_does_not_stop_what_the_end_would_pass(allowed):
     ],
 )
 def test_a_clear_excess_stops_and_at_the_end_the_share(records, damaged, allowed, before, after):
-    counts = {"records": records, "damaged": damaged}
-    assert report.too_many(counts, allowed, ended=False) == before
-    assert report.too_many(counts, allowed, ended=True) == after
+    counts = {"records": records, "damaged": damaged, "lost": 0}
+    assert report.too_much(counts, 1, allowed, ended=False) == before
+    assert report.too_much(counts, 1, allowed, ended=True) == after
+
+
+def test_bytes_that_were_lost_stop_it_at_once():
+    """However few records they were."""
+    counts = {"records": 1000, "damaged": 1, "lost": 101}
+    assert report.too_much(counts, 10_000, 0.01, ended=False)
+    assert not report.too_much(counts | {"lost": 100}, 10_000, 0.01, ended=True)
 
 
 # ---- what is told at the end

@@ -95,10 +95,12 @@ def notes(cleans, folder="."):
     for paths in dict.fromkeys(_paths(clean.decontaminate, folder) for clean in cleans):
         if paths:
             short, count = too_short(paths)
-            yield (
-                f"decontaminate: {short:,} of {count:,} texts in {', '.join(Path(path).name for path in paths[:3])}"
-                f"{', …' * (len(paths) > 3)} have fewer than {GRAM} words; copies of these are not found"
-            )
+            names = ", ".join(Path(path).name for path in paths[:3]) + ", …" * (len(paths) > 3)
+            if short:
+                yield (
+                    f"decontaminate: {short:,} of {count:,} texts in {names} have fewer than {GRAM} words; "
+                    "copies of these are not found"
+                )
 
 
 def _paths(patterns, folder):
