@@ -155,7 +155,7 @@ def test_texts_stop_at_too_much_damage(tmp_path):
     path.write_text(fine * 198 + bad * 2)
     assert len(list(texts([path]))) == 198
     path.write_text(fine * 197 + bad * 3 + fine)
-    with pytest.raises(DataError, match=r"a.jsonl#199: expected JSON(.|\n)*2 of 199 records are damaged"):
+    with pytest.raises(DataError, match=r"a.jsonl#200: expected JSON(.|\n)*3 of 201 records are damaged"):
         list(texts([path]))
     with pytest.raises(DataError, match="1 of 198 records"):
         list(texts([path], damage=0))

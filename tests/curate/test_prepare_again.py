@@ -13,8 +13,9 @@ import tqdm
 from curate.test_prepare import begun, damage, edit, held_out
 from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
 
-from tinygrad_lm.curate import inputs, report
+from tinygrad_lm.curate import inputs
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier
+from tinygrad_lm.curate.readers.document import too_much
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.data.prepared import Prepared
 from tinygrad_lm.errors import ConfigError, DataError
@@ -233,10 +234,7 @@ def test_chance_does_not_stop_what_the_end_would_pass(allowed):
         damaged = np.random.default_rng(0).random((200, 20_000)) < share
         damaged = damaged.cumsum(axis=1)
         some = [1, 10, 100, 500, *range(1000, 20_001, 250)]
-        stops = [
-            any(report.too_much({"records": n, "damaged": row[n - 1], "lost": 0}, 1, allowed, False) for n in some)
-            for row in damaged
-        ]
+        stops = [any(too_much(n, row[n - 1], 1, 0, allowed, False) for n in some) for row in damaged]
         stopped.append(sum(stops))
     assert stopped[0] == 0
     assert stopped[1] == 200
@@ -251,20 +249,18 @@ def test_chance_does_not_stop_what_the_end_would_pass(allowed):
         (10_000, 130, 0.01, True, True),
         (10_000, 100, 0.01, False, False),
         (0, 0, 0.0, False, False),
-        (99, 1, 0.0, False, True),
+        (99, 1, 0.0, True, True),
     ],
 )
 def test_a_clear_excess_stops_and_at_the_end_the_share(records, damaged, allowed, before, after):
-    counts = {"records": records, "damaged": damaged, "lost": 0}
-    assert report.too_much(counts, 1, allowed, ended=False) == before
-    assert report.too_much(counts, 1, allowed, ended=True) == after
+    assert too_much(records, damaged, 1, 0, allowed, ended=False) == before
+    assert too_much(records, damaged, 1, 0, allowed, ended=True) == after
 
 
 def test_bytes_that_were_lost_stop_it_at_once():
     """However few records they were."""
-    counts = {"records": 1000, "damaged": 1, "lost": 101}
-    assert report.too_much(counts, 10_000, 0.01, ended=False)
-    assert not report.too_much(counts | {"lost": 100}, 10_000, 0.01, ended=True)
+    assert too_much(1000, 1, 10_000, 101, 0.01, ended=False)
+    assert not too_much(1000, 1, 10_000, 100, 0.01, ended=True)
 
 
 # ---- what is told at the end

@@ -8,6 +8,7 @@ from os.path import relpath
 from tinygrad_lm.curate import journal, report
 from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
 from tinygrad_lm.curate.inputs import plain, synthetic_source
+from tinygrad_lm.curate.readers.document import too_much
 from tinygrad_lm.curate.shard_writer import ShardWriter
 from tinygrad_lm.curate.signatures import Signatures
 from tinygrad_lm.curate.survey import look_through_all
@@ -116,7 +117,7 @@ class Preparation:
 
     def check_damage(self, source, counts, ended):
         size = sum(path.stat().st_size for path in self.found[source.name].get("files", {}).values())
-        if report.too_much(counts, size, self.mixture.damage, ended):
+        if too_much(counts["records"], counts["damaged"], size, counts["lost"], self.mixture.damage, ended):
             raise DataError(report.damage(counts, source.name, size, self.mixture.damage))
 
     def writers_of(self, source):

@@ -13,7 +13,6 @@ from tinygrad_lm.tables import aligned
 KEEP = 5  # examples of each step and source
 EXCERPT = 300  # characters of each
 SHOWN = 3  # damaged records in the table
-CLEAR = 10  # damaged records, fewer of which may be chance
 SPLITS = ("train", "val")
 COUNTS = ("records", "pieces", "characters", "damaged", "lost", "damage", "worst")  # of a source, in report.json
 NOTHING = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
@@ -63,20 +62,6 @@ def take(report, worked):
         here = report["file"][1] if report["file"][0] == file else 0
         report["file"] = [file, here + 1]  # files come one after the other
         report["worst"] = max(report["worst"], report["file"], key=lambda entry: entry[1])
-
-
-def too_much(report, size, allowed, ended):
-    """Is more than this share damaged, of the records, or of the `size` bytes of their files?
-
-    Before the end only a clear excess counts: of n records, CLEAR or more and more than np + 3 √(np(1 − p)), three
-    standard deviations above what the share p itself would give.
-    """
-    if report["lost"] > allowed * size:
-        return True
-    damaged, expected = report["damaged"], allowed * report["records"]
-    if ended:
-        return damaged > expected
-    return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5
 
 
 def damage(report, name, size, allowed):

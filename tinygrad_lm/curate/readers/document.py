@@ -26,9 +26,19 @@ class Damaged:
     lost: int = 0
 
 
+CLEAR = 10  # damaged records, fewer of which may be chance
 ENOUGH = 100  # records from which on the share of damaged ones means something
 
 
-def too_much(records, damaged, size, lost, allowed):
-    """Is more than the allowed share of the records damaged, or of the files' bytes lost?"""
-    return damaged > allowed * records or lost > allowed * size
+def too_much(records, damaged, size, lost, allowed, ended):
+    """Is more than the allowed share of the records damaged, or of the files' bytes (`size` of them) lost?
+
+    Before the end only a clear excess of damaged records counts: of n, CLEAR or more and more than np + 3 √(np(1 − p)),
+    three standard deviations above what the share p itself would give. Where none is allowed the first one counts.
+    """
+    if lost > allowed * size or (damaged and not allowed):
+        return True
+    expected = allowed * records
+    if ended:
+        return damaged > expected
+    return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5

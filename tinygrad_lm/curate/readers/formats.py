@@ -72,8 +72,8 @@ def texts(patterns, damage=0.01):
     """The texts of files of any format. Damaged records are passed over, counted and told on stderr.
 
     patterns: as `files` has them; or "gutenberg:books/*.txt" with a format that the files' names do not tell. Raises
-    DataError where more than the share `damage` is damaged, which is looked at from the 100th record on (for 0 from the
-    first), and at the end where all records are damaged or more than that share of the files' bytes is lost.
+    DataError where more than the share `damage` is damaged (`too_much`); at the end of fewer than 100 records only
+    where all are.
     """
     paths = []
     for pattern in map(str, patterns):
@@ -94,14 +94,14 @@ def texts(patterns, damage=0.01):
                     continue
                 found.append(f"data file {path}: record {text.id}: {text.reason}")
                 lost += text.lost
-                if records >= (ENOUGH if damage else 1) and too_much(records, len(found), size, lost, damage):
+                if too_much(records, len(found), size, lost, damage, ended=False):
                     raise DataError(complaint(records, found, size, lost, damage))
         finally:
             for line in found[before : before + SHOWN]:
                 print(f"damaged: {line}", file=sys.stderr)
             if more := len(found[before + SHOWN :]):
                 print(f"damaged: data file {path}: {more:,} more", file=sys.stderr)
-    if found and (len(found) == records or lost > damage * size):
+    if found and (len(found) == records or too_much(records, len(found), size, lost, damage, records >= ENOUGH)):
         raise DataError(complaint(records, found, size, lost, damage))
 
 
