@@ -85,7 +85,12 @@ def random(seed, stream, *counter):
 
 
 def philox(seed, stream, *counter):
-    """The key, two 64-bit words, and the counter, four, that `random` starts from."""
+    """The key, two 64-bit words, and the counter, four, that `random` starts from.
+
+    For `counter` may stand one array of three: in a captured step it lies on the GPU, and only kernels can use it there.
+    """
+    if counter and not isinstance(counter[0], int):
+        counter = to_device(counter[0], "cpu").tolist()
     if not 0 <= seed < 2**64:
         raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")
     key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)

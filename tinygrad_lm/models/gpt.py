@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from tinygrad_lm import ops
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
@@ -68,8 +68,12 @@ class GPT(Module):
             )
         x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            positions = np.add.outer(before, np.arange(tokens.shape[1]))  # (B, T); (1, T) without a past
-            x = x + self.wpe(to_device(positions, self.parameters.device))
+            T = tokens.shape[1]
+            if past:
+                positions = to_device(np.add.outer(before, np.arange(T)), self.parameters.device)  # (B, T)
+            else:  # made where they are needed: a captured step copies nothing from the host
+                positions = array_module(self.parameters.data).arange(T)[None]  # (1, T)
+            x = x + self.wpe(positions)
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
             # Where x needs no gradient, below all that is trained, a checkpoint would record nothing of what is inside.
