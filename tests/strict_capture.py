@@ -1,6 +1,7 @@
 """CUDA streams and graphs for strict_array.py: while a stream captures, calls are noted, and a replay makes them again.
 
-What CUDA forbids meanwhile is a CaptureError: to read something back, to copy from the host, and what CuPy computes by
+Nothing is computed meanwhile: what changes an array waits for the replay, and what makes one leaves only its shape to
+rely on. What CUDA forbids is a CaptureError: to read something back, to copy from the host, and what CuPy computes by
 cuBLAS or sorts. A replay computes each result anew from the same arrays with the same other arguments, and puts it where
 the first one was: a number that should have changed, but was an argument, stays what it was.
 """
@@ -9,10 +10,13 @@ import functools
 import types
 from contextlib import nullcontext
 
+import numpy as np
+
 READS = "get item tolist __bool__ __int__ __float__ __index__".split()
 COPIES = "array asarray asnumpy".split()
 NOT_CAPTURED = "__matmul__ __rmatmul__ vdot argsort searchsorted".split()
 NOT_NOTED = "host array_of wrap index_of binary unary in_place of_shape of_array of_arrays".split()
+IN_PLACE = "__iadd__ __isub__ __imul__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __setitem__ fill at launch".split()
 QUIET = "__len__ __iter__ __repr__ __array__ __array_function__".split()
 
 tape = None  # what has been called since a stream began to capture
@@ -53,11 +57,17 @@ def noted(name, function, array):
         from_host = name in COPIES and not isinstance(args[0], array)
         if name in READS or name in NOT_CAPTURED or from_host:
             raise CaptureError(f"{name}: operation not permitted when stream is capturing")
-        before, tape = tape, None  # what it calls in its turn is part of it
-        try:
-            result = function(*args, **options)
-        finally:
-            tape = before
+        if name in IN_PLACE:
+            result = args[0] if name.startswith("__i") else None
+        elif options.get("out") is not None:
+            result = options["out"]
+        else:
+            before, tape = tape, None  # what it calls in its turn is part of it
+            try:
+                with np.errstate(all="ignore"):
+                    result = function(*args, **options)
+            finally:
+                tape = before
         tape.append((function, args, options, result))
         return result
 

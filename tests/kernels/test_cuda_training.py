@@ -16,8 +16,6 @@ from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.ops.dropout import MASKS
-from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
@@ -31,10 +29,7 @@ WANTED = {
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
     """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
-    for name, kernel in cuda_emulator.KERNELS.items():
-        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
-    monkeypatch.setitem(AdamW.kernels, "cuda", cuda_emulator.ADAMW)
-    monkeypatch.setitem(MASKS, "cuda", cuda_emulator.MASK)
+    cuda_emulator.fill_slots(monkeypatch)
     if request.param == "cuda":
         if not pytest.importorskip("cupy").cuda.is_available():
             pytest.skip("there is no GPU")

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, blocks, device_of, parallel, random, to_device, wide, zeros
+from tinygrad_lm.backend import array_module, blocks, device_of, dtype_of, parallel, random, to_device, wide, zeros
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import CheckpointError
 
@@ -54,7 +54,8 @@ class Module:
         """Give every parameter its place in one flat array, `self.parameters`, and its first value.
 
         The value depends on the seed and the parameter's name alone: the same in any order, on any device. Seed None
-        leaves zeros, for weights that will be loaded. frozen: of which names no gradient is wanted.
+        leaves zeros, for weights that will be loaded. dtype: also by name, "bfloat16" for one. frozen: of which names
+        no gradient is wanted.
         """
         for name, module in self.named_modules():
             module.name = name
@@ -62,7 +63,7 @@ class Module:
         for name, p in named.items():
             if frozen(name):
                 p.node = None
-        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype, device))
+        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype_of(dtype), device))
         masters = self.parameters.masters()
         for name, p in self.parameters.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)

@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from dataclasses import replace
 
 from tinygrad_lm.backend import workers
 from tinygrad_lm.errors import ConfigError
@@ -15,6 +16,15 @@ def check_time(steps, minutes):
         raise ConfigError("--steps and --minutes both say how long to train; give one of them")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ConfigError(f"--minutes must be a positive number, found {minutes}")
+
+
+def within(minutes, trainer, validation):
+    """The trainer's config with as many steps as fit into the minutes, and into its recipe's epochs. The trainer is of
+    no use afterwards."""
+    config, steps = trainer.config, plan(trainer, validation, 60 * minutes)
+    if config.epochs:
+        steps = min(steps, trainer.batches.steps_within(config.epochs))
+    return replace(config, steps=steps)
 
 
 def plan(trainer, validation, seconds):

@@ -26,7 +26,7 @@ PRETRAINING = {
     "--minutes": {"type": float, "help": "how long to train [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
-    "--dtype": {"choices": ["float32", "float64"], "help": "[float32]"},
+    "--dtype": {"choices": ["bfloat16", "float32", "float64"], "help": "bfloat16 is for GPUs [float32]"},
     "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
 }
 OPTIONS = {

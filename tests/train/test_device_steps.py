@@ -1,0 +1,134 @@
+"""Training steps on a GPU: several at a time, captured and replayed, in bfloat16 with float32 masters."""
+
+from dataclasses import replace
+
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array
+import strict_capture
+from cuda_checks import small_blocks
+from small_gpt import tiny
+
+from tinygrad_lm import backend
+from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.kernels import cuda_graph
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.train import device_steps
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.loop import Trainer
+
+TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
+PRESETS = ["gpt2", "modern"]
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
+    cuda_emulator.fill_slots(monkeypatch)
+    if request.param == "cuda":
+        if not pytest.importorskip("cupy").cuda.is_available():
+            pytest.skip("there is no GPU")
+        yield "cuda"
+        return
+    with small_blocks() as patch:
+        patch.setattr(backend, "_cupy", lambda: strict_array)
+        yield "cuda"
+
+
+def trainer(preset, device, dtype="bfloat16", document_token=None, **settings):
+    """Of a GPT whose attention has a kernel: heads of 16."""
+    shape = replace(tiny(preset), n_embd=32, n_head=2, dropout=0.3, block_size=8)
+    config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 2, "accumulate": 2} | settings)
+    batches = Batches(TOKENS, 2, 8, accumulate=2)
+    batches.document_token = document_token
+    return Trainer(GPT(shape, dtype=dtype, device=device), batches, config)
+
+
+def weights(trained):
+    return {f"{file}/{name}": x for file, arrays in trained.state().items() for name, x in arrays.items()}
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypatch):
+    replayed = trainer(preset, device)
+    found = replayed.steps(0, 3)
+    monkeypatch.setattr(Trainer, "share", None)  # from now on no Python runs within a step
+    found += replayed.steps(3, 5) + replayed.steps(8, 2)
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda_graph, "WARM_UP", 99)
+        eager = trainer(preset, device)
+        expected = [eager.step(step) for step in range(10)]
+    assert found == expected
+    same(weights(replayed), weights(eager))
+
+
+def test_what_waits_for_the_gpu_within_a_step_is_noticed(device, monkeypatch):
+    share = Trainer.share
+
+    def looking(*arguments):
+        loss = share(*arguments)
+        loss.item()
+        return loss
+
+    monkeypatch.setattr(Trainer, "share", looking)
+    with pytest.raises((strict_capture.CaptureError, RuntimeError)):
+        trainer("gpt2", device).steps(0, 3)
+
+
+FAULTS = {
+    "learning rate as an argument": (AdamW, "apply", lambda self, numbers, apply: apply(self, numbers.get().tolist())),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("document_token", [None, 3])
+def test_half_precision_follows_single_precision(device, preset, document_token):
+    """Within the usual band of bfloat16, on a GPU and on the CPU; the masters are float32."""
+    reference = trainer(preset, "cpu", "float32", document_token)
+    expected = np.array(reference.steps(0, 10))
+    for place in ("cpu", device):
+        half = trainer(preset, place, document_token=document_token)
+        found = np.array(half.steps(0, 10))
+        assert half.model.parameters.data.dtype.name == "bfloat16"
+        assert {x.dtype.name for x in weights(half).values()} <= {"float32", "int64"}
+        np.testing.assert_allclose(found[:, 0], expected[:, 0], rtol=2e-2)
+        np.testing.assert_allclose(found[:, 1], expected[:, 1], rtol=0.2)
+
+
+def test_masters_keep_what_bfloat16_would_lose():
+    """An update of a thousandth of a weight is less than half of bfloat16's last bit."""
+    half = trainer("gpt2", "cpu", lr=1e-5, warmup=0, schedule="constant", clip=0.0)
+    parameters = half.model.parameters
+    parameters.master[...] = 1.0
+    parameters.round()
+    half.steps(0, 3)
+    assert (parameters.data == 1).all()
+    assert np.mean(parameters.master != 1) > 0.9
+    assert abs(parameters.master - 1).max() < 1e-4
+
+
+def test_what_diverged_is_told_with_its_step(device):
+    broken = trainer("gpt2", device, "float32", lr=1e30, clip=0.0, warmup=0)
+    with pytest.raises(DivergedError, match=r"step \d+ has loss .* nan|inf"):
+        broken.steps(0, 10)
+
+
+def test_steps_come_in_stretches_between_evaluations():
+    from tinygrad_lm.train.loop import stretches
+
+    config = TrainConfig(steps=50, batch_size=1, eval_every=15)
+    found = list(stretches(7, config, 10))
+    assert [step for steps in found for step in steps] == list(range(7, 50))
+    assert max(map(len, found)) == 10
+    assert {15, 30, 50} <= {steps.stop for steps in found}
+    assert device_steps.AHEAD >= 1
