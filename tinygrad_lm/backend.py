@@ -67,9 +67,32 @@ def _gpu_problem():
     return None
 
 
+def is_floating(dtype):
+    """Whether numbers of this dtype have derivatives: float16 to float64, complex ones, and ml_dtypes' bfloat16.
+
+    NumPy knows nothing of bfloat16: its kind is "V", as that of any bytes.
+    """
+    return dtype.kind in "fc" or dtype.type.__name__ == "bfloat16"
+
+
+FLOAT32 = np.dtype(np.float32)
+
+
 def wide(dtype):
-    """The dtype to sum in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+    """The dtype to compute in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
+    return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
+
+
+def dtype_of(name):
+    """The dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes."""
+    if name == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401  (tells NumPy the name)
+        except ImportError:
+            raise ConfigError(
+                "dtype bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes"
+            ) from None
+    return np.dtype(name)
 
 
 def random(seed, stream, *counter):
