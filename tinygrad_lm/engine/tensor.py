@@ -139,4 +139,7 @@ def as_array(data, like=None):
         return array.astype(np.float32) if array.dtype == np.float64 else array
     adapts = array.dtype.kind == "f" or type(data) is int
     dtype = like.dtype if adapts and is_floating(like.dtype) else np.float32 if array.dtype.kind == "f" else None
-    return array_module(like).asarray(array, dtype=dtype)
+    xp = array_module(like)
+    if xp is not np and not array.ndim:  # made where it is needed: a captured step copies nothing from the host
+        return xp.full((), array.item(), dtype or array.dtype)
+    return xp.asarray(array, dtype=dtype)

@@ -23,33 +23,40 @@ class DeviceSteps:
     def __init__(self, trainer):
         self.trainer, parameters = trainer, trainer.model.parameters
         self.xp = xp = array_module(parameters.data)
-        self.place, self.rows, self.tables = xp.zeros((), np.int64), xp.arange(AHEAD), {}
+        self.place, self.rows, self.tables, self.drawn = xp.zeros((), np.int64), xp.arange(AHEAD), {}, {}
         self.losses, self.norms = (xp.zeros(AHEAD, parameters.master.dtype) for _ in range(2))
         self.update = Graph(xp, self.launch) if capturable(trainer.model) else self.launch
 
     def __call__(self, first, count):
+        steps = range(first, first + count)
+        drawn, self.drawn = self.drawn, {}
+        batches = [drawn.get(step) or self.draw(step) for step in steps]
         self.place.fill(0)
-        for name, rows in self.planned(range(first, first + count)).items():
+        for name, rows in (self.counted(steps) | stacked(batches)).items():
             table = self.tables.setdefault(name, self.xp.zeros((AHEAD, *rows.shape[1:]), rows.dtype))
             table[:count] = self.xp.asarray(rows)
-        for _ in range(count):
+        for _ in steps:
             self.update()
+        following = range(steps.stop, min(steps.stop + AHEAD, self.trainer.config.steps))
+        self.drawn = {step: self.draw(step) for step in following}  # while the GPU works
         return list(zip(*(x.get()[:count].tolist() for x in (self.losses, self.norms)), strict=True))
 
-    def planned(self, steps):
-        """The rows of the tables for these steps, by name."""
-        trainer, parts = self.trainer, range(self.trainer.config.accumulate)
-        dtype = trainer.model.parameters.master.dtype
-        batches = [[trainer.batches(step, part) for part in parts] for step in steps]
-        starts = [[trainer.starts(x) for x, _ in batch] for batch in batches]
-        numbers = [[optimizer.numbers(trainer.config.rate(step)) for optimizer in trainer.optimizers] for step in steps]
-        rows = {
-            "inputs": np.array([[x for x, _ in batch] for batch in batches], np.int32),
-            "targets": np.array([[y for _, y in batch] for batch in batches], np.int32),
-            "counters": np.array([[(step, part, 0) for part in parts] for step in steps], np.uint64),
-            **{f"optimizer {i}": np.array(rows, dtype) for i, rows in enumerate(zip(*numbers, strict=True))},
-        }
-        return rows if starts[0][0] is None else rows | {"starts": np.array(starts, np.int32)}
+    def draw(self, step):
+        """A step's batches, (accumulate, B, T) each by name."""
+        parts = [self.trainer.batches(step, part) for part in range(self.trainer.config.accumulate)]
+        batch = {"inputs": [x for x, _ in parts], "targets": [y for _, y in parts]}
+        if self.trainer.batches.document_token is not None:
+            batch["starts"] = [self.trainer.starts(x) for x, _ in parts]
+        return {name: np.array(rows, np.int32) for name, rows in batch.items()}
+
+    def counted(self, steps):
+        """The counters of the random numbers and the numbers of the optimizers, by name, a row a step."""
+        trainer, dtype = self.trainer, self.losses.dtype
+        parts = range(trainer.config.accumulate)
+        rows = {"counters": np.array([[(step, part, 0) for part in parts] for step in steps], np.uint64)}
+        for i, optimizer in enumerate(trainer.optimizers):
+            rows[f"optimizer {i}"] = np.array([optimizer.numbers(trainer.config.rate(step)) for step in steps], dtype)
+        return rows
 
     def launch(self):
         """One update by the rows at `place`: launches alone, and nothing that the host has to wait for."""
@@ -68,6 +75,11 @@ class DeviceSteps:
         for found, value in ((self.losses, loss), (self.norms, norm)):
             found[...] = self.xp.where(here, value, found)
         self.place += 1
+
+
+def stacked(batches):
+    """The batches of some steps as one array each by name."""
+    return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def capturable(model):
