@@ -8,6 +8,7 @@ import numpy as np
 from drawing import signed
 from op_cases import Case
 
+from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_normalize, cuda_tokens
 
@@ -53,14 +54,15 @@ def exact(case):
 
 
 def agree(found, expected, case, dtype):
+    """A value that is one number is a loss, in float32 at least."""
     for i, (x, right) in enumerate(zip(found, expected, strict=True)):
         what = f"gradient of input {i - 1}" if i else "value"
         if right is not None:
-            assert x.dtype == dtype, f"{what} is {x.dtype}"
+            assert x.dtype == (dtype if i or x.ndim else wide(np.dtype(dtype))), f"{what} is {x.dtype}"
             x = checks.finished(x, case.inputs[i - 1]) if i else x  # the rule leaves sums to the engine
             checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
 
 
 def cotangent(rng, name, case, dtype):
     shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
-    return np.asarray(signed(rng, shape)).astype(dtype)
+    return np.asarray(signed(rng, shape)).astype(dtype if shape else wide(np.dtype(dtype)))

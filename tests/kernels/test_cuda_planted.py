@@ -76,7 +76,7 @@ PLANTED = [
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
     ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
-    ("cross_entropy", "target == ignored ? 0 : widened(*dy)", "widened(*dy)", "cross_entropy"),
+    ("cross_entropy", "target == ignored ? 0 : *dy", "*dy", "cross_entropy"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
     ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
     ("attention", "__syncthreads();  // all warps are done with the tiles before", "", "attention"),

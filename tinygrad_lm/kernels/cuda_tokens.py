@@ -40,7 +40,7 @@ def embedding_on_gpu(w, ids):
 
 @cross_entropy.kernel("cuda")
 def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
-    """The rule of ops/cross_entropy.py. The logits are kept and two numbers a row."""
+    """The rule of ops/cross_entropy.py, y and dy in float32. The logits are kept and two numbers a row."""
     check_targets(logits, targets)
     if not covered(logits):
         return cross_entropy.rule(logits, targets, ignore_index=ignore_index)
@@ -49,7 +49,7 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
     t = contiguous(targets.reshape(-1).astype(i4))
     N, W, V_, ignored = t.size, width(V, x), i4(V), i4(ignore_index)
     nll, largest, total = (xp.empty(N, f4) for _ in range(3))
-    y, share = xp.empty((), x.dtype), xp.empty((), f4)
+    y, share = xp.empty((), f4), xp.empty((), f4)
     kernel("cross_entropy", "losses", x, W)(N, THREADS, x, t, nll, largest, total, V_, ignored)
     kernel("cross_entropy", "mean_loss", x, W)(1, THREADS, nll, t, y, share, i4(N), ignored)
 
