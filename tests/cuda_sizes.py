@@ -50,7 +50,7 @@ def rotary(draw):
 @st.composite
 def embedding(draw):
     """Few tokens with many positions each, and many that do not occur."""
-    V, C, N = draw(st.sampled_from([1, 3, 40])), draw(lengths), draw(st.sampled_from([1, 9, 33, 100]))
+    V, C, N = draw(st.sampled_from([1, 3, 40, 200])), draw(lengths), draw(st.sampled_from([1, 9, 33, 100, 700]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return Case((draw(numbers(V, C)), rng.integers(0, V, (N,)) // draw(st.sampled_from([1, 2]))))
 

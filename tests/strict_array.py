@@ -251,18 +251,13 @@ def of_arrays(name):
 
 
 zeros, ones, empty = map(of_shape, ("zeros", "ones", "empty"))
-for _name in ("zeros_like", "ones_like", "empty_like", "full_like", "broadcast_to", "expand_dims", "moveaxis", "tile",
-              "argsort"):  # fmt: skip
+for _name in ("zeros_like", "ones_like", "empty_like", "full_like", "broadcast_to", "expand_dims", "moveaxis", "tile"):
     globals()[_name] = of_array(_name)
 concatenate, stack = of_arrays("concatenate"), of_arrays("stack")
 
 
 def vdot(a, b):
     return wrap(np.vdot(array_of(a), array_of(b)))
-
-
-def searchsorted(a, v, side="left"):
-    return wrap(np.searchsorted(array_of(a), array_of(v), side))
 
 
 def split(a, indices_or_sections, axis=0):

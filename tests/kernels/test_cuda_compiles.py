@@ -39,6 +39,7 @@ REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multipr
     "losses": 40, "mean_loss": 40, "losses_backward": 40,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
+    "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,
     "norm_forward": 72, "norm_backward": 208,
     "rotary": 56,
 }  # fmt: skip

@@ -4,7 +4,7 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array as xp
-from cuda_checks import agree, cotangent, expected, run, small_blocks
+from cuda_checks import agree, cotangent, expected, ids_outside_their_table, run, small_blocks
 from cuda_emulator import KERNELS, LaunchError
 from op_cases import Case
 
@@ -70,13 +70,37 @@ PLANTED = [
     ("embedding", "warp == 0 && c < C", "warp == 0", "embedding"),
     ("embedding", "+ warp; k <", "; k <", "embedding"),
     ("embedding", "i % C, v", "0, v", "embedding"),
+    ("embedding", "strip[here] = id;\n    __syncthreads();", "strip[here] = id;", "embedding"),
+    ("embedding", "before += i < here", "before += i <= here", "embedding"),
+    ("embedding", "before += i < here &&", "before +=", "embedding"),
+    ("embedding", "i = 0; i < blockDim.x", "i = 0; i < 32", "embedding"),
+    ("embedding", "if (after == 0) table", "table", "embedding"),
+    ("embedding", "= before + 1;", "= before;", "embedding"),
+    ("embedding", "if (id < 0 || id >= V) return;", "", "embedding"),
+    ("embedding", "if (id < 0 || id >= V) return;", "if (id < 0 || id > V) return;", "embedding"),
+    ("embedding", "if (id < 0 || id >= V) return;", "if (id >= V) return;", "embedding"),
+    ("embedding", "if (v >= V) return;", "", "embedding"),
+    ("embedding", "if (s + i < strips) table", "table", "embedding"),
+    ("embedding", "s + i < strips ? table", "true ? table", "embedding"),
+    ("embedding", "strips; s += 8", "8; s += 8", "embedding"),
+    ("embedding", "sum += count[i];", "sum = count[i];", "embedding"),
+    ("embedding", "        __syncthreads();\n        int others", "        int others", "embedding"),
+    ("embedding", "        __syncthreads();\n        sums[here] +=", "        sums[here] +=", "embedding"),
+    ("embedding", "distance < blockDim.x", "distance < 32", "embedding"),
+    ("embedding", "min(V, (here + 1) * piece)", "(here + 1) * piece", "embedding"),
+    ("embedding", "= sums[here] - sum;", "= sums[here];", "embedding"),
+    ("embedding", "starts[V] = sums[here];", ";", "embedding"),
+    ("embedding", "if (id >= 0 && id < V) order", "if (id < V) order", "embedding"),
+    ("embedding", "if (id >= 0 && id < V) order", "if (id >= 0) order", "embedding"),
+    ("embedding", "+ table[blockIdx.x * (long long)V + id] + ranks", "+ ranks", "embedding"),
+    ("embedding", "id < V)\n        load", "true)\n        load", "embedding"),
     ("cross_entropy", "sum *= expf(top - higher);", "", "cross_entropy"),
     ("cross_entropy", "block_sum(sum * expf(top - row_top))", "block_sum(sum)", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c < V - 1; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
     ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
-    ("cross_entropy", "target == ignored ? 0 : widened(*dy)", "widened(*dy)", "cross_entropy"),
+    ("cross_entropy", "target == ignored ? 0 : *dy", "*dy", "cross_entropy"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
     ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
     ("attention", "__syncthreads();  // all warps are done with the tiles before", "", "attention"),
@@ -131,7 +155,8 @@ def sizes(name, rng):
             case "rotary":
                 yield Case((numbers(2, n, 3, 2 * (C // 4)),))
             case "embedding":
-                yield Case((numbers(4, C), rng.integers(0, 4, 40)))
+                V, N = {5: (4, 40), 23: (70, 700), 2: (3, 1100), 1: (1, 70)}[n]
+                yield Case((numbers(V, C), rng.integers(0, V, N)))
             case "cross_entropy":
                 targets = rng.integers(0, C, n)
                 targets[::3] = -100
@@ -145,6 +170,8 @@ def sizes(name, rng):
 def looked_at(name):
     """All that must hold of a kernel, on a few cases, in two orders."""
     rng = np.random.default_rng(0)
+    if name == "embedding":
+        ids_outside_their_table(xp)
     for case in sizes(name, rng):
         dtype = case.inputs[0].dtype
         dy = cotangent(rng, name, case, dtype)

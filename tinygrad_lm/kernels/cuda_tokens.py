@@ -4,12 +4,16 @@ See cuda/embedding.cu and cuda/cross_entropy.cu. Ids are not looked at here, whi
 outside its table gives NaN.
 """
 
+import functools
+
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.kernels.cuda_compile import contiguous, covered, f4, for_each, i4, i8, kernel, width
 from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy
 from tinygrad_lm.ops.embedding import check_ids, embedding
 
-THREADS = 512  # of a block that has a row of logits
+THREADS = 512  # of a block that has a row of logits, or the starts of all ids
+STRIPS = 256, 512, 1024  # positions that a block ranks
+TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
 
 
 @embedding.kernel("cuda")
@@ -26,21 +30,37 @@ def embedding_on_gpu(w, ids):
     run(*for_each(N * C, W), w, flat, y, i8(N * C), i4(C), i4(V))
 
     def backward(dy):
-        places = flat.astype(i8) * N + xp.arange(N)  # by id, then by position
-        order = xp.argsort(places)
-        starts = xp.searchsorted(flat[order], xp.arange(V + 1, dtype=i4)).astype(i4)
-        groups = min(32, max(1, N // V // 4))
+        groups = 1 << min(32, max(1, N // V // 4)).bit_length() - 1
+        of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
+        order, starts = by_id(flat, V, of)
         dw = xp.empty((V, C), w.dtype)
-        run = kernel("embedding", "embedding_backward", w, W, GROUPS=1 << groups.bit_length() - 1)
-        run((V, -(-C // (32 * W))), 32 << groups.bit_length() - 1, contiguous(dy), order.astype(i4), starts, dw, i4(C))
+        of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, contiguous(dy), order, starts, dw, i4(C))
         return dw, None
 
     return y, backward
 
 
+def by_id(ids, V, of):
+    """The positions of ids (N,), those with the smallest id first, and for each id where its own begin, (V + 1,).
+
+    Equal ids stay in the order of their positions, and ids outside the vocabulary have no place. A library's sort
+    would wait for the device, which no captured step may. of: name -> kernel.
+    """
+    xp, N = array_module(ids), ids.size
+    strip = next((n for n in STRIPS if -(-N // n) * V <= TABLE), STRIPS[-1])
+    strips, n, v = -(-N // strip), i4(N), i4(V)
+    ranks, order, starts = (xp.empty(size, i4) for size in (N, N, V + 1))
+    table = xp.zeros((strips, V), i4)
+    of("ranks_in_strips")(strips, strip, ids, ranks, table, n, v)
+    of("counts_before")(*for_each(V), table, starts, i4(strips), v)
+    of("starts_from_totals")(1, THREADS, starts, v)
+    of("positions_by_id")(strips, strip, ids, ranks, table, starts, order, n, v)
+    return order, starts
+
+
 @cross_entropy.kernel("cuda")
 def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
-    """The rule of ops/cross_entropy.py. The logits are kept and two numbers a row."""
+    """The rule of ops/cross_entropy.py, y and dy in float32. The logits are kept and two numbers a row."""
     check_targets(logits, targets)
     if not covered(logits):
         return cross_entropy.rule(logits, targets, ignore_index=ignore_index)
@@ -49,7 +69,7 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
     t = contiguous(targets.reshape(-1).astype(i4))
     N, W, V_, ignored = t.size, width(V, x), i4(V), i4(ignore_index)
     nll, largest, total = (xp.empty(N, f4) for _ in range(3))
-    y, share = xp.empty((), x.dtype), xp.empty((), f4)
+    y, share = xp.empty((), f4), xp.empty((), f4)
     kernel("cross_entropy", "losses", x, W)(N, THREADS, x, t, nll, largest, total, V_, ignored)
     kernel("cross_entropy", "mean_loss", x, W)(1, THREADS, nll, t, y, share, i4(N), ignored)
 

@@ -37,7 +37,7 @@ extern "C" __global__ void losses(const REAL* x, const int* targets, float* nll,
 }
 
 // One block: the mean, and the share 1/N that each counted position has in it.
-extern "C" __global__ void mean_loss(const float* nll, const int* targets, REAL* y, float* share, int n, int ignored) {
+extern "C" __global__ void mean_loss(const float* nll, const int* targets, float* y, float* share, int n, int ignored) {
     float sum = 0, counted = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         sum += nll[i];
@@ -46,16 +46,16 @@ extern "C" __global__ void mean_loss(const float* nll, const int* targets, REAL*
     sum = block_sum(sum);
     counted = fmaxf(block_sum(counted), 1);
     if (threadIdx.x == 0) {
-        round_to(*y, sum / counted);
+        *y = sum / counted;
         *share = 1 / counted;
     }
 }
 
-extern "C" __global__ void losses_backward(const REAL* dy, const REAL* x, const int* targets, const float* share,
+extern "C" __global__ void losses_backward(const float* dy, const REAL* x, const int* targets, const float* share,
                                            const float* largest, const float* total, REAL* dx, int V, int ignored) {
     long long row = blockIdx.x * (long long)V;
     int target = targets[blockIdx.x];
-    float part = target == ignored ? 0 : widened(*dy) * *share;
+    float part = target == ignored ? 0 : *dy * *share;
     float top = largest[blockIdx.x], scale = part / total[blockIdx.x];
     for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
         float v[WIDTH];
