@@ -13,6 +13,7 @@ from cuda_checks import small_blocks
 from small_gpt import tiny
 
 from tinygrad_lm import backend
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.gpt import GPT
@@ -54,8 +55,9 @@ def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
     for name, kernel in cuda_emulator.KERNELS.items():
         watched = lambda *args, name=name, kernel=kernel, **options: asked.add(name) or kernel(*args, **options)
         Op.registry[name].kernels["cuda"] = watched
-    found = losses(device, preset, 5)
-    np.testing.assert_allclose(found, losses("cpu", preset, 5), rtol=2e-5)
+    steps, tolerance = (5, 2e-5) if array_module(backend.zeros(1, "f4", device)) is strict_array else (50, 1e-3)
+    found = losses(device, preset, steps)
+    np.testing.assert_allclose(found, losses("cpu", preset, steps), rtol=tolerance)
     assert asked >= WANTED[preset] | {"embedding", "cross_entropy"}
 
 

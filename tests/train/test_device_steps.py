@@ -15,10 +15,8 @@ from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.kernels import cuda_graph
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.optim.adamw import AdamW
-from tinygrad_lm.train import device_steps
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.loop import Trainer, stretches
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 PRESETS = ["gpt2", "modern"]
@@ -85,11 +83,6 @@ def test_what_waits_for_the_gpu_within_a_step_is_noticed(device, monkeypatch):
         trainer("gpt2", device).steps(0, 3)
 
 
-FAULTS = {
-    "learning rate as an argument": (AdamW, "apply", lambda self, numbers, apply: apply(self, numbers.get().tolist())),
-}
-
-
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("document_token", [None, 3])
 def test_half_precision_follows_single_precision(device, preset, document_token):
@@ -119,16 +112,13 @@ def test_masters_keep_what_bfloat16_would_lose():
 
 def test_what_diverged_is_told_with_its_step(device):
     broken = trainer("gpt2", device, "float32", lr=1e30, clip=0.0, warmup=0)
-    with pytest.raises(DivergedError, match=r"step \d+ has loss .* nan|inf"):
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"step \d+ has loss (nan|inf) .* \d+ steps later"):
         broken.steps(0, 10)
 
 
 def test_steps_come_in_stretches_between_evaluations():
-    from tinygrad_lm.train.loop import stretches
-
     config = TrainConfig(steps=50, batch_size=1, eval_every=15)
     found = list(stretches(7, config, 10))
     assert [step for steps in found for step in steps] == list(range(7, 50))
     assert max(map(len, found)) == 10
     assert {15, 30, 50} <= {steps.stop for steps in found}
-    assert device_steps.AHEAD >= 1
