@@ -60,8 +60,8 @@ class Op:
 
     def __call__(self, *inputs, **options):
         try:
-            arrays = [x.data for x in inputs]
             parents = [x.node for x in inputs]
+            arrays = [x.data for x in inputs]
         except AttributeError:  # a bare array or number is among them; arrays have .data, too, but no .node
             inputs = _tensors(inputs)
             arrays = [x.data for x in inputs]
