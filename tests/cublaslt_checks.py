@@ -31,6 +31,8 @@ LAYOUTS = {
     "as heads": lambda xp, x: x.swapaxes(0, -2).copy().swapaxes(0, -2),  # matrices between each other's rows
     "every second": spread,
     "backwards": lambda xp, x: x[..., ::-1].copy()[..., ::-1],
+    "upside down": lambda xp, x: x[::-1].copy()[::-1],
+    "columns upside down": lambda xp, x: swapped(swapped(x)[::-1].copy()[::-1]),
     "one row for all": lambda xp, x: xp.broadcast_to(x[..., :1, :], x.shape),
 }
 
@@ -45,7 +47,7 @@ def product(xp, multiply, rng, a, b, wanted="plain", made=None):
     shape, inputs = (*a.shape[:-1], b.shape[-1]), [a.get(), b.get()]
     options, sums, right = {}, None, inputs[0].astype("f8") @ inputs[1].astype("f8")
     if wanted == "bias":
-        options["bias"] = drawn(xp, rng, shape[-1:], made)
+        options["bias"] = drawn(xp, rng, shape[-1:], made, "every second")
         right = right + options["bias"].get().astype("f8")
     if "sums" in wanted:
         options["bias_gradient"] = sums = xp.full(shape[-1:], np.nan, made)

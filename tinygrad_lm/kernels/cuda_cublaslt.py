@@ -29,7 +29,7 @@ def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gr
     bias_gradient  (m,), of y's dtype: the sums of b's columns are written there. Where y = xᵀ dy is the gradient of a
                    weight, these are the gradient of its bias
 
-    The same call gives the same bits in every run. What has run once can be captured in a CUDA graph.
+    NVIDIA promises the same bits in every run on the same kind of GPU. What has run once can be captured in a graph.
     Raises ShapeError, DtypeError; DeviceError where cuBLASLt is missing, fails, or has no algorithm for these arrays.
     """
     check_inputs(a, b)
@@ -71,10 +71,10 @@ def as_matrices(x):
     rows, columns = x.shape[-2:]
     *step, down, right = (stride // x.dtype.itemsize for stride in x.strides)
     step = step[0] if step and len(x) > 1 else 0
-    if (columns == 1 or right == 1) and (rows == 1 or down >= columns) and step >= 0:
+    if step >= 0 and (columns == 1 or right == 1) and (rows == 1 or down >= columns):
         return Matrices(x, False, columns if rows == 1 else down, step)
-    if (rows == 1 or down == 1) and (columns == 1 or right >= rows) and step >= 0:
-        return Matrices(x, True, rows if columns == 1 else right, step)
+    if step >= 0 and (rows == 1 or down == 1) and right >= rows:
+        return Matrices(x, True, right, step)
     return as_matrices(x.copy())
 
 

@@ -1,7 +1,7 @@
 """The lower half of cuda_cublaslt.py: the library through ctypes, descriptors of a product, and its algorithm.
 
-Numbers and names are those of NVIDIA's header cublasLt.h, the same in CUDA 12 and 13; tests/kernels/test_cublaslt.py
-compares them. What they mean is said in the cuBLAS guide.
+Numbers and names are those of NVIDIA's header cublasLt.h; what they mean is said in the cuBLAS guide. Compared with the
+header in tests/kernels/test_cublaslt_library.py.
 """
 
 import ctypes
@@ -154,7 +154,7 @@ def call(name, *arguments, allowed=(0,)):
     if status not in allowed:
         raise DeviceError(
             f"cublasLt{name} answers {library().cublasLtGetStatusName(status).decode()}\n"
-            "  hint : with CUBLASLT_LOG_LEVEL=5 in the environment cuBLASLt prints every call and what is wrong with it"
+            "  hint : does nvidia-smi list the GPU? with CUBLASLT_LOG_LEVEL=5 in the environment cuBLASLt says more"
         )
 
 
