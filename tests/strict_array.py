@@ -11,7 +11,8 @@ condition of `where` must be an array; reductions know neither `initial` nor `wh
 here is an AttributeError, as one that CuPy lacks would be. Underneath is NumPy, so that numbers must agree
 with the CPU's bit for bit. Add what CuPy has, when code needs it; leave out what it has not.
 
-Streams and graphs are in strict_capture.py. `array_module(x)` finds this module by its name, so it must be imported as `strict_array`.
+Streams and graphs are in strict_capture.py. `array_module(x)` finds this module by its name, so it must be imported as
+`strict_array`.
 """
 
 import operator
@@ -69,6 +70,7 @@ class ndarray:
     dtype = property(lambda self: self._array.dtype)
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
+    strides = property(lambda self: self._array.strides)
     nbytes = property(lambda self: self._array.nbytes)
     real = property(lambda self: wrap(self._array.real))
     imag = property(lambda self: wrap(self._array.imag))

@@ -2,8 +2,8 @@
 
 Nothing is computed meanwhile: what changes an array waits for the replay, and what makes one leaves only its shape to
 rely on. What CUDA forbids is a CaptureError: to read something back, to copy from the host, and what CuPy computes by
-cuBLAS or sorts. A replay computes each result anew from the same arrays with the same other arguments, and puts it where
-the first one was: a number that should have changed, but was an argument, stays what it was.
+cuBLAS. A replay computes each result anew from the same arrays with the same other arguments, and puts it where the
+first one was: a number that should have changed, but was an argument, stays what it was.
 """
 
 import functools
@@ -12,12 +12,24 @@ from contextlib import nullcontext
 
 import numpy as np
 
-READS = "get item tolist __bool__ __int__ __float__ __index__".split()
-COPIES = "array asarray asnumpy".split()
-NOT_CAPTURED = "__matmul__ __rmatmul__ vdot argsort searchsorted".split()
-NOT_NOTED = "host array_of wrap index_of binary unary in_place of_shape of_array of_arrays".split()
-IN_PLACE = "__iadd__ __isub__ __imul__ __itruediv__ __ifloordiv__ __imod__ __ipow__ __setitem__ fill at launch".split()
-QUIET = "__len__ __iter__ __repr__ __array__ __array_function__".split()
+READS = ["get", "item", "tolist", "__bool__", "__int__", "__float__", "__index__"]
+COPIES = ["array", "asarray", "asnumpy"]
+NOT_CAPTURED = ["__matmul__", "vdot"]
+NOT_NOTED = ["host", "array_of", "wrap", "index_of", "binary", "unary", "in_place", "of_shape", "of_array", "of_arrays"]
+IN_PLACE = [
+    "__iadd__",
+    "__isub__",
+    "__imul__",
+    "__itruediv__",
+    "__ifloordiv__",
+    "__imod__",
+    "__ipow__",
+    "__setitem__",
+    "fill",
+    "at",
+    "launch",
+]
+QUIET = ["__len__", "__iter__", "__repr__", "__array__", "__array_function__"]
 
 tape = None  # what has been called since a stream began to capture
 
@@ -39,6 +51,7 @@ def watch(module):
     ufunc.__call__, adding.at = noted("ufunc", ufunc.__call__, array), noted("at", adding.at, array)
     module["cuda"] = types.SimpleNamespace(
         is_available=lambda: True,
+        Device=lambda: types.SimpleNamespace(id=0),
         Stream=Stream,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
         get_current_stream=lambda: Stream.current,
@@ -57,7 +70,7 @@ def noted(name, function, array):
         from_host = name in COPIES and not isinstance(args[0], array)
         if name in READS or name in NOT_CAPTURED or from_host:
             raise CaptureError(f"{name}: operation not permitted when stream is capturing")
-        if name in IN_PLACE:
+        if name in IN_PLACE or name.startswith("__i"):
             result = args[0] if name.startswith("__i") else None
         elif options.get("out") is not None:
             result = options["out"]

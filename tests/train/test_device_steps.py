@@ -112,7 +112,10 @@ def test_masters_keep_what_bfloat16_would_lose():
 
 def test_what_diverged_is_told_with_its_step(device):
     broken = trainer("gpt2", device, "float32", lr=1e30, clip=0.0, warmup=0)
-    with np.errstate(all="ignore"), pytest.raises(DivergedError, match=r"step \d+ has loss (nan|inf) .* \d+ steps later"):
+    with (
+        np.errstate(all="ignore"),
+        pytest.raises(DivergedError, match=r"step \d+ has loss (nan|inf) .* \d+ steps later"),
+    ):
         broken.steps(0, 10)
 
 
