@@ -110,7 +110,7 @@ def random(seed, stream, *counter):
 def philox(seed, stream, *counter):
     """The key, two 64-bit words, and the counter, four, that `random` starts from.
 
-    For `counter` may stand one array of three: in a captured step it lies on the GPU, and only kernels can use it there.
+    For `counter` may stand one array of three. In a captured step it lies on the GPU, and kernels alone can read it.
     """
     if counter and not isinstance(counter[0], int):
         counter = to_device(counter[0], "cpu").tolist()

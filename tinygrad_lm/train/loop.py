@@ -73,12 +73,10 @@ class Trainer:
         losses = np.zeros(n)  # of each replica: the order of a sum decides its last bits
         for part in range(self.config.accumulate):
             x, y = self.batches(step, part)
-            shares = (
-                np.array_split(tokens, n) if tokens is not None else [None] * n for tokens in (x, y, self.starts(x))
-            )
-            losses += parallel(
-                self.share, self.replicas, *shares, [(self.config.seed, step, part, i) for i in range(n)]
-            )
+            starts = self.starts(x)
+            starts = [None] * n if starts is None else np.array_split(starts, n)
+            noise = [(self.config.seed, step, part, i) for i in range(n)]
+            losses += parallel(self.share, self.replicas, np.array_split(x, n), np.array_split(y, n), starts, noise)
         for replica in self.replicas[1:]:
             self.model.parameters.collect(replica.parameters)
         return sum(losses.tolist())
