@@ -105,6 +105,18 @@ def test_recomputation_changes_no_bit(case, dtype):
         assert one.grad is other.grad is None or one.grad.tobytes() == other.grad.tobytes()
 
 
+@every_half
+@pytest.mark.parametrize("absent", [1, 2])
+def test_absent_inputs_have_no_gradients(dtype, absent):
+    """Kernels hand them on to the rule as None."""
+    inputs = [np.array([[1.0, 2, 4]]), np.ones(3), np.ones(3)]
+    inputs = [None if i == absent else x.astype(dtype_of(dtype)) for i, x in enumerate(inputs)]
+    y, backward = ops.layer_norm.rule(*inputs)
+    dx, dw = backward(y)
+    assert dx.dtype == dw.dtype == y.dtype == dtype_of(dtype)
+    assert (dx.shape, dw.shape) == ((1, 3), (3,))
+
+
 # ---- sums do not stall: 256 + 1 is 256 in bfloat16, 2048 + 1 is 2048 in float16
 
 SUMS = {
@@ -219,7 +231,7 @@ def test_numbers_and_lists_adapt(dtype):
         x / 3,
         1 - x,
         x * [1.0, 2.0],
-        ops.where([True, False], x, 0),
+        ops.where(np.array([True, False]), x, 0.5),
         ops.maximum(x, 0.1),
     ):
         assert y.dtype == dtype
