@@ -144,7 +144,7 @@ def half_in_float32(rule):
 
 def _rounded(rule, dtype, inputs, options):
     """The rule on float32 copies of what is half precision: value, and way back, in this dtype."""
-    shapes = [None if x is None else x.shape for x in inputs]
+    shapes = [x.shape for x in inputs if x is not None]  # an absent input has no gradient
     y, backward = rule(*(x if x is None else x.astype(wide(x.dtype), copy=False) for x in inputs), **options)
 
     def trimmed(x):
@@ -157,7 +157,7 @@ def _rounded(rule, dtype, inputs, options):
 
     def rounded_backward(dy):
         dxs = backward(dy.astype(wide(dy.dtype), copy=False))
-        return tuple(finished(dx, shape) for dx, shape in zip(dxs, shapes, strict=False))
+        return tuple(finished(dx, shape) for dx, shape in zip(dxs, shapes, strict=True))
 
     return trimmed(y), rounded_backward
 
