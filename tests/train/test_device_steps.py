@@ -5,6 +5,7 @@ from dataclasses import replace
 import cuda_emulator
 import numpy as np
 import pytest
+import small_run
 import strict_array
 import strict_capture
 from cuda_checks import small_blocks
@@ -17,6 +18,7 @@ from tinygrad_lm.kernels import cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer, stretches
+from tinygrad_lm.train.run import Run
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 PRESETS = ["gpt2", "modern"]
@@ -123,3 +125,35 @@ def test_steps_come_in_stretches_between_evaluations():
     assert [step for steps in found for step in steps] == list(range(7, 50))
     assert max(map(len, found)) == 10
     assert {15, 30, 50} <= {steps.stop for steps in found}
+
+
+def test_a_resumed_run_goes_on_bit_for_bit(device):
+    """From float32 masters, which the state holds; the new one's first steps are eager, the old one's replayed."""
+    undisturbed, stopped = trainer("modern", device), trainer("modern", device)
+    expected = undisturbed.steps(0, 8)
+    found = stopped.steps(0, 4)
+    state, resumed = stopped.state(), trainer("modern", device)
+    resumed.load_state(state)
+    assert found + resumed.steps(4, 4) == expected
+    same(weights(resumed), weights(undisturbed))
+
+
+def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, capsys):
+    """In bfloat16, as a newcomer with a GPU would: trained, evaluated, saved, resumed, written from on the CPU."""
+    monkeypatch.setattr(backend, "_gpu_problem", lambda: None)
+    text = tmp_path / "text.txt"
+    text.write_text(small_run.TEXT)
+    run = tmp_path / "run"
+    on_gpu = ["--device", device, "--dtype", "bfloat16", "--data", text, "--preset", "tiny", "--out", run]
+    assert small_run.pretrain(*on_gpu, "--steps", 7, "--eval-every", 3) == 0
+    log = Run(run).log
+    assert log.curve("loss")[0] == list(range(1, 8))
+    assert log.curve("validation")[0] == [3, 7]
+    assert log.curve("validation")[1][-1] < log.curve("validation")[1][0]
+    assert small_run.pretrain("--resume", run, "--device", device, "--steps", 9) == 0
+    assert Run(run).log.curve("loss")[0] == list(range(1, 10))
+    written = Run(run).load()[1]["model"]
+    assert {x.dtype.name for x in written.values()} == {"float32"}
+    capsys.readouterr()
+    assert small_run.write(run, "--prompt", "the", "--tokens", 5, "--device", "cpu") == 0
+    assert capsys.readouterr().out.startswith("the")
