@@ -10,7 +10,6 @@ from tinygrad_lm import kernels
 from tinygrad_lm.backend import parallel, to_device, workers
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.train.config import make_optimizers
@@ -60,8 +59,7 @@ class Trainer:
         """Forward and backward of a replica's rows of a batch. Returns their part of the mean loss."""
         device, eot = model.parameters.device, self.batches.document_token
         starts = None if eot is None else to_device(document_starts(x, eot), device)
-        logits = model(to_device(x, device), noise, starts=starts)
-        loss = cross_entropy(logits, to_device(y, device))
+        loss = model.loss(to_device(x, device), to_device(y, device), noise, starts)
         loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
         loss.backward()
         return loss.item()
