@@ -29,6 +29,7 @@ from drawing import (
 from hypothesis import strategies as st
 
 from tinygrad_lm import ops
+from tinygrad_lm.backend import dtype_of, is_floating
 
 
 @dataclass
@@ -41,11 +42,12 @@ class Case:
     @property
     def floating(self):
         """Which inputs have a gradient."""
-        return [i for i, x in enumerate(self.inputs) if x.dtype.kind == "f"]
+        return [i for i, x in enumerate(self.inputs) if is_floating(x.dtype)]
 
     def to(self, dtype):
         """The same numbers, rounded to another floating dtype."""
-        return Case(tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in self.inputs), self.options)
+        dtype = dtype_of(dtype)
+        return Case(tuple(x.astype(dtype) if is_floating(x.dtype) else x for x in self.inputs), self.options)
 
 
 CASES = {}

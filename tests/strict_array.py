@@ -6,8 +6,9 @@
 
 What it shares with CuPy 14: no implicit conversion to NumPy; an array and a NumPy array in one operation are a
 TypeError, though Python's and NumPy's scalars are welcome; reductions give arrays of no axes, never scalars; a
-condition of `where` must be an array; reductions know neither `initial` nor `where`, ufuncs no `where`; and a function
-that is not here is an AttributeError, as one that CuPy lacks would be. Underneath is NumPy, so that numbers must agree
+condition of `where` must be an array; reductions know neither `initial` nor `where`, ufuncs no `where`; of bfloat16
+`where` gives float32, and products of stacks of matrices are refused, for CuPy's are wrong; and a function that is not
+here is an AttributeError, as one that CuPy lacks would be. Underneath is NumPy, so that numbers must agree
 with the CPU's bit for bit. Add what CuPy has, when code needs it; leave out what it has not.
 
 `array_module(x)` finds this module by its name, so it must be imported as `strict_array`.
@@ -154,8 +155,18 @@ def index_of(index):
     return index._array if isinstance(index, ndarray) else index
 
 
+def matmul(a, b):
+    """a @ b: of half precision added up in float32."""
+    if a.dtype != b.dtype or a.dtype.name not in ("float16", "bfloat16"):
+        return a @ b
+    if a.dtype.name == "bfloat16" and not a.ndim == b.ndim == 2:
+        raise TypeError("products of stacks of bfloat16 matrices are wrong in CuPy")
+    return (a.astype(np.float32) @ b.astype(np.float32)).astype(a.dtype)
+
+
 def binary(name):
-    function, reflected = getattr(operator, name.removeprefix("r")), name.startswith("r")
+    plain, reflected = name.removeprefix("r"), name.startswith("r")
+    function = matmul if plain == "matmul" else getattr(operator, plain)
 
     def method(self, other):
         if not isinstance(other, ndarray) and getattr(type(other), "__array_ufunc__", True) is None:
@@ -229,7 +240,8 @@ def asarray(data, dtype=None):
 
 
 def where(condition, x, y):
-    return wrap(np.where(array_of(condition), host(x), host(y)))
+    result = np.where(array_of(condition), host(x), host(y))
+    return wrap(result.astype(np.float32) if result.dtype.name == "bfloat16" else result)
 
 
 def of_shape(name):

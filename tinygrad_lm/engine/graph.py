@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import count
 from operator import attrgetter
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.errors import GraphError, ShapeError
 
 
@@ -105,16 +105,17 @@ def ancestors(root):
 def unbroadcast(dx, shape):
     """Sum dx over the axes along which broadcasting had copied an array of this shape: copying's derivative is adding.
 
-    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError.
+    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError. Half precision is
+    added up in float32 and rounded once.
     """
     if dx.shape == shape:
         return dx
     absent = dx.ndim - len(shape)
     copied = tuple(axis for axis in range(dx.ndim) if axis < absent or shape[axis - absent] == 1)
-    summed = dx.sum(copied, keepdims=True)
+    summed = dx.sum(copied, wide(dx.dtype), keepdims=True)
     if absent < 0 or summed.shape[absent:] != shape:
         raise ShapeError(f"backward: a gradient of shape {dx.shape} arrived at a value of shape {shape}")
-    return summed.reshape(shape)
+    return summed.reshape(shape).astype(dx.dtype, copy=False)
 
 
 class _Mode(threading.local):

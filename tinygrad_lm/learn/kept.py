@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.graph import Node, mode
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
@@ -87,5 +88,5 @@ def shaped(op, *inputs, **options):
     else:
         raise ConfigError(f"cost: no shape is known for what {op.name} gives; the step must be executed")
     parents = [x.node for x in tensors]
-    y = blank(shape, next(x.dtype for x in tensors if x.dtype.kind == "f" and x.ndim))
+    y = blank(shape, next(x.dtype for x in tensors if is_floating(x.dtype) and x.ndim))
     return Tensor.of(y, Node(op, parents, None, shape) if mode.recording and any(parents) else None)

@@ -14,8 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 
-import numpy as np
-
+from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.data import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import replace
@@ -79,12 +78,12 @@ class Run:
 
     def build(self, device):
         """The model as initialised."""
-        config, dtype = self.train_config, np.dtype(self.settings["dtype"])
+        config, dtype = self.train_config, dtype_of(self.settings["dtype"])
         return GPT(self.model_config, config.seed, dtype, device, config.frozen)
 
     def trained(self, device="cpu", dtype=None):
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
-        model = GPT(self.model_config, None, np.dtype(dtype or self.settings["dtype"]), device)
+        model = GPT(self.model_config, None, dtype_of(dtype or self.settings["dtype"]), device)
         model.parameters.load(self.load("best")[1]["model"])
         return model
 

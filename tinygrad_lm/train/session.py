@@ -7,6 +7,7 @@ from shlex import quote
 
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.kernels.cuda_errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
 from tinygrad_lm.train.loop import Trainer, train
@@ -37,6 +38,10 @@ OPTIONS = {
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
     "--resume": {"metavar": "RUN", "help": "go on with a run; with --steps, to more steps than it was planned for"},
 }
+LESS_MEMORY = (
+    "half the --batch-size with twice the --accumulate trains the same; or a smaller --preset, --dtype bfloat16, or "
+    "recompute=True in the model's configuration"
+)
 
 
 def command(description, options, start, arguments):
@@ -53,7 +58,8 @@ def command(description, options, start, arguments):
         try:
             if args.out and not args.resume:
                 check_free(args.out)  # before the time is planned, which takes some
-            return resume(**given) if args.resume else start(**given)
+            with explained(LESS_MEMORY):
+                return resume(**given) if args.resume else start(**given)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
             return 130
