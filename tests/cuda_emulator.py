@@ -5,7 +5,8 @@
 
 Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
 bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
-types than it has is refused. `order` chooses in which order threads and blocks take their turns.
+types than it has is refused. `order` chooses in which order threads and blocks take their turns. For matrix products
+there is fake_cublaslt.py.
 """
 
 import ctypes
@@ -23,10 +24,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strict_array
+from fake_cublaslt import FakeCublasLt
 
 from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
 from tinygrad_lm.ops.dropout import MASKS
 from tinygrad_lm.optim.adamw import AdamW
 
@@ -37,7 +40,7 @@ KERNELS = {name: op.kernels.pop("cuda") for name, op in Op.registry.items() if "
 ADAMW = AdamW.kernels.pop("cuda")
 MASK = MASKS.pop("cuda")
 UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
-LAUNCHED = set()  # the kernels that ran, by name
+LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
 
 HERE = Path(__file__).parent
 PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
@@ -57,11 +60,23 @@ def emulated():
         patch.setattr(strict_array, "RawModule", RawModule, raising=False)
         patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
         patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
-        cuda_compile.module.cache_clear()
-        cuda_compile.compiled.cache_clear()
+        use_cublaslt(patch, FakeCublasLt(LAUNCHED))
+        forget()
         yield patch
-    cuda_compile.module.cache_clear()
-    cuda_compile.compiled.cache_clear()
+    forget()
+
+
+def use_cublaslt(patch, fake):
+    """Let products go there, and it know which addresses are arrays'."""
+    patch.setattr(plans, "loaded", lambda: fake)
+    patch.setattr(strict_array.ndarray, "data", property(lambda x: fake.saw(x._array)))
+
+
+def forget():
+    """Everything compiled, planned and set aside for another library."""
+    for module, names in ((cuda_compile, "module compiled"), (plans, "library handle planned workspace")):
+        for name in names.split():
+            getattr(module, name).cache_clear()
 
 
 def poisoned(array):

@@ -79,11 +79,23 @@ def attention(draw):
 
 @st.composite
 def linear(draw):
-    N, i, o = draw(rows) * draw(rows), draw(st.integers(1, 4)), draw(lengths)
-    return Case((draw(numbers(N, i)), draw(numbers(i, o)), draw(numbers(o))))
+    """With and without a bias; the weight as it comes or seen from the side, as a tied head has it."""
+    N, i, o = draw(rows) * draw(rows), draw(st.sampled_from([1, 3, 16, 65])), draw(lengths)
+    x, w, b = draw(numbers(1, N, i)), draw(numbers(o, i)).T, draw(numbers(o))
+    w = w if draw(st.booleans()) else w.copy("C")
+    return Case((x, w, b) if draw(st.booleans()) else (x, w))
+
+
+@st.composite
+def matmul(draw):
+    """One product or several; the operands as they come or seen from the side."""
+    n, k, m = draw(rows), draw(lengths), draw(st.sampled_from([1, 3, 8, 33]))
+    leading = draw(st.sampled_from([(), (1,), (3,), (2, 3)]))
+    a, b = draw(numbers(*leading, k, n)).swapaxes(-1, -2), draw(numbers(*leading, m, k)).swapaxes(-1, -2)
+    return Case(tuple(x if draw(st.booleans()) else x.copy("C") for x in (a, b)))
 
 
 LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
-LARGER |= {"attention": attention(), "linear": linear()}
+LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}

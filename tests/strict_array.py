@@ -68,6 +68,7 @@ class ndarray:
     dtype = property(lambda self: self._array.dtype)
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
+    strides = property(lambda self: self._array.strides)
     nbytes = property(lambda self: self._array.nbytes)
     real = property(lambda self: wrap(self._array.real))
     imag = property(lambda self: wrap(self._array.imag))
@@ -286,4 +287,8 @@ def asnumpy(x):
 
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 float16, float32, float64, int32, int64, bool_ = np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_
-cuda = types.SimpleNamespace(is_available=lambda: True)
+cuda = types.SimpleNamespace(
+    is_available=lambda: True,
+    Device=lambda: types.SimpleNamespace(id=0),
+    get_current_stream=lambda: types.SimpleNamespace(ptr=0),
+)

@@ -24,7 +24,7 @@ from tinygrad_lm.train.loop import Trainer
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 WANTED = {
     "gpt2": {"layer_norm", "gelu_tanh", "dropout", "linear"},
-    "modern": {"rms_norm", "relu_squared", "rotary"},
+    "modern": {"rms_norm", "relu_squared", "rotary", "linear"},
 }
 
 
@@ -62,6 +62,7 @@ def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
     found = losses(device, preset, 5)
     np.testing.assert_allclose(found, losses("cpu", preset, 5), rtol=2e-5)
     assert asked >= WANTED[preset] | {"embedding", "cross_entropy"}
+    assert not cuda_emulator.LAUNCHED or "cublasLtMatmul" in cuda_emulator.LAUNCHED
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
