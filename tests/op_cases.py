@@ -266,6 +266,14 @@ def cross_entropy(draw):
 
 
 @case
+def linear_cross_entropy(draw):
+    """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
+    logits, targets = (case := draw(CASES["cross_entropy"])).inputs
+    x, w = draw(arrays((*targets.shape, C := draw(sides)))), draw(arrays((C, logits.shape[-1])))
+    return Case((x, w, targets), case.options)
+
+
+@case
 def checkpoint(draw):
     """Any function of tensors that computes the same twice, dropout included."""
     n = draw(st.integers(1, 3))

@@ -17,7 +17,7 @@ from small_gpt import Given
 
 from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_attention
+from tinygrad_lm.kernels import numpy_attention, numpy_classifier
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
@@ -39,15 +39,16 @@ def small_blocks(monkeypatch):
     """Blocks so small that the drawn cases take several."""
     monkeypatch.setattr(numpy_attention, "ROWS", 2)
     monkeypatch.setattr(numpy_attention, "CACHE", 24)  # one sequence or two
+    monkeypatch.setattr(numpy_classifier, "CHUNK", 48)  # two rows of three float64
     if NUMBA:
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba_matmul"), "LARGE", 0)
 
 
 def test_there_are_kernels():
     names = {name for name, _ in KERNELS}
-    assert names == ({"attention", "gelu_tanh"} if not NUMBA else {
-        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "relu_squared", "rms_norm",
-        "rotary",
+    assert names == ({"attention", "gelu_tanh", "linear_cross_entropy"} if not NUMBA else {
+        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "linear_cross_entropy",
+        "relu_squared", "rms_norm", "rotary",
     })  # fmt: skip
 
 

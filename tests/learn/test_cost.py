@@ -64,6 +64,14 @@ def test_a_linear_layer_by_hand():
     assert flops.entrywise("linear", shapes[:2], (2, 3, 7), [True] * 2) == (0, 0)
 
 
+def test_the_last_layer_with_its_loss_takes_what_both_take():
+    """(4, 5) times (5, 3), and 12 logits."""
+    shapes, both = [(4, 5), (5, 3), (4,)], [True, True, False]
+    assert flops.products("linear_cross_entropy", shapes, both) == flops.products("linear", shapes[:2], both[:2])
+    assert flops.entrywise("linear_cross_entropy", shapes, (), both) == (48, 12)
+    assert flops.entrywise("linear_cross_entropy", shapes, (), [False] * 3) == (48, 0)
+
+
 def test_attention_by_hand():
     """Three queries see 1, 2 and 3 keys; a score takes 8 FLOPs and a part of the answer 8, for each of two heads."""
     shapes = [(1, 3, 2, 4)] * 3

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_activation, numpy_attention  # noqa: F401
+from tinygrad_lm.kernels import numpy_activation, numpy_attention, numpy_classifier  # noqa: F401
 from tinygrad_lm.optim.adamw import AdamW
 
 NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]

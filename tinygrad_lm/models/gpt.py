@@ -90,6 +90,18 @@ class GPT(Module):
             logits = self.config.softcap * ops.tanh(logits / self.config.softcap)
         return logits
 
+    def loss(self, tokens, targets, noise=None, starts=None):
+        """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. noise, starts: as in a call.
+
+        Where nothing comes between the last product and the loss, they are one operation. It computes the gradient of
+        its weight with the loss, in vain if that is frozen.
+        """
+        x = self.features(tokens, noise, starts=starts)
+        w = self.wte.weight if self.lm_head is None else self.lm_head.weight
+        if self.config.softcap or not w.requires_grad:
+            return ops.cross_entropy(self.logits(x), targets)
+        return ops.linear_cross_entropy(x, w.T if self.lm_head is None else w, targets)
+
 
 class Block(Module):
     """x + attention, then x + MLP, each on normalised input: (B, T, C) -> (B, T, C)."""

@@ -1,9 +1,10 @@
-"""Cross-entropy: how wrong the predictions are. The loss of a language model."""
+"""Cross-entropy: how wrong the predictions are. The loss of a language model, alone and with its last layer."""
 
 from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.ops.embedding import check_ids
+from tinygrad_lm.ops.matmul import linear
 
 
 @op
@@ -42,7 +43,28 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
     return y.astype(x.dtype, copy=False), backward
 
 
-def check_targets(logits, targets):
+@op
+def linear_cross_entropy(x, w, targets, *, ignore_index=-100):
+    """y = mean −log P[target],  P = softmax(x w)        dx = dz wᵀ,  dw = xᵀ dz,  dz = dy (P − [target]) / N
+
+    (..., C), (C, V), integers (...) -> one number, in nats
+
+    A language model's last layer and its loss, cross_entropy(linear(x, w), targets), as one operation. The logits x w
+    are its largest array by far, and nobody else wants them. Here they are written out; the kernels hold a few rows
+    of them at a time (Hsu et al. 2024, "Liger kernel: Efficient Triton kernels for LLM training").
+    """
+    check_targets(x, targets, "x")
+    logits, through_linear = linear.rule(x, w)
+    y, through_loss = cross_entropy.rule(logits, targets, ignore_index=ignore_index)
+
+    def backward(dy):
+        dz, _ = through_loss(dy)
+        return *through_linear(dz), None
+
+    return y, backward
+
+
+def check_targets(x, targets, name="logits"):
     """There is one target a position."""
-    if logits.shape[:-1] != targets.shape or not logits.ndim:
-        raise ShapeError("each position needs one target: targets.shape must be logits.shape[:-1]")
+    if x.shape[:-1] != targets.shape or not x.ndim:
+        raise ShapeError(f"each position needs one target: targets.shape must be {name}.shape[:-1]")

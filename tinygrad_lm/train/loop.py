@@ -10,7 +10,6 @@ from tinygrad_lm import kernels
 from tinygrad_lm.backend import parallel, to_device, workers
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.train.config import make_optimizers
@@ -89,7 +88,7 @@ class Trainer:
     def share(self, model, x, y, starts, noise):
         """Forward and backward of a replica's rows of a batch, arrays where the model is. Returns their part of the
         mean loss, an array of no axes."""
-        loss = cross_entropy(model(x, noise, starts=starts), y)
+        loss = model.loss(x, y, noise, starts)
         loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
         loss.backward()
         return loss.data
