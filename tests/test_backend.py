@@ -140,6 +140,7 @@ def test_a_gpu_is_taken_where_one_is(cupy):
             r"driver's CUDA is 12.4, CuPy's is 13.2; update the driver, or .*\[cuda12\]'",
         ),
         (fake_cupy(NO_DRIVER, driver=11080), r"driver's CUDA is 11.8, CuPy's is 13.2; update the driver"),
+        (fake_cupy(NO_DRIVER, 12020, 12090), r"driver's CUDA is 12.2, CuPy's is 12.9; update the driver"),
         (fake_cupy(NO_DRIVER, 11080, 12090), r"driver's CUDA is 11.8, CuPy's is 12.9; update the driver"),
         (fake_cupy(NO_GPU), "the driver shows no GPU"),
         (fake_cupy(0), "the driver shows no GPU"),
