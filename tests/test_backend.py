@@ -62,6 +62,15 @@ def test_what_is_not_floating_is_not_widened(name):
     assert wide(np.dtype(name)) == np.dtype(name)
 
 
+def test_bfloat16_is_asked_for_by_its_name_and_its_library_then_imported():
+    program = (
+        "import sys; from tinygrad_lm import Tensor; print('ml_dtypes' in sys.modules)\n"
+        "print(Tensor([1.5]).to(dtype='bfloat16').dtype)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert ended.stdout.split() == ["False", "bfloat16"]
+
+
 def test_bfloat16_without_its_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(
