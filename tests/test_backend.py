@@ -62,6 +62,15 @@ def test_what_is_not_floating_is_not_widened(name):
     assert wide(np.dtype(name)) == np.dtype(name)
 
 
+def test_bfloat16_is_asked_for_by_its_name_and_its_library_then_imported():
+    program = (
+        "import sys; from tinygrad_lm import Tensor; print('ml_dtypes' in sys.modules)\n"
+        "print(Tensor([1.5]).to(dtype='bfloat16').dtype)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert ended.stdout.split() == ["False", "bfloat16"]
+
+
 def test_bfloat16_without_its_library(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
     with pytest.raises(
@@ -140,6 +149,7 @@ def test_a_gpu_is_taken_where_one_is(cupy):
             r"driver's CUDA is 12.4, CuPy's is 13.2; update the driver, or .*\[cuda12\]'",
         ),
         (fake_cupy(NO_DRIVER, driver=11080), r"driver's CUDA is 11.8, CuPy's is 13.2; update the driver"),
+        (fake_cupy(NO_DRIVER, 12020, 12090), r"driver's CUDA is 12.2, CuPy's is 12.9; update the driver"),
         (fake_cupy(NO_DRIVER, 11080, 12090), r"driver's CUDA is 11.8, CuPy's is 12.9; update the driver"),
         (fake_cupy(NO_GPU), "the driver shows no GPU"),
         (fake_cupy(0), "the driver shows no GPU"),
