@@ -198,7 +198,7 @@ def flat(array):
 
 def compiled(code, options):
     """The shared library of a source, kept in __pycache__ until source, options or emulator change."""
-    kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s+)?(\w+)\(', code)
+    kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(', code)
     tail = "".join(
         f'extern "C" void kinds_{name}(char* text) {{ emulator::kinds({name}, text); }}\n'
         f'extern "C" int launch_{name}(const unsigned* grid, const unsigned* block, int order, void** args, '

@@ -67,14 +67,37 @@ def cross_entropy(draw):
 
 @st.composite
 def attention(draw):
-    """Tiles that are full and not, queries fewer than keys, key heads shared and not."""
+    """Tiles that are full and not, queries fewer than keys, key heads shared and not, documents, dropout."""
     B, G, R = (draw(st.integers(1, 2)) for _ in range(3))
-    D = draw(st.sampled_from([16, 64]))
-    S = draw(st.sampled_from([1, 15, 64, 65, 130]))
+    D = draw(st.sampled_from([16, 64, 80, 128]))
+    p = draw(st.sampled_from([0.0, 0.0, 0.3]))
+    S = draw(st.sampled_from([8, 64, 72, 136, 200] if p else [1, 15, 64, 65, 130]))
     T = draw(st.sampled_from([T for T in (1, 16, 63, 64, 100, 130) if T <= S]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     q, k, v = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * R), (S, G), (S, G)))
-    return Case((q, k, v), {"causal": draw(st.booleans())})
+    causal = draw(st.booleans())
+    starts = draw(st.sampled_from([None, documents, anywhere] + [alone] * (not p)))
+    options = {"causal": causal, "starts": starts and starts(rng, B, T, S, causal)}
+    return Case((q, k, v), options | ({"p": p, "key": (3, "test", S, T)} if p else {}))
+
+
+def documents(rng, B, T, S, causal):
+    """The first key of each query's document: a few that lie one after the other."""
+    first = np.maximum.accumulate(np.where(rng.random((B, S)) < 3 / S, np.arange(S), 0), axis=1)
+    return first[:, S - T :] if causal else np.sort(rng.integers(0, S, (B, T)))
+
+
+def alone(rng, B, T, S, causal):
+    """Nobody sees another key than its last one, but for one query that sees all. Their dq is 0: y must be exact."""
+    starts = np.tile(np.arange(S - T, S) if causal else np.full(T, S - 1), (B, 1))
+    starts[:, T * 3 // 5] = 0
+    return starts
+
+
+def anywhere(rng, B, T, S, causal):
+    """In no order."""
+    last = np.arange(S - T, S) if causal else np.full(T, S - 1)
+    return rng.integers(0, last + 1, (B, T)).astype(np.int32)
 
 
 @st.composite

@@ -1,172 +1,355 @@
 // Attention in bf16 without the weights P in memory (Dao 2023, "FlashAttention-2", algorithms 1 and 2).
 //
-//   y = P v,  P = exp(z/√D − lse),  z = q kᵀ,  lse = log Σ exp(z/√D)
-//   dv = Pᵀ dy,  dz = P (dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
+//   y = (P m) v,  P = 2^(c z − L),  z = q kᵀ,  L = log₂ Σ 2^(c z),  c = log₂ e/√D
+//   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //
-// q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; lse, δ: (B, H, T) float. Causal: query i
-// sees keys up to i + S − T.
-// Forward, a block has 64 queries of a head, a warp 16 of them, and goes through the keys 64 by 64: largest logit and
-// sum are corrected whenever a larger one comes, and the output with them. Memory: q and y once, k and v once for each
-// 64 queries, most of that from the L2 cache. Nothing of size T × S is written; the products are the cost, 4 T S D each
-// head, half of it if causal.
-// Backward computes P again from lse, twice: once with 64 queries a block for dq and once with 64 keys a block for dk
-// and dv. Seven products instead of five, but every sum stays in one block's registers: no atomic additions, and so the
-// same bits in every run.
+// q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; L, δ: (B, H, T) float. Causal: query i
+// sees keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0,
+// drawn again wherever it is needed, a counter of eight keys for all lanes that share it; S is a multiple of 8 then.
 //
-//   D: a multiple of 16, at most 64
+// A warp has strips of 16 rows and keeps its sums in registers; the block's tiles of what it goes through are in shared
+// memory twice, so that the next one is on its way while the products of this one are computed.
+// Forward, the largest logit and the sum are corrected whenever a larger one comes, and the output with them. Backward
+// computes P again from L, twice: for dq with queries in the strips, and for dk and dv with keys in them. Seven
+// products instead of five, but every sum stays in one block's registers: no atomic additions, and so the same bits in
+// every run. The first of them finds δ too.
+// Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S.
+// The products are the cost: forward 4 T S D a head, backward 14 T S D, half of it if causal. Tiles that nobody in the
+// block sees are not brought, and those that nobody in the warp sees are not computed.
+//
+//   D         a multiple of 16, at most 128
+//   STRIPS    that a warp has of the queries
+//   DROPOUT, STARTS    whether there are such
 
 #include "common.cuh"
 #include "matrices.cuh"
+#include "philox.cuh"
 
 const float LOG2E = 1.44269504f;
 #define INFINITE __uint_as_float(0x7f800000)
+const int QUERIES = WARPS * 16 * STRIPS, KEYS = WARPS * 16;
+const int TILE = D <= 64 ? 64 : 32, SHORT = D <= 64 ? 64 : 16;  // rows that are brought at once; SHORT for dk and dv
+const int N = 16;  // columns that are computed at once, backward
 
 // The last of the blocks in a row of the grid, which has the most keys to see, starts first.
-#define PLACE                                                                                             \
-    int start = (gridDim.x - 1 - blockIdx.x) * TILE, h = blockIdx.y, b = blockIdx.z, group = h / (H / G); \
-    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;              \
-    long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;       \
-    long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                       \
-    int end = causal ? min(S, start + TILE + S - T) : S;
+#define PLACE                                                                                                \
+    int start = (gridDim.x - 1 - blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z, group = h / (H / G); \
+    int mine = start + threadIdx.x / 32 * 16 * STRIPS, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;        \
+    long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;          \
+    long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                          \
+    if (STARTS) starts += b * (long long)T;                                                                  \
+    int begin = STARTS ? max(0, least(starts, start, min(T, start + QUERIES))) / TILE * TILE : 0;            \
+    int end = causal ? min(S, start + QUERIES + S - T) : S;
 
-extern "C" __global__ void __launch_bounds__(128)
-    attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* y, float* lse, int T, int S, int H, int G,
-                      int causal, float scale) {
-    __shared__ __align__(16) tile keys, values;
+// The least of x from `from` to before `to`, by a whole warp.
+__device__ int least(const int* x, int from, int to) {
+    int found = 0x7fffffff;
+    for (int i = from + threadIdx.x % 32; i < to; i += 32) found = min(found, x[i]);
+    return __reduce_min_sync(0xffffffff, found);
+}
+
+// What the queries of a warp's strips see.
+struct sight {
+    int low[STRIPS][2], high[STRIPS][2];  // query g + 8 r of a strip: keys from low on, before high
+    int first, last;  // one of them sees first … last − 1
+    int from, to;     // all that this lane has see from … to − 1
+};
+
+__device__ sight look(const int* starts, int mine, int T, int S, int causal) {
+    sight x;
+    x.from = 0;
+#pragma unroll
+    for (int i = 0; i < 2 * STRIPS; i++) {
+        int query = min(T - 1, mine + i * 8 + int(threadIdx.x) % 32 / 4);
+        int low = x.low[i / 2][i % 2] = STARTS ? starts[query] : 0;
+        x.high[i / 2][i % 2] = causal ? query + S - T + 1 : S;
+        x.from = max(x.from, low);
+    }
+    x.first = STARTS ? least(starts, mine, min(T, mine + 16 * STRIPS)) : 0;
+    x.to = causal ? min(S, mine + S - T + 1) : S;
+    x.last = mine >= T ? 0 : causal ? min(S, mine + 16 * STRIPS + S - T) : S;
+    return x;
+}
+
+__device__ bool nothing(const sight& seen, int key, int count) {
+    return key >= seen.last || key + count <= seen.first;
+}
+
+// z of n keys from j on: −∞ where the query does not see the key.
+template <int n> __device__ void hide(float (&z)[STRIPS][n / 8][4], const sight& seen, int j) {
+    if (j >= seen.from && j + n <= seen.to) return;
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++)
+#pragma unroll
+        for (int k = 0; k < n / 8; k++)
+            for (int i = 0; i < 4; i++) {
+                int key = j + k * 8 + threadIdx.x % 4 * 2 + i % 2;
+                if (key < seen.low[m][i / 2] || key >= seen.high[m][i / 2]) z[m][k][i] = -INFINITE;
+            }
+}
+
+// Dropout of a strip's weights, 16 queries × n keys. `place` is the counter of the first of them, `stride` apart are
+// those of two queries. In a C fragment lanes 4 g … 4 g + 3 have eight neighbouring keys: each draws a quarter of the
+// four's counters, then they show each other the bits.
+template <int n>
+__device__ void keep_keys(unsigned (&bits)[4], const randomness& r, word place, int stride) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    unsigned own = 0;
+    for (int k = 0; k < n / 16; k++) {  // counter e = 4 k + t: keys e / 2 · 8 on, query g + e % 2 · 8
+        int e = 4 * k + t;
+        own |= kept(r, place + (g + e % 2 * 8) * (word)stride + e / 2) << 8 * k;
+    }
+    for (int i = 0; i < 4; i++) bits[i] = __shfl_sync(0xffffffff, own, i, 4) >> 2 * t;
+}
+
+__device__ bool stays(const unsigned (&bits)[4], int k, int i) {  // entry i of the fragment's keys 8 k on
+    int e = 2 * k + i / 2;
+    return bits[e % 4] >> (e / 4 * 8 + i % 2) & 1;
+}
+
+// The same of 16 keys × n queries: here it is the eight lanes of one t that have neighbouring keys.
+template <int n> __device__ unsigned keep_queries(const randomness& r, word place, int stride) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    unsigned bits = 0;
+    for (int k = 0; k < n / 16; k++) {  // counter e = 8 k + g: keys e % 2 · 8 on, query e / 4 · 8 + 2 t + e / 2 % 2
+        int e = 8 * k + g;
+        bits |= kept(r, place + (e / 4 * 8 + 2 * t + e / 2 % 2) * (word)stride + e % 2) << 8 * k;
+    }
+#pragma unroll
+    for (int d = 1; d < 8; d *= 2) {  // 8 lanes × 8 bits are transposed: a lane's bit e is its own key's of counter e
+        unsigned other = __shfl_xor_sync(0xffffffff, bits, 4 * d);
+        unsigned lower = d == 1 ? 0x55555555 : d == 2 ? 0x33333333 : 0x0f0f0f0f;
+        bits = g & d ? (bits & ~lower) | (other & ~lower) >> d : (bits & lower) | (other & lower) << d;
+    }
+    return bits;
+}
+
+__device__ bool stays(unsigned bits, int k, int i) { return bits >> (4 * k + i % 2 * 2 + i / 2) & 1; }
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    attention_forward(const bf16* q, const bf16* k, const bf16* v, const int* starts, bf16* y, float* logs, int T,
+                      int S, int H, int G, int causal, float scale, const word* counter, word key0, word key1,
+                      unsigned limit, float grown) {
+    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
     PLACE
-    fragments Q;
-    fetch(Q, q + head, stride, mine, T);
-    float sum[D / 8][4] = {}, largest[2] = {-INFINITE, -INFINITE}, total[2] = {};
-
-    for (int j = 0; j < end; j += TILE) {
-        __syncthreads();  // all warps are done with the tiles before
-        fill(keys, k + key_head, key_stride, j, S);
-        fill(values, v + key_head, key_stride, j, S);
-        __syncthreads();
-        float z[TILE / 8][4];
-        times_transposed(z, Q, keys);
-        float before[2] = {largest[0], largest[1]};
+    sight seen = look(starts, mine, T, S, causal);
+    fragments Q[STRIPS];
 #pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                int key = j + n * 8 + 2 * t + i % 2, query = mine + g + i / 2 * 8;
-                if (key >= S || (causal && key > query + S - T)) z[n][i] = -INFINITE;
-                largest[i / 2] = fmaxf(largest[i / 2], z[n][i]);
-            }
-        float factor[2];
-        for (int r = 0; r < 2; r++) {
-            largest[r] = row_max(largest[r]);
-            factor[r] = exp2f((before[r] - largest[r]) * scale * LOG2E);
-            total[r] *= factor[r];
-        }
+    for (int m = 0; m < STRIPS; m++) fetch(Q[m], q + head, stride, mine + 16 * m, T);
+    float sum[STRIPS][D / 8][4] = {}, largest[STRIPS][2], total[STRIPS][2] = {};
+    for (int i = 0; i < 2 * STRIPS; i++) largest[i / 2][i % 2] = -INFINITE;
+    auto bring = [&](int j, int stage) {
+        fill(keys[stage], k + key_head, key_stride, j, S);
+        fill(values[stage], v + key_head, key_stride, j, S);
+    };
+
+    if (begin < end) bring(begin, 0);
+    for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads();  // everybody's copies are there, and all warps are done with the tiles before
+        if (j + TILE < end) bring(j + TILE, 1 - stage);
+        if (nothing(seen, j, TILE)) continue;
+        float z[STRIPS][TILE / 8][4];
+        times_transposed<STRIPS, TILE>(z, Q, keys[stage], 0);
+        hide<TILE>(z, seen, j);
 #pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                z[n][i] = exp2f((z[n][i] - largest[i / 2]) * scale * LOG2E);
-                total[i / 2] += z[n][i];
-            }
+        for (int m = 0; m < STRIPS; m++) {
+            float shift[2], factor[2];
+            for (int r = 0; r < 2; r++) {
+                float before = largest[m][r];
 #pragma unroll
-        for (int n = 0; n < D / 8; n++)
-            for (int i = 0; i < 4; i++) sum[n][i] *= factor[i / 2];
-        add_product(sum, z, values);
-    }
-
-    for (int r = 0; r < 2; r++) total[r] = row_sum(total[r]);
-    put(y + head, stride, mine, T, sum, 1 / total[0], 1 / total[1]);
-    for (int r = 0; r < 2; r++) {
-        int query = mine + g + r * 8;
-        if (t == 0 && query < T) lse[row + query] = largest[r] * scale + logf(total[r]);
-    }
-}
-
-// δ, one warp a row of y: row i of (B, T, H) goes to its place in (B, H, T).
-extern "C" __global__ void row_products(const bf16* y, const bf16* dy, float* delta, long long rows, int T, int H) {
-    long long i = blockIdx.x * (long long)(blockDim.x / 32) + threadIdx.x / 32;
-    if (i >= rows) return;
-    float sum = 0;
-    for (int c = threadIdx.x % 32; c < D; c += 32) sum += widened(y[i * D + c]) * widened(dy[i * D + c]);
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) delta[(i / H / T * H + i % H) * T + i / H % T] = sum;
-}
-
-extern "C" __global__ void __launch_bounds__(128)
-    attention_dq(const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float* lse, const float* delta,
-                 bf16* dq, int T, int S, int H, int G, int causal, float scale) {
-    __shared__ __align__(16) tile keys, values;
-    PLACE
-    fragments Q, dY;
-    fetch(Q, q + head, stride, mine, T);
-    fetch(dY, dy + head, stride, mine, T);
-    float sum[D / 8][4] = {}, log_sum[2], d[2];
-    for (int r = 0; r < 2; r++) {
-        int query = mine + g + r * 8;
-        log_sum[r] = query < T ? lse[row + query] : INFINITE;  // P is 0 then
-        d[r] = query < T ? delta[row + query] : 0;
-    }
-
-    for (int j = 0; j < end; j += TILE) {
-        __syncthreads();
-        fill(keys, k + key_head, key_stride, j, S);
-        fill(values, v + key_head, key_stride, j, S);
-        __syncthreads();
-        float z[TILE / 8][4], dP[TILE / 8][4];
-        times_transposed(z, Q, keys);
-        times_transposed(dP, dY, values);
-#pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                int key = j + n * 8 + 2 * t + i % 2, query = mine + g + i / 2 * 8;
-                bool seen = key < S && !(causal && key > query + S - T);
-                float P = seen ? exp2f((z[n][i] * scale - log_sum[i / 2]) * LOG2E) : 0;
-                z[n][i] = P * (dP[n][i] - d[i / 2]);
+                for (int n = 0; n < TILE / 4; n++) largest[m][r] = fmaxf(largest[m][r], z[m][n / 2][2 * r + n % 2]);
+                largest[m][r] = row_max(largest[m][r]);
+                shift[r] = largest[m][r] == -INFINITE ? 0 : largest[m][r] * scale;  // nothing seen so far: no ∞ − ∞
+                factor[r] = exp2f(before * scale - shift[r]);
+                total[m][r] *= factor[r];
             }
-        add_product(sum, z, keys);
-    }
-    put(dq + head, stride, mine, T, sum, scale, scale);
-}
-
-// The same with rows and columns changed: here z is k qᵀ, a block has 64 keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128)
-    attention_dkv(const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float* lse, const float* delta,
-                  bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale) {
-    __shared__ __align__(16) tile queries, outputs;
-    __shared__ float log_sum[TILE], d[TILE];
-    int start = blockIdx.x * TILE, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
-    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    long long key_head = (b * (long long)S * G + group) * D, stride = H * D, key_stride = G * D;
-    fragments K, V;
-    fetch(K, k + key_head, key_stride, mine, S);
-    fetch(V, v + key_head, key_stride, mine, S);
-    float sum_dk[D / 8][4] = {}, sum_dv[D / 8][4] = {};
-    int first = causal ? max(0, start - (S - T)) / TILE * TILE : 0;
-
-    for (int h = group * (H / G); h < (group + 1) * (H / G); h++) {
-        long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
-        for (int j = first; j < T; j += TILE) {
-            __syncthreads();
-            fill(queries, q + head, stride, j, T);
-            fill(outputs, dy + head, stride, j, T);
-            if (threadIdx.x < TILE) {
-                int query = j + threadIdx.x;
-                log_sum[threadIdx.x] = query < T ? lse[row + query] : INFINITE;
-                d[threadIdx.x] = query < T ? delta[row + query] : 0;
-            }
-            __syncthreads();
-            float P[TILE / 8][4], dz[TILE / 8][4];
-            times_transposed(P, K, queries);
-            times_transposed(dz, V, outputs);
 #pragma unroll
             for (int n = 0; n < TILE / 8; n++)
                 for (int i = 0; i < 4; i++) {
-                    int column = n * 8 + 2 * t + i % 2, key = mine + g + i / 2 * 8;
-                    bool seen = !(causal && key > j + column + S - T);
-                    P[n][i] = seen ? exp2f((P[n][i] * scale - log_sum[column]) * LOG2E) : 0;
-                    dz[n][i] = P[n][i] * (dz[n][i] - d[column]);
+                    z[m][n][i] = exp2f(z[m][n][i] * scale - shift[i / 2]);
+                    total[m][i / 2] += z[m][n][i];
                 }
-            add_product(sum_dv, P, outputs);
-            add_product(sum_dk, dz, queries);
+#pragma unroll
+            for (int n = 0; n < D / 8; n++)
+                for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
+            if (DROPOUT) {
+                word place = (row + mine + 16 * m) * (S / 8) + j / 8;
+                unsigned bits[4];
+                keep_keys<TILE>(bits, {counter, key0, key1, limit}, place, S / 8);
+#pragma unroll
+                for (int n = 0; n < TILE / 8; n++)
+                    for (int i = 0; i < 4; i++) z[m][n][i] = stays(bits, n, i) ? z[m][n][i] : 0;
+            }
+        }
+        add_product<STRIPS, TILE>(sum, z, values[stage], 0);
+    }
+
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) {
+        for (int r = 0; r < 2; r++) {
+            total[m][r] = row_sum(total[m][r]);
+            int query = mine + 16 * m + g + r * 8;
+            if (t == 0 && query < T) logs[row + query] = largest[m][r] * scale + log2f(total[m][r]);
+        }
+        put(y + head, stride, mine + 16 * m, T, sum[m], grown / total[m][0], grown / total[m][1]);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
+                 const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
+                 const word* counter, word key0, word key1, unsigned limit, float grown) {
+    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+    PLACE
+    sight seen = look(starts, mine, T, S, causal);
+    fragments Q[STRIPS], dY[STRIPS];
+    float sum[STRIPS][D / 8][4] = {}, L[STRIPS][2], d[STRIPS][2] = {};
+    auto bring = [&](int j, int stage) {
+        fill(keys[stage], k + key_head, key_stride, j, S);
+        fill(values[stage], v + key_head, key_stride, j, S);
+    };
+
+    if (begin < end) bring(begin, 0);
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) {
+        fragments Y;
+        fetch(Q[m], q + head, stride, mine + 16 * m, T);
+        fetch(dY[m], dy + head, stride, mine + 16 * m, T);
+        fetch(Y, y + head, stride, mine + 16 * m, T);
+#pragma unroll
+        for (int i = 0; i < D / 4; i++) d[m][i % 2] += product(Y[i / 4][i % 4], dY[m][i / 4][i % 4]);
+        for (int r = 0; r < 2; r++) {
+            d[m][r] = row_sum(d[m][r]);
+            int query = mine + 16 * m + g + r * 8;
+            L[m][r] = query < T ? logs[row + query] : 0;
+            if (t == 0 && query < T) delta[row + query] = d[m][r];
         }
     }
-    put(dk + key_head, key_stride, mine, S, sum_dk, scale, scale);
-    put(dv + key_head, key_stride, mine, S, sum_dv, 1, 1);
+    for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads();
+        if (j + TILE < end) bring(j + TILE, 1 - stage);
+#pragma unroll 1
+        for (int from = 0; from < TILE; from += N) {
+            if (nothing(seen, j + from, N)) continue;
+            float z[STRIPS][N / 8][4], dP[STRIPS][N / 8][4];
+            times_transposed<STRIPS, N>(z, Q, keys[stage], from);
+            times_transposed<STRIPS, N>(dP, dY, values[stage], from);
+            hide<N>(z, seen, j + from);
+#pragma unroll
+            for (int m = 0; m < STRIPS; m++) {
+                if (DROPOUT) {
+                    word place = (row + mine + 16 * m) * (S / 8) + (j + from) / 8;
+                    unsigned bits[4];
+                    keep_keys<N>(bits, {counter, key0, key1, limit}, place, S / 8);
+#pragma unroll
+                    for (int n = 0; n < N / 8; n++)
+                        for (int i = 0; i < 4; i++) dP[m][n][i] = stays(bits, n, i) ? dP[m][n][i] * grown : 0;
+                }
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+                    for (int i = 0; i < 4; i++) {
+                        float P = exp2f(z[m][n][i] * scale - L[m][i / 2]);
+                        z[m][n][i] = P * (dP[m][n][i] - d[m][i / 2]);
+                    }
+            }
+            add_product<STRIPS, N>(sum, z, keys[stage], from);
+        }
+    }
+    float factor = scale / LOG2E;
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
+}
+
+// The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
+extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
+    attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
+                  const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
+                  const word* counter, word key0, word key1, unsigned limit, float grown) {
+    __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
+    __shared__ __align__(16) float L[2][SHORT], d[2][SHORT];
+    __shared__ __align__(16) int low[2][SHORT];
+    int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
+    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
+    fragments K[1];
+    fetch(K[0], k + key_head, key_stride, mine, S);
+#if D > 64  // the registers do not hold V too
+    __shared__ __align__(16) line values[KEYS];
+    const line* V[1] = {values + threadIdx.x / 32 * 16};
+#else
+    fragments V[1];
+    fetch(V[0], v + key_head, key_stride, mine, S);
+#endif
+    float sum_dk[1][D / 8][4] = {}, sum_dv[1][D / 8][4] = {};
+    int begin = causal ? max(0, start - (S - T)) / SHORT * SHORT : 0, end = T;
+    if (STARTS) {  // the last query that sees one of the keys
+        end = 0;
+        for (int i = begin + threadIdx.x % 32; i < T; i += 32)
+            if (starts[b * (long long)T + i] < start + KEYS) end = i + 1;
+        end = __reduce_max_sync(0xffffffff, end);
+    }
+    int heads = end > begin ? (group + 1) * (H / G) : 0;
+    auto bring = [&](int h, int j, int stage) {
+        int query = j + threadIdx.x;
+        long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
+        fill(queries[stage], q + head, H * D, j, T);
+        fill(outputs[stage], dy + head, H * D, j, T);
+        if (threadIdx.x >= SHORT) return;
+        copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
+        copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
+        if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
+    };
+
+    int h = group * (H / G), j = begin;
+    if (h < heads) {
+        bring(h, j, 0);
+#if D > 64
+        fill(values, v + key_head, key_stride, start, S);
+#endif
+    }
+    for (int stage = 0; h < heads; stage ^= 1) {
+        int next = j + SHORT < end ? j + SHORT : begin, next_h = h + (next == begin);
+        wait_for_copies();
+        __syncthreads();
+        if (next_h < heads) bring(next_h, next, 1 - stage);
+#pragma unroll 1
+        for (int from = 0; from < SHORT; from += N) {
+            int query = j + from, future = query + S - T;  // the first query's last key, if causal
+            if (mine >= S || query >= T || (causal && mine > future + N - 1)) continue;
+            float P[1][N / 8][4], dz[1][N / 8][4];
+            times_transposed<1, N>(P, K, queries[stage], from);
+            times_transposed<1, N>(dz, V, outputs[stage], from);
+            if (STARTS || (causal && mine + 15 > future))
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+                    for (int i = 0; i < 4; i++) {
+                        int column = n * 8 + 2 * t + i % 2, key = mine + g + i / 2 * 8;
+                        bool hidden = (causal && key > future + column) || (STARTS && key < low[stage][from + column]);
+                        if (hidden) P[0][n][i] = -INFINITE;
+                    }
+            unsigned bits = 0;
+            if (DROPOUT) {
+                word place = ((b * (long long)H + h) * T + query) * (S / 8) + mine / 8;
+                bits = keep_queries<N>({counter, key0, key1, limit}, place, S / 8);
+            }
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+                for (int i = 0; i < 4; i++) {
+                    int column = from + n * 8 + 2 * t + i % 2;
+                    float p = exp2f(P[0][n][i] * scale - L[stage][column]), dP = dz[0][n][i];
+                    bool stay = !DROPOUT || stays(bits, n, i);
+                    if (DROPOUT) dP = stay ? dP * grown : 0;
+                    dz[0][n][i] = p * (dP - d[stage][column]);
+                    P[0][n][i] = stay ? p : 0;
+                }
+            add_product<1, N>(sum_dv, P, outputs[stage], from);
+            add_product<1, N>(sum_dk, dz, queries[stage], from);
+        }
+        h = next_h, j = next;
+    }
+    float factor = scale / LOG2E;
+    put(dk + key_head, key_stride, mine, S, sum_dk[0], factor, factor);
+    put(dv + key_head, key_stride, mine, S, sum_dv[0], grown, grown);
 }
