@@ -40,7 +40,7 @@ def device(request, monkeypatch):
 
 def trainer(preset, device, dtype="bfloat16", document_token=None, **settings):
     """Of a GPT whose attention has a kernel: heads of 16."""
-    shape = replace(tiny(preset), n_embd=32, n_head=2, dropout=0.0, block_size=8)
+    shape = replace(tiny(preset), n_embd=32, n_head=2, dropout=0.3, block_size=8)
     config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 2, "accumulate": 2} | settings)
     batches = Batches(TOKENS, 2, 8, accumulate=2)
     batches.document_token = document_token
