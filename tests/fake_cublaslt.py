@@ -84,7 +84,7 @@ class FakeCublasLt:
         self.algorithms, self.calls, self.used, self.problem = 3, calls, [], ""
         self.streams, self.workspaces = [], []
         self.known, self.rng, self.kept = {}, np.random.default_rng(), []
-        self.cublasLtGetStatusName = lambda status: self.name(status)
+        self.cublasLtGetStatusName = lambda status: self.name(status)  # whose restype can be set
         for name, kinds in PROTOTYPES.items():
             self.kept.append(CFUNCTYPE(c_int, *kinds)(self.guarded(name, getattr(self, name))))
             address = ctypes.cast(self.kept[-1], c_void_p).value
@@ -115,10 +115,9 @@ class FakeCublasLt:
 
     def new(self, place, table, *values):
         here = next(self.address)
-        names = [name for name, _, default in table.values() if default is None]
-        self.objects[here] = {name: default for name, _, default in table.values()} | dict(
-            zip(names, values, strict=True)
-        )
+        self.objects[here] = {name: default for name, _, default in table.values()}
+        names = [name for name, default in self.objects[here].items() if default is None]
+        self.objects[here] |= zip(names, values, strict=True)
         ctypes.cast(place, ctypes.POINTER(c_void_p))[0] = here
 
     def set(self, here, table, attribute, value, size):
@@ -138,7 +137,7 @@ class FakeCublasLt:
         self.set(here, OPERATION, attribute, value, size)
 
     def MatrixLayoutCreate(self, place, kind, rows, columns, ld):
-        need(DTYPES.get(kind), f"no dtype {kind}")
+        need(DTYPES.get(kind) is not None, f"no dtype {kind}")
         self.new(place, LAYOUT, kind, rows, columns, ld)
 
     def MatrixLayoutSetAttribute(self, here, attribute, value, size):
@@ -223,6 +222,7 @@ class FakeCublasLt:
         need(epilogue != 256 or not settings["transpose_a"], "BGRADA wants A as it lies", REFUSED)
         need(epilogue != 512 or settings["transpose_b"], "BGRADB wants B transposed", REFUSED)
         need(epilogue < 256 or D["batch"] == 1, "no gradient of a bias in batches", REFUSED)
+        need(epilogue < 256 or k > 1, "no sums of one line, before version 12.3.4", REFUSED)
         return [dict(layout) for layout in (A, B, D)], dict(settings)
 
     def summed(self, A, B, compute, reductions, dtype):

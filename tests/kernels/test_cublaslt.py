@@ -158,6 +158,17 @@ def test_each_gradient_of_linear_can_be_had_alone(xp, dtype):
             checks.agree(thunks[i]().get().astype("f8"), right[i], f"gradient {i}", TOLERANCE[np.dtype(dtype).name])
 
 
+def test_the_gradient_of_a_bias_comes_with_its_weights(fake):
+    """Only where that one is not asked for it is summed by itself."""
+    _, backward = linear_on_gpu(numbers(2, 3), numbers(3, 5), numbers(5))
+    for wanted, alone in (([1, 2], False), ([0, 2], True)):
+        fake.calls.clear()
+        thunks = backward(numbers(2, 5))
+        for i in wanted:
+            thunks[i]()
+        assert ("column_sums" in fake.calls) == alone
+
+
 numbers = lambda *shape, dtype="float32": strict_array.zeros(shape, dtype)
 
 

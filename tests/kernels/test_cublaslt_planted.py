@@ -81,6 +81,9 @@ PLANTED = [
     ("", "step[0] if step and len(x) > 1 else 0", "0"),
     ("", "x.reshape(-1, *x.shape[-2:])", "x[0]"),
     ("", "if b.by_columns:", "if False:"),
+    ("", "is not None and k == 1", "is not None and k == 0"),
+    ("", "is not None and k == 1", "is not None and n == 1"),
+    ("", "bias_gradient[...] = b[0]\n", "pass\n"),
     ("", "y.size // (n * m)", "1"),
     ("", "a[1:], b[1:]", "b[1:], a[1:]"),
     ("", "(b.array, a.array, y, vector)", "(a.array, b.array, y, vector)"),
@@ -132,7 +135,14 @@ def unaligned(x):
 def looked_at(multiply, found):
     """All that must hold of a product and of the kernels, on a few cases."""
     for dtype in ("float32", ml_dtypes.bfloat16):
-        for n, k, m, leading in ((3, 4, 5, ()), (1, 24, 8, ()), (5, 5, 1, ()), (4, 3, 6, (3,)), (2, 3, 2, (2, 3))):
+        for n, k, m, leading in (
+            (3, 4, 5, ()),
+            (1, 24, 8, ()),
+            (5, 1, 6, ()),
+            (5, 5, 1, ()),
+            (4, 3, 6, (3,)),
+            (2, 3, 2, (2, 3)),
+        ):
             for first, second in (*zip(LAYOUTS, reversed(LAYOUTS), strict=True), *zip(LAYOUTS, LAYOUTS, strict=True)):
                 for wanted, made in itertools.product(["plain", "added"] if leading else WANTED, (None, "float32")):
                     bits = []

@@ -40,6 +40,9 @@ def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gr
     if not (a.size and b.size):  # cuBLASLt takes no empty matrices
         return empty_product(b, y, accumulate, bias, bias_gradient)
     (n, k), m = a.shape[-2:], b.shape[-1]
+    if bias_gradient is not None and k == 1:  # one row is its sum, and cuBLASLt before 12.3.4 refuses it
+        bias_gradient[...] = b[0]
+        bias_gradient = None
     a, b, vector, epilogue = as_matrices(a), as_matrices(b), None, DEFAULT
     if bias is not None:
         vector, epilogue = contiguous(bias), BIAS
