@@ -3,6 +3,8 @@
 New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
 """
 
+from functools import partial
+
 import checks
 import cuda_emulator
 import numpy as np
@@ -19,7 +21,7 @@ from op_cases import CASES, Case
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_compile, cuda_embedding
 from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.optim import adamw
 
@@ -180,6 +182,20 @@ def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
         targets = xp.asarray(np.array([0, wrong, 0]))
         assert np.isnan(KERNELS["cross_entropy"](w, targets)[0].get())
         assert np.isnan(KERNELS["linear_cross_entropy"](w, w.T, targets)[0].get())
+
+
+def test_many_positions_are_sorted_by_id(xp, monkeypatch):
+    """As a stable sort would. In strips of 256 the counts would take 103 MB, so there are strips of 512."""
+    monkeypatch.setattr(cuda_embedding, "STRIPS", (256, 512, 1024))
+    monkeypatch.setattr(cuda_embedding, "TABLE", 2**24)
+    N, V, zeros, tables = 131_072, 50_304, xp.zeros, []
+    monkeypatch.setattr(xp, "zeros", lambda shape, dtype: tables.append(shape) or zeros(shape, dtype))
+    ids = np.minimum(np.random.default_rng(0).zipf(1.2, N) - 1, V - 1).astype("int32")
+    of = partial(cuda_compile.kernel, "embedding", like=xp.asarray(np.ones(1, "f4")), GROUPS=1)
+    order, starts = cuda_embedding.by_id(xp.asarray(ids), V, of)
+    assert np.array_equal(order.get(), np.argsort(ids, kind="stable"))
+    assert np.array_equal(starts.get(), np.searchsorted(np.sort(ids), np.arange(V + 1)))
+    assert tables == [(256, V)]
 
 
 def test_without_recording_the_classifier_computes_the_loss_alone(xp):
