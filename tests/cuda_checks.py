@@ -10,13 +10,14 @@ from op_cases import Case
 
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_normalize, cuda_tokens
+from tinygrad_lm.kernels import cuda_adamw, cuda_classifier, cuda_columns, cuda_embedding, cuda_normalize
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
     (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
     (cuda_columns, "ROWS", 9),
-    (cuda_tokens, "THREADS", 64), (cuda_tokens, "STRIPS", (32, 64)), (cuda_tokens, "TABLE", 100),
+    (cuda_classifier, "THREADS", 64), (cuda_classifier, "ROWS", 8),
+    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
 

@@ -66,6 +66,15 @@ def cross_entropy(draw):
 
 
 @st.composite
+def linear_cross_entropy(draw):
+    """The weight as it comes or seen from the side, as a tied head has it; small logits, for bfloat16 rounds them."""
+    logits, targets = (case := draw(cross_entropy())).inputs
+    C, rng = draw(st.sampled_from([1, 7, 16, 40])), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x, w = rng.standard_normal((len(targets), C)), rng.standard_normal((logits.shape[1], C)).T / (2 * C**0.5)
+    return Case((x, w if draw(st.booleans()) else w.copy("C"), targets), case.options)
+
+
+@st.composite
 def attention(draw):
     """Tiles that are full and not, queries fewer than keys, key heads shared and not, documents, dropout."""
     B, G, R = (draw(st.integers(1, 2)) for _ in range(3))
@@ -122,3 +131,4 @@ LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), fl
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
 LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}
+LARGER |= {"linear_cross_entropy": linear_cross_entropy()}

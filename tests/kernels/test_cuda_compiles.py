@@ -40,7 +40,7 @@ REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multipr
     "adamw": 56, "squares": 40, "total": 32,
     "attention_forward": 255, "attention_dq": 255, "attention_dkv": 255,
     "column_sums": 40,
-    "losses": 40, "mean_loss": 40, "losses_backward": 40,
+    "losses": 40, "mean_loss": 40, "losses_backward": 40, "losses_and_gradients": 48,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
     "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,

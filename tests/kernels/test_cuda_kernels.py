@@ -3,6 +3,8 @@
 New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
 """
 
+from functools import partial
+
 import checks
 import cuda_emulator
 import numpy as np
@@ -17,8 +19,9 @@ from hypothesis import strategies as st
 from op_cases import CASES, Case
 
 from tinygrad_lm.backend import random
+from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_compile, cuda_embedding
 from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.optim import adamw
 
@@ -175,9 +178,47 @@ def test_attentions_mask_is_the_definitions(xp, case):
 def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
     w = xp.asarray(np.ones((3, 4), "float32"))
     ids_outside_their_table(xp)
-    for wrong in (-1, 4):
-        y, _ = KERNELS["cross_entropy"](w, xp.asarray(np.array([0, wrong, 0])))
-        assert np.isnan(y.get())
+    for wrong in (-1, 4, 2**31 - 1):
+        targets = xp.asarray(np.array([0, wrong, 0]))
+        assert np.isnan(KERNELS["cross_entropy"](w, targets)[0].get())
+        assert np.isnan(KERNELS["linear_cross_entropy"](w, w.T, targets)[0].get())
+
+
+def test_many_positions_are_sorted_by_id(xp, monkeypatch):
+    """As a stable sort would. In strips of 256 the counts would take 103 MB, so there are strips of 512."""
+    monkeypatch.setattr(cuda_embedding, "STRIPS", (256, 512, 1024))
+    monkeypatch.setattr(cuda_embedding, "TABLE", 2**24)
+    N, V, zeros, tables = 131_072, 50_304, xp.zeros, []
+    monkeypatch.setattr(xp, "zeros", lambda shape, dtype: tables.append(shape) or zeros(shape, dtype))
+    ids = np.minimum(np.random.default_rng(0).zipf(1.2, N) - 1, V - 1).astype("int32")
+    of = partial(cuda_compile.kernel, "embedding", like=xp.asarray(np.ones(1, "f4")), GROUPS=1)
+    order, starts = cuda_embedding.by_id(xp.asarray(ids), V, of)
+    assert np.array_equal(order.get(), np.argsort(ids, kind="stable"))
+    assert np.array_equal(starts.get(), np.searchsorted(np.sort(ids), np.arange(V + 1)))
+    assert tables == [(256, V)]
+
+
+def test_without_recording_the_classifier_computes_the_loss_alone(xp):
+    """In three chunks, the last one short. One product each: the logits."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((19, 8)), rng.standard_normal((8, 40)), rng.integers(0, 40, 19)
+    x, w, targets = (xp.asarray(x.astype("f4") if x.dtype.kind == "f" else x) for x in inputs)
+    for recorded in (True, False):
+        cuda_emulator.LAUNCHED.clear()
+        with recording(recorded):
+            y, backward = KERNELS["linear_cross_entropy"](x, w, targets)
+        checks.agree(y.get(), Op.registry["linear_cross_entropy"].rule(*inputs)[0], "value", 1e-6)
+        assert (backward is not None) == recorded
+        assert xp is not strict_array or ("losses_and_gradients" in cuda_emulator.LAUNCHED) == recorded
+
+
+def test_the_gradient_of_many_chunks_is_added_up_in_float32(xp):
+    """In bfloat16 128 times a number and once more is 128 times it: eight bits hold no more."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, w = np.ones((1000, 8), bf16), np.zeros((8, 8), bf16)
+    _, backward = KERNELS["linear_cross_entropy"](xp.asarray(x), xp.asarray(w), xp.asarray(np.full(1000, 3)))
+    dw = backward(xp.asarray(np.float32(1)))[1]().get().astype("f4")
+    np.testing.assert_allclose(dw, np.full((8, 8), 1 / 8) - (np.arange(8) == 3), rtol=4e-3)
 
 
 def test_a_loss_of_no_positions_and_of_impossible_ones(xp):

@@ -103,13 +103,17 @@ PLANTED = [
     ("embedding", "+ table[blockIdx.x * (long long)V + id] + ranks", "+ ranks", "embedding"),
     ("embedding", "id < V)\n        load", "true)\n        load", "embedding"),
     ("cross_entropy", "sum *= expf(top - higher);", "", "cross_entropy"),
-    ("cross_entropy", "block_sum(sum * expf(top - row_top))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "block_sum(sum * expf(top - largest))", "block_sum(sum)", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c < V - 1; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
     ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
     ("cross_entropy", "target == ignored ? 0 : *dy", "*dy", "cross_entropy"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
+    ("cross_entropy", "target == ignored ? 0 : *share", "*share", "linear_cross_entropy"),
+    ("cross_entropy", "__syncthreads();  // the target", "// the target", "linear_cross_entropy"),
+    ("cross_entropy", "row_gradient(row, row,", "row_gradient(row, x,", "linear_cross_entropy"),
+    ("cross_entropy", "nll[blockIdx.x] = loss_of(row, target", "nll[0] = loss_of(row, target", "linear_cross_entropy"),
     ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
     # the copies: none waited for, no barrier, the barrier first, too early into what is still read
     ("attention", f"{WAIT}{SYNC}  {MARK}", f"{SYNC}  {MARK}", "attention"),
@@ -245,6 +249,10 @@ def sizes(name, rng):
                 x = 5 * numbers(n, C)
                 x[:, -C // 7] += 1000  # far above what most threads see
                 yield Case((x, targets))
+            case "linear_cross_entropy":
+                targets = rng.integers(0, C, 4 * n)
+                targets[::3] = -100
+                yield Case((numbers(4 * n, 16), numbers(16, C), targets))
             case _:
                 yield Case((numbers(n, C),))
 

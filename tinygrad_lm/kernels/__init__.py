@@ -13,7 +13,7 @@ from tinygrad_lm.kernels import numpy_activation, numpy_attention, numpy_classif
 from tinygrad_lm.optim.adamw import AdamW
 
 NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]
-CUDA = ["activation", "adamw", "attention", "dropout", "matmul", "normalize", "rotary", "tokens"]
+CUDA = ["activation", "adamw", "attention", "classifier", "dropout", "embedding", "matmul", "normalize", "rotary"]
 NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
 
 

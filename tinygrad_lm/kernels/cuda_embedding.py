@@ -1,17 +1,15 @@
-"""The two ends of a language model on a GPU: rows of the embedding, and the loss.
+"""Rows of the embedding on a GPU, and the sorting of their gradients. See cuda/embedding.cu.
 
-See cuda/embedding.cu and cuda/cross_entropy.cu. Ids are not looked at here, which would cost a synchronisation: one
-outside its table gives NaN.
+Ids are not looked at here, which would cost a synchronisation: one outside the table gives NaN.
 """
 
 import functools
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda_compile import contiguous, covered, f4, for_each, i4, i8, kernel, width
-from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy
+from tinygrad_lm.kernels.cuda_compile import contiguous, covered, for_each, i4, i8, kernel, width
 from tinygrad_lm.ops.embedding import check_ids, embedding
 
-THREADS = 512  # of a block that has a row of logits, or the starts of all ids
+THREADS = 512  # of the block that has the starts of all ids
 STRIPS = 256, 512, 1024  # positions that a block ranks
 TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
 
@@ -56,27 +54,3 @@ def by_id(ids, V, of):
     of("starts_from_totals")(1, THREADS, starts, v)
     of("positions_by_id")(strips, strip, ids, ranks, table, starts, order, n, v)
     return order, starts
-
-
-@cross_entropy.kernel("cuda")
-def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
-    """The rule of ops/cross_entropy.py, y and dy in float32. The logits are kept and two numbers a row."""
-    check_targets(logits, targets)
-    if not covered(logits):
-        return cross_entropy.rule(logits, targets, ignore_index=ignore_index)
-    check_ids(targets, logits.shape[-1])
-    xp, x, V = array_module(logits), contiguous(logits), logits.shape[-1]
-    t = contiguous(targets.reshape(-1).astype(i4))
-    N, W, V_, ignored = t.size, width(V, x), i4(V), i4(ignore_index)
-    nll, largest, total = (xp.empty(N, f4) for _ in range(3))
-    y, share = xp.empty((), f4), xp.empty((), f4)
-    kernel("cross_entropy", "losses", x, W)(N, THREADS, x, t, nll, largest, total, V_, ignored)
-    kernel("cross_entropy", "mean_loss", x, W)(1, THREADS, nll, t, y, share, i4(N), ignored)
-
-    def backward(dy):
-        dx = xp.empty_like(x)
-        run = kernel("cross_entropy", "losses_backward", x, W)
-        run(N, THREADS, contiguous(dy), x, t, share, largest, total, dx, V_, ignored)
-        return dx, None
-
-    return y, backward
