@@ -75,7 +75,7 @@ BARRIER = "__syncthreads();"
         ("for (int k = 0; k < 3; k++) {{ if (t == k) x[0] = k; __syncthreads(); y[i] += x[0]; {} }}", BARRIER),
         ("if (t == 0) x[0] = 7; {} y[i] = x[0];", BARRIER),
         ("if (t < 63) x[t] = t; __syncthreads(); y[i] = x[63{}];", "- 1"),  # never written: NaN
-        ("copy_later_4(x + t, y + i, 1); {} float v = x[t]; wait_for_copies(); y[i] = v + t;", "wait_for_copies();"),
+        ("x[t] = 0; copy_later_4(x + t, y + i, 1); {} y[i] = x[t]; wait_for_copies();", "wait_for_copies();"),
         ("copy_later_4(x + t, y + i, 1); wait_for_copies(); {} y[i] = x[63 - t] + t;", BARRIER),
         ("x[t] = t; __syncthreads(); y[i] = x[63 - t]; {} copy_later_4(x + t, y, 1); wait_for_copies();", BARRIER),
     ],
