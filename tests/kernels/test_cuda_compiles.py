@@ -38,7 +38,7 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
     "activation_forward": 40, "activation_backward": 48,
     "adamw": 56, "squares": 40, "total": 32,
-    "attention_forward": 255, "attention_dq": 255, "attention_dkv": 255,
+    "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255,
     "column_sums": 40,
     "losses": 40, "mean_loss": 40, "losses_backward": 40,
     "dropout": 56,
@@ -132,6 +132,20 @@ def test_packets_move_as_one_instruction(file, real, width):
     moved = re.findall(r"(ld|st)\.global\.v4\.[fu]32", ptx)
     assert moved.count("ld") >= len(re.findall(r"\bload\(", text))
     assert moved.count("st") >= len(re.findall(r"\bstore\(", text))
+
+
+@nvrtc_only
+@pytest.mark.parametrize("options", CONSTANTS["attention"], ids=str)
+def test_attention_is_made_of_the_instructions_it_is_written_for(options):
+    """Tiles come by cp.async, 16 bytes each; exponentials are one instruction; nothing lies in local memory."""
+    options = [f"-D{key}={value}" for key, value in {"REAL": "bf16", "WIDTH": 8, **options}.items()]
+    error, ptx = compiled(cuda_compile.source("attention"), "--gpu-architecture=compute_80", *options)
+    assert not error, ptx
+    for name in ("forward", "dq", "dkv"):
+        text = ptx.split(f".entry attention_{name}(")[1].split(".entry")[0]
+        found = {what: text.count(what) for what in ("mma.sync", "ldmatrix", "cp.async.cg", "ex2.approx.ftz.f32")}
+        assert min(found.values()) > 0, f"{name}: {found}"
+        assert not re.search(r"\b(ld|st)\.local|ex2\.approx\.f32", text), name
 
 
 @nvrtc_only

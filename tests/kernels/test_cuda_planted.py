@@ -118,7 +118,7 @@ PLANTED = [
     ("attention", "min(T, mine + 16 * STRIPS)) : 0", "mine + 1) : 0", "attention"),
     ("attention", "i < to; i += 32", "i < to; i += 64", "attention"),
     ("attention", "return __reduce_min_sync(0xffffffff, found)", "return found", "attention"),
-    ("attention", "x.from = max(x.from, low);", "x.from = low;", "attention"),
+    ("attention", "most = max(most, low);", "most = low;", "attention"),
     ("attention", "min(T, start + QUERIES))) / TILE", "start + QUERIES)) / TILE", "attention"),
     ("attention", "min(T - 1, mine + i * 8", "(mine + i * 8", "attention"),
     ("attention", "min(S, start + QUERIES + S - T)", "min(S, start + S - T)", "attention"),

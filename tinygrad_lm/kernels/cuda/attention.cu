@@ -7,15 +7,18 @@
 // sees keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0,
 // drawn again wherever it is needed, a counter of eight keys for all lanes that share it; S is a multiple of 8 then.
 //
-// A warp has strips of 16 rows and keeps its sums in registers; the block's tiles of what it goes through are in shared
-// memory twice, so that the next one is on its way while the products of this one are computed.
-// Forward, the largest logit and the sum are corrected whenever a larger one comes, and the output with them. Backward
-// computes P again from L, twice: for dq with queries in the strips, and for dk and dv with keys in them. Seven
-// products instead of five, but every sum stays in one block's registers: no atomic additions, and so the same bits in
-// every run. The first of them finds δ too.
-// Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S.
-// The products are the cost: forward 4 T S D a head, backward 14 T S D, half of it if causal. Tiles that nobody in the
-// block sees are not brought, and those that nobody in the warp sees are not computed.
+// A block has four warps, a warp strips of 16 rows, whose sums stay in its registers. What all of them go through comes
+// in tiles to shared memory, in two places by turns: while the products of one tile are computed the next is on its way.
+// Forward, a row's largest logit and sum are corrected whenever a larger one comes, and the output with them. Backward
+// computes P again from L, twice: for dq (and δ) with queries in the strips, then for dk and dv with keys in them. Seven
+// products instead of five, but every sum stays in one block: no atomic additions, so the same bits in every run.
+// Tiles that no query of the block sees are not brought, those that none of the warp sees are not computed, and where
+// all see all nothing is compared.
+//
+// Memory: forward q and y once, k and v once for each block of queries; for dq q, y, dy and dq once, k and v as before;
+// for dk and dv these once, q and dy once for each block of keys. What is read again comes mostly from the L2 cache.
+// Nothing of size T × S is written. The products are the cost: forward 4 T S D operations a head, backward 14 T S D,
+// half of it if causal; dropout adds about 25 integer instructions a weight each of the three times.
 //
 //   D         a multiple of 16, at most 128
 //   STRIPS    that a warp has of the queries
@@ -29,7 +32,7 @@ const float LOG2E = 1.44269504f;
 #define INFINITE __uint_as_float(0x7f800000)
 const int QUERIES = WARPS * 16 * STRIPS, KEYS = WARPS * 16;
 const int TILE = D <= 64 ? 64 : 32, SHORT = D <= 64 ? 64 : 16;  // rows that are brought at once; SHORT for dk and dv
-const int N = 16;  // columns that are computed at once, backward
+const int N = 16;  // of them backward computes so many at once
 
 // The last of the blocks in a row of the grid, which has the most keys to see, starts first.
 #define PLACE                                                                                                \
@@ -51,20 +54,20 @@ __device__ int least(const int* x, int from, int to) {
 // What the queries of a warp's strips see.
 struct sight {
     int low[STRIPS][2], high[STRIPS][2];  // query g + 8 r of a strip: keys from low on, before high
-    int first, last;  // one of them sees first … last − 1
-    int from, to;     // all that this lane has see from … to − 1
+    int first, last, from, to;            // the warp's: one of them sees first … last − 1, all see from … to − 1
 };
 
 __device__ sight look(const int* starts, int mine, int T, int S, int causal) {
     sight x;
-    x.from = 0;
+    int most = 0;
 #pragma unroll
     for (int i = 0; i < 2 * STRIPS; i++) {
         int query = min(T - 1, mine + i * 8 + int(threadIdx.x) % 32 / 4);
         int low = x.low[i / 2][i % 2] = STARTS ? starts[query] : 0;
         x.high[i / 2][i % 2] = causal ? query + S - T + 1 : S;
-        x.from = max(x.from, low);
+        most = max(most, low);
     }
+    x.from = STARTS ? __reduce_max_sync(0xffffffff, most) : 0;
     x.first = STARTS ? least(starts, mine, min(T, mine + 16 * STRIPS)) : 0;
     x.to = causal ? min(S, mine + S - T + 1) : S;
     x.last = mine >= T ? 0 : causal ? min(S, mine + 16 * STRIPS + S - T) : S;
@@ -268,8 +271,8 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
                   const word* counter, word key0, word key1, unsigned limit, float grown) {
     __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
-    __shared__ __align__(16) float L[2][SHORT], d[2][SHORT];
-    __shared__ __align__(16) int low[2][SHORT];
+    __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
+    __shared__ int low[2][KEYS];
     int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
     int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
@@ -296,7 +299,7 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
         long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
         fill(queries[stage], q + head, H * D, j, T);
         fill(outputs[stage], dy + head, H * D, j, T);
-        if (threadIdx.x >= SHORT) return;
+        if (threadIdx.x >= KEYS) return;
         copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
         copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
         if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
