@@ -182,7 +182,8 @@ static int run(const unsigned* grid, const unsigned* block, int chosen, void (*f
     if (sigsetjmp(after_fault, 1)) {
         *address = fault_signal == SIGSEGV || fault_signal == SIGBUS ? fault_address : 0;
         problem = *address ? "an address outside the arrays"
-                           : "a misaligned packet, an index outside a local or shared array, or an int that overflows";
+                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, or a copy that "
+                             "nobody waits for";
     } else {
         for (unsigned i = 0; i < every && !problem; i++) {
             unsigned b = blocks[i];

@@ -1,4 +1,4 @@
-"""Attention on a GPU in bfloat16, without the weights in memory. See cuda/attention.cu."""
+"""Attention on a GPU in bfloat16, without the weights in memory. See cuda/attention.cu and attention_backward.cu."""
 
 import math
 
@@ -29,13 +29,14 @@ def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
     drawn = arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0), f4(1))
     queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
     constants = {"D": D, "STRIPS": strips, "DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
-    run = lambda name: kernel("attention", name, q, 8, **constants)
     y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)
-    run("attention_forward")(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
+    run = kernel("attention", "attention_forward", q, 8, **constants)
+    run(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
 
     def backward(dy):
         dy, delta = contiguous(dy), xp.empty((B, H, T), f4)
         dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
+        run = lambda name: kernel("attention_backward", name, q, 8, **constants)
         run("attention_dq")(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *drawn)
         run("attention_dkv")(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *drawn)
         return dq, dk, dv
