@@ -97,9 +97,10 @@ def documents(rng, B, T, S, causal):
 
 
 def alone(rng, B, T, S, causal):
-    """Nobody sees another key than its last one, but for one query that sees all. Their dq is 0: y must be exact."""
+    """Nobody sees another key than its last one, and has dq = 0, which takes an exact y; but for eight that see all."""
     starts = np.tile(np.arange(S - T, S) if causal else np.full(T, S - 1), (B, 1))
-    starts[:, T * 3 // 5] = 0
+    middle = T * 3 // 5 // 8 * 8
+    starts[:, middle : middle + 8] = 0
     return starts
 
 

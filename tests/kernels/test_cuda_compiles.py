@@ -137,7 +137,7 @@ def test_packets_move_as_one_instruction(file, real, width):
 
 
 @nvrtc_only
-@pytest.mark.parametrize("options", ATTENTION, ids=str)
+@pytest.mark.parametrize("options", ATTENTION[::5], ids=str)
 @pytest.mark.parametrize("file", ONLY)
 def test_attention_is_made_of_the_instructions_it_is_written_for(file, options):
     """Tiles come by cp.async, 16 bytes each; exponentials are one instruction; nothing lies in local memory."""
