@@ -66,11 +66,11 @@ def start(
     config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
     data = find(mixture, prepared)
     tokenizer = data.tokenizer
-    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
     batches, validation = material.mixture(data, config, model_config.block_size, validation_tokens, inside_documents)
     if steps is None:
-        trial = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, cores())
-        config = within(minutes or 5, trial, validation)
+        model = GPT(model_config, config.seed, dtype, device)
+        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
     print(planned(batches, config.steps))
 
     model = GPT(model_config, config.seed, dtype, device)

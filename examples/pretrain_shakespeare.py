@@ -48,13 +48,13 @@ def start(
     config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
-    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
     batches, validation = material.text(corpus, tokenizer, config, model_config.block_size)
     levels = baselines(batches.tokens, validation[corpus.name][1], tokenizer.vocab_size)
     levels |= material.floor(corpus, validation)
     if steps is None:
-        trial = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, cores())
-        config = within(minutes or 5, trial, validation)
+        model = GPT(model_config, config.seed, dtype, device)
+        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
 
     model = GPT(model_config, config.seed, dtype, device)
     print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")

@@ -28,6 +28,7 @@ import strict_capture
 from fake_cublaslt import FakeCublasLt
 
 from tinygrad_lm import kernels
+from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import cuda_compile
 from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
@@ -44,6 +45,7 @@ ADAMW = AdamW.kernels.pop("cuda")
 MASK = MASKS.pop("cuda")
 NORM = Parameters.kernels.pop("cuda")
 MULTIPLY = Muon.kernels.pop("cuda")
+ADD = Node.kernels.pop("cuda")
 UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
 LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
 
@@ -60,7 +62,7 @@ def fill_slots(monkeypatch):
     """Put the kernels back where training finds them."""
     for name, kernel in KERNELS.items():
         monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
-    owners = {AdamW: ADAMW, Parameters: NORM, Muon: MULTIPLY}
+    owners = {AdamW: ADAMW, Parameters: NORM, Muon: MULTIPLY, Node: ADD}
     for slots, kernel in [(MASKS, MASK), *((owner.kernels, kernel) for owner, kernel in owners.items())]:
         monkeypatch.setitem(slots, "cuda", kernel)
 

@@ -23,6 +23,13 @@ def flat(draw):
 
 
 @st.composite
+def pair(draw):
+    """Two arrays of one shape."""
+    shape = draw(flat()).inputs[0].shape
+    return Case((draw(numbers(*shape)), draw(numbers(*shape))))
+
+
+@st.composite
 def normalization(draw, weights):
     N, C = draw(rows), draw(lengths)
     C = max(C, 7)  # of one number alone nothing is left
@@ -128,7 +135,7 @@ def matmul(draw):
     return Case(tuple(x if draw(st.booleans()) else x.copy("C") for x in (a, b)))
 
 
-LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
+LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat()) | {"add": pair()}
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
 LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}

@@ -77,11 +77,13 @@ class FakeCublasLt:
     used        number of the algorithm of each product
     streams     of each product, and workspaces
     problem     why the last call was refused
+    lacking     epilogues that no algorithm has
     """
 
     def __init__(self, calls):
         self.objects, self.address, self.seen = {}, itertools.count(4096, 64), deque(maxlen=64)
         self.algorithms, self.calls, self.used, self.problem = 3, calls, [], ""
+        self.lacking = set()
         self.streams, self.workspaces = [], []
         self.known, self.rng, self.kept = {}, np.random.default_rng(), []
         self.cublasLtGetStatusName = lambda status: self.name(status)  # whose restype can be set
@@ -218,6 +220,7 @@ class FakeCublasLt:
         need(D["batch"] == 1 or D["step"] >= D["ld"] * n, "matrices of the output overlap")
         epilogue = settings["epilogue"]
         need(epilogue in (1, 4, 256, 512), f"no epilogue {epilogue}")
+        need(epilogue not in self.lacking, f"no algorithm with epilogue {epilogue}", REFUSED)
         need(epilogue == 1 or settings["bias"], "an epilogue without an address")
         need(epilogue != 256 or not settings["transpose_a"], "BGRADA wants A as it lies", REFUSED)
         need(epilogue != 512 or settings["transpose_b"], "BGRADB wants B transposed", REFUSED)

@@ -7,6 +7,7 @@ first one was: a number that should have changed, but was an argument, stays wha
 """
 
 import functools
+import threading
 import types
 from contextlib import nullcontext
 
@@ -54,7 +55,7 @@ def watch(module):
         Device=lambda: types.SimpleNamespace(id=0),
         Stream=Stream,
         MemoryPool=lambda: types.SimpleNamespace(malloc=None),
-        get_current_stream=lambda: Stream.current,
+        get_current_stream=lambda: current.stream,
         using_allocator=lambda malloc: nullcontext(),
     )
 
@@ -65,7 +66,7 @@ def noted(name, function, array):
     @functools.wraps(function)
     def called(*args, **options):
         global tape
-        if tape is None:
+        if tape is None or current.stream is not tape.stream:
             return function(*args, **options)
         from_host = name in COPIES and not isinstance(args[0], array)
         if name in READS or name in NOT_CAPTURED or from_host:
@@ -93,12 +94,12 @@ class Stream:
         self.ptr = id(self)
 
     def __enter__(self):
-        self.before.append(Stream.current)
-        Stream.current = self
+        self.before.append(current.stream)
+        current.stream = self
         return self
 
     def __exit__(self, *error):
-        Stream.current = self.before.pop()
+        current.stream = self.before.pop()
 
     def record(self):
         return object()
@@ -112,9 +113,9 @@ class Stream:
 
     def begin_capture(self):
         global tape
-        if not self.non_blocking or Stream.current is not self:
+        if not self.non_blocking or current.stream is not self:
             raise CaptureError("the stream that captures must be non-blocking and the current one")
-        tape = []
+        tape = Tape(self)
 
     def end_capture(self):
         global tape
@@ -122,7 +123,21 @@ class Stream:
         return Graph(captured)
 
 
-Stream.current = Stream()
+class Tape(list):
+    """What was launched into a stream."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+
+class Current(threading.local):
+    """Each thread has a current stream of its own: what one thread captures, another does not launch into."""
+
+    def __init__(self):
+        self.stream = Stream()
+
+
+current = Current()
 
 
 class Graph:

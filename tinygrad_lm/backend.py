@@ -5,7 +5,7 @@ import os
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -162,7 +162,8 @@ def workers(n):
     global _pool
     before = _pool
     keep_memory()
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) as _pool:
+    # One has no thread of its own: CuPy's current stream and allocator are those of the thread that chose them.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) if n > 1 else nullcontext() as _pool:
         try:
             yield
         finally:

@@ -36,6 +36,7 @@ def rule_cases(place, N=65536):
         size = 4 * n * c
         yield Case(name, (normal(seed, n, 4 * c),), moved=(2 * size, 3 * size))
     size = n * c
+    yield Case("add", (normal(8, n, c), normal(9, n, c)), moved=(3 * size, 0))
     yield Case("layer_norm", (normal(10, n, c), normal(11, c), normal(12, c)), moved=(2 * size, 3 * size))
     yield Case("rms_norm", (normal(13, n, c), normal(14, c)), moved=(2 * size, 3 * size))
     yield Case("dropout", (normal(15, n, c),), {"p": 0.2, "key": (0, "check", 1)}, moved=(2 * size, 2 * size))

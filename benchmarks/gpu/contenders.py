@@ -54,7 +54,7 @@ class Ours:
     def __init__(self, task, dtype="bfloat16", eager=False):
         self.trainer = Trainer(GPT(task.shape, dtype=DTYPES[dtype], device="cuda"), task.batches, task.config)
         if eager:
-            self.trainer.device_steps.update = self.trainer.device_steps.launch
+            self.trainer.device_steps.run = lambda function: function()
 
     def prepare(self, first, count):
         pass  # fills its tables within the time that is measured

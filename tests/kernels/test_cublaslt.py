@@ -169,6 +169,19 @@ def test_the_gradient_of_a_bias_comes_with_its_weights(fake):
         assert ("column_sums" in fake.calls) == alone
 
 
+def test_where_no_algorithm_sums_for_a_bias_the_sums_are_a_pass_of_their_own(fake):
+    fake.lacking.add(256)
+    rng = np.random.default_rng(0)
+    x, w, b, dy = (rng.standard_normal(shape).astype("f4") for shape in ((9, 3), (3, 8), 8, (9, 8)))
+    _, backward = linear_on_gpu(*map(strict_array.asarray, (x, w, b)))
+    _, dw, db = backward(strict_array.asarray(dy))
+    np.testing.assert_allclose(dw().get(), x.T @ dy, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(db().get(), dy.sum(0), rtol=1e-5, atol=1e-6)
+    fake.lacking.add(4)
+    with pytest.raises(DeviceError, match=r"no algorithm for \(9, 3\) @ \(3, 7\)"):
+        linear_on_gpu(strict_array.asarray(x), strict_array.asarray(w[:, :7].copy()), strict_array.asarray(b[:7]))
+
+
 numbers = lambda *shape, dtype="float32": strict_array.zeros(shape, dtype)
 
 

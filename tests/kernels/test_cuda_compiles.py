@@ -28,7 +28,7 @@ ATTENTION = [
 CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     "attention": ATTENTION, "attention_backward": ATTENTION,
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
-    "embedding": [{"GROUPS": 1}, {"GROUPS": 32}],
+    "embedding": [{"GROUPS": 1}, {"GROUPS": 8}, {"GROUPS": 32}],
     "columns": [{"ROWS": cuda_columns.ROWS, "FROM": held} for held in ("float", "bf16")],
     "normalize": [
         {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
@@ -37,7 +37,7 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     ],
 }  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
-    "activation_forward": 40, "activation_backward": 48,
+    "activation_forward": 40, "activation_backward": 48, "add": 40,
     "adamw": 56, "squares": 40, "total": 32,
     "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255,
     "column_sums": 40,

@@ -7,6 +7,7 @@ from small_gpt import tiny
 
 from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.generate import generate
@@ -25,7 +26,7 @@ TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 def a_device(monkeypatch):
     """'cuda' is the strict array type; no kernels, so that both devices round alike."""
     monkeypatch.setattr(backend, "_cupy", lambda: xp)
-    for owner in (*Op.registry.values(), AdamW, Muon, Parameters):
+    for owner in (*Op.registry.values(), AdamW, Muon, Node, Parameters):
         monkeypatch.setattr(owner, "kernels", {})
 
 

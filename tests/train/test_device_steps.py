@@ -1,5 +1,7 @@
 """Training steps on a GPU: several at a time, captured and replayed, in bfloat16 with float32 masters."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import cuda_emulator
@@ -16,7 +18,7 @@ from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.kernels import cuda_graph
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
 from tinygrad_lm.train.loop import Trainer, stretches
 from tinygrad_lm.train.run import Run
 
@@ -38,11 +40,11 @@ def device(request, monkeypatch):
         yield "cuda"
 
 
-def trainer(preset, device, dtype="bfloat16", document_token=None, **settings):
+def trainer(preset, device, dtype="bfloat16", document_token=None, block_size=8, **settings):
     """Of a GPT whose attention has a kernel: heads of 16."""
-    shape = replace(tiny(preset), n_embd=32, n_head=2, dropout=0.3, block_size=8)
+    shape = replace(tiny(preset), n_embd=32, n_head=2, dropout=0.3, block_size=block_size)
     config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": 2, "accumulate": 2} | settings)
-    batches = Batches(TOKENS, 2, 8, accumulate=2)
+    batches = Batches(TOKENS, 2, block_size, accumulate=2)
     batches.document_token = document_token
     return Trainer(GPT(shape, dtype=dtype, device=device), batches, config)
 
@@ -70,6 +72,26 @@ def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypat
         expected = [eager.step(step) for step in range(10)]
     assert found == expected
     same(weights(replayed), weights(eager))
+
+
+def test_what_has_no_kernel_is_not_captured(device):
+    """Dropout of attention's weights needs a multiple of eight keys."""
+    odd = trainer("gpt2", device, block_size=12)
+    assert len(odd.steps(0, 4)) == 4
+    assert odd.model.config.dropout
+
+
+def test_a_trainer_is_freed_at_once(device):
+    """Its graph's memory with it: nothing waits for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        freed = weakref.ref(used := trainer("gpt2", device))
+        used.steps(0, 4)
+        del used
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_what_waits_for_the_gpu_within_a_step_is_noticed(device, monkeypatch):
@@ -112,6 +134,19 @@ def test_masters_keep_what_bfloat16_would_lose():
     assert abs(parameters.master - 1).max() < 1e-4
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_an_optimizers_step_reaches_the_weights_that_compute(preset):
+    """In a loop of one's own, where nobody else brings them up to their masters."""
+    model = GPT(tiny(preset), dtype="bfloat16")
+    parameters = model.parameters
+    for optimizer in make_optimizers(parameters, TrainConfig(**RECIPES[preset] | {"steps": 9})):
+        before = parameters.data.copy()
+        parameters.grad[...] = 1.0
+        optimizer.step()
+        assert (parameters.data != before).any()
+        assert (parameters.data == parameters.master.astype(before.dtype)).all()
+
+
 def test_what_diverged_is_told_with_its_step(device):
     broken = trainer("gpt2", device, "float32", lr=1e30, clip=0.0, warmup=0)
     told = r"step \d+ has loss (nan|inf) .* \d+ steps later"
@@ -141,6 +176,10 @@ def test_a_resumed_run_goes_on_bit_for_bit(device):
 def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, capsys):
     """In bfloat16, as a newcomer with a GPU would: trained, evaluated, saved, resumed, written from on the CPU."""
     monkeypatch.setattr(backend, "_gpu_problem", lambda: None)
+    monkeypatch.setitem(small_run.MODEL, "n_embd", 32)  # heads of 16: it is captured
+    replays = []
+    launch = strict_capture.Graph.launch
+    monkeypatch.setattr(strict_capture.Graph, "launch", lambda *args: replays.append(launch(*args)))
     text = tmp_path / "text.txt"
     text.write_text(small_run.TEXT)
     run = tmp_path / "run"
@@ -152,7 +191,9 @@ def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, 
     assert log.curve("validation")[1][-1] < log.curve("validation")[1][0]
     assert small_run.pretrain("--resume", run, "--device", device, "--steps", 9) == 0
     assert Run(run).log.curve("loss")[0] == list(range(1, 10))
+    assert not replays or len(replays) == 5 + 2 - 2  # all but the first two of each process
     written = Run(run).load()[1]["model"]
+    assert len(written["wte.weight"]) == 64
     assert {x.dtype.name for x in written.values()} == {"float32"}
     capsys.readouterr()
     assert small_run.write(run, "--prompt", "the", "--tokens", 5, "--device", "cpu") == 0

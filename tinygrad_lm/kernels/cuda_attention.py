@@ -18,8 +18,7 @@ def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
     B, T, H, D = check_inputs(q, k, v, causal, starts)
     S, G = k.shape[1:3]
     check_probability(p)
-    fits = q.dtype.name == "bfloat16" and D % 16 == 0 and D <= LARGEST and not (p and S % 8)
-    if not (fits and covered(q, k, v)):
+    if not (covers(q.dtype, D, S, p) and covered(q, k, v)):
         return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
     xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
     if starts is not None:
@@ -42,3 +41,8 @@ def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
         return dq, dk, dv
 
     return y, backward
+
+
+def covers(dtype, D, S, p):
+    """Whether there is a kernel for heads of size D, S keys and dropout of the weights with probability p."""
+    return dtype.name == "bfloat16" and D % 16 == 0 and D <= LARGEST and not (p and S % 8)

@@ -74,12 +74,12 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
     y, _ = mean(x, nll, t, ignored)
     if not recording:
         return y, None
-    dw, dtype = dw.T if columns else dw, x.dtype
+    dtype = x.dtype
 
     def backward(dy):
         of_x = lambda: (dx.astype(f4, copy=False) * dy).astype(dtype, copy=False).reshape(shape)
-        of_w = lambda: (dw * dy).astype(dtype, copy=False)
-        return of_x, of_w, None
+        of_w = lambda: (dw * dy).astype(dtype, copy=False)  # as dw lies: a transposed result would be written by rows
+        return of_x, (lambda: of_w().T) if columns else of_w, None
 
     return y, backward
 

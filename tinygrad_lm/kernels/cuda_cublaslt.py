@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.errors import DtypeError, ShapeError
+from tinygrad_lm.kernels.cuda_columns import column_sums
 from tinygrad_lm.kernels.cuda_compile import contiguous, f4
 from tinygrad_lm.kernels.cuda_cublaslt_plan import BGRADA, BIAS, DEFAULT, TYPES, Kind, planned, workspace
 
@@ -54,6 +55,9 @@ def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gr
     pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, y, vector))
     device, stream = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
     plan = planned(device, kind, tuple(min(pointer & -pointer, 256) for pointer in pointers))
+    if not plan.algorithms:
+        bias_gradient[...] = column_sums(b.array, bias_gradient.dtype)
+        return multiply(a.array, b.array, out=y, accumulate=accumulate)
     with one_at_a_time:
         plan.run(xp, y, pointers, accumulate, workspace(xp, device, stream).data.ptr, stream)
     return y

@@ -83,7 +83,7 @@ class Plan:
         self.layouts = [layout(held, m, k, batch, *b), layout(held, k, n, batch, *a)]
         self.layouts += [layout(made, m, n, batch, False, m, m * n)] * 2
         self.algorithms = self.proposed(alignments)
-        if not self.algorithms:
+        if not self.algorithms and epilogue != BGRADA:  # of which the caller can do without
             raise DeviceError(
                 f"cuBLASLt has no algorithm for ({n}, {k}) @ ({k}, {m}), {batch} of them, {held} to {made}, "
                 f"epilogue {epilogue}\n  a, b : (by columns, leading dimension, step) {a}, {b}\n  hint : sizes and "

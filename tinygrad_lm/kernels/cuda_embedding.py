@@ -28,7 +28,7 @@ def embedding_on_gpu(w, ids):
     run(*for_each(N * C, W), w, flat, y, i8(N * C), i4(C), i4(V))
 
     def backward(dy):
-        groups = 1 << min(32, max(1, N // V // 4)).bit_length() - 1
+        groups = 1 << min(32, max(8, N // V // 4)).bit_length() - 1
         of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
         order, starts = by_id(flat, V, of)
         dw = xp.empty((V, C), w.dtype)

@@ -94,7 +94,7 @@ class GPT(Module):
         """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. noise, starts: as in a call.
 
         Where nothing comes between the last product and the loss, they are one operation. It computes the gradient of
-        its weight with the loss, in vain if that is frozen.
+        its weight with the loss, so where that is frozen they stay two.
         """
         x = self.features(tokens, noise, starts=starts)
         w = self.wte.weight if self.lm_head is None else self.lm_head.weight

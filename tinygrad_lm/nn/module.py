@@ -90,7 +90,8 @@ class Parameters(dict):
 
     master   what is trained, saved and loaded: in float32 where `data` is of half precision, whose eight or eleven bits
              would swallow most updates (Micikevicius et al. 2018, "Mixed precision training", section 3.1); `round`
-             copies it to `data`, which the model computes with. Otherwise `data` itself
+             copies it to `data`, which the model computes with, over whatever was written there. Otherwise `data`
+             itself
     grad     of master's dtype
     kernels  faster ways to Σ g² of a flat array, by device
     """

@@ -43,14 +43,16 @@ class AdamW:
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
         self.apply(self.numbers(factor))
+        self.parameters.round()
 
     def numbers(self, factor):
-        """What the next update has of its own: the learning rate, and 1 − βᵗ for both β."""
+        """What the next update has of its own, which is counted: the learning rate, and 1 − βᵗ for both β."""
         self.t += 1
         return [self.lr * factor, *(1 - beta**self.t for beta in self.betas)]
 
     def apply(self, numbers):
-        """The update with these numbers. On a GPU they may be an array there, which a captured step reads anew."""
+        """The update of the masters with these numbers. On a GPU they may be an array there, which a captured step
+        reads anew."""
         function, (lr, *corrections) = self.kernels.get(device_of(self.m), update), numbers
 
         def update_block(block):

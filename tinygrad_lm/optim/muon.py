@@ -21,7 +21,7 @@ class Muon:
     kernels: ClassVar = {}
 
     def __init__(self, parameters, names, lr=0.02, momentum=0.95):
-        self.lr, self.momentum = lr, momentum
+        self.parameters, self.lr, self.momentum = parameters, lr, momentum
         names = [name for name in parameters if name in set(names)]
         xp, masters = array_module(parameters.master), parameters.masters()
         self.m = xp.zeros(sum(parameters[name].size for name in names), parameters.master.dtype)
@@ -35,6 +35,7 @@ class Muon:
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
         self.apply(self.numbers(factor))
+        self.parameters.round()
 
     def numbers(self, factor):
         """What the next update has of its own: the learning rate."""

@@ -38,10 +38,11 @@ class Trainer:
         self.ahead = 1 if on_cpu else AHEAD
 
     def steps(self, first, count):
-        """Updates number `first` to first + count − 1. Returns the loss and the norm of each, [(loss, norm), …]."""
+        """Updates number `first` to first + count − 1. Returns the loss and the norm of each, [(loss, norm), …]; on a
+        GPU count is at most `ahead`."""
         if self.device_steps is None:
             return [self.step(step) for step in range(first, first + count)]
-        found = self.device_steps(first, count)
+        found = self.device_steps(self, first, count)
         for step, (loss, norm) in enumerate(found, start=first):
             if not math.isfinite(loss + norm):
                 raise DivergedError(
@@ -62,7 +63,6 @@ class Trainer:
             raise DivergedError(self.diagnosis(step, loss, norm))
         for optimizer in self.optimizers:
             optimizer.step(self.config.rate(step))
-        parameters.round()
         parameters.zero_grad()
         return loss, norm
 

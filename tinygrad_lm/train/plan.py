@@ -30,15 +30,16 @@ def within(minutes, trainer, validation):
 def plan(trainer, validation, seconds):
     """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
     with workers(len(trainer.replicas)):
-        trainer.step(0)  # where kernels are compiled, once for a machine: no part of the time to train
+        n = trainer.ahead
+        trainer.steps(0, n)  # where kernels are compiled, once for a machine: no part of the time to train
         began = time.perf_counter()
-        times = [timed(trainer.step, step) for step in range(1, 7)]
+        times = [timed(trainer.steps, i * n, n) / n for i in range(1, 1 + max(1, 6 // n))]
         size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
         texts = [tokens for _, tokens in validation.values()]
         part = max(texts, key=len)[: size + 1]
         evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * sum(map(len, texts)) / len(part)
     left = seconds - (time.perf_counter() - began) - 5 * evaluation
-    return max(1, int(left / statistics.median(times[1:])))
+    return max(1, int(left / statistics.median(times[-5:])))
 
 
 def timed(function, *arguments):

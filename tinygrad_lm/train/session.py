@@ -71,6 +71,12 @@ def command(description, options, start, arguments):
             return 2
 
 
+def vocab_size(tokenizer, device):
+    """How many rows a model's embedding has: as many as there are tokens. On a GPU it is a multiple of 64, so that each
+    row of logits begins where 16 bytes can be read at once; what is beyond is never a target, and never drawn."""
+    return tokenizer.vocab_size if device == "cpu" else -(-tokenizer.vocab_size // 64) * 64
+
+
 def create(out, trainer, tokenizer, start=None, **settings):
     """A new Run for a trainer. start: the id that samples begin with, of itself that of the training text.
 
