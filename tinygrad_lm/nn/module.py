@@ -139,7 +139,7 @@ class Parameters(dict):
     def round(self):
         """Bring `data` up to what `master` has become."""
         if self.data is not self.master:
-            self.data[...] = self.master.astype(self.data.dtype)
+            self.data[...] = self.master
 
     def zero_grad(self):
         """Set all gradients to zero."""
