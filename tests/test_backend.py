@@ -1,5 +1,6 @@
 """Blocks of long arrays, worker threads, the memory that a process has had; dtypes; and what a GPU's user is told."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_run import example
 
 from tinygrad_lm.backend import blocks, dtype_of, is_floating, parallel, resolve_device, to_device, wide, workers
 from tinygrad_lm.engine.tensor import Tensor
@@ -266,8 +268,29 @@ def test_a_full_gpu_ends_a_command_with_a_message_and_status_2(cupy, capsys, tmp
     def start():
         raise FULL
 
-    assert session.command("train", {}, start, []) == 2
+    assert session.command("train", session.PRETRAINING, start, []) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the GPU's memory is full: 2,000 MiB more")
     assert "--batch-size with twice the --accumulate" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("program", ["pretrain", "pretrain_shakespeare", "finetune_shakespeare"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, program, resumed):
+    """The hint names options that the program has, and of --resume what can still be chosen."""
+    cupy(fake_cupy())
+
+    def begun(*_, **__):
+        raise FULL
+
+    module = example(program)
+    monkeypatch.setattr(module, "start", begun)
+    monkeypatch.setattr(session, "resume", begun)
+    assert module.main(["--resume", str(tmp_path)] if resumed else []) == 2
+    hint = capsys.readouterr().err.partition("hint : ")[2]
+    now, _, anew = hint.partition("; or begin a new run with")
+    options = {"--batch-size", "--accumulate", "--dtype"}
+    options |= {"--lora", "--block-size"} if program == "finetune_shakespeare" else {"--preset"}
+    assert set(re.findall(r"--[a-z-]+", anew if resumed else now)) == options <= set(module.OPTIONS)
+    assert not resumed or set(re.findall(r"--[a-z-]+", now)) == {"--resume", "--device"}
