@@ -84,13 +84,8 @@ def torch_run(shape, config, tokens, validation):
     network.load(GPT(shape, config.seed).parameters)
     peer = TorchTrainer(network, config)
 
-    def loss():
-        with torch.no_grad():
-            pairs = list(windows(validation, shape.block_size, config.batch_size))
-            parts = [y.size * network(*(torch.from_numpy(a).long() for a in (x, y))).item() for x, y in pairs]
-        return sum(parts) / sum(y.size for _, y in pairs)
-
-    return timed(lambda i: peer.step(*batches(i), config.rate(i)), loss, config, nullcontext())
+    pairs = list(windows(validation, shape.block_size, config.batch_size))
+    return timed(lambda i: peer.step(*batches(i), config.rate(i)), lambda: peer.evaluate(pairs), config, nullcontext())
 
 
 def timed(step, loss, config, context):

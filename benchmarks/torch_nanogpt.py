@@ -1,8 +1,11 @@
-"""The peer: nanoGPT's network and optimizer in PyTorch, with the settings that are best on a CPU.
+"""The peer: nanoGPT's network and optimizer in PyTorch, with the settings that are best on a CPU or on a GPU.
 
 The same function as our GPT with LayerNorm and learned positions; parameters by the same names, so that both start
-from the same weights. scaled_dot_product_attention and the fused AdamW are what PyTorch offers for speed.
+from the same weights. scaled_dot_product_attention and the fused AdamW are what PyTorch offers for speed; on a GPU
+also bfloat16 by autocast (weights, gradients and moments stay float32), and TF32 where float32 is left.
 """
+
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -13,7 +16,7 @@ class TorchGPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         C, bias = config.n_embd, config.bias
-        self.n_head = config.n_head
+        self.n_head, self.dropout = config.n_head, config.dropout
         self.wte, self.wpe = nn.Embedding(config.vocab_size, C), nn.Embedding(config.block_size, C)
         self.h = nn.ModuleList(
             nn.ModuleDict(
@@ -44,23 +47,32 @@ class TorchGPT(nn.Module):
         self.load_state_dict({name: a.T if ".c_" in name and a.ndim == 2 else a for name, a in arrays.items()})
 
     def forward(self, tokens, targets):
+        """The mean loss. In training, dropout where nanoGPT has it: after the embeddings, of the weights of attention,
+        and of what each block adds."""
         B, T = tokens.shape
-        x = self.wte(tokens) + self.wpe.weight[:T]
+        p = self.dropout if self.training else 0.0
+        x = F.dropout(self.wte(tokens) + self.wpe.weight[:T], p)
         for block in self.h:
             q, k, v = block.c_attn(block.ln_1(x)).view(B, T, 3, self.n_head, -1).permute(2, 0, 3, 1, 4)
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + block.c_out(y.transpose(1, 2).reshape(B, T, -1))
-            x = x + block.c_proj(F.gelu(block.c_fc(block.ln_2(x)), approximate="tanh"))
-        logits = self.ln_f(x) @ self.wte.weight.T
+            y = F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
+            x = x + F.dropout(block.c_out(y.transpose(1, 2).reshape(B, T, -1)), p)
+            x = x + F.dropout(block.c_proj(F.gelu(block.c_fc(block.ln_2(x)), approximate="tanh")), p)
+        logits = F.linear(self.ln_f(x), self.wte.weight)
         return F.cross_entropy(logits.view(B * T, -1), targets.reshape(-1))
 
 
 class TorchTrainer:
-    """One call of `step` is one update, as train.loop.Trainer's."""
+    """One call of `step` is one update, as train.loop.Trainer's.
 
-    def __init__(self, model, config, compiled=False):
-        self.model, self.config = model, config
-        self.forward = torch.compile(model) if compiled else model
+    mode: torch.compile's, such as "default" and "reduce-overhead"; None: eager. bf16: forward under autocast.
+    """
+
+    def __init__(self, model, config, mode=None, device="cpu", bf16=False):
+        self.model, self.config, self.device = model.to(device), config, device
+        self.forward = torch.compile(model, mode=mode, dynamic=False) if mode else model
+        self.precision = torch.autocast(device, torch.bfloat16) if bf16 else nullcontext()
+        if device == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32
         groups = [
             {"params": [p for p in model.parameters() if (p.ndim >= 2) == matrix], "weight_decay": decay}
             for matrix, decay in ((True, config.weight_decay), (False, 0.0))
@@ -69,11 +81,33 @@ class TorchTrainer:
         self.optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
 
     def step(self, x, y, rate):
-        loss = self.forward(torch.from_numpy(x).long(), torch.from_numpy(y).long())
+        """The loss before the update, a float: waits for the device."""
+        return self.update(*(self.place(tokens) for tokens in (x, y)), rate).item()
+
+    def place(self, tokens):
+        """Ids on the device. From pinned memory, as nanoGPT does it: the copy waits for nobody."""
+        tokens = torch.from_numpy(tokens.astype("int64"))
+        return tokens.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tokens
+
+    def update(self, x, y, rate):
+        """The loss before the update, on the device, where nobody waits for it."""
+        with self.precision:
+            loss = self.forward(x, y)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * rate
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss.item()
+        return loss.detach().clone()  # a replayed graph writes the next loss where this one is
+
+    def evaluate(self, pairs):
+        """Mean loss over (inputs, targets), without dropout."""
+        self.model.eval()
+        total = count = 0
+        with torch.no_grad(), self.precision:
+            for x, y in pairs:
+                total += y.size * self.model(self.place(x), self.place(y)).item()
+                count += y.size
+        self.model.train()
+        return total / count

@@ -57,15 +57,15 @@ def compare(preset, args):
 
         return step
 
-    def theirs(compiled):
+    def theirs(mode):
         network = TorchGPT(shape)
         network.load(parameters)
-        peer = TorchTrainer(network, config, compiled)
+        peer = TorchTrainer(network, config, mode)
         return lambda i: peer.step(*batches(i), config.rate(i))
 
-    contenders = {"tinygrad_lm": ours(False), "  NumPy alone": ours(True), "PyTorch eager": theirs(False)}
+    contenders = {"tinygrad_lm": ours(False), "  NumPy alone": ours(True), "PyTorch eager": theirs(None)}
     if not args.no_compile:
-        contenders["torch.compile"] = theirs(True)
+        contenders["torch.compile"] = theirs("default")
 
     times, losses, ceiling = {name: [] for name in contenders}, {}, 0.0
     for turn in range(args.rounds + 1):

@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, TinygradError
+from tinygrad_lm.kernels.cuda_errors import explained
 from tinygrad_lm.models.generate import generate_batch, until
 from tinygrad_lm.pretrained.load import load
 
@@ -57,14 +58,15 @@ def main(arguments=None):
     try:
         if args.samples < 1 or not all(args.stop):
             raise ConfigError(f"--samples must be at least 1 and no --stop empty, found {args.samples}, {args.stop}")
-        model, tokenizer = load(args.model, resolve_device(args.device))
-        if not args.interactive:
-            write(model, tokenizer, args.prompt, args)
-        while args.interactive:
-            try:
-                write(model, tokenizer, input("\nprompt> "), args)
-            except TinygradError as error:
-                print(f"error: {error}")
+        with explained("fewer --samples or --tokens, or a shorter --prompt"):
+            model, tokenizer = load(args.model, resolve_device(args.device))
+            if not args.interactive:
+                write(model, tokenizer, args.prompt, args)
+            while args.interactive:
+                try:
+                    write(model, tokenizer, input("\nprompt> "), args)
+                except TinygradError as error:
+                    print(f"error: {error}")
     except (EOFError, KeyboardInterrupt):
         print()
     except BrokenPipeError:  # the reader, such as head, has enough; and so that the last flush does not fail, too

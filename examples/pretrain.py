@@ -21,7 +21,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import material, session
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.plan import check_time, plan
+from tinygrad_lm.train.plan import check_time, within
 from tinygrad_lm.train.sources import planned
 
 OPTIONS = session.PRETRAINING | {
@@ -66,15 +66,12 @@ def start(
     config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
     data = find(mixture, prepared)
     tokenizer = data.tokenizer
-    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
     batches, validation = material.mixture(data, config, model_config.block_size, validation_tokens, inside_documents)
     if steps is None:
-        trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, cores())
-        steps = plan(trainer, validation, 60 * (minutes or 5))
-        if config.epochs:
-            steps = min(steps, batches.steps_within(config.epochs))
-        config = replace(config, steps=steps)
-    print(planned(batches, steps))
+        model = GPT(model_config, config.seed, dtype, device)
+        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
+    print(planned(batches, config.steps))
 
     model = GPT(model_config, config.seed, dtype, device)
     print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")

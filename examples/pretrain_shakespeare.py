@@ -20,7 +20,7 @@ from tinygrad_lm.train import material, session
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import baselines
 from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.plan import check_time, plan
+from tinygrad_lm.train.plan import check_time, within
 
 TOKENIZER = {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its name or *.tiktoken [char]"}
 OPTIONS = session.PRETRAINING | {"--tokenizer": TOKENIZER} | session.DATA
@@ -48,16 +48,13 @@ def start(
     config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
-    model_config = replace(PRESETS[preset], vocab_size=tokenizer.vocab_size)
+    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
     batches, validation = material.text(corpus, tokenizer, config, model_config.block_size)
     levels = baselines(batches.tokens, validation[corpus.name][1], tokenizer.vocab_size)
     levels |= material.floor(corpus, validation)
     if steps is None:
-        trainer = Trainer(GPT(model_config, config.seed, dtype, device), batches, config, cores())
-        steps = plan(trainer, validation, 60 * (minutes or 5))
-        if config.epochs:
-            steps = min(steps, batches.steps_within(config.epochs))
-        config = replace(config, steps=steps)
+        model = GPT(model_config, config.seed, dtype, device)
+        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
 
     model = GPT(model_config, config.seed, dtype, device)
     print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")

@@ -8,13 +8,16 @@ import numpy as np
 from drawing import signed
 from op_cases import Case
 
+from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_normalize, cuda_tokens
+from tinygrad_lm.kernels import cuda_adamw, cuda_classifier, cuda_columns, cuda_embedding, cuda_normalize
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
     (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
-    (cuda_columns, "ROWS", 9), (cuda_tokens, "THREADS", 64),
+    (cuda_columns, "ROWS", 9),
+    (cuda_classifier, "THREADS", 64), (cuda_classifier, "ROWS", 8),
+    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
 
@@ -53,14 +56,29 @@ def exact(case):
 
 
 def agree(found, expected, case, dtype):
+    """A value that is one number is a loss, in float32 at least."""
     for i, (x, right) in enumerate(zip(found, expected, strict=True)):
         what = f"gradient of input {i - 1}" if i else "value"
         if right is not None:
-            assert x.dtype == dtype, f"{what} is {x.dtype}"
+            assert x.dtype == (dtype if i or x.ndim else wide(np.dtype(dtype))), f"{what} is {x.dtype}"
             x = checks.finished(x, case.inputs[i - 1]) if i else x  # the rule leaves sums to the engine
             checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
 
 
+def ids_outside_their_table(xp):
+    """They give NaN and have no gradient; the others get theirs all the same."""
+    rng = np.random.default_rng(0)
+    w, dy = rng.standard_normal((3, 4)).astype("float32"), rng.standard_normal((70, 4)).astype("float32")
+    ids = rng.integers(0, 3, 70)
+    ids[::4] = np.resize([-1, 400, 2**31 - 1, -2000, 3, 2**31 - 2], 18)
+    inside = (ids >= 0) & (ids < 3)
+    y, dw, _ = run(xp, cuda_emulator.KERNELS["embedding"], Case((w, ids)), dy)
+    assert np.array_equal(y[inside], w[ids[inside]])
+    assert np.isnan(y[~inside]).all()
+    _, backward = Op.registry["embedding"].rule(w, ids[inside])
+    checks.agree(dw, backward(dy[inside])[0], "gradient", 1e-6)
+
+
 def cotangent(rng, name, case, dtype):
     shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
-    return np.asarray(signed(rng, shape)).astype(dtype)
+    return np.asarray(signed(rng, shape)).astype(dtype if shape else wide(np.dtype(dtype)))

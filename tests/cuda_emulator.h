@@ -44,6 +44,7 @@ extern "C" char __stop_cuda_shared[] __attribute__((visibility("hidden")));
 
 namespace emulator {
 
+static const unsigned MOST_COPIES = 64;
 enum State { READY, FOR_BLOCK, FOR_WARP, ENDED };
 struct Fibre {
     ucontext_t beginning;
@@ -52,11 +53,14 @@ struct Fibre {
     State state;
     int line;  // where it waits
     uint64_t given[8];  // what it hands to its warp
+    unsigned copies;    // cp.async's that are not made yet
+    struct { void* to; const void* from; unsigned bytes; } copy[MOST_COPIES];
 };
 static const unsigned STACK = 1 << 16, MOST = 1024;
 static Fibre fibres[MOST];
 static jmp_buf scheduler;
 static unsigned count, current, turns[MOST];
+static int order;
 static void (*body)(void*);
 static void* body_data;
 static char* stacks;
@@ -67,8 +71,17 @@ static void wait(State state, int line) {
     if (!_setjmp(fibres[current].place)) _longjmp(scheduler, 1);
 }
 
+static void finish_copies() {
+    Fibre& fibre = fibres[current];
+    for (unsigned i = 0; i < fibre.copies; i++)
+        if (fibre.copy[i].from) memcpy(fibre.copy[i].to, fibre.copy[i].from, fibre.copy[i].bytes);
+        else memset(fibre.copy[i].to, 0, fibre.copy[i].bytes);
+    fibre.copies = 0;
+}
+
 static void enter() {
     body(body_data);
+    if (fibres[current].copies) __builtin_trap();  // nobody waited for them
     fibres[current].state = ENDED;
     _longjmp(scheduler, 1);
 }
@@ -99,7 +112,7 @@ static bool release(unsigned begin, unsigned end, State state) {
     return true;
 }
 
-static const char* run_block(int order) {
+static const char* run_block() {
     memset(__start_cuda_shared, order % 2 ? 0x7f : 0xff, __stop_cuda_shared - __start_cuda_shared);
     ucontext_t here;
     getcontext(&here);
@@ -107,7 +120,7 @@ static const char* run_block(int order) {
         fibres[i].beginning = here;
         fibres[i].beginning.uc_stack = {stacks + i * STACK, 0, STACK};
         fibres[i].beginning.uc_link = nullptr;
-        fibres[i].state = READY, fibres[i].begun = false;
+        fibres[i].state = READY, fibres[i].begun = false, fibres[i].copies = 0;
         makecontext(&fibres[i].beginning, enter, 0);
     }
     do {
@@ -129,7 +142,7 @@ static const char* run_block(int order) {
 }
 
 // 0, 1, … n − 1 in the chosen order.
-static void arrange(unsigned* list, unsigned n, int order) {
+static void arrange(unsigned* list, unsigned n) {
     for (unsigned i = 0; i < n; i++) list[i] = order == 1 ? n - 1 - i : i;
     for (unsigned i = n; order > 1 && i > 1; i--) std::swap(list[i - 1], list[rand() % i]);
 }
@@ -143,7 +156,7 @@ static void on_fault(int number, siginfo_t* info, void*) {
     siglongjmp(after_fault, 1);
 }
 
-static int run(const unsigned* grid, const unsigned* block, int order, void (*f)(void*), void* data, char* message,
+static int run(const unsigned* grid, const unsigned* block, int chosen, void (*f)(void*), void* data, char* message,
                uintptr_t* address) {
     if (!stacks) stacks = (char*)mmap(0, MOST * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     gridDim = {grid[0], grid[1], grid[2]}, blockDim = {block[0], block[1], block[2]};
@@ -153,10 +166,11 @@ static int run(const unsigned* grid, const unsigned* block, int order, void (*f)
     if (!grid[0] || !grid[1] || !grid[2] || grid[1] > 65535 || grid[2] > 65535) problem = "no such grid";
     unsigned every = grid[0] * grid[1] * grid[2], warps[32], lanes[32];
     unsigned* blocks = (unsigned*)malloc(every * sizeof(unsigned));
+    order = chosen;
     srand(order);
-    arrange(blocks, every, order);
-    arrange(warps, problem ? 0 : count / 32, order);
-    arrange(lanes, 32, order);
+    arrange(blocks, every);
+    arrange(warps, problem ? 0 : count / 32);
+    arrange(lanes, 32);
     for (unsigned i = 0; !problem && i < count; i++) turns[i] = warps[i / 32] * 32 + lanes[i % 32];
 
     const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
@@ -168,12 +182,13 @@ static int run(const unsigned* grid, const unsigned* block, int order, void (*f)
     if (sigsetjmp(after_fault, 1)) {
         *address = fault_signal == SIGSEGV || fault_signal == SIGBUS ? fault_address : 0;
         problem = *address ? "an address outside the arrays"
-                           : "a misaligned packet, an index outside a local or shared array, or an int that overflows";
+                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, or a copy that "
+                             "nobody waits for";
     } else {
         for (unsigned i = 0; i < every && !problem; i++) {
             unsigned b = blocks[i];
             blockIdx = {b % grid[0], b / grid[0] % grid[1], b / grid[0] / grid[1]};
-            problem = run_block(order);
+            problem = run_block();
         }
     }
     free(blocks);
@@ -220,6 +235,18 @@ template <class T> static T __shfl_xor_sync_at(int line, unsigned, T x, int mask
     return emulator::exchange(x, (emulator::current % 32) ^ mask, line);
 }
 #define __shfl_xor_sync(...) __shfl_xor_sync_at(__LINE__, __VA_ARGS__)
+
+template <class T> static T __shfl_sync_at(int line, unsigned, T x, int lane, int width = 32) {
+    return emulator::exchange(x, emulator::current % 32 / width * width + lane % width, line);
+}
+#define __shfl_sync(...) __shfl_sync_at(__LINE__, __VA_ARGS__)
+
+template <class F> static int reduce_at(int line, int x, F better) {
+    for (int distance = 16; distance; distance /= 2) x = better(x, __shfl_xor_sync_at(line, ~0u, x, distance));
+    return x;
+}
+#define __reduce_min_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a < b ? a : b; })
+#define __reduce_max_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a > b ? a : b; })
 
 #include "cuda_emulator_matrices.h"
 

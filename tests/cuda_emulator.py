@@ -5,7 +5,8 @@
 
 Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
 bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
-types than it has is refused. `order` chooses in which order threads and blocks take their turns.
+types than it has is refused. `order` chooses in which order threads and blocks take their turns. For matrix products
+there is fake_cublaslt.py.
 """
 
 import ctypes
@@ -23,12 +24,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strict_array
+import strict_capture
+from fake_cublaslt import FakeCublasLt
 
 from tinygrad_lm import kernels
+from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
+from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.ops.dropout import MASKS
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.muon import Muon
 
 # The CUDA kernels by their rules' names. Out of the registry again: a strict array has them only where a test says so.
 for _name in kernels.CUDA:
@@ -36,8 +43,11 @@ for _name in kernels.CUDA:
 KERNELS = {name: op.kernels.pop("cuda") for name, op in Op.registry.items() if "cuda" in op.kernels}
 ADAMW = AdamW.kernels.pop("cuda")
 MASK = MASKS.pop("cuda")
+NORM = Parameters.kernels.pop("cuda")
+MULTIPLY = Muon.kernels.pop("cuda")
+ADD = Node.kernels.pop("cuda")
 UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
-LAUNCHED = set()  # the kernels that ran, by name
+LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
 
 HERE = Path(__file__).parent
 PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
@@ -46,6 +56,15 @@ FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off", f"-
 FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
 order = 0
 libc = ctypes.CDLL(None, use_errno=True)
+
+
+def fill_slots(monkeypatch):
+    """Put the kernels back where training finds them."""
+    for name, kernel in KERNELS.items():
+        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
+    owners = {AdamW: ADAMW, Parameters: NORM, Muon: MULTIPLY, Node: ADD}
+    for slots, kernel in [(MASKS, MASK), *((owner.kernels, kernel) for owner, kernel in owners.items())]:
+        monkeypatch.setitem(slots, "cuda", kernel)
 
 
 @contextmanager
@@ -57,11 +76,23 @@ def emulated():
         patch.setattr(strict_array, "RawModule", RawModule, raising=False)
         patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
         patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
-        cuda_compile.module.cache_clear()
-        cuda_compile.compiled.cache_clear()
+        use_cublaslt(patch, FakeCublasLt(LAUNCHED))
+        forget()
         yield patch
-    cuda_compile.module.cache_clear()
-    cuda_compile.compiled.cache_clear()
+    forget()
+
+
+def use_cublaslt(patch, fake):
+    """Let products go there, and it know which addresses are arrays'."""
+    patch.setattr(plans, "loaded", lambda: fake)
+    patch.setattr(strict_array.ndarray, "data", property(lambda x: fake.saw(x._array)))
+
+
+def forget():
+    """Everything compiled, planned and set aside for another library."""
+    for module, names in ((cuda_compile, "module compiled"), (plans, "library handle planned workspace")):
+        for name in names.split():
+            getattr(module, name).cache_clear()
 
 
 def poisoned(array):
@@ -88,6 +119,9 @@ class Kernel:
         self.name, self.function, self.kinds = name, function, kinds
 
     def __call__(self, grid, block, args):
+        strict_capture.noted("launch", self.launch, strict_array.ndarray)(grid, block, args)
+
+    def launch(self, grid, block, args):
         LAUNCHED.add(self.name)
         if len(args) != len(self.kinds):
             raise LaunchError(f"{self.name} has {len(self.kinds)} arguments, was given {len(args)}")
@@ -166,7 +200,7 @@ def flat(array):
 
 def compiled(code, options):
     """The shared library of a source, kept in __pycache__ until source, options or emulator change."""
-    kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\(\w+\)\s+)?(\w+)\(', code)
+    kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(', code)
     tail = "".join(
         f'extern "C" void kinds_{name}(char* text) {{ emulator::kinds({name}, text); }}\n'
         f'extern "C" int launch_{name}(const unsigned* grid, const unsigned* block, int order, void** args, '

@@ -6,6 +6,26 @@ static float widened_half(unsigned pair, int upper) {
     return x;
 }
 
+// cp.async: between its issue and the thread's wait the copy may be made at any time. In odd orders it is made at once,
+// in even ones at the wait, and until then the place holds NaN: whoever still reads there, or reads too early, sees it.
+namespace emulator {
+static bool shared(const void* place, unsigned bytes) {
+    return place >= __start_cuda_shared && (char*)place + bytes <= __stop_cuda_shared;
+}
+
+static void copy_later(void* to, const void* from, bool there, unsigned bytes) {
+    if (uintptr_t(to) % bytes || uintptr_t(from) % bytes || !shared(to, bytes)) __builtin_trap();
+    Fibre& fibre = fibres[current];
+    if (fibre.copies == MOST_COPIES) __builtin_trap();
+    fibre.copy[fibre.copies++] = {to, there ? from : nullptr, bytes};
+    if (order % 2) finish_copies(); else memset(to, 0xff, bytes);
+}
+}  // namespace emulator
+
+static void copy_later_16(void* to, const void* from, bool there) { emulator::copy_later(to, from, there, 16); }
+static void copy_later_4(void* to, const void* from, bool there) { emulator::copy_later(to, from, there, 4); }
+static void wait_for_copies() { emulator::finish_copies(); }
+
 static void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
     using namespace emulator;
     unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
@@ -29,7 +49,7 @@ static void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, uns
 template <bool transposed> static void load_matrices(unsigned (&x)[4], const void* row) {
     using namespace emulator;
     unsigned warp = current / 32 * 32, g = current % 32 / 4, t = current % 4;
-    if (uintptr_t(row) % 16 || row < __start_cuda_shared || row >= __stop_cuda_shared) __builtin_trap();
+    if (uintptr_t(row) % 16 || !shared(row, 16)) __builtin_trap();
     memcpy(fibres[current].given, &row, 8);
     wait(FOR_WARP, __LINE__);
     for (int m = 0; m < 4; m++) {

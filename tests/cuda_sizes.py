@@ -23,6 +23,13 @@ def flat(draw):
 
 
 @st.composite
+def pair(draw):
+    """Two arrays of one shape."""
+    shape = draw(flat()).inputs[0].shape
+    return Case((draw(numbers(*shape)), draw(numbers(*shape))))
+
+
+@st.composite
 def normalization(draw, weights):
     N, C = draw(rows), draw(lengths)
     C = max(C, 7)  # of one number alone nothing is left
@@ -50,7 +57,7 @@ def rotary(draw):
 @st.composite
 def embedding(draw):
     """Few tokens with many positions each, and many that do not occur."""
-    V, C, N = draw(st.sampled_from([1, 3, 40])), draw(lengths), draw(st.sampled_from([1, 9, 33, 100]))
+    V, C, N = draw(st.sampled_from([1, 3, 40, 200])), draw(lengths), draw(st.sampled_from([1, 9, 33, 100, 700]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     return Case((draw(numbers(V, C)), rng.integers(0, V, (N,)) // draw(st.sampled_from([1, 2]))))
 
@@ -66,24 +73,70 @@ def cross_entropy(draw):
 
 
 @st.composite
+def linear_cross_entropy(draw):
+    """The weight as it comes or seen from the side, as a tied head has it; small logits, for bfloat16 rounds them."""
+    logits, targets = (case := draw(cross_entropy())).inputs
+    C, rng = draw(st.sampled_from([1, 7, 16, 40])), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x, w = rng.standard_normal((len(targets), C)), rng.standard_normal((logits.shape[1], C)).T / (2 * C**0.5)
+    return Case((x, w if draw(st.booleans()) else w.copy("C"), targets), case.options)
+
+
+@st.composite
 def attention(draw):
-    """Tiles that are full and not, queries fewer than keys, key heads shared and not."""
+    """Tiles that are full and not, queries fewer than keys, key heads shared and not, documents, dropout."""
     B, G, R = (draw(st.integers(1, 2)) for _ in range(3))
-    D = draw(st.sampled_from([16, 64]))
-    S = draw(st.sampled_from([1, 15, 64, 65, 130]))
+    D = draw(st.sampled_from([16, 64, 80, 128]))
+    p = draw(st.sampled_from([0.0, 0.0, 0.3]))
+    S = draw(st.sampled_from([8, 64, 72, 136, 200] if p else [1, 15, 64, 65, 130]))
     T = draw(st.sampled_from([T for T in (1, 16, 63, 64, 100, 130) if T <= S]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     q, k, v = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * R), (S, G), (S, G)))
-    return Case((q, k, v), {"causal": draw(st.booleans())})
+    causal = draw(st.booleans())
+    starts = draw(st.sampled_from([None, documents, anywhere] + [alone] * (not p)))
+    options = {"causal": causal, "starts": starts and starts(rng, B, T, S, causal)}
+    return Case((q, k, v), options | ({"p": p, "key": (3, "test", S, T)} if p else {}))
+
+
+def documents(rng, B, T, S, causal):
+    """The first key of each query's document: a few that lie one after the other."""
+    first = np.maximum.accumulate(np.where(rng.random((B, S)) < 3 / S, np.arange(S), 0), axis=1)
+    return first[:, S - T :] if causal else np.sort(rng.integers(0, S, (B, T)))
+
+
+def alone(rng, B, T, S, causal):
+    """Nobody sees another key than its last one, and has dq = 0, which takes an exact y; but for eight that see all."""
+    starts = np.tile(np.arange(S - T, S) if causal else np.full(T, S - 1), (B, 1))
+    middle = T * 3 // 5 // 8 * 8
+    starts[:, middle : middle + 8] = 0
+    return starts
+
+
+def anywhere(rng, B, T, S, causal):
+    """In no order."""
+    last = np.arange(S - T, S) if causal else np.full(T, S - 1)
+    return rng.integers(0, last + 1, (B, T)).astype(np.int32)
 
 
 @st.composite
 def linear(draw):
-    N, i, o = draw(rows) * draw(rows), draw(st.integers(1, 4)), draw(lengths)
-    return Case((draw(numbers(N, i)), draw(numbers(i, o)), draw(numbers(o))))
+    """With and without a bias; the weight as it comes or seen from the side, as a tied head has it."""
+    N, i, o = draw(rows) * draw(rows), draw(st.sampled_from([1, 3, 16, 65])), draw(lengths)
+    x, w, b = draw(numbers(1, N, i)), draw(numbers(o, i)).T, draw(numbers(o))
+    w = w if draw(st.booleans()) else w.copy("C")
+    return Case((x, w, b) if draw(st.booleans()) else (x, w))
 
 
-LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
+@st.composite
+def matmul(draw):
+    """One product or several; the operands as they come or seen from the side."""
+    n, k, m = draw(rows), draw(lengths), draw(st.sampled_from([1, 3, 8, 33]))
+    leading = draw(st.sampled_from([(), (1,), (3,), (2, 3)]))
+    a, b = draw(numbers(*leading, k, n)).swapaxes(-1, -2), draw(numbers(*leading, m, k)).swapaxes(-1, -2)
+    return Case(tuple(x if draw(st.booleans()) else x.copy("C") for x in (a, b)))
+
+
+LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat()) | {"add": pair()}
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
-LARGER |= {"attention": attention(), "linear": linear()}
+LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}
+LARGER |= {"linear_cross_entropy": linear_cross_entropy()}

@@ -29,6 +29,7 @@ from drawing import (
 from hypothesis import strategies as st
 
 from tinygrad_lm import ops
+from tinygrad_lm.backend import dtype_of, is_floating
 
 
 @dataclass
@@ -41,11 +42,12 @@ class Case:
     @property
     def floating(self):
         """Which inputs have a gradient."""
-        return [i for i, x in enumerate(self.inputs) if x.dtype.kind == "f"]
+        return [i for i, x in enumerate(self.inputs) if is_floating(x.dtype)]
 
     def to(self, dtype):
         """The same numbers, rounded to another floating dtype."""
-        return Case(tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in self.inputs), self.options)
+        dtype = dtype_of(dtype)
+        return Case(tuple(x.astype(dtype) if is_floating(x.dtype) else x for x in self.inputs), self.options)
 
 
 CASES = {}
@@ -261,6 +263,14 @@ def cross_entropy(draw):
     ignored = draw(st.sampled_from([-100, 0]))
     ids = lambda rng, shape: np.where(rng.random(shape) < 0.3, ignored, rng.integers(0, V, shape))
     return Case((draw(arrays((*shape, V))), draw(arrays(shape, ids))), {"ignore_index": ignored})
+
+
+@case
+def linear_cross_entropy(draw):
+    """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
+    logits, targets = (case := draw(CASES["cross_entropy"])).inputs
+    x, w = draw(arrays((*targets.shape, C := draw(sides)))), draw(arrays((C, logits.shape[-1])))
+    return Case((x, w, targets), case.options)
 
 
 @case

@@ -104,6 +104,10 @@ def cross_entropy(logits, targets, ignore_index=-100):
     return np.array(statistics.fmean([-math.log(math.exp(x[t]) / np.exp(x).sum()) for x, t in rows]) if rows else 0.0)
 
 
+def linear_cross_entropy(x, w, targets, ignore_index=-100):
+    return cross_entropy(np.einsum("...i,io->...o", x, w), targets, ignore_index)
+
+
 def permuted(x, axes):
     """Each entry carried to its new place by hand."""
     y = np.empty([x.shape[i] for i in axes])
@@ -160,5 +164,6 @@ REFERENCES = {
     "rotary": rotary,
     "attention": attention,
     "cross_entropy": cross_entropy,
+    "linear_cross_entropy": linear_cross_entropy,
     "checkpoint": lambda *xs, function: function(*map(Tensor, xs)).data,
 }

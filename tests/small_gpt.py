@@ -40,9 +40,9 @@ def configs(draw):
     return config, draw(st.integers(1, block_size))
 
 
-def shaken(config, seed=0, dtype=np.float64):
+def shaken(config, seed=0, dtype=np.float64, frozen=()):
     """A model with random numbers added to its first weights, so that none of them is zero."""
-    model = GPT(config, seed, dtype)
+    model = GPT(config, seed, dtype, frozen=frozen)
     weights = model.parameters.data
     weights += 0.3 * np.random.default_rng(seed).standard_normal(len(weights))
     for name, p in model.parameters.items():

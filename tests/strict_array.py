@@ -6,17 +6,20 @@
 
 What it shares with CuPy 14: no implicit conversion to NumPy; an array and a NumPy array in one operation are a
 TypeError, though Python's and NumPy's scalars are welcome; reductions give arrays of no axes, never scalars; a
-condition of `where` must be an array; reductions know neither `initial` nor `where`, ufuncs no `where`; and a function
-that is not here is an AttributeError, as one that CuPy lacks would be. Underneath is NumPy, so that numbers must agree
+condition of `where` must be an array; reductions know neither `initial` nor `where`, ufuncs no `where`; of bfloat16
+`where` gives float32, and products of stacks of matrices are refused, for CuPy's are wrong; and a function that is not
+here is an AttributeError, as one that CuPy lacks would be. Underneath is NumPy, so that numbers must agree
 with the CPU's bit for bit. Add what CuPy has, when code needs it; leave out what it has not.
 
-`array_module(x)` finds this module by its name, so it must be imported as `strict_array`.
+Streams and graphs are in strict_capture.py. `array_module(x)` finds this module by its name, so it must be imported as
+`strict_array`.
 """
 
 import operator
 import types
 
 import numpy as np
+import strict_capture
 
 SCALARS = (bool, int, float, complex, np.generic)
 
@@ -67,6 +70,7 @@ class ndarray:
     dtype = property(lambda self: self._array.dtype)
     ndim = property(lambda self: self._array.ndim)
     size = property(lambda self: self._array.size)
+    strides = property(lambda self: self._array.strides)
     nbytes = property(lambda self: self._array.nbytes)
     real = property(lambda self: wrap(self._array.real))
     imag = property(lambda self: wrap(self._array.imag))
@@ -143,6 +147,9 @@ class ndarray:
     def all(self, axis=None, out=None, keepdims=False):
         return wrap(self._array.all(axis, keepdims=keepdims))
 
+    def take(self, indices, axis=None):
+        return wrap(self._array.take(array_of(indices), axis))
+
     def argmax(self, axis=None, dtype=None, out=None, keepdims=False):
         return wrap(self._array.argmax(axis, keepdims=keepdims))
 
@@ -154,8 +161,18 @@ def index_of(index):
     return index._array if isinstance(index, ndarray) else index
 
 
+def matmul(a, b):
+    """a @ b: of half precision added up in float32."""
+    if a.dtype != b.dtype or a.dtype.name not in ("float16", "bfloat16"):
+        return a @ b
+    if a.dtype.name == "bfloat16" and not a.ndim == b.ndim == 2:
+        raise TypeError("products of stacks of bfloat16 matrices are wrong in CuPy")
+    return (a.astype(np.float32) @ b.astype(np.float32)).astype(a.dtype)
+
+
 def binary(name):
-    function, reflected = getattr(operator, name.removeprefix("r")), name.startswith("r")
+    plain, reflected = name.removeprefix("r"), name.startswith("r")
+    function = matmul if plain == "matmul" else getattr(operator, plain)
 
     def method(self, other):
         if not isinstance(other, ndarray) and getattr(type(other), "__array_ufunc__", True) is None:
@@ -229,7 +246,8 @@ def asarray(data, dtype=None):
 
 
 def where(condition, x, y):
-    return wrap(np.where(array_of(condition), host(x), host(y)))
+    result = np.where(array_of(condition), host(x), host(y))
+    return wrap(result.astype(np.float32) if result.dtype.name == "bfloat16" else result)
 
 
 def of_shape(name):
@@ -247,18 +265,13 @@ def of_arrays(name):
 
 
 zeros, ones, empty = map(of_shape, ("zeros", "ones", "empty"))
-for _name in ("zeros_like", "ones_like", "empty_like", "full_like", "broadcast_to", "expand_dims", "moveaxis", "tile",
-              "argsort"):  # fmt: skip
+for _name in ("zeros_like", "ones_like", "empty_like", "full_like", "broadcast_to", "expand_dims", "moveaxis", "tile"):
     globals()[_name] = of_array(_name)
 concatenate, stack = of_arrays("concatenate"), of_arrays("stack")
 
 
 def vdot(a, b):
     return wrap(np.vdot(array_of(a), array_of(b)))
-
-
-def searchsorted(a, v, side="left"):
-    return wrap(np.searchsorted(array_of(a), array_of(v), side))
 
 
 def split(a, indices_or_sections, axis=0):
@@ -279,4 +292,4 @@ def asnumpy(x):
 
 inf, nan, pi, newaxis = np.inf, np.nan, np.pi, None
 float16, float32, float64, int32, int64, bool_ = np.float16, np.float32, np.float64, np.int32, np.int64, np.bool_
-cuda = types.SimpleNamespace(is_available=lambda: True)
+strict_capture.watch(globals())

@@ -14,7 +14,7 @@ from small_run import TEXT, pretrain, write
 from tinygrad_lm.data.bpe import ALPHABET
 from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.corpus import Corpus
-from tinygrad_lm.train import checkpoint
+from tinygrad_lm.train import checkpoint, plan
 from tinygrad_lm.train.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -171,11 +171,11 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     """As many steps as the timing of a few says, whatever that is on this machine."""
     program, planned = small_run.example("pretrain_shakespeare"), []
 
-    def watched(*arguments, plan=program.plan):
+    def watched(*arguments, plan=plan.plan):
         planned.append(plan(*arguments))
         return planned[0]
 
-    monkeypatch.setattr(program, "plan", watched)
+    monkeypatch.setattr(plan, "plan", watched)
     with small_run.tiny_preset():
         options = ["--preset", "tiny", "--data", str(text), "--out", str(tmp_path), "--dtype", "float64"]
         assert program.main([*options, "--minutes", "0.005"]) == 0
@@ -188,7 +188,7 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
     program = small_run.example("pretrain_shakespeare")
-    monkeypatch.setattr(program, "plan", lambda *arguments: 10**9)
+    monkeypatch.setattr(plan, "plan", lambda *arguments: 10**9)
     with small_run.tiny_preset(epochs=2):
         assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
     trained = Run(tmp_path)

@@ -21,7 +21,7 @@ TOWER = [
 BELOW = {part: set(TOWER[:i]) for i, part in enumerate(TOWER)}
 BELOW["nn"] -= {"kernels"}  # kernels stand in for rules; nobody asks for one by name
 BELOW["models"] -= {"kernels"}
-BELOW["kernels"] |= {"optim"}  # they stand in for AdamW's update, too
+BELOW["kernels"] |= {"nn", "optim"}  # they stand in for the gradient norm and the optimizers, too
 ALLOWED = BELOW | {
     "errors": set(),
     "files": set(),

@@ -5,7 +5,7 @@ import os
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -60,16 +60,76 @@ def _gpu_problem():
     """Why no GPU can be used, with the way out, or None."""
     try:
         import cupy
-    except ImportError:
-        return "CuPy is not installed; pip install 'tinygrad-lm[cuda12]' or 'tinygrad-lm[cuda13]', as the driver is"
-    if not cupy.cuda.is_available():
-        return "CuPy finds no GPU; nvidia-smi should list one, and its CUDA version should be CuPy's"
-    return None
+    except ImportError as error:
+        if error.name == "cupy":
+            return "CuPy is not installed; pip install 'tinygrad-lm[cuda12]' or 'tinygrad-lm[cuda13]', as the driver is"
+        return f"CuPy cannot be imported ({error.__cause__ or error}); install it anew, and only one of its packages"
+    cuda = cupy.cuda
+    try:
+        count = cuda.runtime.getDeviceCount()
+        cuda.nvrtc.getVersion()  # is there a compiler?
+    except cuda.runtime.CUDARuntimeError as error:  # is_available() would hide which
+        return _driver_problem(str(error), cuda.runtime.driverGetVersion(), cuda.runtime.runtimeGetVersion())
+    except (RuntimeError, ImportError) as error:
+        major = cuda.runtime.runtimeGetVersion() // 1000
+        return f"CuPy lacks CUDA's libraries ({str(error).splitlines()[0]}); pip install 'cupy-cuda{major}x[ctk]'"
+    return None if count else _driver_problem("cudaErrorNoDevice", 0, 0)
+
+
+def _driver_problem(error, driver, runtime):
+    """error: CUDA's; driver, runtime: the CUDA versions of the driver, 0 if there is none, and of CuPy, as 13020."""
+    if "cudaErrorNoDevice" in error:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        chosen = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is {visible!r})"
+        return f"the driver shows no GPU{chosen}; nvidia-smi should list one"
+    if "cudaErrorInsufficientDriver" not in error:
+        return f"CUDA does not start ({error}); nvidia-smi should list a GPU"
+    if not driver:
+        return "there is no NVIDIA driver here (docker run needs --gpus all); nvidia-smi should list a GPU"
+    theirs, ours = (f"{version // 1000}.{version % 1000 // 10}" for version in (driver, runtime))
+    former = driver // 1000 == 12 < runtime // 1000
+    other = ", or pip uninstall cupy-cuda13x and pip install 'tinygrad-lm[cuda12]'" if former else ""
+    return f"the driver's CUDA is {theirs}, CuPy's is {ours}; update the driver{other}"
+
+
+def is_floating(dtype):
+    """Whether numbers of this dtype have derivatives: float16 to float64, complex ones, and ml_dtypes' bfloat16.
+
+    NumPy knows nothing of bfloat16: its kind is "V", as that of any bytes.
+    """
+    return dtype.kind in "fc" or dtype.type.__name__ == "bfloat16"
+
+
+FLOAT32 = np.dtype(np.float32)
+DTYPES = "float16, bfloat16, float32, float64, complex64 or complex128"
 
 
 def wide(dtype):
-    """The dtype to sum in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+    """The dtype to compute in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
+    return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
+
+
+def dtype_of(name):
+    """The floating dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes.
+
+    ConfigError says which there are, where it is unknown, not floating, or not in this machine's order of bytes.
+    """
+    if name == "bfloat16":
+        try:
+            import ml_dtypes  # noqa: F401  (tells NumPy the name)
+        except ImportError:
+            raise ConfigError(
+                "dtype bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes"
+            ) from None
+    try:
+        dtype = np.dtype(name) if name is not None else None  # NumPy's None is float64
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or not is_floating(dtype):
+        raise ConfigError(f"dtype {name!r} is unknown or not floating; expected {DTYPES}")
+    if not dtype.isnative:
+        raise ConfigError(f"dtype {name!r} has foreign byte order; .newbyteorder('=') is native; expected {DTYPES}")
+    return dtype
 
 
 def random(seed, stream, *counter):
@@ -85,7 +145,12 @@ def random(seed, stream, *counter):
 
 
 def philox(seed, stream, *counter):
-    """The key, two 64-bit words, and the counter, four, that `random` starts from."""
+    """The key, two 64-bit words, and the counter, four, that `random` starts from.
+
+    For `counter` may stand one array of three. In a captured step it lies on the GPU, and kernels alone can read it.
+    """
+    if counter and not isinstance(counter[0], int):
+        counter = to_device(counter[0], "cpu").tolist()
     if not 0 <= seed < 2**64:
         raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")
     key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
@@ -109,7 +174,8 @@ def workers(n):
     global _pool
     before = _pool
     keep_memory()
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) as _pool:
+    # One has no thread of its own: CuPy's current stream and allocator are those of the thread that chose them.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) if n > 1 else nullcontext() as _pool:
         try:
             yield
         finally:

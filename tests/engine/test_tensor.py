@@ -7,6 +7,7 @@ import pytest
 from drawing import positive
 
 from tinygrad_lm import Tensor, ops
+from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import as_array
 from tinygrad_lm.errors import DtypeError, ShapeError
@@ -43,9 +44,9 @@ def test_only_floating_tensors_have_gradients(data):
     assert Tensor(data).grad is None
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex128"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "complex128"])
 def test_numbers_without_a_dtype_adapt(dtype):
-    like = np.zeros(2, dtype)
+    like = np.zeros(2, dtype_of(dtype))
     for data in (2, 2.5, [1.0, 2.0]):
         assert as_array(data, like).dtype == dtype
     assert as_array([1, 2], like).dtype == "int64"  # ids and indices
@@ -59,17 +60,21 @@ def test_numbers_without_a_dtype_adapt(dtype):
 
 
 def test_operations_keep_the_dtype_and_refuse_mixtures():
-    half, single, double = (Tensor(np.ones(2, f"float{bits}")) for bits in (16, 32, 64))
-    for x in (half, single, double):
+    names = "float16", "bfloat16", "float32", "float64"
+    half, brain, single, double = (Tensor(np.ones(2, dtype_of(name))) for name in names)
+    for x in (half, brain, single, double):
         for y in (x + 1, 1 - x, x * 2.5, x / 3, x**2, 2**x, -x, x @ np.ones((2, 1), x.dtype) if x.ndim > 1 else x):
             assert y.dtype == x.dtype
-    for a, b in ((half, single), (single, double), (half, double)):
+    for a, b in ((half, single), (single, double), (half, double), (brain, single), (half, brain), (double, brain)):
         with pytest.raises(DtypeError, match=r"do not fit each other(.|\n)*hint"):
             a + b
     with pytest.raises(DtypeError, match="result would be float64"):
         single + Tensor(np.ones(2, int))  # NumPy would promote; a loss in float64 costs twice and says nothing
+    with pytest.raises(DtypeError, match="result would be float"):
+        brain * Tensor(np.ones(2, int))
     assert (Tensor([1, 2]) + Tensor([3, 4])).dtype == "int64"
-    assert single.to(dtype="float64").dtype == "float64"
+    for name in names:
+        assert single.to(dtype=name).dtype == dtype_of(name)
 
 
 def test_lists_are_inputs_like_any_other():

@@ -1,6 +1,7 @@
 """Every CPU kernel on its rule's cases: the same value and gradients, and all that must hold of a rule."""
 
 import math
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -16,8 +17,9 @@ from op_cases import CASES
 from small_gpt import Given
 
 from tinygrad_lm import kernels
+from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_attention
+from tinygrad_lm.kernels import numpy_attention, numpy_classifier
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
@@ -39,15 +41,16 @@ def small_blocks(monkeypatch):
     """Blocks so small that the drawn cases take several."""
     monkeypatch.setattr(numpy_attention, "ROWS", 2)
     monkeypatch.setattr(numpy_attention, "CACHE", 24)  # one sequence or two
+    monkeypatch.setattr(numpy_classifier, "CHUNK", 48)  # two rows of three float64
     if NUMBA:
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba_matmul"), "LARGE", 0)
 
 
 def test_there_are_kernels():
     names = {name for name, _ in KERNELS}
-    assert names == ({"attention", "gelu_tanh"} if not NUMBA else {
-        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "relu_squared", "rms_norm",
-        "rotary",
+    assert names == ({"attention", "gelu_tanh", "linear_cross_entropy"} if not NUMBA else {
+        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "linear_cross_entropy",
+        "relu_squared", "rms_norm", "rotary",
     })  # fmt: skip
 
 
@@ -105,6 +108,39 @@ def test_blocks_leave_out_the_keys_of_other_documents_alone(kernel, dtype, toget
         checks.agree(y, expected, "value", tolerance)
         for found, right in zip(backward(dy), expected_backward(dy), strict=True):
             checks.agree(found, right, "gradient", tolerance)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
+    """2,000 rows of 500 logits are 4 MB; a chunk's, their gradient and what the softmax needs are 0.6."""
+    monkeypatch.setattr(numpy_classifier, "CHUNK", 100 * 500 * 4)
+    kernel = Op.registry["linear_cross_entropy"].kernels["cpu"]
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((2000, 16)).astype("f4"), rng.standard_normal((500, 16)).astype("f4").T
+    w, targets = w if tied else w.copy("C"), rng.integers(0, 500, 2000)
+    found = {}
+    for recorded in (True, False):
+        with recording(recorded):
+            kernel(x, w, targets)  # what is compiled or imported is not counted
+            tracemalloc.start()
+            y, backward = kernel(x, w, targets)
+            found[recorded], most = y, tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert most < 1.2e6
+        assert (backward is not None) == recorded
+        if recorded:
+            assert backward(np.float32(2))[1]().flags.f_contiguous == tied  # dw lies as w does
+    assert found[True] == pytest.approx(found[False], rel=1e-6)
+
+
+def test_few_logits_are_no_work_for_chunks(monkeypatch):
+    """Then gradients are computed on the way back, and only those that are wanted."""
+    monkeypatch.setattr(numpy_classifier, "CHUNK", 2**20)
+    monkeypatch.setattr(numpy_classifier, "add_product", None)
+    x, w = np.ones((3, 4, 2), "f4"), np.ones((2, 5), "f4")
+    y, backward = Op.registry["linear_cross_entropy"].kernels["cpu"](x, w, np.zeros((3, 4), int))
+    assert y == pytest.approx(math.log(5))
+    assert all(callable(dx) for dx in backward(np.float32(1))[:2])
 
 
 @numba_only

@@ -17,28 +17,34 @@ from tinygrad_lm.kernels import cuda_attention, cuda_columns, cuda_compile, cuda
 ARCHITECTURES = ["sm_80", "sm_90"]
 CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
 FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
-ONLY = {"attention": [("bf16", 8)]}  # files for one REAL and WIDTH alone
+ONLY = {file: [("bf16", 8)] for file in ("attention", "attention_backward")}  # those for one REAL and WIDTH alone
 P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
 MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
+ATTENTION = [
+    {"D": D, "STRIPS": 2 if D <= 64 else 1, "DROPOUT": dropout, "STARTS": starts}
+    for D in (16, 64, cuda_attention.LARGEST)
+    for dropout, starts in ((0, 0), (1, 1), *(((1, 0), (0, 1)) if D > 16 else ()))
+]
 CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
-    "attention": [{"D": 16}, {"D": cuda_attention.LARGEST}],
+    "attention": ATTENTION, "attention_backward": ATTENTION,
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
-    "embedding": [{"GROUPS": 1}, {"GROUPS": 32}],
+    "embedding": [{"GROUPS": 1}, {"GROUPS": 8}, {"GROUPS": 32}],
     "columns": [{"ROWS": cuda_columns.ROWS, "FROM": held} for held in ("float", "bf16")],
     "normalize": [
         {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
         for centred in (0, 1)
         for packets, team in ((1, 32), (1, 128), (MOST, cuda_normalize.THREADS))
     ],
-}
+}  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
-    "activation_forward": 40, "activation_backward": 48,
+    "activation_forward": 40, "activation_backward": 48, "add": 40,
     "adamw": 56, "squares": 40, "total": 32,
-    "attention_forward": 168, "attention_dq": 184, "attention_dkv": 255, "row_products": 40,
+    "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255,
     "column_sums": 40,
-    "losses": 40, "mean_loss": 40, "losses_backward": 40,
+    "losses": 40, "mean_loss": 40, "losses_backward": 40, "losses_and_gradients": 48,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
+    "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,
     "norm_forward": 72, "norm_backward": 208,
     "rotary": 56,
 }  # fmt: skip
@@ -111,7 +117,7 @@ def test_it_compiles_without_spills(file, real, width, architecture):
 
 def test_every_kernel_has_a_bound():
     sources = "".join(map(cuda_compile.source, FILES))
-    assert set(re.findall(r"__global__ void (?:__launch_bounds__\(\w+\)\s+)?(\w+)\(", sources)) == REGISTERS.keys()
+    assert set(re.findall(r"__global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(", sources)) == REGISTERS.keys()
 
 
 @nvrtc_only
@@ -128,6 +134,20 @@ def test_packets_move_as_one_instruction(file, real, width):
     moved = re.findall(r"(ld|st)\.global\.v4\.[fu]32", ptx)
     assert moved.count("ld") >= len(re.findall(r"\bload\(", text))
     assert moved.count("st") >= len(re.findall(r"\bstore\(", text))
+
+
+@nvrtc_only
+@pytest.mark.parametrize("options", ATTENTION[::5], ids=str)
+@pytest.mark.parametrize("file", ONLY)
+def test_attention_is_made_of_the_instructions_it_is_written_for(file, options):
+    """Tiles come by cp.async, 16 bytes each; exponentials are one instruction; nothing lies in local memory."""
+    options = [f"-D{key}={value}" for key, value in {"REAL": "bf16", "WIDTH": 8, **options}.items()]
+    error, ptx = compiled(cuda_compile.source(file), "--gpu-architecture=compute_80", *options)
+    assert not error, ptx
+    for text in ptx.split(".entry ")[1:]:
+        found = {what: text.count(what) for what in ("mma.sync", "ldmatrix", "cp.async.cg", "ex2.approx.ftz.f32")}
+        assert min(found.values()) > 0, f"{text[:30]}: {found}"
+        assert not re.search(r"\b(ld|st)\.local|ex2\.approx\.f32", text), text[:30]
 
 
 @nvrtc_only

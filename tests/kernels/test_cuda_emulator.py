@@ -26,6 +26,7 @@ def zeros(n=128, dtype="float32"):
     return xp.zeros(n, dtype)
 
 
+X = "__shared__ float x[64];"
 N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
 
 
@@ -45,6 +46,13 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
         ("if (i % 2) __syncthreads();\nelse __syncthreads(); y[i] = 0;", "different places"),
         ("if (i % 32) y[i] = __shfl_xor_sync(~0u, 1.0f, 1);", "for one that has ended"),
         ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
+        ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
+        ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
+        (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
+        (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
+        (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),
+        (f"{X} copy_later_4(x + i, y + i, 0); wait_for_copies();", "misaligned"),
+        (f"{X} copy_later_4(y + i, x, 0); wait_for_copies();", "misaligned"),
     ],
 )
 def test_a_fault_is_reported(body, message):
@@ -67,6 +75,9 @@ BARRIER = "__syncthreads();"
         ("for (int k = 0; k < 3; k++) {{ if (t == k) x[0] = k; __syncthreads(); y[i] += x[0]; {} }}", BARRIER),
         ("if (t == 0) x[0] = 7; {} y[i] = x[0];", BARRIER),
         ("if (t < 63) x[t] = t; __syncthreads(); y[i] = x[63{}];", "- 1"),  # never written: NaN
+        ("x[t] = 0; copy_later_4(x + t, y + i, 1); {} y[i] = x[t]; wait_for_copies();", "wait_for_copies();"),
+        ("copy_later_4(x + t, y + i, 1); wait_for_copies(); {} y[i] = x[63 - t] + t;", BARRIER),
+        ("x[t] = t; __syncthreads(); y[i] = x[63 - t]; {} copy_later_4(x + t, y, 1); wait_for_copies();", BARRIER),
     ],
 )
 def test_a_missing_line_shows_in_some_order(body, right):

@@ -3,12 +3,14 @@
 New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
 """
 
+from functools import partial
+
 import checks
 import cuda_emulator
 import numpy as np
 import pytest
 import strict_array
-from cuda_checks import TOLERANCE, agree, cotangent, expected, on_host, run, small_blocks
+from cuda_checks import TOLERANCE, agree, cotangent, expected, ids_outside_their_table, on_host, run
 from cuda_emulator import KERNELS
 from cuda_sizes import LARGER
 from drawing import LAYOUTS, seeds
@@ -17,26 +19,13 @@ from hypothesis import strategies as st
 from op_cases import CASES, Case
 
 from tinygrad_lm.backend import random
+from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns
-from tinygrad_lm.ops.dropout import keep
+from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_compile, cuda_embedding
 from tinygrad_lm.optim import adamw
 
 every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
 few = settings(max_examples=settings.default.max_examples // 5)
-
-
-@pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
-def xp(request):
-    """The array library: strict arrays with emulated kernels, in small blocks for speed, or CuPy."""
-    if request.param == "cuda":
-        cupy = pytest.importorskip("cupy")
-        if not cupy.cuda.is_available():
-            pytest.skip("there is no GPU")
-        yield cupy
-        return
-    with small_blocks():
-        yield strict_array
 
 
 @every_kernel
@@ -58,8 +47,6 @@ def test_kernel_agrees_with_its_rule(xp, name, data):
 def test_larger_sizes(xp, name, dtype, data):
     """Several packets, warps, blocks and strips; lengths that divide nothing. The same bits whatever comes first."""
     if dtype == "bfloat16":
-        if name == "linear" and xp is strict_array:
-            pytest.skip("NumPy has no matrix product of bfloat16")
         dtype = pytest.importorskip("ml_dtypes").bfloat16
     case = data.draw(LARGER[name]).to(dtype)
     dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, dtype)
@@ -141,46 +128,50 @@ def test_column_sums(xp, seed, N, C):
         checks.agree(y.astype("f4"), x.astype("float64").sum(0), "sums", tolerance)
 
 
-def test_future_gradients_are_exactly_zero(xp):
-    bf16 = pytest.importorskip("ml_dtypes").bfloat16
-    rng = np.random.default_rng(0)
-    q, k, v = (xp.asarray(x.astype(bf16)) for x in rng.standard_normal((3, 1, 70, 2, 16)))
-    y, backward = KERNELS["attention"](q, k, v)
-    for t in (0, 3, 63, 64, 68):
-        dy = np.zeros(y.shape, bf16)
-        dy[:, t] = rng.standard_normal(dy[:, t].shape)
-        _, dk, dv = (dx.get().astype("float32") for dx in backward(xp.asarray(dy)))
-        assert dv[:, : t + 1].any()
-        assert not dk[:, t + 1 :].any()
-        assert not dv[:, t + 1 :].any()
-
-
-def test_the_zeros_that_fill_a_tile_never_win(xp):
-    """All logits near −140: exp of a padding's 0 less their log-sum would be infinite."""
-    bf16 = pytest.importorskip("ml_dtypes").bfloat16
-    rng = np.random.default_rng(0)
-    q, k, v = ((rng.standard_normal((1, 70, 1, 32)) + mean).astype(bf16) for mean in (5, -5, 0))
-    y, backward = KERNELS["attention"](*map(xp.asarray, (q, k, v)), causal=False)
-    assert all(np.isfinite(x.get().astype("float32")).all() for x in (y, *backward(xp.asarray(v))))
-
-
-@few
-@given(case=CASES["attention"])
-def test_attentions_mask_is_the_definitions(xp, case):
-    B, T, H, S = *case.inputs[0].shape[:3], case.inputs[1].shape[1]
-    key = (1, "test", B, T)
-    found = cuda_emulator.MASK(xp, (B, H, T, S), 0.3, key)
-    assert found.dtype == bool
-    assert np.array_equal(found.get(), keep(np, (B, H, T, S), 0.3, key))
-
-
-def test_ids_outside_their_table_give_nan(xp):
+def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
     w = xp.asarray(np.ones((3, 4), "float32"))
-    y = KERNELS["embedding"](w, xp.asarray(np.array([0, -1, 3, 2, 2**31 - 1, -2000])))[0].get()
-    assert np.isnan(y).all(1).tolist() == [False, True, True, False, True, True]
-    for wrong in (-1, 4):
-        y, _ = KERNELS["cross_entropy"](w, xp.asarray(np.array([0, wrong, 0])))
-        assert np.isnan(y.get())
+    ids_outside_their_table(xp)
+    for wrong in (-1, 4, 2**31 - 1):
+        targets = xp.asarray(np.array([0, wrong, 0]))
+        assert np.isnan(KERNELS["cross_entropy"](w, targets)[0].get())
+        assert np.isnan(KERNELS["linear_cross_entropy"](w, w.T, targets)[0].get())
+
+
+def test_many_positions_are_sorted_by_id(xp, monkeypatch):
+    """As a stable sort would. In strips of 256 the counts would take 103 MB, so there are strips of 512."""
+    monkeypatch.setattr(cuda_embedding, "STRIPS", (256, 512, 1024))
+    monkeypatch.setattr(cuda_embedding, "TABLE", 2**24)
+    N, V, zeros, tables = 131_072, 50_304, xp.zeros, []
+    monkeypatch.setattr(xp, "zeros", lambda shape, dtype: tables.append(shape) or zeros(shape, dtype))
+    ids = np.minimum(np.random.default_rng(0).zipf(1.2, N) - 1, V - 1).astype("int32")
+    of = partial(cuda_compile.kernel, "embedding", like=xp.asarray(np.ones(1, "f4")), GROUPS=1)
+    order, starts = cuda_embedding.by_id(xp.asarray(ids), V, of)
+    assert np.array_equal(order.get(), np.argsort(ids, kind="stable"))
+    assert np.array_equal(starts.get(), np.searchsorted(np.sort(ids), np.arange(V + 1)))
+    assert tables == [(256, V)]
+
+
+def test_without_recording_the_classifier_computes_the_loss_alone(xp):
+    """In three chunks, the last one short. One product each: the logits."""
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((19, 8)), rng.standard_normal((8, 40)), rng.integers(0, 40, 19)
+    x, w, targets = (xp.asarray(x.astype("f4") if x.dtype.kind == "f" else x) for x in inputs)
+    for recorded in (True, False):
+        cuda_emulator.LAUNCHED.clear()
+        with recording(recorded):
+            y, backward = KERNELS["linear_cross_entropy"](x, w, targets)
+        checks.agree(y.get(), Op.registry["linear_cross_entropy"].rule(*inputs)[0], "value", 1e-6)
+        assert (backward is not None) == recorded
+        assert xp is not strict_array or ("losses_and_gradients" in cuda_emulator.LAUNCHED) == recorded
+
+
+def test_the_gradient_of_many_chunks_is_added_up_in_float32(xp):
+    """In bfloat16 128 times a number and once more is 128 times it: eight bits hold no more."""
+    bf16 = pytest.importorskip("ml_dtypes").bfloat16
+    x, w = np.ones((1000, 8), bf16), np.zeros((8, 8), bf16)
+    _, backward = KERNELS["linear_cross_entropy"](xp.asarray(x), xp.asarray(w), xp.asarray(np.full(1000, 3)))
+    dw = backward(xp.asarray(np.float32(1)))[1]().get().astype("f4")
+    np.testing.assert_allclose(dw, np.full((8, 8), 1 / 8) - (np.arange(8) == 3), rtol=4e-3)
 
 
 def test_a_loss_of_no_positions_and_of_impossible_ones(xp):

@@ -13,28 +13,24 @@ from cuda_checks import small_blocks
 from small_gpt import tiny
 
 from tinygrad_lm import backend
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.ops.dropout import MASKS
-from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 WANTED = {
-    "gpt2": {"layer_norm", "gelu_tanh", "dropout", "linear"},
-    "modern": {"rms_norm", "relu_squared", "rotary"},
+    "gpt2": {"linear_cross_entropy", "layer_norm", "gelu_tanh", "dropout", "linear"},
+    "modern": {"cross_entropy", "rms_norm", "relu_squared", "rotary", "linear"},
 }
 
 
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request, monkeypatch):
     """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
-    for name, kernel in cuda_emulator.KERNELS.items():
-        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
-    monkeypatch.setitem(AdamW.kernels, "cuda", cuda_emulator.ADAMW)
-    monkeypatch.setitem(MASKS, "cuda", cuda_emulator.MASK)
+    cuda_emulator.fill_slots(monkeypatch)
     if request.param == "cuda":
         if not pytest.importorskip("cupy").cuda.is_available():
             pytest.skip("there is no GPU")
@@ -59,9 +55,11 @@ def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
     for name, kernel in cuda_emulator.KERNELS.items():
         watched = lambda *args, name=name, kernel=kernel, **options: asked.add(name) or kernel(*args, **options)
         Op.registry[name].kernels["cuda"] = watched
-    found = losses(device, preset, 5)
-    np.testing.assert_allclose(found, losses("cpu", preset, 5), rtol=2e-5)
-    assert asked >= WANTED[preset] | {"embedding", "cross_entropy"}
+    steps, tolerance = (5, 2e-5) if array_module(backend.zeros(1, "f4", device)) is strict_array else (50, 1e-3)
+    found = losses(device, preset, steps)
+    np.testing.assert_allclose(found, losses("cpu", preset, steps), rtol=tolerance)
+    assert asked >= WANTED[preset] | {"embedding"}
+    assert not cuda_emulator.LAUNCHED or "cublasLtMatmul" in cuda_emulator.LAUNCHED
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")

@@ -12,6 +12,7 @@ import pytest
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
+from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.page import SCRIPTS, add_arguments, page, run, write_page
@@ -118,14 +119,15 @@ def test_the_numbers_in_the_page_are_the_ledgers(name):
     assert compared > 0 or name == "all large"
 
 
-def test_numbers_that_are_none_and_whole_numbers_can_be_in_it():
-    x = Tensor(np.array([1.0, np.inf, np.nan, -np.inf], np.float16), requires_grad=True, name="x")
-    w = Tensor(np.ones((3, 2), np.float16), requires_grad=True, name="w")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_numbers_that_are_none_and_whole_numbers_can_be_in_it(dtype):
+    x = Tensor(np.array([1.0, np.inf, np.nan, -np.inf], dtype_of(dtype)), requires_grad=True, name="x")
+    w = Tensor(np.ones((3, 2), dtype_of(dtype)), requires_grad=True, name="w")
     with np.errstate(all="ignore"):
         ledger = trace(lambda: (x * 2).sum() + ops.embedding(w, np.array([0, 2])).sum())
     data = data_of(page(ledger))
     _, array = read(data, data["leaves"][0]["value"])
-    np.testing.assert_array_equal(array, x.data)
+    np.testing.assert_array_equal(array, x.data.astype("float32"))
     assert data["arrays"][data["leaves"][0]["value"]]["norm"] == "NaN"
     ids = [one for step in data["steps"] if step["op"] == "embedding" for one in step["inputs"] if one["name"] == "ids"]
     np.testing.assert_array_equal(read(data, ids[0]["value"])[1], [0, 2])

@@ -14,7 +14,9 @@ from tinygrad_lm import Tensor, no_grad
 from tinygrad_lm.backend import workers
 from tinygrad_lm.data.loader import Batches, document_starts
 from tinygrad_lm.engine.gradcheck import richardson
+from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
+from tinygrad_lm.kernels import numpy_classifier
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.attention import Past
@@ -158,6 +160,32 @@ def test_dropout_is_on_in_training_only():
 
 
 # ---- causality
+
+
+@given(drawn=configs(), chunk=st.sampled_from([1, 100, 10**6]), frozen=st.booleans())
+def test_the_loss_is_the_cross_entropy_of_the_logits(drawn, chunk, frozen):
+    """And so is its gradient, in however many chunks both are computed; with a head to be trained or frozen."""
+    config, T = drawn
+    x, y = random_tokens(config, B=2, T=T)
+    model = shaken(replace(config, dropout=0.3), frozen=["wte.*" if config.tied else "lm_head.*"] if frozen else ())
+    options, found = {"noise": NOISE, "starts": np.zeros_like(x) + np.arange(T) // 2 * 2}, []
+    for loss in (lambda: model.loss(x, y, **options), lambda: cross_entropy(model(x, **options), y)):
+        model.parameters.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numpy_classifier, "CHUNK", chunk)
+            (value := loss()).backward()
+            with no_grad():
+                agree(loss().data, value.data, "loss where nothing is recorded")
+        found.append((value.data, model.parameters.grad.copy()))
+    for mine, right in zip(*found, strict=True):
+        agree(mine, right, "loss or gradient")
+
+
+def test_a_frozen_head_has_no_gradient_computed():
+    x, y = random_tokens(config := tiny("gpt2"), B=2, T=5)
+    for frozen in ((), ("wte.*",)):
+        names = {node.op.name for node in ancestors(GPT(config, frozen=frozen).loss(x, y).node) if node.op}
+        assert ("linear_cross_entropy" in names) == (not frozen)
 
 
 @given(drawn=configs())

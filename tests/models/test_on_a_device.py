@@ -7,11 +7,14 @@ from small_gpt import tiny
 
 from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.loop import Trainer
@@ -23,13 +26,13 @@ TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 def a_device(monkeypatch):
     """'cuda' is the strict array type; no kernels, so that both devices round alike."""
     monkeypatch.setattr(backend, "_cupy", lambda: xp)
-    for owner in (*Op.registry.values(), AdamW):
+    for owner in (*Op.registry.values(), AdamW, Muon, Node, Parameters):
         monkeypatch.setattr(owner, "kernels", {})
 
 
 def train(device, preset, dropout=0.0, document_token=None):
     config = TrainConfig(**RECIPES[preset] | {"steps": 3, "batch_size": 2, "accumulate": 2})
-    model = GPT(tiny(preset, dropout=dropout), device=device)
+    model = GPT(tiny(preset, dropout=dropout), dtype=np.float64, device=device)
     batches = Batches(TOKENS, 2, 5)
     batches.document_token = document_token
     trainer = Trainer(model, batches, config)
@@ -39,15 +42,18 @@ def train(device, preset, dropout=0.0, document_token=None):
 
 @pytest.mark.parametrize(("dropout", "document_token"), [(0.0, None), (0.3, None), (0.0, 3)])
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ("gpt2-medium", "gpt2-large", "gpt2-xl")])
-def test_training_there_is_training_here_bit_for_bit(preset, dropout, document_token):
+def test_training_there_is_training_here(preset, dropout, document_token):
+    """To rounding: the gradient norm is not summed in the same order."""
     here, history, loss, text = train("cpu", preset, dropout, document_token)
     there, same_history, same_loss, same_text = train("cuda", preset, dropout, document_token)
     assert type(there.model.parameters.data) is xp.ndarray
-    assert (same_history, same_loss, same_text) == (history, loss, text)
+    np.testing.assert_allclose(same_history, history, rtol=1e-13)
+    assert same_loss == pytest.approx(loss, rel=1e-13)
+    assert same_text == text
     for group, arrays in here.state().items():
         for name, array in there.state()[group].items():
             assert isinstance(array, np.ndarray)
-            assert np.array_equal(array, arrays[name]), name
+            np.testing.assert_allclose(array, arrays[name], rtol=1e-11, atol=1e-14, err_msg=name)
 
 
 def test_a_state_moves_between_devices():
@@ -55,7 +61,7 @@ def test_a_state_moves_between_devices():
     there.model.parameters.data[...] = 0.0
     there.load_state(here.state())
     assert np.array_equal(there.model.parameters.data.get(), here.model.parameters.data)
-    assert there.step(0) == here.step(0)
+    np.testing.assert_allclose(there.step(0), here.step(0), rtol=1e-13)
 
 
 def test_recomputation_on_a_device():

@@ -184,6 +184,18 @@ def test_a_long_half_precision_mean_does_not_overflow():
     assert np.array_equal(np.unique(dx), [np.float16(1e-5)])
 
 
+def test_the_loss_of_half_precision_logits_has_seven_digits():
+    """float16 has three: near a loss of 10 the next one is 0.008 away. The gradient goes on in the logits' dtype."""
+    x = (3 * np.random.default_rng(0).standard_normal((20, 50))).astype("float16")
+    y, backward = ops.cross_entropy.rule(x, np.arange(20))
+    right, back = ops.cross_entropy.rule(x.astype("float64"), np.arange(20))
+    assert y.dtype == "float32"
+    np.testing.assert_allclose(y, right, rtol=1e-6)
+    dx, _ = backward(np.float32(1000))
+    assert dx.dtype == "float16"
+    np.testing.assert_allclose(dx, back(1000.0)[0], rtol=1e-3, atol=1e-6)
+
+
 def test_embedding_adds_a_row_for_every_time_its_token_occurs():
     w, ids = np.zeros((3, 2)), np.array([[1, 1], [0, 1]])
     _, dw = value_and_gradients("embedding", w, ids)

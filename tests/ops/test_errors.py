@@ -90,6 +90,12 @@ BAD = unary | binary | axes | {
             ([[0.0, 0, 0]], True, DtypeError, "starts must be integers, found float64"),
         ]),
     ],
+    "linear_cross_entropy": [
+        ((x(2, 4), x(4, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),
+        ((x(2, 4), x(4, 3), np.array([0])), {}, ShapeError, "targets.shape must be x.shape[:-1]"),
+        ((x(2, 4), x(3, 4), np.array([0, 1])), {}, ShapeError, "inner dimensions differ"),
+        ((x(2, 4), x(4, 3), x(2)), {}, DtypeError, "token ids must be integers"),
+    ],
     "cross_entropy": [
         ((x(2, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),
         ((x(2, 3), np.array([0, -1])), {}, TokenError, "token id -1 is outside"),

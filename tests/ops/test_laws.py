@@ -11,6 +11,7 @@ from op_cases import CASES
 
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.ops.rotary import angles
 
 
 def near(a, b):
@@ -193,6 +194,18 @@ def test_concat_of_its_slices_is_the_identity(case):
     y, u, (dx,) = gradients(lambda x: ops.concat(*pieces(x), axis=axis), x)
     assert np.array_equal(y, x)
     assert np.array_equal(dx, u)
+
+
+def test_rotarys_tables_stay_where_they_are():
+    """A captured step goes on reading them, however many positions are asked for afterwards."""
+    ask = lambda T, start: angles(np, T, 6, 123.0, start, (), np.dtype(np.float64))
+    cos, sin = ask(16, 0)
+    for start in range(300):
+        later, _ = ask(1, start)
+        assert start >= 16 or np.shares_memory(cos, later) == (start > 7)
+    assert all(now is before for now, before in zip((x.base for x in ask(16, 0)), (cos.base, sin.base), strict=True))
+    exact = np.arange(5, 9)[:, None] * 123.0 ** (-2 / 6 * np.arange(3))
+    np.testing.assert_allclose(ask(4, 5)[1][:, 0], np.sin(exact), rtol=1e-14)
 
 
 @given(x=CASES["rotary"].map(lambda case: case.inputs[0]), start=st.integers(0, 30), shift=st.integers(0, 30))

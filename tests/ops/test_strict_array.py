@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from op_cases import CASES
 
 from tinygrad_lm import Tensor, backend, ops
+from tinygrad_lm.backend import dtype_of, is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DeviceError, DtypeError
 
@@ -28,13 +29,13 @@ def rules_only():
 
 def run(op, case, u, place):
     """Value and gradients, all arrays put where `place` puts them."""
-    leaves = [Tensor(place(x.copy("C")), requires_grad=x.dtype.kind == "f") for x in case.inputs]
+    leaves = [Tensor(place(x.copy("C")), requires_grad=is_floating(x.dtype)) for x in case.inputs]
     y = op(*leaves, **case.options)
     y.backward(place(u))
     return y.data, *(leaf.grad for leaf in leaves if leaf.grad is not None)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("name", OPERATIONS)
 @fewer
 @given(data=st.data())
@@ -42,7 +43,9 @@ def test_every_operation_is_the_same_there_bit_for_bit(name, dtype, data):
     op, case = Op.registry[name], data.draw(CASES[name]).to(dtype)
     if case.options.get("device"):
         case.options = {}  # `to` moves; it has a test of its own
-    u = signed(np.random.default_rng(data.draw(seeds)), op.rule(*case.inputs, **case.options)[0].shape).astype(dtype)
+    u = signed(np.random.default_rng(data.draw(seeds)), op.rule(*case.inputs, **case.options)[0].shape).astype(
+        dtype_of(dtype)
+    )
     here, there = run(op, case, u, np.asarray), run(op, case, u, xp.asarray)
     for host, device in zip(here, there, strict=True):
         assert type(device) is xp.ndarray

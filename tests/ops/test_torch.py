@@ -70,6 +70,10 @@ def cross_entropy(logits, targets, ignore_index):
     return loss if (targets != ignore_index).any() else (logits * 0).sum()  # where torch says 0/0, and we say 0
 
 
+def linear_cross_entropy(x, w, targets, ignore_index):
+    return cross_entropy(x @ w, targets, ignore_index)
+
+
 TORCH = {
     "add": torch.add,
     "subtract": torch.subtract,
@@ -110,6 +114,7 @@ TORCH = {
     "rotary": rotary,
     "attention": attention,
     "cross_entropy": cross_entropy,
+    "linear_cross_entropy": linear_cross_entropy,
 }
 NOT_IN_TORCH = {
     "dropout": "its random numbers are its own; see references.py",
@@ -169,6 +174,7 @@ LARGE = {
         large((2, 70, 4, 8), (2, 90, 1, 8), (2, 90, 1, 8), causal=False, **PLAIN),
     ],
     "cross_entropy": [large((4, 65, 500), ids=[(500, (4, 65))], ignore_index=7)],
+    "linear_cross_entropy": [large((4, 65, 96), (96, 500), ids=[(500, (4, 65))], ignore_index=7)],
     "layer_norm": [large((4, 65, 96), (96,), (96,), eps=1e-5)],
     "rms_norm": [large((4, 65, 96), (96,), eps=1e-6)],
     "linear": [large((4, 65, 96), (96, 160), (160,))],

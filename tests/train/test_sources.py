@@ -22,7 +22,7 @@ from tinygrad_lm.data.mixture import load_mixture
 from tinygrad_lm.data.prepared import Prepared
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn import doctor
-from tinygrad_lm.train import loop
+from tinygrad_lm.train import loop, plan
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.log import Log, plot
 from tinygrad_lm.train.loop import Trainer
@@ -398,11 +398,11 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
     """And stop after the recipe's epochs of the source that is passed most often."""
     program, planned = small_run.example("pretrain"), []
 
-    def watched(*arguments, plan=program.plan):
+    def watched(*arguments, plan=plan.plan):
         planned.append(plan(*arguments))
         return 10**9
 
-    monkeypatch.setattr(program, "plan", watched)
+    monkeypatch.setattr(plan, "plan", watched)
     with tiny_preset(epochs=2):
         assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
     size = {name: len(tokens) for name, (_, tokens) in Prepared(data).train().items()}

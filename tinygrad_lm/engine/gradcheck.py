@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_lm.backend import random
+from tinygrad_lm.backend import is_floating, random
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import ConfigError, DtypeError, GradientError
 
@@ -37,7 +37,7 @@ def gradcheck(f, *inputs, method="central", tolerance=None, entries=None, cotang
     if method not in TOLERANCE:
         raise ConfigError(f"gradcheck: method {method!r} is unknown; expected one of {', '.join(TOLERANCE)}")
     arrays = [as_array(x) for x in inputs]
-    arrays = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in arrays]
+    arrays = [x.astype(np.float64) if is_floating(x.dtype) and x.dtype.kind != "c" else x for x in arrays]
     floating = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
     if not floating:
         raise DtypeError("gradcheck: no input is floating, so there is no gradient to check")
@@ -111,7 +111,7 @@ def signed(rng, shape):
 
 def analytic(f, arrays, u):
     """The gradients of Σ u f by backward; zeros where none arrived."""
-    tensors = [Tensor(x, requires_grad=x.dtype.kind in "fc") for x in arrays]
+    tensors = [Tensor(x, requires_grad=is_floating(x.dtype)) for x in arrays]
     y = f(*tensors)
     if y.requires_grad:
         y.backward(u.astype(y.dtype))

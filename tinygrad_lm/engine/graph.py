@@ -5,12 +5,13 @@ gradient of its result, dy = ∂L/∂y, into the gradients of its inputs, dx = d
 back to the leaves and adding up what arrives at each is the chain rule (Linnainmaa 1970; Rumelhart et al. 1986).
 """
 
+import operator
 import threading
 from contextlib import contextmanager
 from itertools import count
-from operator import attrgetter
+from typing import ClassVar
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, device_of, wide
 from tinygrad_lm.errors import GraphError, ShapeError
 
 
@@ -24,8 +25,10 @@ class Node:
     shape     of its value. The value itself is not kept: what backward mentions is exactly what stays alive
     grad      ∂L/∂(its value), summed over the uses seen so far; lasting at a leaf, passing elsewhere
     name      of a parameter, for messages
+    kernels   faster ways to add two gradients, by device
     """
 
+    kernels: ClassVar = {}
     __slots__ = ("__weakref__", "backward", "grad", "name", "op", "order", "parents", "shape")
     created = count()
 
@@ -48,7 +51,9 @@ class Node:
                 self.grad += dx
         else:
             # Elsewhere never in place: somebody else may hold dx, for a rule may return dy itself, even twice.
-            self.grad = dx if self.grad is None else self.grad + dx
+            if self.grad is not None:
+                dx = self.kernels.get(device_of(dx), operator.add)(self.grad, dx)
+            self.grad = dx
 
     def __repr__(self):
         return f"Node({self.name or (self.op.name if self.op else 'leaf')}, shape={self.shape})"
@@ -99,22 +104,23 @@ def ancestors(root):
             if parent is not None and parent not in seen:
                 seen.add(parent)
                 stack.append(parent)
-    return sorted(seen, key=attrgetter("order"), reverse=True)
+    return sorted(seen, key=operator.attrgetter("order"), reverse=True)
 
 
 def unbroadcast(dx, shape):
     """Sum dx over the axes along which broadcasting had copied an array of this shape: copying's derivative is adding.
 
-    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError.
+    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError. Half precision is
+    added up in float32 and rounded once.
     """
     if dx.shape == shape:
         return dx
     absent = dx.ndim - len(shape)
     copied = tuple(axis for axis in range(dx.ndim) if axis < absent or shape[axis - absent] == 1)
-    summed = dx.sum(copied, keepdims=True)
+    summed = dx.sum(copied, wide(dx.dtype), keepdims=True)
     if absent < 0 or summed.shape[absent:] != shape:
         raise ShapeError(f"backward: a gradient of shape {dx.shape} arrived at a value of shape {shape}")
-    return summed.reshape(shape)
+    return summed.reshape(shape).astype(dx.dtype, copy=False)
 
 
 class _Mode(threading.local):

@@ -23,8 +23,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tinygrad_lm.backend import device_of
-from tinygrad_lm.engine.graph import Node, mode
+from tinygrad_lm.backend import device_of, is_floating, wide
+from tinygrad_lm.engine.graph import Node, mode, unbroadcast
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError, TinygradError
 
@@ -60,8 +60,8 @@ class Op:
 
     def __call__(self, *inputs, **options):
         try:
-            arrays = [x.data for x in inputs]
             parents = [x.node for x in inputs]
+            arrays = [x.data for x in inputs]
         except AttributeError:  # a bare array or number is among them; arrays have .data, too, but no .node
             inputs = _tensors(inputs)
             arrays = [x.data for x in inputs]
@@ -85,11 +85,16 @@ class Op:
         return f"<op {self.name}: {self.formula}>"
 
     def _check_dtypes(self, inputs, y):
-        """Floating inputs and the value must agree: one float64 that slips in doubles the cost of all that follows."""
-        floating = {x.dtype for x in inputs if x.dtype.kind in "fc"}
-        if len(floating) > 1 or (floating and y.dtype.kind in "fc" and y.dtype not in floating):
+        """Floating inputs and the value must agree: one float64 that slips in doubles the cost of all that follows.
+
+        Only a loss, one number, may be a float32 where half precision went in. y is None if nothing came of it.
+        """
+        floating = {x.dtype for x in inputs if is_floating(x.dtype)}
+        allowed = floating if y is None or y.ndim else floating | {wide(dtype) for dtype in floating}
+        if len(floating) > 1 or (floating and y is not None and is_floating(y.dtype) and y.dtype not in allowed):
+            result = "" if y is None else f"; the result would be {y.dtype}"
             raise DtypeError(
-                f"{self.name}: the inputs' dtypes do not fit each other; the result would be {y.dtype}\n"
+                f"{self.name}: the inputs' dtypes do not fit each other{result}\n"
                 "  rule : all floating inputs share one dtype, and so does the result; bare Python numbers adapt\n"
                 f"{self._listing(inputs)}\n  hint : x.to(dtype=...) converts"
             )
@@ -101,7 +106,9 @@ class Op:
                 f"{self.name}: the inputs are on different devices\n"
                 f"{self._listing(inputs)}\n  hint : x.to('cuda') moves a tensor"
             ) from error
-        if not isinstance(error, TypeError):
+        if isinstance(error, TypeError):
+            self._check_dtypes(inputs, None)  # NumPy does not mix bfloat16 and float16
+        else:
             kind = type(error) if isinstance(error, TinygradError) else ShapeError
             message, *hint = str(error).split("\n")
             lines = [f"{self.name}: {message}", f"  rule : {self.signature}", self._listing(inputs), *hint]
@@ -118,8 +125,45 @@ class Op:
 op = Op
 
 
+def half_in_float32(rule):
+    """Decorator, below @op: half precision is computed with in float32; value and gradients are rounded once.
+
+    For rules of more than one step, where each would add its rounding, and for those in which a library leaves half
+    precision by itself: NumPy and CuPy turn bfloat16 times a Python float into float32, CuPy's `where` does, too.
+    """
+
+    @functools.wraps(rule)
+    def rounding(*inputs, **options):
+        for x in inputs:
+            if x is not None and x.dtype.itemsize == 2 and is_floating(x.dtype):
+                return _rounded(rule, x.dtype, inputs, options)
+        return rule(*inputs, **options)
+
+    return rounding
+
+
+def _rounded(rule, dtype, inputs, options):
+    """The rule on float32 copies of what is half precision: value, and way back, in this dtype."""
+    shapes = [x.shape for x in inputs if x is not None]  # an absent input has no gradient
+    y, backward = rule(*(x if x is None else x.astype(wide(x.dtype), copy=False) for x in inputs), **options)
+
+    def trimmed(x):
+        return x.astype(dtype, copy=False) if x.dtype == np.float32 else x  # another is a mistake to be told
+
+    def finished(dx, shape):
+        if callable(dx):
+            return lambda: finished(dx(), shape)
+        return dx if dx is None else trimmed(unbroadcast(dx, shape))  # added up before it is rounded
+
+    def rounded_backward(dy):
+        dxs = backward(dy.astype(wide(dy.dtype), copy=False))
+        return tuple(finished(dx, shape) for dx, shape in zip(dxs, shapes, strict=True))
+
+    return trimmed(y), rounded_backward
+
+
 def _tensors(inputs):
     """Arrays and numbers among the inputs as tensors; numbers take after the first floating tensor or array, if any."""
     arrays = [as_array(x) for x in inputs if hasattr(x, "dtype") and not isinstance(x, np.generic)]
-    like = next((x for x in arrays if x.dtype.kind in "fc"), arrays[0] if arrays else None)
+    like = next((x for x in arrays if is_floating(x.dtype)), arrays[0] if arrays else None)
     return [x if isinstance(x, Tensor) else Tensor.of(as_array(x, like)) for x in inputs]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, device_of
+from tinygrad_lm.backend import array_module, device_of, is_floating
 from tinygrad_lm.engine.graph import Node, backpropagate
 from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
 
@@ -27,7 +27,7 @@ class Tensor:
         self.data = as_array(data)
         self.node = None
         if requires_grad:
-            if self.data.dtype.kind not in "fc":
+            if not is_floating(self.data.dtype):
                 raise DtypeError(f"Tensor: requires_grad needs a floating dtype, found {self.data.dtype}")
             self.node = Node(None, (), None, self.data.shape, name)
 
@@ -131,12 +131,15 @@ def as_array(data, like=None):
     if hasattr(data, "dtype"):
         return data
     array = np.asarray(data)
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise DtypeError(
             f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}"
         )
     if like is None:
         return array.astype(np.float32) if array.dtype == np.float64 else array
     adapts = array.dtype.kind == "f" or type(data) is int
-    dtype = like.dtype if adapts and like.dtype.kind in "fc" else np.float32 if array.dtype.kind == "f" else None
-    return array_module(like).asarray(array, dtype=dtype)
+    dtype = like.dtype if adapts and is_floating(like.dtype) else np.float32 if array.dtype.kind == "f" else None
+    xp = array_module(like)
+    if xp is not np and not array.ndim:  # made where it is needed: a captured step copies nothing from the host
+        return xp.full((), array.item(), dtype or array.dtype)
+    return xp.asarray(array, dtype=dtype)

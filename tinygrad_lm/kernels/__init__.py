@@ -8,12 +8,26 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 
+from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_activation, numpy_attention  # noqa: F401
+from tinygrad_lm.kernels import numpy_activation, numpy_attention, numpy_classifier  # noqa: F401
+from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.muon import Muon
 
 NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]
-CUDA = ["activation", "adamw", "attention", "columns", "dropout", "normalize", "rotary", "tokens"]
+CUDA = [
+    "activation",
+    "add",
+    "adamw",
+    "attention",
+    "classifier",
+    "dropout",
+    "embedding",
+    "matmul",
+    "normalize",
+    "rotary",
+]
 NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
 
 
@@ -28,7 +42,7 @@ def load():
 @contextmanager
 def numpy_alone():
     """Within the block everything runs as without compiled kernels: for comparisons."""
-    owners = {**Op.registry, "AdamW": AdamW}
+    owners = {**Op.registry, "AdamW": AdamW, "Muon": Muon, "Parameters": Parameters, "Node": Node}
     before = {name: owner.kernels for name, owner in owners.items()}
     for name, owner in owners.items():
         owner.kernels = NUMPY_KERNELS.get(name, {})

@@ -1,24 +1,9 @@
-"""Sums over the rows of a matrix on a GPU, the same in every run: a bias's gradient. See cuda/columns.cu."""
+"""Sums over the rows of a matrix on a GPU, the same in every run: gradients of biases. See cuda/columns.cu."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda_compile import REALS, contiguous, covered, f4, i4, kernel
-from tinygrad_lm.ops.matmul import linear
+from tinygrad_lm.kernels.cuda_compile import REALS, f4, i4, kernel
 
 ROWS = 256  # that are added up at once
-
-
-@linear.kernel("cuda")
-def linear_on_gpu(x, w, b=None):
-    """The rule of ops/matmul.py, but that the bias's gradient is summed here."""
-    y, backward = linear.rule(x, w, b)
-    if b is None or not covered(y, b):
-        return y, backward
-
-    def way_back(dy):
-        dx, dw, _ = backward(dy)
-        return dx, dw, lambda: column_sums(contiguous(dy).reshape(-1, b.size), b.dtype)
-
-    return y, way_back
 
 
 def column_sums(x, dtype):

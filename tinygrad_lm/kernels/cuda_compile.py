@@ -14,7 +14,7 @@ from tinygrad_lm.backend import array_module
 
 SOURCES = Path(__file__).parent / "cuda"
 REALS = {"float32": "float", "bfloat16": "bf16"}
-i4, i8, f4 = np.int32, np.int64, np.float32  # CUDA's int, long long and float
+i4, i8, u4, u8, f4 = np.int32, np.int64, np.uint32, np.uint64, np.float32  # CUDA's types, by size
 NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on it
 
 

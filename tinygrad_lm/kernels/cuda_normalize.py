@@ -7,7 +7,7 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 THREADS = 256  # of a block, at most
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
-TEAMS, SUMS = 512, 2**19  # of the way back: so many at most, each leaves a row of sums; more if those are short
+TEAMS, SUMS = 512, 2**21  # of the way back: so many at most, each leaves a row of sums; more if those are short
 
 # N rows, C channels
 

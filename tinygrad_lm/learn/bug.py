@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, TinygradError
 from tinygrad_lm.learn.compare import Difference, compare, names
@@ -156,7 +157,7 @@ def hint(bug, symptom):
     wrong = [d.what for d in symptom.differences]
     given = names(bug.rule, symptom.example.inputs)
     right = [f"d{name}" for name, x in zip(given, symptom.example.inputs, strict=True)
-             if x.dtype.kind == "f" and f"d{name}" not in wrong]  # fmt: skip
+             if is_floating(x.dtype) and f"d{name}" not in wrong]  # fmt: skip
     first = f"Hint: wrong here: {', '.join(wrong)}" + (f"; right: {', '.join(right)}." if right else ".")
     return "\n".join([first, *broken_laws(bug.rule, bug.operation, symptom.example), bug.hint])
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
@@ -84,7 +85,7 @@ def compare(rule, operation, example, dy=None, dtype="float64"):
 
 def frozen(x, dtype):
     """A copy that nobody can write on, floating numbers in this dtype: inputs and dy belong to others, too."""
-    x = np.array(x, dtype if np.asarray(x).dtype.kind == "f" else None)
+    x = np.array(x, dtype if is_floating(np.asarray(x).dtype) else None)
     x.flags.writeable = False
     return x
 
@@ -115,7 +116,7 @@ def gradients(backward, dy, inputs, names):
         )
     finished = {}
     for dx, x, name in zip(dxs, inputs, names, strict=True):
-        if x.dtype.kind != "f":
+        if not is_floating(x.dtype):
             continue
         dx = np.zeros(x.shape, x.dtype) if dx is None else dx() if callable(dx) else dx
         what = f"the gradient of {name}"
@@ -149,7 +150,7 @@ def derivatives(rule, example, dy):
     """{"dx": ∂(Σ dy y)/∂x, ...} of the floating inputs, entry by entry, numerically."""
     inputs, right = example.inputs, {}
     for i, name in enumerate(names(rule, inputs)):
-        if inputs[i].dtype.kind == "f":
+        if is_floating(inputs[i].dtype):
 
             def phi(place, step, i=i):
                 moved = [np.array(x) for x in inputs]

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import to_device, wide
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.graph import no_grad
 from tinygrad_lm.errors import DivergedError
@@ -157,6 +157,7 @@ def entropy(q, k, v):
     """
     B, T, H, _ = q.shape
     S, G = k.shape[1:3]
+    q, k, v = (x.astype(wide(x.dtype), copy=False) for x in (q, k, v))
     P = inspect.getclosurevars(attention.rule(q, k, v)[1]).nonlocals["P"].reshape(B, G, H // G, T, S)
     P = P.astype(np.float64)
     nats = -(P * np.log(np.maximum(P, np.finfo(float).tiny))).sum(-1)  # (B, G, R, T)

@@ -47,7 +47,7 @@ REDUCING = {"sum", "mean", "max", "logsumexp", "cross_entropy"}
 # What only moves entries, or renames them: no arithmetic.
 MOVING = {"broadcast_to", "concat", "getitem", "reshape", "stack", "swapaxes", "transpose"}
 VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # and not even a byte is moved
-PRODUCTS = {"linear", "matmul", "attention"}
+PRODUCTS = {"linear", "linear_cross_entropy", "matmul", "attention"}
 INSIDE = {"checkpoint"}  # what its function calls is counted there
 
 
@@ -62,7 +62,7 @@ def products(name, shapes, wanted, causal=True):
     shapes: of the inputs; wanted: for which of them a gradient is. Forward 2 n i o; backward the same for each of dx
     and dw, so a trained layer's costs twice its forward pass.
     """
-    if name == "linear":
+    if name in ("linear", "linear_cross_entropy"):
         x, w = shapes[:2]
         one = 2 * math.prod(x) * w[1]
         return one, one * sum(wanted[:2])
@@ -89,6 +89,10 @@ def entrywise(name, shapes, y, wanted, causal=True):
         (B, T, H, _), (_, S, *_), _ = shapes
         pairs = B * H * visible(T, S, causal)
         return 6 * pairs, (3 * pairs + 2 * size) * any(wanted[:2])
+    if name == "linear_cross_entropy":
+        forward, backward = ENTRYWISE["cross_entropy"]
+        logits = math.prod(shapes[2]) * shapes[1][1]
+        return forward * logits, backward * logits * any(wanted)
     size = math.prod(shapes[0]) if name in REDUCING else size
     forward, *backward = ENTRYWISE[name]
     forward += (len(shapes) - 1) * (name in ("layer_norm", "rms_norm"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.page_examples import EXAMPLES
 
@@ -123,8 +124,8 @@ class Pool:
 
     def place(self, shape, x, facts):
         kind, numbers = None, None
-        if x is not None and x.dtype.kind in "biuf":
-            kind = "f4" if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else "f8"
+        if x is not None and x.dtype.kind != "c" and (x.dtype.kind in "biu" or is_floating(x.dtype)):
+            kind = "f4" if is_floating(x.dtype) and x.dtype.itemsize <= 4 else "f8"
             text = base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode()
             numbers = self.numbers.setdefault(text, len(self.numbers))
         key = json.dumps({"shape": shape, "kind": kind, "numbers": numbers} | facts)

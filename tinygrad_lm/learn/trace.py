@@ -14,6 +14,7 @@ Gradients are bit for bit those of a plain backward, and they are in `.grad` aft
 
 import numpy as np
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import ConfigError, GraphError
 from tinygrad_lm.learn.record import Recorder
@@ -62,4 +63,4 @@ def as_leaf(x):
     if isinstance(x, Tensor) or not (isinstance(x, (float, list)) or hasattr(x, "dtype")):
         return x
     x = as_array(x)
-    return Tensor(x, requires_grad=x.dtype.kind in "fc")
+    return Tensor(x, requires_grad=is_floating(x.dtype))

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from tinygrad_lm import ops
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
@@ -21,6 +21,8 @@ class GPT(Module):
     """GPT(config, seed=0, dtype=float32, device="cpu", frozen=()), with initial weights as GPT-2's.
 
     `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py).
+    dtype: also by name, as "float64". "bfloat16" computes with weights that are rounded from float32 ones, the masters,
+    which are trained, saved and loaded; gradients are float32, too.
     frozen: patterns of names, such as "wte.*" and "h.[0-5].*", that are not trained; with config.lora all but the
     adapters are frozen. Seed None: all weights are zero, and wait to be loaded.
     """
@@ -68,8 +70,12 @@ class GPT(Module):
             )
         x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            positions = np.add.outer(before, np.arange(tokens.shape[1]))  # (B, T); (1, T) without a past
-            x = x + self.wpe(to_device(positions, self.parameters.device))
+            T = tokens.shape[1]
+            if past:
+                positions = to_device(np.add.outer(before, np.arange(T)), self.parameters.device)  # (B, T)
+            else:  # made where they are needed: a captured step copies nothing from the host
+                positions = array_module(self.parameters.data).arange(T)[None]  # (1, T)
+            x = x + self.wpe(positions)
         x = self.dropout(x, noise)
         for i, block in enumerate(self.h):
             # Where x needs no gradient, below all that is trained, a checkpoint would record nothing of what is inside.
@@ -85,6 +91,18 @@ class GPT(Module):
         if self.config.softcap:  # Gemma Team 2024, "Gemma 2", section 2
             logits = self.config.softcap * ops.tanh(logits / self.config.softcap)
         return logits
+
+    def loss(self, tokens, targets, noise=None, starts=None):
+        """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. noise, starts: as in a call.
+
+        Where nothing comes between the last product and the loss, they are one operation. It computes the gradient of
+        its weight with the loss, so where that is frozen they stay two.
+        """
+        x = self.features(tokens, noise, starts=starts)
+        w = self.wte.weight if self.lm_head is None else self.lm_head.weight
+        if self.config.softcap or not w.requires_grad:
+            return ops.cross_entropy(self.logits(x), targets)
+        return ops.linear_cross_entropy(x, w.T if self.lm_head is None else w, targets)
 
 
 class Block(Module):

@@ -12,10 +12,12 @@ def merge(model):
     if not model.config.lora:
         return model
     plain = GPT(replace(model.config, lora=0), None, model.parameters.data.dtype, model.parameters.device)
-    weights = {name: p.data for name, p in model.parameters.items() if name in plain.parameters}
+    masters = model.parameters.masters()
+    weights = {name: w for name, w in masters.items() if name in plain.parameters}
     for name, module in model.named_modules():
         if isinstance(module, Linear) and module.lora_a is not None:
-            weights[f"{name}.weight"] = module.merged()
+            w, a, b = (masters[f"{name}.{part}"] for part in ("weight", "lora_a", "lora_b"))
+            weights[f"{name}.weight"] = w + module.scale * (a @ b)  # ibid., section 4.1: no cost at all
     plain.parameters.load(weights)
     return plain
 
@@ -29,8 +31,8 @@ def inherit(model, base):
     T, known = model.config.block_size, base.config.block_size
     if known < T:
         raise ConfigError(f"inherit: block_size {T} is longer than the {known} positions that the given model knows")
-    adapters = {name: p.data for name, p in model.parameters.items() if ".lora_" in name}
-    weights = adapters | {name: p.data for name, p in merge(base).parameters.items()}
+    adapters = {name: w for name, w in model.parameters.masters().items() if ".lora_" in name}
+    weights = adapters | merge(base).parameters.masters()
     if "wpe.weight" in weights:
         weights["wpe.weight"] = weights["wpe.weight"][:T]
     model.parameters.load(weights)

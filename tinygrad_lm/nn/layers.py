@@ -30,10 +30,6 @@ class Linear(Module):
         """α/r of the adapter."""
         return ALPHA / len(self.lora_b)
 
-    def merged(self):
-        """The weight with the adapter folded in, w + α/r A B: the same layer at no extra cost (ibid., section 4.1)."""
-        return self.weight.data + self.scale * (self.lora_a.data @ self.lora_b.data)
-
 
 class Embedding(Module):
     """Token ids to their rows of the table: (...) -> (..., C); weight (V, C)."""

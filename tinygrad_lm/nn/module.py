@@ -2,10 +2,11 @@
 
 import copy
 import math
+from typing import ClassVar
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, blocks, device_of, parallel, random, to_device, zeros
+from tinygrad_lm.backend import array_module, blocks, device_of, dtype_of, parallel, random, to_device, wide, zeros
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import CheckpointError
 
@@ -53,7 +54,8 @@ class Module:
         """Give every parameter its place in one flat array, `self.parameters`, and its first value.
 
         The value depends on the seed and the parameter's name alone: the same in any order, on any device. Seed None
-        leaves zeros, for weights that will be loaded. frozen: of which names no gradient is wanted.
+        leaves zeros, for weights that will be loaded. dtype: also by name, "bfloat16" for one. frozen: of which names
+        no gradient is wanted.
         """
         for name, module in self.named_modules():
             module.name = name
@@ -61,19 +63,21 @@ class Module:
         for name, p in named.items():
             if frozen(name):
                 p.node = None
-        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype, device))
+        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype_of(dtype), device))
+        masters = self.parameters.masters()
         for name, p in self.parameters.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)
             if p.std:
                 values += p.std * random(seed, f"init/{name}").standard_normal(p.shape)
-            p.data[...] = to_device(values.astype(dtype), device)
+            masters[name][...] = to_device(values.astype(masters[name].dtype), device)
+        self.parameters.round()
         return self
 
     def replica(self):
         """A module with the same weights (the same memory) and gradients of its own: for a thread of its own."""
         arrays = [array for p in self.parameters.values() for array in (p.data, p.grad)]
         twin = copy.deepcopy(self, {id(self.parameters): {}} | {id(array): array for array in arrays})  # but not these
-        twin.parameters = Parameters(dict(twin.named_parameters()), data=self.parameters.data)
+        twin.parameters = Parameters(dict(twin.named_parameters()), self.parameters.data, self.parameters.master)
         return twin
 
 
@@ -83,14 +87,25 @@ class Parameters(dict):
     So the optimizer's update is a few operations on long arrays instead of many on short ones, the gradient norm one
     reduction, and a checkpoint one write. Matrices come first, then vectors, for they are treated differently; frozen
     ones, which have no gradient, come last, so that weights and gradients have the same places.
+
+    master   what is trained, saved and loaded: in float32 where `data` is of half precision, whose eight or eleven bits
+             would swallow most updates (Micikevicius et al. 2018, "Mixed precision training", section 3.1); `round`
+             copies it to `data`, which the model computes with, over whatever was written there. Otherwise `data`
+             itself
+    grad     of master's dtype
+    kernels  faster ways to Σ g² of a flat array, by device
     """
 
-    def __init__(self, named, data):
+    kernels: ClassVar = {}
+
+    def __init__(self, named, data, master=None):
         super().__init__(sorted(named.items(), key=lambda item: (not item[1].requires_grad, item[1].ndim < 2)))
         self.trained = [name for name, p in self.items() if p.requires_grad]
         self.data, self.device = data, device_of(data)
+        half = data.dtype != wide(data.dtype)
+        self.master = master if master is not None else zeros(data.size, np.float32, self.device) if half else data
         # Zeros that are never written to take no memory: a model that only predicts has no gradients.
-        self.grad = zeros(sum(self[name].size for name in self.trained), data.dtype, self.device)
+        self.grad = zeros(sum(self[name].size for name in self.trained), self.master.dtype, self.device)
         self.blocks = blocks(0, self.grad.size, self.device)
         self.slices, start = {}, 0
         for name, p in self.items():
@@ -113,8 +128,18 @@ class Parameters(dict):
         ]
         if problems:
             raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(problems))
-        for name, p in self.items():
-            p.data[...] = to_device(arrays[name].astype(p.dtype, copy=False), self.device)
+        for name, master in self.masters().items():
+            master[...] = to_device(arrays[name].astype(master.dtype, copy=False), self.device)
+        self.round()
+
+    def masters(self):
+        """{name: its part of `master`, in its shape}"""
+        return {name: self.master[self.slices[name]].reshape(p.shape) for name, p in self.items()}
+
+    def round(self):
+        """Bring `data` up to what `master` has become."""
+        if self.data is not self.master:
+            self.data[...] = self.master
 
     def zero_grad(self):
         """Set all gradients to zero."""
@@ -146,7 +171,10 @@ class Parameters(dict):
         return runs
 
     def norm(self):
-        """√Σ g² over all gradient entries, a Python float."""
+        """√Σ g² over all gradient entries: a Python float, or on a GPU an array of no axes, without waiting for it."""
         xp = array_module(self.grad)
+        if self.device != "cpu":
+            squares = self.kernels.get(self.device, lambda g: (g * g).sum())
+            return xp.sqrt(squares(self.grad))
         squares = parallel(lambda block: float(xp.vdot(self.grad[block], self.grad[block]).real), self.blocks)
         return math.sqrt(sum(squares))

@@ -8,7 +8,7 @@ from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.ops.activation import gelu, gelu_tanh, relu, relu_squared, silu
 from tinygrad_lm.ops.attention import attention
 from tinygrad_lm.ops.checkpoint import checkpoint
-from tinygrad_lm.ops.cross_entropy import cross_entropy
+from tinygrad_lm.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from tinygrad_lm.ops.dropout import dropout
 from tinygrad_lm.ops.elementwise import (
     add,
@@ -36,9 +36,10 @@ from tinygrad_lm.ops.softmax import log_softmax, softmax
 
 __all__ = [
     "add", "attention", "broadcast_to", "checkpoint", "concat", "cross_entropy", "divide", "dropout", "embedding",
-    "exp", "gelu", "gelu_tanh", "getitem", "layer_norm", "linear", "log", "log_softmax", "logsumexp", "matmul", "max",
-    "maximum", "mean", "multiply", "negate", "power", "relu", "relu_squared", "reshape", "rms_norm", "rotary",
-    "sigmoid", "silu", "softmax", "sqrt", "stack", "subtract", "sum", "swapaxes", "tanh", "to", "transpose", "where",
+    "exp", "gelu", "gelu_tanh", "getitem", "layer_norm", "linear", "linear_cross_entropy", "log", "log_softmax",
+    "logsumexp", "matmul", "max", "maximum", "mean", "multiply", "negate", "power", "relu", "relu_squared", "reshape",
+    "rms_norm", "rotary", "sigmoid", "silu", "softmax", "sqrt", "stack", "subtract", "sum", "swapaxes", "tanh", "to",
+    "transpose", "where",
 ]  # fmt: skip
 
 

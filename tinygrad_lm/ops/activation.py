@@ -2,8 +2,8 @@
 
 import math
 
-from tinygrad_lm.backend import array_module, wide
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.op import half_in_float32, op
 from tinygrad_lm.ops.elementwise import logistic
 
 
@@ -28,6 +28,7 @@ def relu_squared(x):
 
 
 @op
+@half_in_float32
 def silu(x):
     """y = x σ(x)        dx = dy (σ + y (1 − σ))
 
@@ -39,39 +40,39 @@ def silu(x):
 
 
 @op
+@half_in_float32
 def gelu(x):
     """y = x Φ(x)        dx = dy (Φ + x φ)
 
     x: any shape; Φ(x) = (1 + erf(x/√2)) / 2 is the normal distribution's cumulative function and φ its density.
     Hendrycks and Gimpel 2016, "Gaussian error linear units".
     """
-    xp, dtype = array_module(x), x.dtype
-    x = x.astype(wide(dtype), copy=False)  # x² would overflow
+    xp = array_module(x)
     cumulative = (1 + erf(x / math.sqrt(2))) / 2
 
     def backward(dy):
         density = xp.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return ((dy * (cumulative + x * density)).astype(dtype, copy=False),)
+        return (dy * (cumulative + x * density),)
 
-    return (x * cumulative).astype(dtype, copy=False), backward
+    return x * cumulative, backward
 
 
 @op
+@half_in_float32
 def gelu_tanh(x):
     """y = x (1 + t)/2,  t = tanh u,  u = √(2/π) (x + 0.044715 x³)        dx = dy ((1 + t) + x (1 − t²) u′)/2
 
     x: any shape. The approximation that GPT-2 was trained with (Hendrycks and Gimpel 2016, section 2).
     """
-    xp, dtype = array_module(x), x.dtype
-    x = x.astype(wide(dtype), copy=False)  # x² would overflow
+    xp = array_module(x)
     c = math.sqrt(2 / math.pi)
     t = xp.tanh(c * x * (1 + 0.044715 * x * x))
 
     def backward(dy):
         slope = c * (1 + 3 * 0.044715 * x * x)
-        return ((dy * ((1 + t) + x * (1 - t * t) * slope) / 2).astype(dtype, copy=False),)
+        return (dy * ((1 + t) + x * (1 - t * t) * slope) / 2,)
 
-    return (x * (1 + t) / 2).astype(dtype, copy=False), backward
+    return x * (1 + t) / 2, backward
 
 
 def erf(x):

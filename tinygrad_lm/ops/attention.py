@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, wide
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.op import half_in_float32, op
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError
 from tinygrad_lm.ops.dropout import keep
 
@@ -13,6 +13,7 @@ from tinygrad_lm.ops.dropout import keep
 
 
 @op
+@half_in_float32
 def attention(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
     """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy, dZ = P (dP − Σ P dP),  dP = dy vᵀ, dq = dZ k/√D, dk = dZᵀ q/√D
 
@@ -37,7 +38,7 @@ def attention(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
         return x.reshape(B, G, R, T, D).transpose(0, 3, 1, 2, 4).reshape(B, T, H, D)
 
     q, k, v = rows(q), k.swapaxes(1, 2), v.swapaxes(1, 2)
-    z = (q @ k.swapaxes(-1, -2)).astype(wide(q.dtype), copy=False)
+    z = q @ k.swapaxes(-1, -2)
     z *= scale
     if causal:
         future = xp.arange(S) > xp.arange(S - T, S)[:, None]
@@ -47,7 +48,6 @@ def attention(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
         z = xp.where(xp.tile(before, (R, 1)), -xp.inf, z)
     P = xp.exp(z - z.real.max(-1, keepdims=True))
     P /= P.sum(-1, keepdims=True)
-    P = P.astype(q.dtype, copy=False)
     m = keep(xp, P.shape, p, key) * P.real.dtype.type(1 / (1 - p)) if p else None
     y = (P if m is None else P * m) @ v
 

@@ -1,5 +1,6 @@
 """Recomputation: memory for time."""
 
+from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.graph import no_grad, recording
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.engine.tensor import Tensor
@@ -21,7 +22,7 @@ def checkpoint(*xs, function):
 
     def backward(dy):
         with recording(True):
-            inputs = [Tensor(x, requires_grad=x.dtype.kind in "fc") for x in xs]
+            inputs = [Tensor(x, requires_grad=is_floating(x.dtype)) for x in xs]
             function(*inputs).backward(dy)
         return tuple(x.grad for x in inputs)
 

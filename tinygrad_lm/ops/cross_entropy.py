@@ -1,9 +1,10 @@
-"""Cross-entropy: how wrong the predictions are. The loss of a language model."""
+"""Cross-entropy: how wrong the predictions are. The loss of a language model, alone and with its last layer."""
 
 from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.ops.embedding import check_ids
+from tinygrad_lm.ops.matmul import linear
 
 
 @op
@@ -14,7 +15,8 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
 
     The mean is over the N positions whose target is not ignore_index; over none it is 0. Where from: −log P_t =
     log Σ exp x_j − x_t, whose derivative by x_j is P_j − [j = t]: what the model gave, less what it should have given.
-    Only exp(x − max) is kept; P is never written out.
+    Only exp(x − max) is kept; P is never written out. The loss of half precision logits is float32, as its dy is: in
+    two or three digits one step of training would not be seen.
     """
     check_targets(logits, targets)
     xp, shape, dtype = array_module(logits), logits.shape, logits.dtype
@@ -38,10 +40,31 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
         dx[row, target] -= share
         return dx.reshape(shape).astype(dtype, copy=False), None
 
-    return y.astype(dtype, copy=False), backward
+    return y.astype(x.dtype, copy=False), backward
 
 
-def check_targets(logits, targets):
+@op
+def linear_cross_entropy(x, w, targets, *, ignore_index=-100):
+    """y = mean −log P[target],  P = softmax(x w)        dx = dz wᵀ,  dw = xᵀ dz,  dz = dy (P − [target]) / N
+
+    (..., C), (C, V), integers (...) -> one number, in nats
+
+    A language model's last layer and its loss, cross_entropy(linear(x, w), targets), as one operation. The logits x w
+    are its largest array by far, and nobody else wants them. Here they are written out; the kernels hold a few rows
+    of them at a time (Hsu et al. 2024, "Liger kernel: Efficient Triton kernels for LLM training").
+    """
+    check_targets(x, targets, "x")
+    logits, through_linear = linear.rule(x, w)
+    y, through_loss = cross_entropy.rule(logits, targets, ignore_index=ignore_index)
+
+    def backward(dy):
+        dz, _ = through_loss(dy)
+        return *through_linear(dz), None
+
+    return y, backward
+
+
+def check_targets(x, targets, name="logits"):
     """There is one target a position."""
-    if logits.shape[:-1] != targets.shape or not logits.ndim:
-        raise ShapeError("each position needs one target: targets.shape must be logits.shape[:-1]")
+    if x.shape[:-1] != targets.shape or not x.ndim:
+        raise ShapeError(f"each position needs one target: targets.shape must be {name}.shape[:-1]")

@@ -3,11 +3,12 @@
 import numpy as np
 
 from tinygrad_lm.backend import array_module, random
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.engine.op import half_in_float32, op
 from tinygrad_lm.errors import ConfigError
 
 
 @op
+@half_in_float32
 def dropout(x, *, p, key):
     """y = x m / (1 − p)        dx = dy m / (1 − p)
 

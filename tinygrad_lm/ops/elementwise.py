@@ -1,7 +1,7 @@
 """Arithmetic, entry by entry. Shapes broadcast as NumPy's; the engine sums the gradients back (`unbroadcast`)."""
 
-from tinygrad_lm.backend import array_module, device_of, to_device
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.backend import array_module, device_of, dtype_of, to_device
+from tinygrad_lm.engine.op import half_in_float32, op
 
 
 @op
@@ -42,6 +42,7 @@ def divide(a, b):
 
 
 @op
+@half_in_float32
 def power(a, b):
     """y = aᵇ        da = dy b aᵇ⁻¹,  db = dy y log a
 
@@ -98,6 +99,7 @@ def sqrt(x):
 
 
 @op
+@half_in_float32
 def tanh(x):
     """y = tanh x        dx = dy (1 − y²)
 
@@ -108,6 +110,7 @@ def tanh(x):
 
 
 @op
+@half_in_float32
 def sigmoid(x):
     """y = 1 / (1 + exp −x)        dx = dy y (1 − y)
 
@@ -126,6 +129,7 @@ def logistic(x):
 
 
 @op
+@half_in_float32
 def maximum(a, b):
     """y = max(a, b)        da = dy [a > b],  db = dy [b > a],  half to each where a = b
 
@@ -138,6 +142,7 @@ def maximum(a, b):
 
 
 @op
+@half_in_float32
 def where(condition, a, b):
     """y = a where condition, else b        da = dy [condition],  db = dy [not condition]
 
@@ -151,8 +156,8 @@ def where(condition, a, b):
 def to(x, *, device=None, dtype=None):
     """y = x        dx = dy, brought back to x's device and dtype
 
-    x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype
+    x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype, or its name
     """
     home, own = device_of(x), x.dtype
-    y = to_device(x, device or home).astype(dtype or own, copy=False)
+    y = to_device(x, device or home).astype(own if dtype is None else dtype_of(dtype), copy=False)
     return y, lambda dy: (to_device(dy, home).astype(own, copy=False),)

@@ -2,6 +2,9 @@
 
 import math
 
+import numpy as np
+
+from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
@@ -22,11 +25,11 @@ def matmul(a, b):
         raise ShapeError(f"inner dimensions differ: a.shape[-1] = {a.shape[-1]}, b.shape[-2] = {b.shape[-2]}{hint}")
 
     def backward(dy):
-        da = lambda: dy @ b.swapaxes(-1, -2)
-        db = lambda: a.swapaxes(-1, -2) @ dy
+        da = lambda: product(dy, b.swapaxes(-1, -2))
+        db = lambda: product(a.swapaxes(-1, -2), dy)
         return da, db
 
-    return a @ b, backward
+    return product(a, b), backward
 
 
 @op
@@ -43,7 +46,7 @@ def linear(x, w, b=None):
     if b is not None and b.shape != w.shape[1:]:
         raise ShapeError(f"b has shape {b.shape}, one entry for each of the {w.shape[1]} outputs is expected")
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = rows @ w
+    y = product(rows, w)
     if b is not None:
         y += b
     return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
@@ -54,8 +57,19 @@ def linear_backward(rows, w, b, shape):
 
     def backward(dy):
         dy = dy.reshape(len(rows), w.shape[1])
-        dx = lambda: (dy @ w.T).reshape(shape)
-        dw = lambda: rows.T @ dy
+        dx = lambda: product(dy, w.T).reshape(shape)
+        dw = lambda: product(rows.T, dy)
         return (dx, dw) if b is None else (dx, dw, dy)  # dy is summed to b's shape where broadcasting is undone
 
     return backward
+
+
+def product(a, b):
+    """a b; of half precision added up in float32 and rounded once.
+
+    NumPy's product of bfloat16 is float32, and that of float16 slow, for BLAS has neither; CuPy has both for two
+    matrices, but not for stacks.
+    """
+    if wide(a.dtype) is a.dtype or (array_module(a) is not np and a.ndim == b.ndim == 2):
+        return a @ b
+    return (a.astype(wide(a.dtype)) @ b.astype(wide(b.dtype))).astype(a.dtype)

@@ -1,11 +1,12 @@
 """Normalisation over the last axis, the channels. Statistics of half precision are taken in float32."""
 
-from tinygrad_lm.backend import array_module, wide
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.op import half_in_float32, op
 from tinygrad_lm.errors import ShapeError
 
 
 @op
+@half_in_float32
 def layer_norm(x, w=None, b=None, *, eps=1e-5):
     """y = x̂ w + b,  x̂ = (x − μ)/σ        dx = (g − mean g − x̂ mean(g x̂))/σ with g = dy w,  dw = Σ dy x̂,  db = Σ dy
 
@@ -16,8 +17,7 @@ def layer_norm(x, w=None, b=None, *, eps=1e-5):
     the way back, and the two means take it out.
     """
     check_channels(x, w, b)
-    xp, dtype = array_module(x), x.dtype
-    x = x.astype(wide(dtype), copy=False)
+    xp = array_module(x)
     centred = x - x.mean(-1, keepdims=True)
     inverse = 1 / xp.sqrt((centred * centred).mean(-1, keepdims=True) + eps)
     xhat = centred * inverse
@@ -27,12 +27,13 @@ def layer_norm(x, w=None, b=None, *, eps=1e-5):
     def backward(dy):
         g = dy if w is None else dy * w
         dx = inverse * (g - g.mean(-1, keepdims=True) - xhat * (g * xhat).mean(-1, keepdims=True))
-        return trim(dtype, dx, None if w is None else dy * xhat, None if b is None else dy)
+        return present(dx, None if w is None else dy * xhat, None if b is None else dy)
 
-    return y.astype(dtype, copy=False), backward
+    return y, backward
 
 
 @op
+@half_in_float32
 def rms_norm(x, w=None, *, eps=1e-6):
     """y = x̂ w,  x̂ = x/ρ        dx = (g − x̂ mean(g x̂))/ρ with g = dy w,  dw = Σ dy x̂
 
@@ -41,8 +42,7 @@ def rms_norm(x, w=None, *, eps=1e-6):
     ρ = √(mean x² + eps) over the C channels. Zhang and Sennrich 2019, "Root mean square layer normalization".
     """
     check_channels(x, w)
-    xp, dtype = array_module(x), x.dtype
-    x = x.astype(wide(dtype), copy=False)
+    xp = array_module(x)
     inverse = 1 / xp.sqrt((x * x).mean(-1, keepdims=True) + eps)
     xhat = x * inverse
     y = xhat if w is None else xhat * w
@@ -50,9 +50,9 @@ def rms_norm(x, w=None, *, eps=1e-6):
     def backward(dy):
         g = dy if w is None else dy * w
         dx = inverse * (g - xhat * (g * xhat).mean(-1, keepdims=True))
-        return trim(dtype, dx, None if w is None else dy * xhat)
+        return present(dx, None if w is None else dy * xhat)
 
-    return y.astype(dtype, copy=False), backward
+    return y, backward
 
 
 def check_channels(x, *weights):
@@ -64,6 +64,6 @@ def check_channels(x, *weights):
             )
 
 
-def trim(dtype, *gradients):
-    """The gradients that are there, in the inputs' dtype."""
-    return tuple(dx.astype(dtype, copy=False) for dx in gradients if dx is not None)
+def present(*gradients):
+    """The gradients of the inputs that are there."""
+    return tuple(dx for dx in gradients if dx is not None)

@@ -1,7 +1,7 @@
 """Reductions over one axis, several, or all of them (axis=None)."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.engine.op import half_in_float32, op
 
 
 def spread(y, axis, shape, keepdims):
@@ -13,6 +13,7 @@ def spread(y, axis, shape, keepdims):
 
 
 @op
+@half_in_float32
 def sum(x, *, axis=None, keepdims=False):
     """y = Σ x        dx = dy, spread over the entries of the sum
 
@@ -23,6 +24,7 @@ def sum(x, *, axis=None, keepdims=False):
 
 
 @op
+@half_in_float32
 def mean(x, *, axis=None, keepdims=False):
     """y = Σ x / n        dx = dy / n, spread over the entries of the mean
 
@@ -35,6 +37,7 @@ def mean(x, *, axis=None, keepdims=False):
 
 
 @op
+@half_in_float32
 def max(x, *, axis=None, keepdims=False):
     """y = max x        dx = dy [x = y] / (number of entries that equal y)
 
@@ -48,6 +51,7 @@ def max(x, *, axis=None, keepdims=False):
 
 
 @op
+@half_in_float32
 def logsumexp(x, *, axis=None, keepdims=False):
     """y = log Σ exp x        dx = dy exp(x − y)
 

@@ -5,11 +5,12 @@ import functools
 import numpy as np
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.engine.op import half_in_float32, op
 from tinygrad_lm.errors import ShapeError
 
 
 @op
+@half_in_float32
 def rotary(x, *, base=10000.0, start=0, scaling=()):
     """y = R(t) x        dx = R(−t) dy
 
@@ -39,18 +40,24 @@ def turn(x, cos, sin):
     return xp.concatenate((x1 * cos - x2 * sin, x1 * sin + x2 * cos), -1)
 
 
-@functools.lru_cache(maxsize=32)
 def angles(xp, T, D, base, start, scaling, dtype):
-    """cos and sin of all angles, (T, 1, D/2) each, computed in float64.
+    """cos and sin of all angles, (T, 1, D/2) each.
 
     scaling: none, or (factor, low, high, length) as Llama 3.1 stretches a context that it was pretrained with: what
     turns less than `low` times in `length` positions is slowed down by `factor`, what turns more than `high` times is
     left, and between them one goes over into the other (Llama Team 2024, "The Llama 3 herd of models").
     """
+    length = 1 << (start + T - 1).bit_length()
+    return tuple(table[start : start + T] for table in tables(xp, length, D, base, scaling, dtype))
+
+
+@functools.cache  # for good: a captured step goes on reading where they lay
+def tables(xp, length, D, base, scaling, dtype):
+    """cos and sin of the angles of positions 0 to length − 1, computed in float64."""
     frequency = base ** (-2 / D * np.arange(D // 2))
     if scaling:
-        factor, low, high, length = scaling
-        keep = np.clip((length * frequency / (2 * np.pi) - low) / (high - low), 0, 1)
+        factor, low, high, context = scaling
+        keep = np.clip((context * frequency / (2 * np.pi) - low) / (high - low), 0, 1)
         frequency *= keep + (1 - keep) / factor
-    angle = np.arange(start, start + T)[:, None, None] * frequency
+    angle = np.arange(length)[:, None, None] * frequency
     return xp.asarray(np.cos(angle), dtype), xp.asarray(np.sin(angle), dtype)

@@ -1,10 +1,11 @@
 """Softmax: any numbers in, a probability distribution out."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import op
+from tinygrad_lm.engine.op import half_in_float32, op
 
 
 @op
+@half_in_float32
 def softmax(x, *, axis=-1):
     """y = exp x / Σ exp x        dx = y (dy − Σ y dy)
 
@@ -24,6 +25,7 @@ def softmax(x, *, axis=-1):
 
 
 @op
+@half_in_float32
 def log_softmax(x, *, axis=-1):
     """y = x − log Σ exp x        dx = dy − exp(y) Σ dy
 

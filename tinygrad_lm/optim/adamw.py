@@ -31,20 +31,29 @@ class AdamW:
         runs += [(run, 0.0) for run in parameters.runs(set(names) - matrices)]
         self.parameters, self.lr, self.betas, self.eps, self.t = parameters, lr, betas, eps, 0
         size = sum(run.stop - run.start for run, _ in runs)
-        xp, dtype = array_module(parameters.data), parameters.data.dtype
-        self.m, self.v = xp.zeros(size, dtype), xp.zeros(size, dtype)
+        xp, w, g = array_module(parameters.master), parameters.master, parameters.grad
+        self.m, self.v = xp.zeros(size, w.dtype), xp.zeros(size, w.dtype)
         self.blocks, start = [], 0
         for run, decay in runs:
             for block in blocks(run.start, run.stop, parameters.device):
                 here = slice(start, start + block.stop - block.start)
-                self.blocks.append((parameters.data[block], parameters.grad[block], self.m[here], self.v[here], decay))
+                self.blocks.append((w[block], g[block], self.m[here], self.v[here], decay))
                 start = here.stop
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
+        self.apply(self.numbers(factor))
+        self.parameters.round()
+
+    def numbers(self, factor):
+        """What the next update has of its own, which is counted: the learning rate, and 1 − βᵗ for both β."""
         self.t += 1
-        function, lr = self.kernels.get(device_of(self.m), update), self.lr * factor
-        corrections = [1 - beta**self.t for beta in self.betas]
+        return [self.lr * factor, *(1 - beta**self.t for beta in self.betas)]
+
+    def apply(self, numbers):
+        """The update of the masters with these numbers. On a GPU they may be an array there, which a captured step
+        reads anew."""
+        function, (lr, *corrections) = self.kernels.get(device_of(self.m), update), numbers
 
         def update_block(block):
             w, g, m, v, decay = block

@@ -41,7 +41,7 @@ def export(model, tokenizer, folder):
     config = expressed(model.config)
     family = gpt2 if config.norm == "layer" else llama
     description = family.write_config(config) | {
-        "dtype": model.parameters.data.dtype.name,
+        "dtype": model.parameters.master.dtype.name,
         "bos_token_id": tokenizer.bos,
         "eos_token_id": tokenizer.eot,
     }
@@ -109,17 +109,17 @@ def expressed(config):
 def tensors(model, config):
     """{name: array} in the layout of the configuration. Its parameters' shapes come from a model that stays zero."""
     family, found = gpt2 if config.norm == "layer" else llama, {}
-    dtype = model.parameters.data.dtype
-    for place in family.places(GPT(config, None, dtype)):
-        stored = found.setdefault(place.tensor, np.empty(place.shape, dtype))
-        place.view(stored)[...] = value(model.parameters, place.parameter)
+    masters = model.parameters.masters()
+    for place in family.places(GPT(config, None)):
+        stored = found.setdefault(place.tensor, np.empty(place.shape, model.parameters.master.dtype))
+        place.view(stored)[...] = value(masters, place.parameter)
     return found
 
 
-def value(parameters, name):
+def value(masters, name):
     """What a parameter of the configuration expressed is in ours."""
-    if ".c_gate." in name and name not in parameters:  # max(z, 0)² = max(z, 0) · z
+    if ".c_gate." in name and name not in masters:  # max(z, 0)² = max(z, 0) · z
         name = name.replace(".c_gate.", ".c_fc.")
-    if name not in parameters:
+    if name not in masters:
         return 0.0 if name.endswith(".bias") else 1.0  # a weight that we have not is a norm's gain
-    return to_device(parameters[name].data, "cpu")
+    return to_device(masters[name], "cpu")

@@ -5,7 +5,6 @@ import numpy as np
 from tinygrad_lm.backend import parallel, to_device
 from tinygrad_lm.data.loader import document_starts, windows
 from tinygrad_lm.engine.graph import no_grad
-from tinygrad_lm.ops import cross_entropy
 
 
 def evaluate(model, tokens, batch_size, document_token=None):
@@ -21,7 +20,7 @@ def evaluate(model, tokens, batch_size, document_token=None):
         x, y = window
         with no_grad():
             starts = None if document_token is None else to_device(document_starts(x, document_token), device)
-            return cross_entropy(model(to_device(x, device), starts=starts), to_device(y, device)).item() * y.size
+            return model.loss(to_device(x, device), to_device(y, device), starts=starts).item() * y.size
 
     return sum(parallel(total, windows(tokens, model.config.block_size, batch_size))) / (len(tokens) - 1)
 

@@ -10,10 +10,10 @@ from tinygrad_lm import kernels
 from tinygrad_lm.backend import parallel, to_device, workers
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.train.config import make_optimizers
+from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
 from tinygrad_lm.train.evaluate import evaluate
 
 ADVICE = "a lower learning rate, more warm-up or a smaller clip; checkpoints saved before are whole"
@@ -23,18 +23,39 @@ class Trainer:
     """A model, its optimizers and its batches, a Stream (data/loader.py): all that one training step needs.
 
     On a CPU each of `threads` threads takes an equal share of every batch, on its own replica of the model: the
-    weights are the same memory, the gradients are its own and are added up afterwards.
+    weights are the same memory, the gradients are its own and are added up afterwards. On a GPU the steps are those of
+    train/device_steps.py. ahead: how many of them are done before anyone looks at their losses.
     """
 
     def __init__(self, model, batches, config, threads=1):
         kernels.load()
         self.model, self.batches, self.config = model, batches, config
         self.optimizers = make_optimizers(model.parameters, config)
-        threads = min(threads, config.batch_size) if model.parameters.device == "cpu" else 1
+        on_cpu = model.parameters.device == "cpu"
+        threads = min(threads, config.batch_size) if on_cpu else 1
         self.replicas = [model] + [model.replica() for _ in range(threads - 1)]
+        self.device_steps = None if on_cpu else DeviceSteps(self)
+        self.ahead = 1 if on_cpu else AHEAD
+
+    def steps(self, first, count):
+        """Updates number `first` to first + count − 1. Returns the loss and the norm of each, [(loss, norm), …]; on a
+        GPU count is at most `ahead`."""
+        if self.device_steps is None:
+            return [self.step(step) for step in range(first, first + count)]
+        found = self.device_steps(self, first, count)
+        for step, (loss, norm) in enumerate(found, start=first):
+            if not math.isfinite(loss + norm):
+                raise DivergedError(
+                    f"training: step {step + 1} has loss {loss} and gradient norm {norm}, seen on the GPU "
+                    f"{first + count - 1 - step} steps later; the weights since then are of no use\n"
+                    f"  hint : {ADVICE}"
+                )
+        return found
 
     def step(self, step):
         """One update of the weights. Returns the loss before it, in nats a token, and the gradient norm."""
+        if self.device_steps is not None:
+            return self.steps(step, 1)[0]
         parameters = self.model.parameters
         loss = self.gradients(step)
         norm = clip_gradients(parameters, self.config.clip)
@@ -50,21 +71,27 @@ class Trainer:
         n = len(self.replicas)
         losses = np.zeros(n)  # of each replica: the order of a sum decides its last bits
         for part in range(self.config.accumulate):
-            x, y = (np.array_split(tokens, n) for tokens in self.batches(step, part))
-            losses += parallel(self.share, self.replicas, x, y, [(self.config.seed, step, part, i) for i in range(n)])
+            x, y = self.batches(step, part)
+            starts = self.starts(x)
+            starts = [None] * n if starts is None else np.array_split(starts, n)
+            noise = [(self.config.seed, step, part, i) for i in range(n)]
+            losses += parallel(self.share, self.replicas, np.array_split(x, n), np.array_split(y, n), starts, noise)
         for replica in self.replicas[1:]:
             self.model.parameters.collect(replica.parameters)
         return sum(losses.tolist())
 
-    def share(self, model, x, y, noise):
-        """Forward and backward of a replica's rows of a batch. Returns their part of the mean loss."""
-        device, eot = model.parameters.device, self.batches.document_token
-        starts = None if eot is None else to_device(document_starts(x, eot), device)
-        logits = model(to_device(x, device), noise, starts=starts)
-        loss = cross_entropy(logits, to_device(y, device))
+    def starts(self, x):
+        """Where the document of each position begins, if attention is to be kept inside documents, else None."""
+        eot = self.batches.document_token
+        return None if eot is None else document_starts(x, eot)
+
+    def share(self, model, x, y, starts, noise):
+        """Forward and backward of a replica's rows of a batch, arrays where the model is. Returns their part of the
+        mean loss, an array of no axes."""
+        loss = model.loss(x, y, noise, starts)
         loss = loss * (len(x) / (self.config.batch_size * self.config.accumulate))
         loss.backward()
-        return loss.item()
+        return loss.data
 
     def diagnosis(self, step, loss, norm):
         """Why training cannot go on. Weights and optimizers are as they were before the step."""
@@ -82,7 +109,7 @@ class Trainer:
 
     def state(self):
         """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}."""
-        model = {name: to_device(p.data, "cpu") for name, p in self.model.parameters.items()}
+        model = {name: to_device(w, "cpu") for name, w in self.model.parameters.masters().items()}
         states = [optimizer.state().items() for optimizer in self.optimizers]
         return {
             "model": model,
@@ -116,13 +143,13 @@ def train(trainer, run, validation, first=0):
                 return received[0]
         elif first in log.curve("validation")[0]:
             report(trainer, run, first)  # rewinding forgot it, since the run may have ended before it was whole
-        for step in range(first, config.steps):
-            began = time.perf_counter()
-            loss, norm = trainer.step(step)
-            seconds = time.perf_counter() - began
-            done = step + 1
-            log.write(step=done, loss=loss, norm=norm, rate=config.rate(step), seconds=seconds)
-            bar.update()
+        for steps in stretches(first, config, trainer.ahead):
+            began, done = time.perf_counter(), steps.stop
+            found = trainer.steps(steps.start, len(steps))
+            seconds = (time.perf_counter() - began) / len(steps)
+            for step, (loss, norm) in zip(steps, found, strict=True):
+                log.write(step=step + 1, loss=loss, norm=norm, rate=config.rate(step), seconds=seconds)
+            bar.update(len(steps))
             bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:,.0f} tokens/s", refresh=False)
 
             if config.evaluates(done):
@@ -136,6 +163,14 @@ def train(trainer, run, validation, first=0):
             if config.evaluates(done) and settled(log, config.patience):
                 return "settled"
     return "finished"
+
+
+def stretches(first, config, ahead):
+    """The steps from `first` on as ranges, at most `ahead` long, each evaluation at the end of one."""
+    for done in range(first + 1, config.steps + 1):
+        if done - first == ahead or config.evaluates(done):
+            yield range(first, done)
+            first = done
 
 
 def measure(trainer, run, validation, done):

@@ -3,6 +3,7 @@
 import math
 import statistics
 import time
+from dataclasses import replace
 
 from tinygrad_lm.backend import workers
 from tinygrad_lm.errors import ConfigError
@@ -17,18 +18,28 @@ def check_time(steps, minutes):
         raise ConfigError(f"--minutes must be a positive number, found {minutes}")
 
 
+def within(minutes, trainer, validation):
+    """The trainer's config with as many steps as fit into the minutes, and into its recipe's epochs. The trainer is of
+    no use afterwards."""
+    config, steps = trainer.config, plan(trainer, validation, 60 * minutes)
+    if config.epochs:
+        steps = min(steps, trainer.batches.steps_within(config.epochs))
+    return replace(config, steps=steps)
+
+
 def plan(trainer, validation, seconds):
     """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
     with workers(len(trainer.replicas)):
-        trainer.step(0)  # where kernels are compiled, once for a machine: no part of the time to train
+        n = trainer.ahead
+        trainer.steps(0, n)  # where kernels are compiled, once for a machine: no part of the time to train
         began = time.perf_counter()
-        times = [timed(trainer.step, step) for step in range(1, 7)]
+        times = [timed(trainer.steps, i * n, n) / n for i in range(1, 1 + max(1, 6 // n))]
         size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
         texts = [tokens for _, tokens in validation.values()]
         part = max(texts, key=len)[: size + 1]
         evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * sum(map(len, texts)) / len(part)
     left = seconds - (time.perf_counter() - began) - 5 * evaluation
-    return max(1, int(left / statistics.median(times[1:])))
+    return max(1, int(left / statistics.median(times[-5:])))
 
 
 def timed(function, *arguments):

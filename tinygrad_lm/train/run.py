@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 
-import numpy as np
-
 from tinygrad_lm.data import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import replace
@@ -79,12 +77,12 @@ class Run:
 
     def build(self, device):
         """The model as initialised."""
-        config, dtype = self.train_config, np.dtype(self.settings["dtype"])
-        return GPT(self.model_config, config.seed, dtype, device, config.frozen)
+        config = self.train_config
+        return GPT(self.model_config, config.seed, self.settings["dtype"], device, config.frozen)
 
     def trained(self, device="cpu", dtype=None):
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
-        model = GPT(self.model_config, None, np.dtype(dtype or self.settings["dtype"]), device)
+        model = GPT(self.model_config, None, dtype or self.settings["dtype"], device)
         model.parameters.load(self.load("best")[1]["model"])
         return model
 

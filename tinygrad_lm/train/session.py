@@ -7,6 +7,7 @@ from shlex import quote
 
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.kernels.cuda_errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
 from tinygrad_lm.train.loop import Trainer, train
@@ -26,7 +27,7 @@ PRETRAINING = {
     "--minutes": {"type": float, "help": "how long to train [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
-    "--dtype": {"choices": ["float32", "float64"], "help": "[float32]"},
+    "--dtype": {"choices": ["bfloat16", "float32", "float64"], "help": "bfloat16 is for GPUs [float32]"},
     "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
 }
 OPTIONS = {
@@ -36,6 +37,13 @@ OPTIONS = {
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
     "--resume": {"metavar": "RUN", "help": "go on with a run; with --steps, to more steps than it was planned for"},
+}
+LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
+    "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
+    "--preset": "a smaller --preset",
+    "--block-size": "a shorter --block-size",
+    "--lora": "--lora RANK",
+    "--dtype": "--dtype bfloat16",
 }
 
 
@@ -53,7 +61,8 @@ def command(description, options, start, arguments):
         try:
             if args.out and not args.resume:
                 check_free(args.out)  # before the time is planned, which takes some
-            return resume(**given) if args.resume else start(**given)
+            with explained(less_memory(options, args.resume)):
+                return resume(**given) if args.resume else start(**given)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
             return 130
@@ -63,6 +72,20 @@ def command(description, options, start, arguments):
         except (TinygradError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+
+
+def vocab_size(tokenizer, device):
+    """How many rows a model's embedding has: as many as there are tokens. On a GPU it is a multiple of 64, so that each
+    row of logits begins where 16 bytes can be read at once; what is beyond is never a target, and never drawn."""
+    return tokenizer.vocab_size if device == "cpu" else -(-tokenizer.vocab_size // 64) * 64
+
+
+def less_memory(options, resumed):
+    """What a program with these options can do where a GPU's memory is full. A run that is resumed keeps its own."""
+    ways = " or ".join(way for name, way in LESS_MEMORY.items() if name in options)
+    if resumed:
+        return f"--resume it on a GPU with more memory, or with --device cpu; or begin a new run with {ways}"
+    return ways
 
 
 def create(out, trainer, tokenizer, start=None, **settings):

@@ -5,14 +5,17 @@
 // with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ) (Loshchilov and Hutter 2019, algorithm 2). Weights and moments are float,
 // the gradient is REAL. One packet a thread. Memory: reads w, g, m, v and writes w, m, v.
 //
-//   rate: η / (1 − β₁ᵗ); keep: 1 − η λ; scale: 1 / (1 − β₂ᵗ); rest: 1 − β
+// What changes from step to step is read from memory, so that a captured launch can be replayed:
+//   lr: η; correction: 1 − βᵗ. The rest are arguments: decay: λ; rest: 1 − β
 
 #include "common.cuh"
 
-extern "C" __global__ void adamw(float* w, const REAL* g, float* m, float* v, long long n, float rate, float keep,
-                                 float beta1, float rest1, float beta2, float rest2, float scale, float eps) {
+extern "C" __global__ void adamw(float* w, const REAL* g, float* m, float* v, long long n, const float* lr,
+                                 const float* correction1, const float* correction2, float decay, float beta1,
+                                 float rest1, float beta2, float rest2, float eps) {
     long long i = first();
     if (i >= n) return;
+    float rate = *lr / *correction1, keep = 1 - *lr * decay, scale = 1 / *correction2;
     float W[WIDTH], G[WIDTH], M[WIDTH], V[WIDTH];
     load(w + i, W);
     load(g + i, G);

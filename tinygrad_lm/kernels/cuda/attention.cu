@@ -1,172 +1,92 @@
-// Attention in bf16 without the weights P in memory (Dao 2023, "FlashAttention-2", algorithms 1 and 2).
+// Attention in bf16 without the weights P in memory (Dao 2023, "FlashAttention-2", algorithm 1).
 //
-//   y = P v,  P = exp(z/√D − lse),  z = q kᵀ,  lse = log Σ exp(z/√D)
-//   dv = Pᵀ dy,  dz = P (dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
+//   y = (P m) v,  P = 2^(c z − L),  z = q kᵀ,  L = log₂ Σ 2^(c z),  c = log₂ e/√D
 //
-// q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; lse, δ: (B, H, T) float. Causal: query i
-// sees keys up to i + S − T.
-// Forward, a block has 64 queries of a head, a warp 16 of them, and goes through the keys 64 by 64: largest logit and
-// sum are corrected whenever a larger one comes, and the output with them. Memory: q and y once, k and v once for each
-// 64 queries, most of that from the L2 cache. Nothing of size T × S is written; the products are the cost, 4 T S D each
-// head, half of it if causal.
-// Backward computes P again from lse, twice: once with 64 queries a block for dq and once with 64 keys a block for dk
-// and dv. Seven products instead of five, but every sum stays in one block's registers: no atomic additions, and so the
-// same bits in every run.
+// q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; L: (B, H, T) float. Causal: query i sees
+// keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0,
+// a counter of eight keys for all lanes that share it; S is a multiple of 8 then.
 //
-//   D: a multiple of 16, at most 64
+// A block has four warps, a warp strips of 16 queries, whose sums stay in its registers. The keys and values that all of
+// them go through come in tiles to shared memory, in two places by turns: while the products of one tile are computed
+// the next is on its way. A row's largest logit and sum are corrected whenever a larger one comes, and the output with
+// them. Tiles that no query of the block sees are not brought, those that none of the warp sees are not computed, and
+// where all see all nothing is compared.
+//
+// Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S.
+// The products are the cost: 4 T S D operations a head, half of it if causal. Dropout adds about 25 integer instructions
+// a weight.
 
 #include "common.cuh"
 #include "matrices.cuh"
+#include "philox.cuh"
+#include "attention.cuh"
 
-const float LOG2E = 1.44269504f;
-#define INFINITE __uint_as_float(0x7f800000)
-
-// The last of the blocks in a row of the grid, which has the most keys to see, starts first.
-#define PLACE                                                                                             \
-    int start = (gridDim.x - 1 - blockIdx.x) * TILE, h = blockIdx.y, b = blockIdx.z, group = h / (H / G); \
-    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;              \
-    long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;       \
-    long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                       \
-    int end = causal ? min(S, start + TILE + S - T) : S;
-
-extern "C" __global__ void __launch_bounds__(128)
-    attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* y, float* lse, int T, int S, int H, int G,
-                      int causal, float scale) {
-    __shared__ __align__(16) tile keys, values;
+extern "C" __global__ void __launch_bounds__(128, 2)
+    attention_forward(const bf16* q, const bf16* k, const bf16* v, const int* starts, bf16* y, float* logs, int T,
+                      int S, int H, int G, int causal, float scale, const word* counter, word key0, word key1,
+                      unsigned limit, float grown) {
+    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
     PLACE
-    fragments Q;
-    fetch(Q, q + head, stride, mine, T);
-    float sum[D / 8][4] = {}, largest[2] = {-INFINITE, -INFINITE}, total[2] = {};
-
-    for (int j = 0; j < end; j += TILE) {
-        __syncthreads();  // all warps are done with the tiles before
-        fill(keys, k + key_head, key_stride, j, S);
-        fill(values, v + key_head, key_stride, j, S);
-        __syncthreads();
-        float z[TILE / 8][4];
-        times_transposed(z, Q, keys);
-        float before[2] = {largest[0], largest[1]};
+    sight seen = look(starts, mine, T, S, causal);
+    fragments Q[STRIPS];
 #pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                int key = j + n * 8 + 2 * t + i % 2, query = mine + g + i / 2 * 8;
-                if (key >= S || (causal && key > query + S - T)) z[n][i] = -INFINITE;
-                largest[i / 2] = fmaxf(largest[i / 2], z[n][i]);
-            }
-        float factor[2];
-        for (int r = 0; r < 2; r++) {
-            largest[r] = row_max(largest[r]);
-            factor[r] = exp2f((before[r] - largest[r]) * scale * LOG2E);
-            total[r] *= factor[r];
-        }
+    for (int m = 0; m < STRIPS; m++) fetch(Q[m], q + head, stride, mine + 16 * m, T);
+    float sum[STRIPS][D / 8][4] = {}, largest[STRIPS][2], total[STRIPS][2] = {};
+    for (int i = 0; i < 2 * STRIPS; i++) largest[i / 2][i % 2] = -INFINITE;
+    auto bring = [&](int j, int stage) {
+        fill(keys[stage], k + key_head, key_stride, j, S);
+        fill(values[stage], v + key_head, key_stride, j, S);
+    };
+
+    if (begin < end) bring(begin, 0);
+    for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads();  // everybody's copies are there, and all warps are done with the tiles before
+        if (j + TILE < end) bring(j + TILE, 1 - stage);
+        if (nothing(seen, j, TILE)) continue;
+        float z[STRIPS][TILE / 8][4];
+        times_transposed<STRIPS, TILE>(z, Q, keys[stage], 0);
+        hide<TILE>(z, seen, j);
 #pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                z[n][i] = exp2f((z[n][i] - largest[i / 2]) * scale * LOG2E);
-                total[i / 2] += z[n][i];
-            }
+        for (int m = 0; m < STRIPS; m++) {
+            float shift[2], factor[2];
+            for (int r = 0; r < 2; r++) {
+                float before = largest[m][r];
 #pragma unroll
-        for (int n = 0; n < D / 8; n++)
-            for (int i = 0; i < 4; i++) sum[n][i] *= factor[i / 2];
-        add_product(sum, z, values);
-    }
-
-    for (int r = 0; r < 2; r++) total[r] = row_sum(total[r]);
-    put(y + head, stride, mine, T, sum, 1 / total[0], 1 / total[1]);
-    for (int r = 0; r < 2; r++) {
-        int query = mine + g + r * 8;
-        if (t == 0 && query < T) lse[row + query] = largest[r] * scale + logf(total[r]);
-    }
-}
-
-// δ, one warp a row of y: row i of (B, T, H) goes to its place in (B, H, T).
-extern "C" __global__ void row_products(const bf16* y, const bf16* dy, float* delta, long long rows, int T, int H) {
-    long long i = blockIdx.x * (long long)(blockDim.x / 32) + threadIdx.x / 32;
-    if (i >= rows) return;
-    float sum = 0;
-    for (int c = threadIdx.x % 32; c < D; c += 32) sum += widened(y[i * D + c]) * widened(dy[i * D + c]);
-    sum = warp_sum(sum);
-    if (threadIdx.x % 32 == 0) delta[(i / H / T * H + i % H) * T + i / H % T] = sum;
-}
-
-extern "C" __global__ void __launch_bounds__(128)
-    attention_dq(const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float* lse, const float* delta,
-                 bf16* dq, int T, int S, int H, int G, int causal, float scale) {
-    __shared__ __align__(16) tile keys, values;
-    PLACE
-    fragments Q, dY;
-    fetch(Q, q + head, stride, mine, T);
-    fetch(dY, dy + head, stride, mine, T);
-    float sum[D / 8][4] = {}, log_sum[2], d[2];
-    for (int r = 0; r < 2; r++) {
-        int query = mine + g + r * 8;
-        log_sum[r] = query < T ? lse[row + query] : INFINITE;  // P is 0 then
-        d[r] = query < T ? delta[row + query] : 0;
-    }
-
-    for (int j = 0; j < end; j += TILE) {
-        __syncthreads();
-        fill(keys, k + key_head, key_stride, j, S);
-        fill(values, v + key_head, key_stride, j, S);
-        __syncthreads();
-        float z[TILE / 8][4], dP[TILE / 8][4];
-        times_transposed(z, Q, keys);
-        times_transposed(dP, dY, values);
-#pragma unroll
-        for (int n = 0; n < TILE / 8; n++)
-            for (int i = 0; i < 4; i++) {
-                int key = j + n * 8 + 2 * t + i % 2, query = mine + g + i / 2 * 8;
-                bool seen = key < S && !(causal && key > query + S - T);
-                float P = seen ? exp2f((z[n][i] * scale - log_sum[i / 2]) * LOG2E) : 0;
-                z[n][i] = P * (dP[n][i] - d[i / 2]);
+                for (int n = 0; n < TILE / 4; n++) largest[m][r] = fmaxf(largest[m][r], z[m][n / 2][2 * r + n % 2]);
+                largest[m][r] = row_max(largest[m][r]);
+                shift[r] = largest[m][r] == -INFINITE ? 0 : largest[m][r] * scale;  // nothing seen so far: no ∞ − ∞
+                factor[r] = exp2f(before * scale - shift[r]);
+                total[m][r] *= factor[r];
             }
-        add_product(sum, z, keys);
-    }
-    put(dq + head, stride, mine, T, sum, scale, scale);
-}
-
-// The same with rows and columns changed: here z is k qᵀ, a block has 64 keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128)
-    attention_dkv(const bf16* q, const bf16* k, const bf16* v, const bf16* dy, const float* lse, const float* delta,
-                  bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale) {
-    __shared__ __align__(16) tile queries, outputs;
-    __shared__ float log_sum[TILE], d[TILE];
-    int start = blockIdx.x * TILE, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
-    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    long long key_head = (b * (long long)S * G + group) * D, stride = H * D, key_stride = G * D;
-    fragments K, V;
-    fetch(K, k + key_head, key_stride, mine, S);
-    fetch(V, v + key_head, key_stride, mine, S);
-    float sum_dk[D / 8][4] = {}, sum_dv[D / 8][4] = {};
-    int first = causal ? max(0, start - (S - T)) / TILE * TILE : 0;
-
-    for (int h = group * (H / G); h < (group + 1) * (H / G); h++) {
-        long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
-        for (int j = first; j < T; j += TILE) {
-            __syncthreads();
-            fill(queries, q + head, stride, j, T);
-            fill(outputs, dy + head, stride, j, T);
-            if (threadIdx.x < TILE) {
-                int query = j + threadIdx.x;
-                log_sum[threadIdx.x] = query < T ? lse[row + query] : INFINITE;
-                d[threadIdx.x] = query < T ? delta[row + query] : 0;
-            }
-            __syncthreads();
-            float P[TILE / 8][4], dz[TILE / 8][4];
-            times_transposed(P, K, queries);
-            times_transposed(dz, V, outputs);
 #pragma unroll
             for (int n = 0; n < TILE / 8; n++)
                 for (int i = 0; i < 4; i++) {
-                    int column = n * 8 + 2 * t + i % 2, key = mine + g + i / 2 * 8;
-                    bool seen = !(causal && key > j + column + S - T);
-                    P[n][i] = seen ? exp2f((P[n][i] * scale - log_sum[column]) * LOG2E) : 0;
-                    dz[n][i] = P[n][i] * (dz[n][i] - d[column]);
+                    z[m][n][i] = exp2f(fmaf(z[m][n][i], scale, -shift[i / 2]));
+                    total[m][i / 2] += z[m][n][i];
                 }
-            add_product(sum_dv, P, outputs);
-            add_product(sum_dk, dz, queries);
+#pragma unroll
+            for (int n = 0; n < D / 8; n++)
+                for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
+            if (DROPOUT) {
+                word place = (row + mine + 16 * m) * (S / 8) + j / 8;
+                unsigned bits[4];
+                keep_keys<TILE>(bits, {counter, key0, key1, limit}, place, S / 8);
+#pragma unroll
+                for (int n = 0; n < TILE / 8; n++)
+                    for (int i = 0; i < 4; i++) z[m][n][i] = stays(bits, n, i) ? z[m][n][i] : 0;
+            }
         }
+        add_product<STRIPS, TILE>(sum, z, values[stage], 0);
     }
-    put(dk + key_head, key_stride, mine, S, sum_dk, scale, scale);
-    put(dv + key_head, key_stride, mine, S, sum_dv, 1, 1);
+
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) {
+        for (int r = 0; r < 2; r++) {
+            total[m][r] = row_sum(total[m][r]);
+            int query = mine + 16 * m + g + r * 8;
+            if (t == 0 && query < T) logs[row + query] = largest[m][r] * scale + log2f(total[m][r]);
+        }
+        put(y + head, stride, mine + 16 * m, T, sum[m], grown / total[m][0], grown / total[m][1]);
+    }
 }

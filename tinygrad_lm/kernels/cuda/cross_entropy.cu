@@ -13,9 +13,8 @@
 
 const float LOWEST = -3.4028235e38f;  // not −∞, for −∞ − (−∞) is NaN
 
-extern "C" __global__ void losses(const REAL* x, const int* targets, float* nll, float* largest, float* total, int V,
-                                  int ignored) {
-    const REAL* row = x + blockIdx.x * (long long)V;
+// Of the block's row: its largest logit and Σ exp(x − largest).
+__device__ void row_statistics(const REAL* row, int V, float& largest, float& total) {
     float top = LOWEST, sum = 0;
     for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
         float v[WIDTH], higher = top;
@@ -25,19 +24,40 @@ extern "C" __global__ void losses(const REAL* x, const int* targets, float* nll,
         for (int i = 0; i < WIDTH; i++) sum += expf(v[i] - higher);
         top = higher;
     }
-    float row_top = block_max(top);
-    sum = block_sum(sum * expf(top - row_top));
+    largest = block_max(top);
+    total = block_sum(sum * expf(top - largest));
+}
+
+__device__ float loss_of(const REAL* row, int target, float largest, float total, int V, int ignored) {
+    float x_target = target >= 0 && target < V ? widened(row[target]) : __uint_as_float(0x7fffffff);
+    return target == ignored ? 0 : logf(total) - (x_target - largest);
+}
+
+// dx = part (P − [target]), which may lie in the place of x.
+__device__ void row_gradient(const REAL* x, REAL* dx, int target, float part, float largest, float total, int V) {
+    float scale = part / total;
+    for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
+        float v[WIDTH];
+        load(x + c, v);
+        for (int i = 0; i < WIDTH; i++) v[i] = expf(v[i] - largest) * scale - (c + i == target ? part : 0);
+        store(dx + c, v);
+    }
+}
+
+extern "C" __global__ void losses(const REAL* x, const int* targets, float* nll, float* largest, float* total, int V,
+                                  int ignored) {
+    const REAL* row = x + blockIdx.x * (long long)V;
+    float top, sum;
+    row_statistics(row, V, top, sum);
     if (threadIdx.x == 0) {
-        int target = targets[blockIdx.x];
-        float x_target = target >= 0 && target < V ? widened(row[target]) : __uint_as_float(0x7fffffff);
-        nll[blockIdx.x] = target == ignored ? 0 : logf(sum) - (x_target - row_top);
-        largest[blockIdx.x] = row_top;
+        nll[blockIdx.x] = loss_of(row, targets[blockIdx.x], top, sum, V, ignored);
+        largest[blockIdx.x] = top;
         total[blockIdx.x] = sum;
     }
 }
 
 // One block: the mean, and the share 1/N that each counted position has in it.
-extern "C" __global__ void mean_loss(const float* nll, const int* targets, REAL* y, float* share, int n, int ignored) {
+extern "C" __global__ void mean_loss(const float* nll, const int* targets, float* y, float* share, int n, int ignored) {
     float sum = 0, counted = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) {
         sum += nll[i];
@@ -46,21 +66,27 @@ extern "C" __global__ void mean_loss(const float* nll, const int* targets, REAL*
     sum = block_sum(sum);
     counted = fmaxf(block_sum(counted), 1);
     if (threadIdx.x == 0) {
-        round_to(*y, sum / counted);
+        *y = sum / counted;
         *share = 1 / counted;
     }
 }
 
-extern "C" __global__ void losses_backward(const REAL* dy, const REAL* x, const int* targets, const float* share,
+extern "C" __global__ void losses_backward(const float* dy, const REAL* x, const int* targets, const float* share,
                                            const float* largest, const float* total, REAL* dx, int V, int ignored) {
     long long row = blockIdx.x * (long long)V;
     int target = targets[blockIdx.x];
-    float part = target == ignored ? 0 : widened(*dy) * *share;
-    float top = largest[blockIdx.x], scale = part / total[blockIdx.x];
-    for (int c = threadIdx.x * WIDTH; c < V; c += blockDim.x * WIDTH) {
-        float v[WIDTH];
-        load(x + row + c, v);
-        for (int i = 0; i < WIDTH; i++) v[i] = expf(v[i] - top) * scale - (c + i == target ? part : 0);
-        store(dx + row + c, v);
-    }
+    float part = target == ignored ? 0 : *dy * *share;
+    row_gradient(x + row, dx + row, target, part, largest[blockIdx.x], total[blockIdx.x], V);
+}
+
+// For the fused classifier: the losses, and the gradient of their mean in the logits' place, while they are near.
+extern "C" __global__ void losses_and_gradients(REAL* x, const int* targets, const float* share, float* nll, int V,
+                                                int ignored) {
+    REAL* row = x + blockIdx.x * (long long)V;
+    int target = targets[blockIdx.x];
+    float top, sum;
+    row_statistics(row, V, top, sum);
+    if (threadIdx.x == 0) nll[blockIdx.x] = loss_of(row, target, top, sum, V, ignored);
+    __syncthreads();  // the target's logit is read before it is written over
+    row_gradient(row, row, target, target == ignored ? 0 : *share, top, sum, V);
 }

@@ -1,11 +1,17 @@
 // Rows of a table by token id, y[n] = w[id n], and the table's gradient, dw[v] = Σ dy[n] over the n with id n = v.
 //
-// Forward: a thread copies one packet. An id outside the table gives NaN, never a foreign address.
+// Forward: a thread copies one packet. An id outside the table gives NaN, never a foreign address; it has no gradient.
 // Backward: no atomic additions, whose order and so whose rounding would differ from run to run. The positions are
-// sorted by id beforehand; `starts[v]` is where those of v begin in `order`. A block of 32 × GROUPS threads has 32
-// packets of one row of dw: each warp adds up every GROUPSth position of the segment, then the first warp adds those
-// sums, always in the same order. Rows whose token does not occur get zeros here, so dw needs no clearing.
+// sorted by id first, `starts[v]` is where those of v begin in `order`. A block of 32 × GROUPS threads has 32 packets
+// of one row of dw: each warp adds up every GROUPSth position of the segment, then the first warp adds those sums,
+// always in the same order. Rows whose token does not occur get zeros here, so dw needs no clearing.
 // Memory: reads dy once, by rows; writes dw once.
+//
+// The sort counts (Knuth 1998, "The art of computer programming", volume 3, section 5.2), so that equal ids keep their
+// order. A block has a strip of positions; table (strips, V), zero before, gets how often each id occurs in each strip,
+// then how often in the strips before it:
+//
+//   place of position p = starts[id p] + table[strip of p][id p] + rank of p among the equal ids of its strip
 //
 //   GROUPS: warps a block, more where few tokens share many positions
 
@@ -21,6 +27,64 @@ extern "C" __global__ void embedding_forward(const REAL* w, const int* ids, REAL
     else
         for (int j = 0; j < WIDTH; j++) v[j] = __uint_as_float(0x7fffffff);
     store(y + i, v);
+}
+
+// The last position of an id in its strip knows how many there are.
+extern "C" __global__ void ranks_in_strips(const int* ids, int* ranks, int* table, int n, int V) {
+    __shared__ int strip[1024];
+    int here = threadIdx.x, p = blockIdx.x * blockDim.x + here, id = p < n ? ids[p] : -1, before = 0, after = 0;
+    strip[here] = id;
+    __syncthreads();
+    for (int i = 0; i < blockDim.x; i++) {
+        before += i < here && strip[i] == id;
+        after += i > here && strip[i] == id;
+    }
+    if (id < 0 || id >= V) return;
+    ranks[p] = before;
+    if (after == 0) table[blockIdx.x * (long long)V + id] = before + 1;
+}
+
+// A thread an id, down the strips; what it has in all of them goes to `totals`.
+extern "C" __global__ void counts_before(int* table, int* totals, int strips, int V) {
+    int v = blockIdx.x * blockDim.x + threadIdx.x, sum = 0;
+    if (v >= V) return;
+    for (int s = 0; s < strips; s += 8) {
+        int count[8];  // on the way at the same time, for none waits until the last sum is written
+        for (int i = 0; i < 8; i++) count[i] = s + i < strips ? table[(s + i) * (long long)V + v] : 0;
+        for (int i = 0; i < 8; i++) {
+            if (s + i < strips) table[(s + i) * (long long)V + v] = sum;
+            sum += count[i];
+        }
+    }
+    totals[v] = sum;
+}
+
+// One block: the totals of V ids become the sums of all before them, and at starts[V] of all. A thread has a piece; the
+// pieces' sums are added up over distances of 1, 2, 4, … (Hillis and Steele 1986, "Data parallel algorithms").
+extern "C" __global__ void starts_from_totals(int* starts, int V) {
+    __shared__ int sums[1024];
+    int here = threadIdx.x, piece = (V + blockDim.x - 1) / blockDim.x, end = min(V, (here + 1) * piece), sum = 0;
+    for (int v = here * piece; v < end; v++) sum += starts[v];
+    sums[here] = sum;
+    for (int distance = 1; distance < blockDim.x; distance *= 2) {
+        __syncthreads();
+        int others = here < distance ? 0 : sums[here - distance];
+        __syncthreads();
+        sums[here] += others;
+    }
+    int start = sums[here] - sum;
+    for (int v = here * piece; v < end; v++) {
+        int total = starts[v];
+        starts[v] = start;
+        start += total;
+    }
+    if (here == blockDim.x - 1) starts[V] = sums[here];
+}
+
+extern "C" __global__ void positions_by_id(const int* ids, const int* ranks, const int* table, const int* starts,
+                                           int* order, int n, int V) {
+    int p = blockIdx.x * blockDim.x + threadIdx.x, id = p < n ? ids[p] : -1;
+    if (id >= 0 && id < V) order[starts[id] + table[blockIdx.x * (long long)V + id] + ranks[p]] = p;
 }
 
 extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, const int* starts, REAL* dw, int C) {

@@ -30,18 +30,30 @@ __device__ unsigned packed(float low, float high) {  // two bf16, to the nearest
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(x) : "f"(high), "f"(low));
     return x;
 }
+
+// Bytes from global to shared memory, or zeros: under way until this thread waits, and for others until a barrier.
+__device__ void copy_later_16(void* to, const void* from, bool there) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :: "r"(unsigned(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+
+__device__ void copy_later_4(void* to, const void* from, bool there) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
+                 :: "r"(unsigned(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 4 : 0) : "memory");
+}
+
+__device__ void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 #endif
 
-const int TILE = 64, WARPS = 4;  // rows of a tile in shared memory; a warp has 16 of the block's 64 rows
-typedef bf16 tile[TILE][D + 8];  // 8 more, so that eight rows lie in different banks
+const int WARPS = 4;
+typedef bf16 line[D + 8];  // a row in shared memory: 8 more, so that eight rows lie in different banks
 
-// The rows from `start` on, of `stride` entries each, into shared memory; beyond `end` zeros.
-__device__ void fill(tile& to, const bf16* x, long long stride, int start, int end) {
-    for (int i = threadIdx.x; i < TILE * D / 8; i += WARPS * 32) {
+// The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros.
+template <int R> __device__ void fill(line (&to)[R], const bf16* x, long long stride, int start, int end) {
+#pragma unroll 2  // all of it at once takes registers for its addresses
+    for (int i = threadIdx.x; i < R * D / 8; i += WARPS * 32) {
         int row = i / (D / 8), column = i % (D / 8) * 8;
-        packet<bf16> p = {};
-        if (start + row < end) p = *reinterpret_cast<const packet<bf16>*>(x + (start + row) * stride + column);
-        *reinterpret_cast<packet<bf16>*>(&to[row][column]) = p;
+        copy_later_16(&to[row][column], x + (start + row) * stride + column, start + row < end);
     }
 }
 
@@ -56,36 +68,63 @@ __device__ void fetch(fragments& a, const bf16* x, long long stride, int start, 
         }
 }
 
-// c (16 × TILE) ← a (16 × D) times the tile's transpose.
-__device__ void times_transposed(float (&c)[TILE / 8][4], const fragments& a, const tile& b) {
-    int lane = threadIdx.x % 32;
-#pragma unroll
-    for (int n = 0; n < TILE / 8; n++)
-        for (int i = 0; i < 4; i++) c[n][i] = 0;
-#pragma unroll
-    for (int k = 0; k < D / 16; k++)
-#pragma unroll
-        for (int n = 0; n < TILE / 16; n++) {
-            unsigned x[4];
-            load_matrices<false>(x, &b[n * 16 + lane % 8 + lane / 16 * 8][k * 16 + lane / 8 % 2 * 8]);
-            multiply_add(c[2 * n], a[k], x[0], x[1]);
-            multiply_add(c[2 * n + 1], a[k], x[2], x[3]);
-        }
+// Columns 16 k on of 16 rows that are held as fragments, or lie in shared memory.
+__device__ void take(unsigned (&x)[4], const fragments& a, int k) {
+    for (int i = 0; i < 4; i++) x[i] = a[k][i];
 }
 
-// c (16 × D) += a (16 × TILE, rounded to bf16) times the tile.
-__device__ void add_product(float (&c)[D / 8][4], const float (&a)[TILE / 8][4], const tile& b) {
+__device__ void take(unsigned (&x)[4], const line* a, int k) {
+    int lane = threadIdx.x % 32;
+    load_matrices<false>(x, &a[lane % 16][k * 16 + lane / 16 * 8]);
+}
+
+// M strips of 16 rows: c (16 M × N) ← a (16 M × D) times the transpose of N rows of b. What comes from there serves all
+// strips.
+template <int M, int N, class A, int R>
+__device__ void times_transposed(float (&c)[M][N / 8][4], const A (&a)[M], const line (&b)[R], int from) {
     int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int k = 0; k < TILE / 16; k++) {
-        unsigned rounded[4] = {packed(a[2 * k][0], a[2 * k][1]), packed(a[2 * k][2], a[2 * k][3]),
-                               packed(a[2 * k + 1][0], a[2 * k + 1][1]), packed(a[2 * k + 1][2], a[2 * k + 1][3])};
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N / 8; n++)
+            for (int i = 0; i < 4; i++) c[m][n][i] = 0;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        unsigned left[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++) take(left[m], a[m], k);
+#pragma unroll
+        for (int n = 0; n < N / 16; n++) {
+            unsigned x[4];
+            load_matrices<false>(x, &b[from + n * 16 + lane % 8 + lane / 16 * 8][k * 16 + lane / 8 % 2 * 8]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply_add(c[m][2 * n], left[m], x[0], x[1]);
+                multiply_add(c[m][2 * n + 1], left[m], x[2], x[3]);
+            }
+        }
+    }
+}
+
+// c (16 M × D) += a (16 M × N, rounded to bf16) times N rows of b.
+template <int M, int N, int R>
+__device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][4], const line (&b)[R], int from) {
+    int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int k = 0; k < N / 16; k++) {
+        unsigned rounded[M][4];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+            for (int i = 0; i < 4; i++)
+                rounded[m][i] = packed(a[m][2 * k + i / 2][i % 2 * 2], a[m][2 * k + i / 2][i % 2 * 2 + 1]);
 #pragma unroll
         for (int n = 0; n < D / 16; n++) {
             unsigned x[4];
-            load_matrices<true>(x, &b[k * 16 + lane % 16][n * 16 + lane / 16 * 8]);
-            multiply_add(c[2 * n], rounded, x[0], x[1]);
-            multiply_add(c[2 * n + 1], rounded, x[2], x[3]);
+            load_matrices<true>(x, &b[from + k * 16 + lane % 16][n * 16 + lane / 16 * 8]);
+#pragma unroll
+            for (int m = 0; m < M; m++) {
+                multiply_add(c[m][2 * n], rounded[m], x[0], x[1]);
+                multiply_add(c[m][2 * n + 1], rounded[m], x[2], x[3]);
+            }
         }
     }
 }
@@ -111,4 +150,9 @@ __device__ float row_sum(float x) {
 __device__ float row_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, 1));
     return fmaxf(x, __shfl_xor_sync(0xffffffff, x, 2));
+}
+
+__device__ float product(unsigned a, unsigned b) {  // of two pairs of bf16
+    return __uint_as_float(a << 16) * __uint_as_float(b << 16) +
+           __uint_as_float(a & 0xffff0000) * __uint_as_float(b & 0xffff0000);
 }

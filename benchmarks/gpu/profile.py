@@ -1,0 +1,106 @@
+"""Where the time of our step goes, by kernel: name, calls, microseconds, share.
+
+PyTorch's profiler listens to CUPTI, which tells of every kernel of the process, whoever launched it, in replayed graphs
+too. Where it hears none, events around each operation of an eager step tell where the time goes by operation.
+"""
+
+import json
+import tempfile
+from collections import defaultdict
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from gpu.contenders import Ours, Task
+from gpu.steps import TASKS
+from tinygrad_lm.engine.op import Op
+
+STEPS = 5  # that are looked at
+
+
+def items(place):
+    for preset, batch_size in TASKS.items():
+        yield f"{preset}, kernels", lambda p=preset, b=batch_size: by_kernel(place, Task(place, p, b))
+        yield f"{preset}, operations", lambda p=preset, b=batch_size: by_operation(place, Task(place, p, b))
+
+
+def by_kernel(place, task):
+    contender = Ours(task)
+    contender.run(0, 10)  # warms up, and is captured
+    import_module("torch").zeros(1, device=place.torch)  # or PyTorch thinks that nobody uses the GPU
+    profiler = import_module("torch.profiler")
+    with profiler.profile() as profile:
+        contender.run(10, STEPS)
+        place.synchronize()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    times = kernels_of(events)
+    if not times:
+        return {"kernels": 0} if place.tiny else {"error": "the profiler heard of no kernel"}
+    return summed(times, STEPS)
+
+
+def kernels_of(events):
+    """{name: its durations in microseconds} of the kernels and copies in a trace."""
+    times = defaultdict(list)
+    for event in events:
+        if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
+            times[event["name"]].append(event["dur"])
+    return times
+
+
+def by_operation(place, task):
+    contender = Ours(task, eager=True)
+    contender.run(0, 3)
+    with operations_timed(place) as spans:
+        contender.run(3, 1)
+        place.synchronize()
+    return summed({name: [measure() for measure in found] for name, found in spans.items()}, 1)
+
+
+@contextmanager
+def operations_timed(place):
+    """{name: functions that tell microseconds}, of each operation's way forth and back within the block."""
+    spans = defaultdict(list)
+
+    def timed(name, function):
+        def run(*args, **options):
+            stop = place.start()
+            result = function(*args, **options)
+            spans[name].append(stop())
+            return result
+
+        return run
+
+    def watched(name, function):
+        forward = timed(name, function)
+
+        def rule(*arrays, **options):
+            y, backward = forward(*arrays, **options)
+            back = timed(f"{name} back", lambda dy: [dx() if callable(dx) else dx for dx in backward(dy)])
+            return y, back
+
+        return rule
+
+    before = {name: op.kernels for name, op in Op.registry.items()}
+    for name, op in Op.registry.items():
+        op.kernels = {**op.kernels, "cuda": watched(name, op.kernels.get("cuda", op.rule))}
+    try:
+        yield spans
+    finally:
+        for name, op in Op.registry.items():
+            op.kernels = before[name]
+
+
+def summed(times, steps, most=40):
+    """The findings: all of the time of a step in microseconds, and a table of what takes most of it."""
+    total = sum(map(sum, times.values())) or 1e-9
+    ranked = sorted(times.items(), key=lambda item: -sum(item[1]))
+    rows = [
+        {"name": name, "calls": len(found) / steps, "us": sum(found) / steps, "share": sum(found) / total}
+        for name, found in ranked[:most]
+    ]
+    text = "\n".join(f"    {r['us']:10.1f} us {r['calls']:7.1f} × {r['share']:6.1%}  {r['name'][:90]}" for r in rows)
+    return {"us a step": total / steps, "kinds": len(times), "table": text, "rows": rows}

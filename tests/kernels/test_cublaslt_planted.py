@@ -1,0 +1,190 @@
+"""Faults planted in the code around cuBLASLt: each must show as a wrong number or be refused by fake_cublaslt.py."""
+
+import itertools
+import sys
+import types
+from contextlib import contextmanager
+from ctypes import ArgumentError
+from pathlib import Path
+
+import cuda_emulator
+import numpy as np
+import pytest
+import strict_array as xp
+from cublaslt_checks import LAYOUTS, WANTED, drawn, product
+from cuda_checks import agree, cotangent, expected, run
+from cuda_emulator import LaunchError, emulated
+from op_cases import Case
+
+from tinygrad_lm import kernels
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
+from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
+
+pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
+ml_dtypes = pytest.importorskip("ml_dtypes")
+OURS = DeviceError, DtypeError, ShapeError
+NAMES = ("cuda_cublaslt_plan", "cuda_cublaslt", "cuda_matmul")
+PLANTED = [
+    # file, what stands there, what is planted
+    ("plan", '"bfloat16": 14', '"bfloat16": 2'),
+    ("plan", "COMPUTE_32F = 68", "COMPUTE_32F = 77"),
+    ("plan", "BIAS_POINTER = 3, 4, 7, 8", "BIAS_POINTER = 4, 3, 7, 8"),
+    ("plan", "BIAS, BGRADA = 1, 4, 256", "BIAS, BGRADA = 1, 4, 512"),
+    ("plan", "BIAS, BGRADA = 1, 4, 256", "BIAS, BGRADA = 1, 256, 4"),
+    ("plan", "BATCH_COUNT, BATCH_STEP = 5, 6", "BATCH_COUNT, BATCH_STEP = 6, 5"),
+    ("plan", "ALIGNMENTS = 1, 3, (5, 6, 7, 8)", "ALIGNMENTS = 1, 3, (8, 7, 6, 5)"),
+    ("plan", "IN_FLOAT32 = 2", "IN_FLOAT32 = 7"),
+    ("plan", "IN_FLOAT32 = 2", "IN_FLOAT32 = 1"),
+    ("plan", '"Matmul": [*[c_void_p] * 14, c_size_t, c_void_p]', '"Matmul": None'),
+    ("plan", '"MatmulPreferenceCreate": [c_void_p]', '"MatmulPreferenceCreate": [c_int]'),
+    ("plan", "(TRANSA, c_int(b[0])), (TRANSB, c_int(a[0]))", "(TRANSA, c_int(a[0])), (TRANSB, c_int(b[0]))"),
+    ("plan", "(TRANSA, c_int(b[0]))", "(TRANSA, c_int(not b[0]))"),
+    ("plan", "(EPILOGUE, c_uint32(epilogue))", "(EPILOGUE, c_int64(epilogue))"),
+    ("plan", "attributes.append((BIAS_POINTER, c_void_p(alignments[3])))", "pass"),
+    ("plan", "attributes.append((BIAS_POINTER, c_void_p(alignments[3])))",
+     "attributes.append((BIAS_POINTER, c_void_p(256)))"),
+    ("plan", "layout(held, m, k, batch, *b), layout(held, k, n, batch, *a)",
+     "layout(held, k, n, batch, *a), layout(held, m, k, batch, *b)"),
+    ("plan", "layout(held, m, k, batch, *b)", "layout(held, k, m, batch, *b)"),
+    ("plan", "layout(held, k, n, batch, *a)", "layout(made, k, n, batch, *a)"),
+    ("plan", "layout(made, m, n, batch, False, m, m * n)", "layout(held, m, n, batch, False, m, m * n)"),
+    ("plan", "layout(made, m, n, batch, False, m, m * n)", "layout(made, m, n, batch, False, m + 1, m * n)"),
+    ("plan", "layout(made, m, n, batch, False, m, m * n)", "layout(made, m, n, batch, False, n, m * n)"),
+    ("plan", "layout(made, m, n, batch, False, m, m * n)", "layout(made, m, n, batch, False, m, m)"),
+    ("plan", "layout(made, m, n, batch, False, m, m * n)", "layout(made, n, m, batch, False, m, m * n)"),
+    ("plan", "c_uint64(WORKSPACE)", "c_uint64(0)"),
+    ("plan", "c_uint64(WORKSPACE)", "c_uint32(WORKSPACE)"),
+    ("plan", "(first, second, result, result), strict", "(256, 256, result, result), strict"),
+    ("plan", "assign(\"MatmulDesc\", self.operation, [(BIAS_POINTER, c_void_p(vector))])", "pass"),
+    ("plan", "ONE if accumulate else ZERO", "ZERO"),
+    ("plan", "ONE if accumulate else ZERO", "ONE"),
+    ("plan", "alpha, b, first, a, second, beta", "alpha, a, first, b, second, beta"),
+    ("plan", "alpha, b, first, a, second, beta", "beta, b, first, a, second, alpha"),
+    ("plan", "beta, y, result[0], y, result[1]", "beta, a, result[0], y, result[1]"),
+    ("plan", "workspace, WORKSPACE, stream", "workspace, 0, stream"),
+    ("plan", "workspace, WORKSPACE, stream", "y, WORKSPACE, stream"),
+    ("plan", '("algorithm", c_uint64 * 8)', '("algorithm", c_uint64 * 7)'),
+    ("plan", "(columns, rows) if transposed else (rows, columns)", "(rows, columns)"),
+    ("plan", "(BATCH_STEP, c_int64(step))", "(BATCH_STEP, c_int64(rows * columns))"),
+    ("plan", "if batch > 1:", "if batch > 3:"),
+    ("plan", 'xp.empty(WORKSPACE, "uint8")', 'xp.empty(WORKSPACE // 2, "uint8")'),
+    ("", "(columns == 1 or right == 1) and (rows == 1 or down >= columns)", "(columns == 1 or right == 1)"),
+    ("", "(columns == 1 or right == 1) and", ""),
+    ("", "(rows == 1 or down == 1) and", ""),
+    ("", " and right >= rows", ""),
+    ("", "step >= 0 and (columns", "(columns"),
+    ("", "step >= 0 and (rows", "(rows"),
+    ("", "columns if rows == 1 else down", "down"),
+    ("", "columns if rows == 1 else down", "columns"),
+    ("", "Matrices(x, True, right, step)", "Matrices(x, True, rows, step)"),
+    ("", "step[0] if step and len(x) > 1 else 0", "0"),
+    ("", "x.reshape(-1, *x.shape[-2:])", "x[0]"),
+    ("", " and not b.by_columns:", ":"),
+    ("", "bias_gradient[...] = column_sums(contiguous(b.array), bias_gradient.dtype)\n", "pass\n"),
+    ("", "out=y, accumulate=accumulate)", "out=y)"),
+    ("", "y.size // (n * m)", "1"),
+    ("", "a[1:], b[1:]", "b[1:], a[1:]"),
+    ("", "(b.array, a.array, y, vector)", "(a.array, b.array, y, vector)"),
+    ("", "min(pointer & -pointer, 256)", "256"),
+    ("", "contiguous(bias)", "bias"),
+    ("", "a.array.dtype.name, y.dtype.name", "y.dtype.name, y.dtype.name"),
+    ("matmul", "multiply(dy, b.swapaxes(-1, -2))", "multiply(dy, b)"),
+    ("matmul", "multiply(a.swapaxes(-1, -2), dy)", "multiply(a, dy)"),
+    ("matmul", "multiply(a.swapaxes(-1, -2), dy)", "multiply(dy.swapaxes(-1, -2), a).swapaxes(-1, -2) * 2"),
+    ("matmul", "a.shape[:-2] != b.shape[:-2] or ", ""),
+    ("matmul", " or not covered(a, b)", ""),
+    ("matmul", " or not covered(x, w, b)", ""),
+    ("matmul", "(b is None or b.shape == w.shape[1:])", "True"),
+    ("matmul", "multiply(rows, w, bias=b)", "multiply(rows, w)"),
+    ("matmul", "multiply(dy, w.T)", "multiply(dy, w)"),
+    ("matmul", "multiply(rows.T, dy, bias_gradient=sums)", "multiply(rows.T, dy)"),
+    ("matmul", "column_sums(contiguous(dy), b.dtype) if sums is None else sums", "sums"),
+    ("matmul", "column_sums(contiguous(dy), b.dtype) if sums is None else sums", "column_sums(dy, b.dtype)"),
+]  # fmt: skip
+
+
+@contextmanager
+def planted(file="", there="", fault=""):
+    """`multiply` and the kernels of cuda_matmul.py, with the fault in one of their files, on the fake."""
+    with emulated() as patch:
+        modules = []
+        for name in NAMES:
+            text = Path(kernels.__file__).with_name(f"{name}.py").read_text()
+            if name == f"cuda_{file}".removesuffix("_") or name == f"cuda_cublaslt_{file}".removesuffix("_"):
+                assert there in text
+                text = text.replace(there, fault)
+            module = types.ModuleType(f"tinygrad_lm.kernels.{name}")
+            patch.setitem(sys.modules, module.__name__, module)
+            exec(compile(text, name, "exec"), module.__dict__)
+            modules.append(module)
+        for name in ("linear", "matmul"):
+            del Op.registry[name].kernels["cuda"]
+        modules[0].loaded = plans.loaded
+        yield modules[1].multiply, {"linear": modules[2].linear_on_gpu, "matmul": modules[2].matmul_on_gpu}
+
+
+def unaligned(x):
+    """At an address that is no multiple of 16."""
+    flat = xp.empty(x.size + 1, x.dtype)[1:]
+    flat[...] = x.ravel()
+    return flat.reshape(x.shape)
+
+
+def looked_at(multiply, found):
+    """All that must hold of a product and of the kernels, on a few cases."""
+    for dtype in ("float32", ml_dtypes.bfloat16):
+        for n, k, m, leading in (
+            (3, 4, 5, ()),
+            (1, 24, 8, ()),
+            (5, 1, 6, ()),
+            (5, 5, 1, ()),
+            (4, 3, 6, (3,)),
+            (2, 3, 2, (2, 3)),
+        ):
+            for first, second in (*zip(LAYOUTS, reversed(LAYOUTS), strict=True), *zip(LAYOUTS, LAYOUTS, strict=True)):
+                for wanted, made in itertools.product(["plain", "added"] if leading else WANTED, (None, "float32")):
+                    bits = []
+                    for _ in range(2):
+                        rng = np.random.default_rng(0)
+                        a = drawn(xp, rng, (*leading, n, k), dtype, first)
+                        b = drawn(xp, rng, (*leading, k, m), dtype, second)
+                        bits.append(product(xp, multiply, rng, a, b, wanted, made))
+                    assert bits[0] == bits[1]
+        rng = np.random.default_rng(1)
+        a, b, x, dy = (drawn(xp, rng, shape, dtype) for shape in ((6, 8), (8, 4), (5, 6), (5, 4)))
+        sums = unaligned(drawn(xp, rng, (4,), dtype))
+        for one, other in ((unaligned(a), b), (a, unaligned(b))):
+            multiply(one, other)
+            multiply(one, other, out=unaligned(drawn(xp, rng, (6, 4), dtype)))
+        multiply(x.T, dy, bias_gradient=sums)
+        agree([sums.get()], [dy.get().astype("f8").sum(0)], None, str(np.dtype(dtype)))
+        shapes = ((3, 4), (4, 5), (5,)), ((2, 3, 4), (4, 4)), ((33, 4), (4, 7), (7,))
+        rules = [("linear", shape) for shape in shapes] + [("matmul", ((2, 3, 4), (2, 4, 5)))]
+        rules += [("matmul", ((2, 3, 4), (4, 5)))] if dtype == "float32" else []  # for which NumPy has a product
+        for name, shapes in rules:
+            case = Case(tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes))
+            dy = cotangent(rng, name, case, dtype)
+            agree(run(xp, found[name], case, dy), expected(name, case, dy), case, str(np.dtype(dtype)))
+            if len(shapes) > 2:
+                db = found[name](*map(xp.asarray, case.inputs))[1](xp.asarray(dy)[..., ::-1])[2]()
+                agree([db.get()], [dy.astype("f8")[..., ::-1].sum(0)], None, str(np.dtype(dtype)))
+    for name in found:
+        case = Case(tuple(rng.standard_normal((2, 2)) for _ in range(2)))
+        assert run(xp, found[name], case, case.inputs[0])[0].dtype == "float64"
+    with pytest.raises(ShapeError, match="one entry for each"):
+        found["linear"](*(xp.zeros(shape, "f4") for shape in ((2, 3), (3, 4), (1,))))
+
+
+def test_without_a_fault_all_is_right():
+    with planted() as found:
+        looked_at(*found)
+
+
+@pytest.mark.parametrize(("file", "there", "fault"), PLANTED)
+def test_a_planted_fault_is_noticed(file, there, fault):
+    with (
+        pytest.raises((AssertionError, AttributeError, ArgumentError, LaunchError, *OURS)),
+        planted(file, there, fault) as found,
+    ):
+        looked_at(*found)

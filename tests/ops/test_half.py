@@ -1,0 +1,292 @@
+"""Every operation in half precision: float16, and bfloat16, which NumPy knows through ml_dtypes alone.
+
+Most compute in float32 and round once, to the same bits as rounding what the rule gives in float32. The others take
+several roundings, and each errs by at most u of a number's size, u = 2⁻⁸ in bfloat16 and 2⁻¹¹ in float16.
+"""
+
+import checks
+import numpy as np
+import pytest
+import strict_array
+from drawing import seeds, signed
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from op_cases import CASES
+
+from tinygrad_lm import Tensor, gradcheck, ops
+from tinygrad_lm.backend import dtype_of, is_floating, wide
+from tinygrad_lm.engine.graph import unbroadcast
+from tinygrad_lm.engine.op import Op, op
+from tinygrad_lm.errors import DtypeError
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.models.gpt import GPT
+
+ROUNDOFF = {"bfloat16": 2**-8, "float16": 2**-11}
+ROUNDINGS = {  # a gradient that is summed is rounded before and after
+    "subtract": 2, "multiply": 2, "divide": 5, "exp": 2, "log": 2, "sqrt": 3, "relu_squared": 2, "linear": 2,
+    "matmul": 2, "linear_cross_entropy": 5,
+}  # fmt: skip
+LOSSES = {"cross_entropy", "linear_cross_entropy"}  # may be float32
+fewer = settings(max_examples=settings.default.max_examples // 4)
+every_half = pytest.mark.parametrize("dtype", ROUNDOFF)
+
+
+def leaves_of(case):
+    return [Tensor(x, requires_grad=is_floating(x.dtype)) for x in case.inputs]
+
+
+def distance(found, expected, size):
+    """‖found − expected‖ / ‖size‖; float16 has no numbers between 0 and 6e-8."""
+    found, expected = (np.asarray(x, "float64") for x in (found, expected))
+    return np.linalg.norm(found - expected) / max(np.linalg.norm(size), 1e-3)
+
+
+def agree(name, found, expected, size):
+    """size: of the sum that was rounded, were there no cancellation in it."""
+    if name in ROUNDINGS:
+        u = ROUNDOFF.get(found.dtype.name, 2**-8)
+        assert distance(found, expected, size) <= 1.001 * ROUNDINGS[name] * u
+    else:
+        assert np.array_equal(found, expected.astype(found.dtype))
+
+
+def linear_terms(x, w, b=0):
+    """x w is rounded before b is added, which may cancel it."""
+    return abs(x) @ abs(w) + abs(b)
+
+
+def classifier_terms(x, w, targets, dy, options):
+    """What the gradients of x and w are sums of, without their signs: each dz is rounded before they are added up."""
+    _, backward = Op.registry["cross_entropy"].rule(x @ w, targets, **options)
+    dz = abs(backward(dy)[0])
+    rows, dzs = (a.reshape(targets.size, a.shape[-1]) for a in (abs(x), dz))
+    return dz @ abs(w).T, rows.T @ dzs, None
+
+
+@every_half
+@pytest.mark.parametrize("name", sorted(Op.registry.keys() - {"checkpoint"}))
+@fewer
+@given(data=st.data())
+def test_value_and_gradients_are_those_of_float32_rounded(name, dtype, data):
+    function, case = Op.registry[name], data.draw(CASES[name]).to(dtype)
+    single = case.to("float32")
+    y, backward = function.rule(*single.inputs, **case.options)
+    leaves = leaves_of(case)
+    result = function(*leaves, **case.options)
+    assert result.dtype == dtype_of(dtype) or (name in LOSSES and result.dtype == wide(dtype_of(dtype)))
+    size = linear_terms(*single.inputs) if name == "linear" else y
+    if name == "linear_cross_entropy":  # the logits are rounded, and the loss is a difference of them
+        size = linear_terms(*single.inputs[:2]).max(initial=0) + y
+    agree(name, result.data, y, size)
+    dy = np.asarray(signed(np.random.default_rng(data.draw(seeds)), y.shape)).astype(result.dtype)
+    result.backward(dy)
+    dxs = [np.asarray(dx() if callable(dx) else dx) for dx in backward(dy.astype("float32"))]
+    sizes = [abs(dx) if dx.dtype != object else None for dx in dxs]
+    if name == "linear_cross_entropy":
+        sizes = classifier_terms(*single.inputs, dy.astype("float32"), case.options)
+    for x, leaf, dx, size in zip(single.inputs, leaves, dxs, sizes, strict=True):
+        if leaf.grad is not None:
+            assert leaf.grad.dtype == leaf.dtype
+            agree(name, leaf.grad, checks.finished(dx, x), unbroadcast(size, x.shape))
+
+
+@every_half
+@pytest.mark.parametrize("name", sorted(Op.registry))
+@fewer
+@given(data=st.data())
+def test_the_way_back_leaves_alone_what_it_is_given(name, dtype, data):
+    case, rng = data.draw(CASES[name]).to(dtype), np.random.default_rng(data.draw(seeds))
+    y, backward = Op.registry[name].rule(*case.inputs, **case.options)
+    before, dy = [x.copy() for x in case.inputs], np.asarray(signed(rng, y.shape)).astype(y.dtype)
+    dy.flags.writeable = False
+    first, second = ([checks.finished(dx, x) for dx, x in zip(backward(dy), case.inputs, strict=True)] for _ in "ab")
+    for x, copy, one, other in zip(case.inputs, before, first, second, strict=True):
+        checks.same(x, copy, "an input")
+        assert one is None or np.array_equal(one, other)
+
+
+@every_half
+@fewer
+@given(case=CASES["checkpoint"])
+def test_recomputation_changes_no_bit(case, dtype):
+    case, function = case.to(dtype), case.options["function"]
+    plain, checkpointed = leaves_of(case), leaves_of(case)
+    y, same = function(*plain), ops.checkpoint(*checkpointed, function=function)
+    assert y.data.tobytes() == same.data.tobytes()
+    y.sum().backward()
+    same.sum().backward()
+    for one, other in zip(plain, checkpointed, strict=True):
+        assert one.grad is other.grad is None or one.grad.tobytes() == other.grad.tobytes()
+
+
+@every_half
+@pytest.mark.parametrize("absent", [1, 2])
+def test_absent_inputs_have_no_gradients(dtype, absent):
+    """Kernels hand them on to the rule as None."""
+    inputs = [np.array([[1.0, 2, 4]]), np.ones(3), np.ones(3)]
+    inputs = [None if i == absent else x.astype(dtype_of(dtype)) for i, x in enumerate(inputs)]
+    y, backward = ops.layer_norm.rule(*inputs)
+    dx, dw = backward(y)
+    assert dx.dtype == dw.dtype == y.dtype == dtype_of(dtype)
+    assert (dx.shape, dw.shape) == ((1, 3), (3,))
+
+
+# ---- sums do not stall: 256 + 1 is 256 in bfloat16, 2048 + 1 is 2048 in float16
+
+SUMS = {
+    "sum": (ops.sum, 5000),
+    "sum of columns": (lambda x: ops.sum(x.reshape(5000, 1), axis=0), 5000),
+    "mean": (lambda x: ops.mean(x) * 5000, 5000),
+    "logsumexp": (lambda x: ops.exp(ops.logsumexp(x)), 5000 * np.e),
+    "matmul": (lambda x: x[None] @ x[:, None], 5000),
+    "linear": (lambda x: ops.linear(x, ops.reshape(x, shape=(5000, 1))), 5000),
+    "stacks": (lambda x: x.reshape(1, 1, 5000) @ x.reshape(1, 5000, 1), 5000),
+}
+
+
+@every_half
+@pytest.mark.parametrize("place", [np.asarray, strict_array.asarray])
+@pytest.mark.parametrize("name", SUMS)
+def test_long_sums(name, place, dtype):
+    f, expected = SUMS[name]
+    assert float(f(Tensor(place(np.ones(5000, dtype_of(dtype)))))) == pytest.approx(expected, rel=0.03)
+
+
+GATHERED = {
+    "added to every row": lambda x: x + np.zeros((5000, 1), x.dtype),
+    "copied": lambda x: ops.broadcast_to(x, shape=(5000, 1)),
+    "taken again and again": lambda x: x[[0] * 5000],
+    "one token": lambda x: ops.embedding(ops.reshape(x, shape=(1, 1)), [0] * 5000),
+    "bias": lambda x: ops.linear(np.zeros((5000, 1), x.dtype), np.zeros((1, 1), x.dtype), x),
+    "scale": lambda x: ops.layer_norm(np.tile(np.array([[0, 1]], x.dtype), (5000, 1)), ops.broadcast_to(x, shape=(2,))),
+}
+
+
+@every_half
+@pytest.mark.parametrize("name", GATHERED)
+def test_gradients_of_many_uses_by_one_operation(name, dtype):
+    x = Tensor(np.ones(1, dtype_of(dtype)), requires_grad=True)
+    y = GATHERED[name](x)
+    y.backward(np.ones(y.shape) if name != "scale" else np.tile([[0, 1]], (5000, 1)))
+    assert x.grad.dtype == x.dtype
+    assert float(x.grad[0]) == pytest.approx(5000, rel=2**-7)
+
+
+@every_half
+def test_equals_share_the_gradient_of_their_maximum(dtype):
+    _, backward = ops.max.rule(np.ones(5000, dtype_of(dtype)))
+    share = 1 / 5000
+    assert np.unique(backward(np.ones((), dtype_of(dtype)))[0].astype(float)) == pytest.approx([share], rel=2**-8)
+
+
+@every_half
+@pytest.mark.parametrize("place", [np.asarray, strict_array.asarray])
+def test_a_leaf_may_gather_its_gradient_in_float32(place, dtype):
+    """As a model's weights do: there 3,000 contributions of 1 make 3,000."""
+    x = Tensor(place(np.ones(2, dtype_of(dtype))), requires_grad=True)
+    x.node.grad = place(np.zeros(2, "float32"))
+    total = x.sum()
+    for _ in range(2):
+        total = total + x.sum()
+    for _ in range(1000):
+        x.sum().backward()
+    total.backward()
+    assert x.grad.dtype == "float32"
+    assert [float(g) for g in x.grad] == [1003, 1003]
+
+
+def test_rotary_turns_by_angles_that_are_not_rounded():
+    """Position 1,000 in bfloat16 is known to ±4 alone: half a turn."""
+    x = np.random.default_rng(0).standard_normal((1, 8, 2, 16)).astype(dtype_of("bfloat16"))
+    y, dx = (f for f in ops.rotary.rule(x, start=1000))
+    exact, _ = ops.rotary.rule(x.astype("float64"), start=1000)
+    assert y.dtype == x.dtype
+    assert distance(y, exact, exact) < 2**-8
+    assert distance(dx(y)[0], x, x) < 2**-7  # turned back
+
+
+# ---- dtypes
+
+
+@every_half
+def test_a_loss_alone_may_be_float32(dtype, monkeypatch):
+    """Then its gradient arrives in float32; those of the inputs are half precision."""
+    x, w = (Tensor(np.array([1.0, 2.0]).astype(dtype_of(dtype)), requires_grad=True) for _ in "ab")
+
+    def squares(x, w):
+        """y = Σ x w"""
+        z = x.astype("float32") * w.astype("float32")
+        seen = lambda dy: (dy * w.astype("float32")).astype(w.dtype) if dy.dtype == "float32" else None
+        return z.sum(), lambda dy: (seen(dy), (dy * x.astype("float32")).astype(x.dtype))
+
+    def wider(x, w):
+        """y = x w"""
+        return x.astype("float32") * w.astype("float32"), None
+
+    monkeypatch.setattr(Op, "registry", dict(Op.registry))
+    loss = op(squares)(x, w)
+    assert loss.dtype == "float32"
+    (loss * 0.5).backward()
+    assert x.grad.dtype == x.dtype
+    assert np.array_equal(x.grad, [0.5, 1])
+    with pytest.raises(DtypeError, match="result would be float32"):
+        op(wider)(x, w)
+
+
+@every_half
+def test_numbers_and_lists_adapt(dtype):
+    dtype = dtype_of(dtype)
+    x = Tensor(np.ones(2, dtype), requires_grad=True)
+    for y in (
+        x * 0.5,
+        0.5 * x,
+        x**2,
+        2**x,
+        x / 3,
+        1 - x,
+        x * [1.0, 2.0],
+        ops.where(np.array([True, False]), x, 0.5),
+        ops.maximum(x, 0.1),
+    ):
+        assert y.dtype == dtype
+    assert (x * 0.5).data.tolist() == [0.5, 0.5]
+    assert Tensor(dtype.type(2)).dtype == Tensor([dtype.type(2)]).dtype == dtype
+    assert (
+        repr(Tensor(np.ones(2, dtype)))
+        == f"Tensor([1{'.' * (dtype.kind == 'f')}, 1{'.' * (dtype.kind == 'f')}], (2,) {dtype} cpu)"
+    )
+
+
+def test_bfloat16_and_other_dtypes_are_told_apart_in_the_message():
+    a, b = Tensor(np.ones(2, dtype_of("bfloat16"))), Tensor(np.ones(2, "float32"))
+    for f in (ops.add, ops.power, ops.maximum, ops.concat):
+        with pytest.raises(
+            DtypeError, match=r"do not fit each other(.|\n)*bfloat16 cpu(.|\n)*float32 cpu(.|\n)*x\.to\("
+        ):
+            f(a, b)
+    for f in (ops.add, ops.concat):  # NumPy adds the two, in float32, but does not join them
+        with pytest.raises(DtypeError, match=r"do not fit each other(.|\n)*float16 cpu\n  hint"):
+            f(a, np.ones(2, "float16"))
+    with pytest.raises(DtypeError, match="requires_grad needs a floating dtype, found uint16"):
+        Tensor(a.data.view("uint16"), requires_grad=True)
+
+
+@every_half
+def test_gradcheck_takes_half_precision_for_the_numbers_in_it(dtype):
+    report = gradcheck(ops.tanh, np.linspace(-1, 1, 5).astype(dtype_of(dtype)), method="complex", verbose=False)
+    assert report.rows[0].checked == 5
+
+
+@every_half
+def test_a_transformer_computes_in_half_precision(dtype):
+    """Forth and back, its loss and gradients are those of float32 but for roundings."""
+    config = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=16)
+    tokens = np.random.default_rng(0).integers(0, 17, (2, 9))
+    found = {}
+    for name in (dtype, "float32"):
+        model = GPT(config, 3, dtype_of(name))
+        loss = ops.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:])
+        loss.backward()
+        found[name] = [float(loss), *(np.asarray(p.grad, "float64") for p in model.parameters.values())]
+    for half, single in zip(found[dtype], found["float32"], strict=True):
+        assert distance(half, single, single) < 16 * ROUNDOFF[dtype]

@@ -1,0 +1,86 @@
+// What attention's kernels share: which block and warp has which queries, what these see, and which weights are dropped.
+//
+//   D         a multiple of 16, at most 128
+//   STRIPS    of 16 queries that a warp has
+//   DROPOUT, STARTS    whether there are such
+
+const float LOG2E = 1.44269504f;
+#define INFINITE __uint_as_float(0x7f800000)
+const int QUERIES = WARPS * 16 * STRIPS, KEYS = WARPS * 16;
+const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stages of k and v are less than 48 KiB
+
+// The last of the blocks in a row of the grid, which has the most keys to see, starts first.
+#define PLACE                                                                                                \
+    int start = (gridDim.x - 1 - blockIdx.x) * QUERIES, h = blockIdx.y, b = blockIdx.z, group = h / (H / G); \
+    int mine = start + threadIdx.x / 32 * 16 * STRIPS, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;        \
+    long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;          \
+    long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                          \
+    if (STARTS) starts += b * (long long)T;                                                                  \
+    int begin = STARTS ? max(0, least(starts, start, min(T, start + QUERIES))) / TILE * TILE : 0;            \
+    int end = causal ? min(S, start + QUERIES + S - T) : S;
+
+// The least of x from `from` to before `to`, by a whole warp.
+__device__ int least(const int* x, int from, int to) {
+    int found = 0x7fffffff;
+    for (int i = from + threadIdx.x % 32; i < to; i += 32) found = min(found, x[i]);
+    return __reduce_min_sync(0xffffffff, found);
+}
+
+// What the queries of a warp's strips see.
+struct sight {
+    int low[STRIPS][2], high[STRIPS][2];  // query g + 8 r of a strip: keys from low on, before high
+    int first, last, from, to;            // the warp's: one of them sees first … last − 1, all see from … to − 1
+};
+
+__device__ sight look(const int* starts, int mine, int T, int S, int causal) {
+    sight x;
+    int most = 0;
+#pragma unroll
+    for (int i = 0; i < 2 * STRIPS; i++) {
+        int query = min(T - 1, mine + i * 8 + int(threadIdx.x) % 32 / 4);
+        int low = x.low[i / 2][i % 2] = STARTS ? starts[query] : 0;
+        x.high[i / 2][i % 2] = causal ? query + S - T + 1 : S;
+        most = max(most, low);
+    }
+    x.from = STARTS ? __reduce_max_sync(0xffffffff, most) : 0;
+    x.first = STARTS ? least(starts, mine, min(T, mine + 16 * STRIPS)) : 0;
+    x.to = causal ? min(S, mine + S - T + 1) : S;
+    x.last = mine >= T ? 0 : causal ? min(S, mine + 16 * STRIPS + S - T) : S;
+    return x;
+}
+
+__device__ bool nothing(const sight& seen, int key, int count) {
+    return key >= seen.last || key + count <= seen.first;
+}
+
+// z of n keys from j on: −∞ where the query does not see the key.
+template <int n> __device__ void hide(float (&z)[STRIPS][n / 8][4], const sight& seen, int j) {
+    if (j >= seen.from && j + n <= seen.to) return;
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++)
+#pragma unroll
+        for (int k = 0; k < n / 8; k++)
+            for (int i = 0; i < 4; i++) {
+                int key = j + k * 8 + threadIdx.x % 4 * 2 + i % 2;
+                if (key < seen.low[m][i / 2] || key >= seen.high[m][i / 2]) z[m][k][i] = -INFINITE;
+            }
+}
+
+// Dropout of a strip's weights, 16 queries × n keys. `place` is the counter of the first of them, `stride` apart are
+// those of two queries. In a C fragment lanes 4 g … 4 g + 3 have eight neighbouring keys: each draws a quarter of the
+// four's counters, then they show each other the bits.
+template <int n>
+__device__ void keep_keys(unsigned (&bits)[4], const randomness& r, word place, int stride) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    unsigned own = 0;
+    for (int k = 0; k < n / 16; k++) {  // counter e = 4 k + t: keys e / 2 · 8 on, query g + e % 2 · 8
+        int e = 4 * k + t;
+        own |= kept(r, place + (g + e % 2 * 8) * (word)stride + e / 2) << 8 * k;
+    }
+    for (int i = 0; i < 4; i++) bits[i] = __shfl_sync(0xffffffff, own, i, 4) >> 2 * t;
+}
+
+__device__ bool stays(const unsigned (&bits)[4], int k, int i) {  // entry i of the fragment's keys 8 k on
+    int e = 2 * k + i / 2;
+    return bits[e % 4] >> (e / 4 * 8 + i % 2) & 1;
+}

@@ -1,0 +1,195 @@
+// The way back through attention.cu (Dao 2023, "FlashAttention-2", algorithm 2; letters and shapes as there).
+//
+//   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
+//
+// P is computed again from L, and m drawn again, twice: for dq (and δ) a warp has strips of queries and goes through the
+// keys, for dk and dv a strip of keys and goes through the queries of all heads that share them. Seven products instead
+// of five, but every sum stays in one block: no atomic additions, so the same bits in every run.
+//
+// Memory: for dq: q, y, dy and dq once, k and v once for each block of queries; for dk and dv: these and k, v once, q
+// and dy once for each block of keys. The products are the cost: 14 T S D operations a head, half of it if causal.
+
+#include "common.cuh"
+#include "matrices.cuh"
+#include "philox.cuh"
+#include "attention.cuh"
+
+const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
+const int N = 16;                     // columns that are computed at once
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+    attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
+                 const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
+                 const word* counter, word key0, word key1, unsigned limit, float grown) {
+    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+    PLACE
+    sight seen = look(starts, mine, T, S, causal);
+    fragments Q[STRIPS], dY[STRIPS];
+    float sum[STRIPS][D / 8][4] = {}, L[STRIPS][2], d[STRIPS][2] = {};
+    auto bring = [&](int j, int stage) {
+        fill(keys[stage], k + key_head, key_stride, j, S);
+        fill(values[stage], v + key_head, key_stride, j, S);
+    };
+
+    if (begin < end) bring(begin, 0);
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) {
+        fragments Y;
+        fetch(Q[m], q + head, stride, mine + 16 * m, T);
+        fetch(dY[m], dy + head, stride, mine + 16 * m, T);
+        fetch(Y, y + head, stride, mine + 16 * m, T);
+#pragma unroll
+        for (int i = 0; i < D / 4; i++) d[m][i % 2] += product(Y[i / 4][i % 4], dY[m][i / 4][i % 4]);
+        for (int r = 0; r < 2; r++) {
+            d[m][r] = row_sum(d[m][r]);
+            int query = mine + 16 * m + g + r * 8;
+            L[m][r] = query < T ? logs[row + query] : 0;
+            if (t == 0 && query < T) delta[row + query] = d[m][r];
+        }
+    }
+    for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
+        wait_for_copies();
+        __syncthreads();
+        if (j + TILE < end) bring(j + TILE, 1 - stage);
+#pragma unroll 1
+        for (int from = 0; from < TILE; from += N) {
+            if (nothing(seen, j + from, N)) continue;
+            float z[STRIPS][N / 8][4], dP[STRIPS][N / 8][4];
+            times_transposed<STRIPS, N>(z, Q, keys[stage], from);
+            times_transposed<STRIPS, N>(dP, dY, values[stage], from);
+            hide<N>(z, seen, j + from);
+#pragma unroll
+            for (int m = 0; m < STRIPS; m++) {
+                if (DROPOUT) {
+                    word place = (row + mine + 16 * m) * (S / 8) + (j + from) / 8;
+                    unsigned bits[4];
+                    keep_keys<N>(bits, {counter, key0, key1, limit}, place, S / 8);
+#pragma unroll
+                    for (int n = 0; n < N / 8; n++)
+                        for (int i = 0; i < 4; i++) dP[m][n][i] = stays(bits, n, i) ? dP[m][n][i] * grown : 0;
+                }
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+                    for (int i = 0; i < 4; i++) {
+                        float P = exp2f(fmaf(z[m][n][i], scale, -L[m][i / 2]));
+                        z[m][n][i] = P * (dP[m][n][i] - d[m][i / 2]);
+                    }
+            }
+            add_product<STRIPS, N>(sum, z, keys[stage], from);
+        }
+    }
+    float factor = scale / LOG2E;
+#pragma unroll
+    for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
+}
+
+// Dropout of 16 keys × n queries: here it is the eight lanes of one t that have neighbouring keys.
+template <int n> __device__ unsigned keep_queries(const randomness& r, word place, int stride) {
+    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    unsigned bits = 0;
+    for (int k = 0; k < n / 16; k++) {  // counter e = 8 k + g: keys e % 2 · 8 on, query e / 4 · 8 + 2 t + e / 2 % 2
+        int e = 8 * k + g;
+        bits |= kept(r, place + (e / 4 * 8 + 2 * t + e / 2 % 2) * (word)stride + e % 2) << 8 * k;
+    }
+#pragma unroll
+    for (int d = 1; d < 8; d *= 2) {  // 8 lanes × 8 bits are transposed: a lane's bit e is its own key's of counter e
+        unsigned other = __shfl_xor_sync(0xffffffff, bits, 4 * d);
+        unsigned lower = d == 1 ? 0x55555555 : d == 2 ? 0x33333333 : 0x0f0f0f0f;
+        bits = g & d ? (bits & ~lower) | (other & ~lower) >> d : (bits & lower) | (other & lower) << d;
+    }
+    return bits;
+}
+
+__device__ bool stays(unsigned bits, int k, int i) { return bits >> (4 * k + i % 2 * 2 + i / 2) & 1; }
+
+// The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
+extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
+    attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
+                  const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
+                  const word* counter, word key0, word key1, unsigned limit, float grown) {
+    __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
+    __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
+    __shared__ int low[2][KEYS];
+    int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
+    int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
+    fragments K[1];
+    fetch(K[0], k + key_head, key_stride, mine, S);
+#if D > 64  // the registers do not hold V too
+    __shared__ __align__(16) line values[KEYS];
+    const line* V[1] = {values + threadIdx.x / 32 * 16};
+#else
+    fragments V[1];
+    fetch(V[0], v + key_head, key_stride, mine, S);
+#endif
+    float sum_dk[1][D / 8][4] = {}, sum_dv[1][D / 8][4] = {};
+    int begin = causal ? max(0, start - (S - T)) / SHORT * SHORT : 0, end = T;
+    if (STARTS) {  // the last query that sees one of the keys
+        end = 0;
+        for (int i = begin + threadIdx.x % 32; i < T; i += 32)
+            if (starts[b * (long long)T + i] < start + KEYS) end = i + 1;
+        end = __reduce_max_sync(0xffffffff, end);
+    }
+    int heads = end > begin ? (group + 1) * (H / G) : 0;
+    auto bring = [&](int h, int j, int stage) {
+        int query = j + threadIdx.x;
+        long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
+        fill(queries[stage], q + head, H * D, j, T);
+        fill(outputs[stage], dy + head, H * D, j, T);
+        if (threadIdx.x >= KEYS) return;
+        copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
+        copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
+        if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
+    };
+
+    int h = group * (H / G), j = begin;
+    if (h < heads) {
+        bring(h, j, 0);
+#if D > 64
+        fill(values, v + key_head, key_stride, start, S);
+#endif
+    }
+    for (int stage = 0; h < heads; stage ^= 1) {
+        int next = j + SHORT < end ? j + SHORT : begin, next_h = h + (next == begin);
+        wait_for_copies();
+        __syncthreads();
+        if (next_h < heads) bring(next_h, next, 1 - stage);
+#pragma unroll 1
+        for (int from = 0; from < SHORT; from += N) {
+            int query = j + from, future = query + S - T;  // the first query's last key, if causal
+            if (mine >= S || query >= T || (causal && mine > future + N - 1)) continue;
+            float P[1][N / 8][4], dz[1][N / 8][4];
+            times_transposed<1, N>(P, K, queries[stage], from);
+            times_transposed<1, N>(dz, V, outputs[stage], from);
+            if (STARTS || (causal && mine + 15 > future))
+#pragma unroll
+                for (int n = 0; n < N / 8; n++)
+                    for (int i = 0; i < 4; i++) {
+                        int column = n * 8 + 2 * t + i % 2, key = mine + g + i / 2 * 8;
+                        bool hidden = (causal && key > future + column) || (STARTS && key < low[stage][from + column]);
+                        if (hidden) P[0][n][i] = -INFINITE;
+                    }
+            unsigned bits = 0;
+            if (DROPOUT) {
+                word place = ((b * (long long)H + h) * T + query) * (S / 8) + mine / 8;
+                bits = keep_queries<N>({counter, key0, key1, limit}, place, S / 8);
+            }
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+                for (int i = 0; i < 4; i++) {
+                    int column = from + n * 8 + 2 * t + i % 2;
+                    float p = exp2f(fmaf(P[0][n][i], scale, -L[stage][column])), dP = dz[0][n][i];
+                    bool stay = !DROPOUT || stays(bits, n, i);
+                    if (DROPOUT) dP = stay ? dP * grown : 0;
+                    dz[0][n][i] = p * (dP - d[stage][column]);
+                    P[0][n][i] = stay ? p : 0;
+                }
+            add_product<1, N>(sum_dv, P, outputs[stage], from);
+            add_product<1, N>(sum_dk, dz, queries[stage], from);
+        }
+        h = next_h, j = next;
+    }
+    float factor = scale / LOG2E;
+    put(dk + key_head, key_stride, mine, S, sum_dk[0], factor, factor);
+    put(dv + key_head, key_stride, mine, S, sum_dv[0], grown, grown);
+}
