@@ -11,7 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.backend import cores, resolve_device
+from tinygrad_lm.backend import cores, dtype_of, resolve_device, wide
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
@@ -35,6 +35,7 @@ OPTIONS = {
     "--lr": {"type": float, "help": f"learning rate [{FINETUNE['lr']:g}; with --lora {LORA['lr']:g}]"},
     "--batch-size": {"type": int, "metavar": "B", "help": f"sequences a batch [{FINETUNE['batch_size']}]"},
     "--accumulate": {"type": int, "metavar": "N", "help": f"batches a step [{FINETUNE['accumulate']}]"},
+    "--dtype": session.PRETRAINING["--dtype"],
 } | session.DATA
 
 
@@ -50,6 +51,7 @@ def start(
     block_size=None,
     dropout=0.0,
     device="auto",
+    dtype="float32",
     out=None,
     **options,
 ):
@@ -58,9 +60,9 @@ def start(
         raise ConfigError("--model WHERE says what to begin with; or --resume RUN goes on with a run")
     device = resolve_device(device)
     config = TrainConfig(**(LORA if lora else FINETUNE) | options, frozen=tuple(freeze))
-    base, tokenizer = load(model, device)
+    base, tokenizer = load(model, device, wide(dtype_of(dtype)))  # masters of bfloat16 are float32
     changes = {"lora": lora, "dropout": dropout} | ({} if block_size is None else {"block_size": block_size})
-    tuned = inherit(GPT(replace(base.config, **changes), config.seed, device=device, frozen=config.frozen), base)
+    tuned = inherit(GPT(replace(base.config, **changes), config.seed, dtype, device, config.frozen), base)
     del base  # its memory is wanted
     corpus = load_corpus(data)
     batches, validation = material.text(corpus, tokenizer, config, tuned.config.block_size)

@@ -1,5 +1,6 @@
 """Blocks of long arrays, worker threads, the memory that a process has had; dtypes; and what a GPU's user is told."""
 
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,10 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_run import example
 
 from tinygrad_lm.backend import blocks, dtype_of, is_floating, parallel, resolve_device, to_device, wide, workers
+from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda_errors import explained
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import session
 
 
@@ -78,6 +83,34 @@ def test_bfloat16_without_its_library(monkeypatch):
     ):
         dtype_of("bfloat16")
     assert dtype_of("float32") == np.float32
+
+
+UNKNOWN = ["float33", "BFLOAT16", "float8_e4m3fn", "int32", "bool", "V2", "f4,f4", "", None, 3.5, [1], int, np.int64]
+SMALL = GPTConfig(n_layer=1, n_head=1, n_embd=2)
+EXPECTED = "expected float16, bfloat16, float32, float64, complex64 or complex128"
+
+
+@pytest.mark.parametrize("name", UNKNOWN, ids=str)
+@pytest.mark.parametrize("use", [dtype_of, lambda name: GPT(SMALL, dtype=name)], ids=["dtype_of", "GPT"])
+def test_what_is_no_floating_dtype_is_refused(use, name):
+    with pytest.raises(ConfigError) as caught:
+        use(name)
+    assert str(caught.value) == f"dtype {name!r} is unknown or not floating; {EXPECTED}"
+
+
+def test_foreign_byte_order_is_refused():
+    foreign = np.dtype(np.float32).newbyteorder("S")
+    for name in (foreign, foreign.str):
+        with pytest.raises(ConfigError, match="has foreign byte order; .*" + EXPECTED):
+            dtype_of(name)
+    assert dtype_of(foreign.newbyteorder("S")) == np.float32
+
+
+@pytest.mark.parametrize("name", ["float33", "int32", int, ""])
+def test_a_tensor_becomes_of_no_other_dtype(name):
+    with pytest.raises(ConfigError, match=EXPECTED):
+        Tensor([1.5]).to(dtype=name)
+    assert Tensor([1]).to(device="cpu").dtype == np.int64  # what stays as it is may be anything
 
 
 # ---- a CuPy that has no GPU, in each of the ways
@@ -235,8 +268,29 @@ def test_a_full_gpu_ends_a_command_with_a_message_and_status_2(cupy, capsys, tmp
     def start():
         raise FULL
 
-    assert session.command("train", {}, start, []) == 2
+    assert session.command("train", session.PRETRAINING, start, []) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the GPU's memory is full: 2,000 MiB more")
     assert "--batch-size with twice the --accumulate" in told
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("program", ["pretrain", "pretrain_shakespeare", "finetune_shakespeare"])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, program, resumed):
+    """The hint names options that the program has, and of --resume what can still be chosen."""
+    cupy(fake_cupy())
+
+    def begun(*_, **__):
+        raise FULL
+
+    module = example(program)
+    monkeypatch.setattr(module, "start", begun)
+    monkeypatch.setattr(session, "resume", begun)
+    assert module.main(["--resume", str(tmp_path)] if resumed else []) == 2
+    hint = capsys.readouterr().err.partition("hint : ")[2]
+    now, _, anew = hint.partition("; or begin a new run with")
+    options = {"--batch-size", "--accumulate", "--dtype"}
+    options |= {"--lora", "--block-size"} if program == "finetune_shakespeare" else {"--preset"}
+    assert set(re.findall(r"--[a-z-]+", anew if resumed else now)) == options <= set(module.OPTIONS)
+    assert not resumed or set(re.findall(r"--[a-z-]+", now)) == {"--resume", "--device"}

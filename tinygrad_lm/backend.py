@@ -101,6 +101,7 @@ def is_floating(dtype):
 
 
 FLOAT32 = np.dtype(np.float32)
+DTYPES = "float16, bfloat16, float32, float64, complex64 or complex128"
 
 
 def wide(dtype):
@@ -109,7 +110,10 @@ def wide(dtype):
 
 
 def dtype_of(name):
-    """The dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes."""
+    """The floating dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes.
+
+    ConfigError says which there are, where it is unknown, not floating, or not in this machine's order of bytes.
+    """
     if name == "bfloat16":
         try:
             import ml_dtypes  # noqa: F401  (tells NumPy the name)
@@ -117,7 +121,15 @@ def dtype_of(name):
             raise ConfigError(
                 "dtype bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes"
             ) from None
-    return np.dtype(name)
+    try:
+        dtype = np.dtype(name) if name is not None else None  # NumPy's None is float64
+    except (TypeError, ValueError):
+        dtype = None
+    if dtype is None or not is_floating(dtype):
+        raise ConfigError(f"dtype {name!r} is unknown or not floating; expected {DTYPES}")
+    if not dtype.isnative:
+        raise ConfigError(f"dtype {name!r} has foreign byte order; .newbyteorder('=') is native; expected {DTYPES}")
+    return dtype
 
 
 def random(seed, stream, *counter):

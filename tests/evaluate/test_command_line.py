@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -207,6 +208,25 @@ def test_a_model_without_finite_numbers_is_no_result(run, data, capsys, monkeypa
     monkeypatch.setattr(program, "load", lambda where, device: (broken, Run(run).tokenizer))
     assert evaluate(run, "--tasks", "text", "--data", data) == 2
     assert "error: score: the model gives logits that are not finite" in capsys.readouterr().err
+
+
+def test_a_full_gpu_is_told_and_what_was_evaluated_kept(run, data, capsys, monkeypatch):
+    class OutOfMemoryError(MemoryError):
+        pass
+
+    runtime = SimpleNamespace(CUDARuntimeError=KeyError, memGetInfo=lambda: (0, 2**30))
+    cuda = SimpleNamespace(runtime=runtime, memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError))
+
+    def full(*_):
+        monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
+        raise OutOfMemoryError("Out of memory allocating 2,097,152 bytes (allocated so far: 1,048,576 bytes).")
+
+    monkeypatch.setitem(TASKS, "text", replace(TASKS["text"], run=full))
+    assert evaluate(run, "--tasks", "lambada", "text", "--data", data, "--device", "cpu") == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: the GPU's memory is full: 2 MiB more were needed")
+    assert told.err.endswith("hint : a smaller --batch-size, or --device cpu\n")
+    assert "last_token_acc" in told.out
 
 
 def test_as_a_program(run, data):

@@ -15,12 +15,12 @@ from small_run import TEXT, pretrain
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.kernels import numpy_classifier
 from tinygrad_lm.learn import budget, cost, flops
 from tinygrad_lm.learn.kept import root
 from tinygrad_lm.learn.step import record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.train.run import Run
 
 
@@ -116,6 +116,39 @@ def test_two_blocks_stand_for_all(name):
     assert followed.size() == executed.size() == GPT(config).parameters.data.size
 
 
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("frozen", [(), ("wte.*", "lm_head.*")], ids=["", "frozen"])
+@pytest.mark.parametrize("execute", [True, False])
+def test_what_is_recorded_is_what_is_trained(name, frozen, execute):
+    """The last operations are those of the model's loss, be they one or more, and all under one name."""
+    config = small_gpt.tiny(name, n_layer=1)
+    frozen = frozen[: 1 + (not config.tied)]
+    entries = record(config, 2, execute, frozen).entries
+    after = [entry.module for entry in entries].index("ln_f") + 1
+    head = ["linear", "divide", "tanh", "multiply"] if config.softcap else ["linear"]
+    expected = [*head, "cross_entropy"] if config.softcap or frozen else ["linear_cross_entropy"]
+    assert [entry.op for entry in entries[after:] if entry.op != "transpose"] == expected
+    assert {cost.kind(entry.module) for entry in entries[after - 1 :]} == {"head and loss"}
+    assert {cost.kind(entry.module) for entry in entries[: after - 1]}.isdisjoint({"head and loss"})
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("execute", [True, False])
+def test_of_many_logits_their_gradients_are_kept(tied, execute, monkeypatch):
+    """More rows than the kernel holds at a time are many, as many are few."""
+    config = small_gpt.tiny("gpt2", tied=tied)
+    rows, C, V = config.block_size, config.n_embd, config.vocab_size
+
+    def kept(limit):
+        monkeypatch.setattr(numpy_classifier, "CHUNK", limit * 4 * V)
+        return next(entry.saved for entry in record(config, 1, execute).entries if entry.op == "linear_cross_entropy")
+
+    assert kept(rows - 1) == 4 * (rows * C + C * V)
+    composed = rows * (4 * (C + V + 1) + 1 + 8 + 8)  # x, exp and its sum, what counts, targets and their numbers
+    assert rows * 4 * (C + V) <= kept(rows) <= composed  # of those a kernel may spare some
+    assert execute or kept(rows) == composed
+
+
 @given(small_gpt.configs(), st.integers(1, 3))
 @settings(max_examples=40)
 def test_the_sum_is_the_formula(drawn, batch_size):
@@ -158,7 +191,7 @@ def test_what_is_kept_is_what_memory_holds():
     model, tokens = GPT(config), np.zeros((8, config.block_size), int)
     tracemalloc.start()
     try:
-        loss = cross_entropy(model(tokens), tokens)
+        loss = model.loss(tokens, tokens, (0, 0))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -237,7 +270,16 @@ def test_the_ledger_of_a_run(trained, capsys):
     assert command(trained) == 0
     told = capsys.readouterr().out
     assert "a step of 4 × 8 = 32 tokens, executed" in told
-    for name in ("h.*.attn", "h.*.mlp", "h.* norms, residual", "embeddings", "head", "loss", "linear", "attention"):
+    for name in (
+        "h.*.attn",
+        "h.*.mlp",
+        "h.* norms, residual",
+        "embeddings",
+        "head and loss",
+        "linear",
+        "attention",
+        "linear_cross_entropy",
+    ):
         assert f"\n{name:22} " in told, name
     assert "ratio 1.000000, with N" in told
     assert "tokens/s by the log" in told

@@ -100,6 +100,18 @@ def test_a_shorter_context_keeps_the_first_positions(preset):
     assert np.array_equal(model(x).data, base(x).data)
 
 
+def test_adapters_of_half_precision_are_folded_in_from_their_masters():
+    config = tiny("gpt2", lora=2)
+    single, half = (GPT(config, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    rng = np.random.default_rng(0)
+    for name, w in single.parameters.masters().items():
+        w[...] = half.parameters.masters()[name][...] = rng.standard_normal(w.shape)
+    half.parameters.round()
+    expected, found = (merge(model).parameters for model in (single, half))
+    assert found.data.dtype.name == "bfloat16"
+    assert np.array_equal(found.master, expected.master)
+
+
 def test_weights_that_cannot_be_inherited():
     base = shaken(tiny("gpt2"))
     with pytest.raises(ConfigError, match="block_size 6 is longer than the 5 positions"):

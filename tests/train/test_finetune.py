@@ -235,6 +235,41 @@ def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads)
     assert sum(moments) == sum(source[name].size for name in trained)
 
 
+# ---- dtypes
+
+
+@pytest.mark.parametrize("found", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("wanted", ["bfloat16", "float32", "float64"])
+def test_no_digit_of_the_foundation_is_lost(found, wanted, texts, tmp_path):
+    """A step of no length: what is trained and saved is what was, in the precision that is asked for."""
+    if "bfloat16" in (found, wanted):
+        pytest.importorskip("ml_dtypes")
+    told = ["--preset", "tiny", "--data", texts / "text", "--out", tmp_path / "base", "--steps", 2]
+    assert pretrain(*told, "--dtype", found) == 0
+    told = ["--model", tmp_path / "base", "--data", texts / "backwards", "--out", tmp_path / "run", "--steps", 1]
+    assert finetune(*told, "--lr", 0, "--dtype", wanted) == 0
+    before, after = weights(tmp_path / "base", "best"), weights(tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert run.build("cpu").parameters.data.dtype.name == run.settings["dtype"] == wanted
+    for name, w in after.items():
+        assert w.dtype == ("float64" if wanted == "float64" else "float32"), name
+        assert (w == before[name].astype(w.dtype)).all(), name
+        assert not w.any() or (w != w.astype(np.float16)).any(), name  # or nothing could be lost
+
+
+def test_adapters_are_folded_in_before_anything_is_rounded(undisturbed, texts, tmp_path):
+    pytest.importorskip("ml_dtypes")
+    told = ["--model", undisturbed("adapters"), "--data", texts / "backwards", "--out", tmp_path, "--steps", 1]
+    assert finetune(*told, "--lr", 0, "--dtype", "bfloat16") == 0
+    after = weights(tmp_path)
+    for name, w in merge(load(undisturbed("adapters"))[0]).parameters.items():
+        assert (w.data == after[name]).all(), name
+
+
+def test_in_float32_unless_told_otherwise(undisturbed):
+    assert Run(undisturbed("all")).settings["dtype"] == "float32"
+
+
 # ---- mistakes
 
 WRONG = [
@@ -252,6 +287,7 @@ WRONG = [
     (["--data", "foreign"], "the vocabulary lacks"),
     (["--resume", "run"], "leave out --model"),
     (["--device", "tpu"], "invalid choice"),
+    (["--dtype", "float16"], "invalid choice"),
 ]
 
 

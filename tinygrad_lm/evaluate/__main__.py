@@ -17,6 +17,7 @@ from tinygrad_lm.evaluate.evaluation import Evaluation
 from tinygrad_lm.evaluate.reading import find
 from tinygrad_lm.evaluate.report import as_json, table
 from tinygrad_lm.evaluate.tasks import TASKS
+from tinygrad_lm.kernels.cuda_errors import explained
 from tinygrad_lm.pretrained.load import load
 
 
@@ -39,36 +40,42 @@ def main(arguments=None):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     args = parser.parse_args(arguments)
     try:
-        wanted = chosen(args.tasks, args.shots)
-        if args.out and not Path(args.out).resolve().parent.is_dir():
-            raise ConfigError(f"report: {args.out} is in a folder that does not exist; make it, or choose another")
-        paths = locate(wanted, args.data)
-        items = {name: TASKS[name].read(*paths[name]) for name in wanted}
-        device = resolve_device(args.device)
-        kernels.load()
-        model, tokenizer = load(args.model, device)
-        settings = {name: getattr(args, name) for name in ("limit", "shots", "batch_size")}
-        settings["stride"] = args.stride if args.stride is not None else model.config.block_size
-        evaluation = Evaluation(model, tokenizer, **settings, samples=args.samples and Path(args.samples))
-        rows = []
-        try:
-            with workers(cores() if device == "cpu" else 1):
-                for name in wanted:
-                    start = time.perf_counter()
-                    results = TASKS[name].run(evaluation, items.pop(name))
-                    rows += [(name, result, time.perf_counter() - start) for result in results]
-        finally:  # what was evaluated before an error or Ctrl-C is worth keeping
-            if rows:
-                print(table(rows))
-            if rows and args.out:
-                settings |= {"model": args.model, "device": device, "tasks": list(wanted)}
-                write(args.out, as_json(rows, **settings))
+        with explained("a smaller --batch-size, or --device cpu"):
+            run(args)
     except KeyboardInterrupt:
         return 130
     except (TinygradError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def run(args):
+    """Evaluate, print and write what the command line asks for."""
+    wanted = chosen(args.tasks, args.shots)
+    if args.out and not Path(args.out).resolve().parent.is_dir():
+        raise ConfigError(f"report: {args.out} is in a folder that does not exist; make it, or choose another")
+    paths = locate(wanted, args.data)
+    items = {name: TASKS[name].read(*paths[name]) for name in wanted}
+    device = resolve_device(args.device)
+    kernels.load()
+    model, tokenizer = load(args.model, device)
+    settings = {name: getattr(args, name) for name in ("limit", "shots", "batch_size")}
+    settings["stride"] = args.stride if args.stride is not None else model.config.block_size
+    evaluation = Evaluation(model, tokenizer, **settings, samples=args.samples and Path(args.samples))
+    rows = []
+    try:
+        with workers(cores() if device == "cpu" else 1):
+            for name in wanted:
+                start = time.perf_counter()
+                results = TASKS[name].run(evaluation, items.pop(name))
+                rows += [(name, result, time.perf_counter() - start) for result in results]
+    finally:  # what was evaluated before an error or Ctrl-C is worth keeping
+        if rows:
+            print(table(rows))
+        if rows and args.out:
+            settings |= {"model": args.model, "device": device, "tasks": list(wanted)}
+            write(args.out, as_json(rows, **settings))
 
 
 def chosen(arguments, shots):

@@ -41,22 +41,17 @@ def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gr
     if not (a.size and b.size):  # cuBLASLt takes no empty matrices
         return empty_product(b, y, accumulate, bias, bias_gradient)
     (n, k), m = a.shape[-2:], b.shape[-1]
-    if bias_gradient is not None and k == 1:  # one row is its sum, and cuBLASLt before 12.3.4 refuses it
-        bias_gradient[...] = b[0]
-        bias_gradient = None
     a, b, vector, epilogue = as_matrices(a), as_matrices(b), None, DEFAULT
     if bias is not None:
         vector, epilogue = contiguous(bias), BIAS
-    if bias_gradient is not None:
+    if bias_gradient is not None and not b.by_columns:  # of a transposed matrix this epilogue has no sums
         vector, epilogue = bias_gradient, BGRADA
-        if b.by_columns:  # this epilogue sums no transposed matrix
-            b = as_matrices(b.array.copy())
     kind = Kind(n, k, m, y.size // (n * m), a[1:], b[1:], a.array.dtype.name, y.dtype.name, epilogue)
     pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, y, vector))
     device, stream = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
     plan = planned(device, kind, tuple(min(pointer & -pointer, 256) for pointer in pointers))
-    if not plan.algorithms:
-        bias_gradient[...] = column_sums(b.array, bias_gradient.dtype)
+    if bias_gradient is not None and not (epilogue == BGRADA and plan.algorithms):  # there need not be one with it
+        bias_gradient[...] = column_sums(contiguous(b.array), bias_gradient.dtype)
         return multiply(a.array, b.array, out=y, accumulate=accumulate)
     with one_at_a_time:
         plan.run(xp, y, pointers, accumulate, workspace(xp, device, stream).data.ptr, stream)

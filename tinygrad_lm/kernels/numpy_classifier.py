@@ -21,7 +21,7 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     """
     product, loss = (op.kernels.get("cpu", op.rule) for op in (linear, cross_entropy))
     check_targets(x, targets, "x")
-    chunk = max(1, CHUNK * (1 if mode.recording else ALONE) // max(1, w.shape[-1] * w.itemsize))  # rows
+    chunk = rows_at_a_time(w)
     if targets.size <= chunk or x.dtype != wide(x.dtype):
         return at_once(product, loss, x, w, targets, ignore_index)
     shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
@@ -45,6 +45,11 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     if not mode.recording:
         return y, None
     return y, lambda dy: (lambda: (dx * dy).reshape(shape), lambda: dw * dy, None)
+
+
+def rows_at_a_time(w):
+    """How many positions' logits are held at most."""
+    return max(1, CHUNK * (1 if mode.recording else ALONE) // max(1, w.shape[-1] * w.itemsize))
 
 
 def add_product(dw, rows, dz):

@@ -15,7 +15,7 @@ from tinygrad_lm import kernels
 from tinygrad_lm.backend import cores, parallel, workers
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.budget import GPUS, flops_per_token, matrix_size, table
-from tinygrad_lm.learn.step import record
+from tinygrad_lm.learn.step import HEAD, record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.run import Run
@@ -85,11 +85,11 @@ def check(args):
 
 
 def kind(module):
-    """'h.3.attn.c_q' -> 'h.*.attn'; what lies outside the blocks is embeddings, head or loss."""
+    """'h.3.attn.c_q' -> 'h.*.attn'; what lies outside the blocks is embeddings, or head and loss."""
     if match := re.match(r"h\.\d+(\.attn|\.mlp)?", module):
         return "h.*" + (match[1] or " norms, residual")
     return {"wte": "embeddings", "wpe": "embeddings", "dropout": "embeddings"}.get(
-        module, "head" if module in ("ln_f", "lm_head") else module
+        module, HEAD if module in ("ln_f", "lm_head") else module
     )
 
 
@@ -157,7 +157,8 @@ def memory(step, recipe, execute):
         weights = width * B * config.n_layer * config.n_head * T * T
         lines += [
             f"  kept for the way back {short(saved, 'B')} by the definitions in ops/; {short(weights, 'B')} of it are",
-            "  attention's T × T weights, which fused kernels compute again instead of keeping them",
+            "  attention's T × T weights, which fused kernels compute again instead of keeping them; where logits are",
+            "  many, and head and loss are one operation, its gradients count instead, as the CPU's kernel keeps them",
         ]
     return lines
 

@@ -7,6 +7,7 @@ from tinygrad_lm.engine.graph import Node, mode
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.numpy_classifier import rows_at_a_time
 from tinygrad_lm.learn.flops import VIEWS
 from tinygrad_lm.ops.rotary import angles
 
@@ -23,7 +24,8 @@ def root(x):
     return x.base if isinstance(x.base, np.ndarray) else x
 
 
-# By operation, from its inputs, result and options: what the definition in ops/ keeps. Not the kernels, that keep less.
+# By operation, from its inputs, result and options: what the definition in ops/ keeps. Not the kernels, that keep less:
+# only of the head with its loss it is what the CPU's kernel does, for nobody keeps all logits of a large vocabulary.
 KEPT = {
     "add": lambda i, y, o: [],
     "multiply": lambda i, y, o: i,
@@ -48,6 +50,7 @@ KEPT = {
     "dropout": lambda i, y, o: [blank(y.shape, bool)],
     "attention": lambda i, y, o: attention(y, *i, **o),
     "cross_entropy": lambda i, y, o: cross_entropy(*i),
+    "linear_cross_entropy": lambda i, y, o: linear_cross_entropy(*i),
 } | {name: lambda i, y, o: [] for name in VIEWS}
 
 
@@ -69,6 +72,13 @@ def cross_entropy(logits, targets):
     return [wide, blank((n, 1), logits.dtype), blank((n,), bool), *(blank((n,), np.int64) for _ in range(2))]
 
 
+def linear_cross_entropy(x, w, targets):
+    """Of few logits what linear and cross_entropy keep; of many dx and dw, and no logits."""
+    if targets.size > rows_at_a_time(w):
+        return [blank(x.shape, x.dtype), blank(w.shape, w.dtype)]
+    return [x, w, *cross_entropy(blank((*targets.shape, w.shape[1]), x.dtype), targets)]
+
+
 def shaped(op, *inputs, **options):
     """Instead of an operation's call: its node, and of its value the shape alone."""
     if op.name in VIEWS:
@@ -81,7 +91,7 @@ def shaped(op, *inputs, **options):
         shape = (*shapes[1], shapes[0][1])
     elif op.name == "attention":
         shape = shapes[0]
-    elif op.name == "cross_entropy":
+    elif op.name in ("cross_entropy", "linear_cross_entropy"):
         shape = ()
     elif op.name in KEPT:
         shape = np.broadcast_shapes(*shapes)

@@ -16,7 +16,8 @@ from tinygrad_lm.learn.memory import saved
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.ops import cross_entropy
+
+HEAD = "head and loss"  # one operation, where nothing comes between them
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Recorder:
 
     def __init__(self, model, times, execute):
         self.entries, self.nodes, self.times, self.execute = [], {}, times, execute
-        self.section = ""  # a name for what the model does outside its modules
+        self.section = "embeddings"  # a name for what the model does outside its modules
         self.known = {id(kept.root(p.data)) for p in model.parameters.values()}  # whose memory has been counted
         self.alive = []  # what was counted, so that nothing new gets its identity
         self.mark = self.most = 0  # memory before the operation at work; the most there ever was
@@ -96,6 +97,8 @@ class Recorder:
             (peak, 0),
         )
         self.entries.append(entry)
+        if module == "ln_f":  # the last of the features
+            self.section = HEAD
         if y.node:
             self.nodes[y.node] = entry
 
@@ -143,8 +146,8 @@ class Step:
 def record(config, batch_size, execute=True, frozen=()):
     """A training step of a model on batches (B, T) of full contexts, as a Step.
 
-    execute: compute it, on random tokens; if not, only shapes are followed, and saved is what the definitions in ops/
-    keep, where a step that is executed tells what its kernels kept.
+    execute: compute it, on random tokens; if not, only shapes are followed, and saved is what learn/kept.py says that
+    definitions keep, where a step that is executed tells what its kernels kept.
     """
     config = replace(config, recompute=False)
     few = not execute and not frozen and config.n_layer > 2
@@ -154,7 +157,7 @@ def record(config, batch_size, execute=True, frozen=()):
 
     if execute:
         one = np.zeros((1, config.block_size), int)  # a first step, for what kernels and libraries need once
-        cross_entropy(GPT(config, frozen=frozen)(one, (0, 0)), one).backward()
+        GPT(config, frozen=frozen).loss(one, one, (0, 0)).backward()
         tracemalloc.start()
     try:
         model = GPT(replace(config, n_layer=2) if few else config, 0 if execute else None, frozen=frozen)
@@ -164,13 +167,7 @@ def record(config, batch_size, execute=True, frozen=()):
         if execute:
             tokens, targets = (np.random.default_rng(i).integers(config.vocab_size, size=shape) for i in (0, 1))
         with observing(model, recorder.see, recorder.call):
-            recorder.section = "embeddings"
-            x = model.features(tokens, (0, 0))
-            recorder.section = "head"
-            logits = model.logits(x)
-            recorder.section = "loss"
-            loss = cross_entropy(logits, targets)
-            del x, logits
+            loss = model.loss(tokens, targets, (0, 0))
             if execute:
                 recorder.alive.clear()
                 recorder.start()

@@ -21,6 +21,8 @@ class GPT(Module):
     """GPT(config, seed=0, dtype=float32, device="cpu", frozen=()), with initial weights as GPT-2's.
 
     `model(tokens)` -> logits. `model.parameters` holds all weights and gradients by name (nn/module.py).
+    dtype: also by name, as "float64". "bfloat16" computes with weights that are rounded from float32 ones, the masters,
+    which are trained, saved and loaded; gradients are float32, too.
     frozen: patterns of names, such as "wte.*" and "h.[0-5].*", that are not trained; with config.lora all but the
     adapters are frozen. Seed None: all weights are zero, and wait to be loaded.
     """

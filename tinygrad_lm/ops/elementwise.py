@@ -159,5 +159,5 @@ def to(x, *, device=None, dtype=None):
     x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype, or its name
     """
     home, own = device_of(x), x.dtype
-    y = to_device(x, device or home).astype(dtype_of(dtype or own), copy=False)
+    y = to_device(x, device or home).astype(own if dtype is None else dtype_of(dtype), copy=False)
     return y, lambda dy: (to_device(dy, home).astype(own, copy=False),)

@@ -67,7 +67,8 @@ def linear_backward(rows, w, b, shape):
 def product(a, b):
     """a b; of half precision added up in float32 and rounded once.
 
-    NumPy has no product of bfloat16 and a slow one of float16; CuPy has both for two matrices, but not for stacks.
+    NumPy's product of bfloat16 is float32, and that of float16 slow, for BLAS has neither; CuPy has both for two
+    matrices, but not for stacks.
     """
     if wide(a.dtype) is a.dtype or (array_module(a) is not np and a.ndim == b.ndim == 2):
         return a @ b

@@ -38,10 +38,13 @@ OPTIONS = {
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
     "--resume": {"metavar": "RUN", "help": "go on with a run; with --steps, to more steps than it was planned for"},
 }
-LESS_MEMORY = (
-    "half the --batch-size with twice the --accumulate trains the same; or a smaller --preset, --dtype bfloat16, or "
-    "recompute=True in the model's configuration"
-)
+LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
+    "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
+    "--preset": "a smaller --preset",
+    "--block-size": "a shorter --block-size",
+    "--lora": "--lora RANK",
+    "--dtype": "--dtype bfloat16",
+}
 
 
 def command(description, options, start, arguments):
@@ -58,7 +61,7 @@ def command(description, options, start, arguments):
         try:
             if args.out and not args.resume:
                 check_free(args.out)  # before the time is planned, which takes some
-            with explained(LESS_MEMORY):
+            with explained(less_memory(options, args.resume)):
                 return resume(**given) if args.resume else start(**given)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
@@ -75,6 +78,14 @@ def vocab_size(tokenizer, device):
     """How many rows a model's embedding has: as many as there are tokens. On a GPU it is a multiple of 64, so that each
     row of logits begins where 16 bytes can be read at once; what is beyond is never a target, and never drawn."""
     return tokenizer.vocab_size if device == "cpu" else -(-tokenizer.vocab_size // 64) * 64
+
+
+def less_memory(options, resumed):
+    """What a program with these options can do where a GPU's memory is full. A run that is resumed keeps its own."""
+    ways = " or ".join(way for name, way in LESS_MEMORY.items() if name in options)
+    if resumed:
+        return f"--resume it on a GPU with more memory, or with --device cpu; or begin a new run with {ways}"
+    return ways
 
 
 def create(out, trainer, tokenizer, start=None, **settings):
