@@ -72,10 +72,7 @@ def test_other_dtypes_evaluate_generate_and_save(programs, preset, dtype):
     ends_well(programs("used", preset, dtype))
 
 
-float64 = pytest.param("float64", marks=pytest.mark.xfail(reason="the norm's and Muon's kernels take no float64"))
-
-
-@pytest.mark.parametrize("dtype", ["float32", float64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("preset", PRESETS)
 def test_other_dtypes_train(programs, preset, dtype):
     ends_well(programs("trained", preset, dtype))

@@ -1,7 +1,7 @@
 """AdamW's update in one pass on a GPU, and the gradient's norm without a synchronisation. See cuda/adamw.cu."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda_compile import f4, for_each, i4, i8, kernel, width
+from tinygrad_lm.kernels.cuda_compile import covered, f4, for_each, i4, i8, kernel, width
 from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim import adamw
 
@@ -22,7 +22,9 @@ def update_in_one_pass(w, g, m, v, lr, beta1, beta2, correction1, correction2, e
 
 
 def squared_norm(g):
-    """Σ g² of a flat array, as an array of no axes on its device, in float32."""
+    """Σ g² of a flat array, as an array of no axes on its device; of float32 and half precision in float32."""
+    if not covered(g):
+        return (g * g).sum()
     W, xp = width(g.size, g), array_module(g)
     blocks = max(1, min(BLOCKS, -(-g.size // (W * THREADS))))
     of_block, y = xp.empty(blocks, f4), xp.empty((), f4)

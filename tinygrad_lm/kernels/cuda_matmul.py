@@ -7,7 +7,7 @@ from tinygrad_lm.kernels.cuda_cublaslt import multiply
 from tinygrad_lm.ops.matmul import linear, matmul
 from tinygrad_lm.optim.muon import Muon
 
-Muon.kernels["cuda"] = multiply
+Muon.kernels["cuda"] = lambda a, b: multiply(a, b) if covered(a, b) else a @ b
 
 
 @matmul.kernel("cuda")
