@@ -112,8 +112,8 @@ def test_blocks_leave_out_the_keys_of_other_documents_alone(kernel, dtype, toget
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
-    """2,000 rows of 500 logits are 4 MB. A chunk's, their gradient and what the softmax needs are 0.6; without recording
-    chunks are four times as long, and there is no gradient."""
+    """2,000 rows of 500 logits are 4 MB; a chunk's, their gradient and what the softmax needs are 0.6. Where nothing
+    is recorded chunks are four times as long, and there is no gradient."""
     monkeypatch.setattr(numpy_classifier, "CHUNK", 100 * 500 * 4)
     kernel = Op.registry["linear_cross_entropy"].kernels["cpu"]
     rng = np.random.default_rng(0)
