@@ -7,11 +7,13 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from pathlib import Path  # noqa: E402
 
-import cuda_emulator  # noqa: E402, F401  (takes the CUDA kernels out of the registry)
+import cuda_emulator  # noqa: E402  (takes the CUDA kernels out of the registry)
 import pytest  # noqa: E402
+import strict_array  # noqa: E402
+from cuda_checks import gpu, small_blocks  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
-from tinygrad_lm import kernels  # noqa: E402
+from tinygrad_lm import backend, kernels  # noqa: E402
 from tinygrad_lm.data.tokenizer import GPT2Tokenizer  # noqa: E402
 
 kernels.load()  # as training does, so that no test depends on which came before it
@@ -37,6 +39,19 @@ def gpt2():
     if not os.environ.get("TIKTOKEN_CACHE_DIR"):
         pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
     return GPT2Tokenizer()
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request, monkeypatch):
+    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
+    cuda_emulator.fill_slots(monkeypatch)
+    if request.param == "cuda":
+        gpu()
+        yield "cuda"
+        return
+    with small_blocks() as patch:
+        patch.setattr(backend, "_cupy", lambda: strict_array)
+        yield "cuda"
 
 
 def pytest_terminal_summary(terminalreporter):

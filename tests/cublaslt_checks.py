@@ -55,7 +55,7 @@ def product(xp, multiply, rng, a, b, wanted="plain", made=None):
         options |= {"out": drawn(xp, rng, shape, made), "accumulate": True}
         right = right + options["out"].get().astype("f8")
     elif made != a.dtype:
-        options["dtype"] = made
+        options["out"] = xp.full(shape, np.nan, made)
     y = multiply(a, b, **options)
     assert y is options.get("out", y)
     assert y.dtype == made

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import checks
 import cuda_emulator
 import numpy as np
+import pytest
 from drawing import signed
 from op_cases import Case
 
@@ -20,6 +21,14 @@ SMALL = [
     (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
+
+
+def gpu():
+    """CuPy, where there is a GPU; else the test is skipped."""
+    cupy = pytest.importorskip("cupy")
+    if not cupy.cuda.is_available():
+        pytest.skip("there is no GPU")
+    return cupy
 
 
 @contextmanager

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_run import example
 
-from tinygrad_lm.backend import blocks, dtype_of, is_floating, parallel, resolve_device, to_device, wide, workers
+from tinygrad_lm.backend import (
+    blocks,
+    dtype_of,
+    is_floating,
+    parallel,
+    random,
+    resolve_device,
+    to_device,
+    wide,
+    workers,
+)
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda_errors import explained
@@ -294,3 +304,9 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
     options |= {"--lora", "--block-size"} if program == "finetune_shakespeare" else {"--preset"}
     assert set(re.findall(r"--[a-z-]+", anew if resumed else now)) == options <= set(module.OPTIONS)
     assert not resumed or set(re.findall(r"--[a-z-]+", now)) == {"--resume", "--device"}
+
+
+@pytest.mark.parametrize("counter", [(np.int64(3),), (np.uint64(3), np.int32(0)), (np.array([3, 0, 0], np.uint64),)])
+def test_a_counter_may_be_of_any_integers(counter):
+    """NumPy's as well as Python's, and one array of three: the same numbers."""
+    assert random(7, "a stream", *counter).random() == random(7, "a stream", 3).random()

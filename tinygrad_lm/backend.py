@@ -149,7 +149,7 @@ def philox(seed, stream, *counter):
 
     For `counter` may stand one array of three. In a captured step it lies on the GPU, and kernels alone can read it.
     """
-    if counter and not isinstance(counter[0], int):
+    if counter and getattr(counter[0], "ndim", 0):
         counter = to_device(counter[0], "cpu").tolist()
     if not 0 <= seed < 2**64:
         raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")

@@ -2,17 +2,14 @@
 
 import pytest
 import strict_array
-from cuda_checks import small_blocks
+from cuda_checks import gpu, small_blocks
 
 
 @pytest.fixture(scope="module", params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
 def xp(request):
     """The array library: strict arrays with emulated kernels, in small blocks for speed, or CuPy."""
     if request.param == "cuda":
-        cupy = pytest.importorskip("cupy")
-        if not cupy.cuda.is_available():
-            pytest.skip("there is no GPU")
-        yield cupy
+        yield gpu()
         return
     with small_blocks():
         yield strict_array

@@ -113,7 +113,7 @@ def test_blocks_leave_out_the_keys_of_other_documents_alone(kernel, dtype, toget
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
     """2,000 rows of 500 logits are 4 MB; a chunk's, their gradient and what the softmax needs are 0.6. Where nothing
-    is recorded chunks are four times as long, and there is no gradient."""
+    is recorded chunks are four times as long, there is no gradient, and the compiled softmax needs nothing."""
     monkeypatch.setattr(numpy_classifier, "CHUNK", 100 * 500 * 4)
     kernel = Op.registry["linear_cross_entropy"].kernels["cpu"]
     rng = np.random.default_rng(0)
@@ -127,7 +127,7 @@ def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
             y, backward = kernel(x, w, targets)
             found[recorded], most = y, tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert most < (1.2e6 if recorded else 2.5e6)
+        assert most < (1.2e6 if recorded or NUMBA else 2.5e6)
         assert (backward is not None) == recorded
         if recorded:
             assert backward(np.float32(2))[1]().flags.f_contiguous == tied  # dw lies as w does

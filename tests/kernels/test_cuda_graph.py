@@ -2,20 +2,9 @@
 
 import numpy as np
 import pytest
-import strict_array
 import strict_capture
 
 from tinygrad_lm.kernels.cuda_graph import WARM_UP, Graph
-
-
-@pytest.fixture(params=["emulated", pytest.param("cupy", marks=pytest.mark.gpu)])
-def xp(request):
-    if request.param == "emulated":
-        return strict_array
-    cupy = pytest.importorskip("cupy")
-    if not cupy.cuda.is_available():
-        pytest.skip("there is no GPU")
-    return cupy
 
 
 def test_a_replay_computes_from_what_the_arrays_hold_now(xp):

@@ -9,7 +9,6 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array
-from cuda_checks import small_blocks
 from small_gpt import tiny
 
 from tinygrad_lm import backend
@@ -25,20 +24,6 @@ WANTED = {
     "gpt2": {"linear_cross_entropy", "layer_norm", "gelu_tanh", "dropout", "linear"},
     "modern": {"cross_entropy", "rms_norm", "relu_squared", "rotary", "linear"},
 }
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
-    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
-    cuda_emulator.fill_slots(monkeypatch)
-    if request.param == "cuda":
-        if not pytest.importorskip("cupy").cuda.is_available():
-            pytest.skip("there is no GPU")
-        yield "cuda"
-        return
-    with small_blocks() as patch:
-        patch.setattr(backend, "_cupy", lambda: strict_array)
-        yield "cuda"
 
 
 def losses(device, preset, steps):

@@ -41,11 +41,10 @@ def distance(found, expected, size):
     return np.linalg.norm(found - expected) / max(np.linalg.norm(size), 1e-3)
 
 
-def agree(name, found, expected, size):
-    """size: of the sum that was rounded, were there no cancellation in it."""
+def agree(name, dtype, found, expected, size):
+    """dtype: of the inputs; size: of the sum that was rounded, were there no cancellation in it."""
     if name in ROUNDINGS:
-        u = ROUNDOFF.get(found.dtype.name, 2**-8)
-        assert distance(found, expected, size) <= 1.001 * ROUNDINGS[name] * u
+        assert distance(found, expected, size) <= 1.001 * ROUNDINGS[name] * ROUNDOFF[dtype]
     else:
         assert np.array_equal(found, expected.astype(found.dtype))
 
@@ -77,7 +76,7 @@ def test_value_and_gradients_are_those_of_float32_rounded(name, dtype, data):
     size = linear_terms(*single.inputs) if name == "linear" else y
     if name == "linear_cross_entropy":  # the logits are rounded, and the loss is a difference of them
         size = linear_terms(*single.inputs[:2]).max(initial=0) + y
-    agree(name, result.data, y, size)
+    agree(name, dtype, result.data, y, size)
     dy = np.asarray(signed(np.random.default_rng(data.draw(seeds)), y.shape)).astype(result.dtype)
     result.backward(dy)
     dxs = [np.asarray(dx() if callable(dx) else dx) for dx in backward(dy.astype("float32"))]
@@ -87,7 +86,7 @@ def test_value_and_gradients_are_those_of_float32_rounded(name, dtype, data):
     for x, leaf, dx, size in zip(single.inputs, leaves, dxs, sizes, strict=True):
         if leaf.grad is not None:
             assert leaf.grad.dtype == leaf.dtype
-            agree(name, leaf.grad, checks.finished(dx, x), unbroadcast(size, x.shape))
+            agree(name, dtype, leaf.grad, checks.finished(dx, x), unbroadcast(size, x.shape))
 
 
 @every_half

@@ -3,6 +3,7 @@
 import checks
 import numpy as np
 import pytest
+from cuda_checks import gpu
 from drawing import seeds, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,7 @@ fewer = settings(max_examples=settings.default.max_examples // 4)
 
 @pytest.fixture(scope="module")
 def cupy():
-    cupy = pytest.importorskip("cupy")
-    if not cupy.cuda.is_available():
-        pytest.skip("there is no GPU")
-    return cupy
+    return gpu()
 
 
 def run(op, case, u, place):

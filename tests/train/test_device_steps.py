@@ -4,13 +4,10 @@ import gc
 import weakref
 from dataclasses import replace
 
-import cuda_emulator
 import numpy as np
 import pytest
 import small_run
-import strict_array
 import strict_capture
-from cuda_checks import small_blocks
 from small_gpt import tiny
 
 from tinygrad_lm import backend
@@ -24,20 +21,6 @@ from tinygrad_lm.train.run import Run
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 PRESETS = ["gpt2", "modern"]
-
-
-@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
-    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
-    cuda_emulator.fill_slots(monkeypatch)
-    if request.param == "cuda":
-        if not pytest.importorskip("cupy").cuda.is_available():
-            pytest.skip("there is no GPU")
-        yield "cuda"
-        return
-    with small_blocks() as patch:
-        patch.setattr(backend, "_cupy", lambda: strict_array)
-        yield "cuda"
 
 
 def trainer(preset, device, dtype="bfloat16", document_token=None, block_size=8, **settings):

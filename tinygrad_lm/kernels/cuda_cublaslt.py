@@ -18,14 +18,13 @@ from tinygrad_lm.kernels.cuda_cublaslt_plan import BGRADA, BIAS, DEFAULT, TYPES,
 one_at_a_time = threading.Lock()  # a plan holds the address of the bias of the call under way
 
 
-def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gradient=None):
+def multiply(a, b, *, out=None, accumulate=False, bias=None, bias_gradient=None):
     """y = a b (+ bias), of arrays on a GPU in float32 or bfloat16, added up in float32.
 
     (..., n, k) @ (..., k, m) -> (..., n, m), leading axes equal
 
     Transposed views are read as they lie; what lies neither row by row nor column by column is copied first.
-    dtype          y's: that of a and b, or float32
-    out            y itself, contiguous; with accumulate=True the product is added to what it holds
+    out            y itself, contiguous, of their dtype or float32; accumulate=True adds the product to what it holds
     bias           (m,), of y's dtype; of two axes only, as is
     bias_gradient  (m,), of y's dtype: the sums of b's columns are written there. Where y = xᵀ dy is the gradient of a
                    weight, these are the gradient of its bias
@@ -35,8 +34,8 @@ def multiply(a, b, *, out=None, accumulate=False, dtype=None, bias=None, bias_gr
     """
     check_inputs(a, b)
     xp, shape = array_module(a), (*a.shape[:-1], b.shape[-1])
-    y = xp.empty(shape, a.dtype if dtype is None else dtype) if out is None else out
-    check_output(a, y, shape, dtype, accumulate and out is None)
+    y = xp.empty(shape, a.dtype) if out is None else out
+    check_output(a, y, shape, accumulate and out is None)
     check_vectors(a, y, bias, bias_gradient)
     if not (a.size and b.size):  # cuBLASLt takes no empty matrices
         return empty_product(b, y, accumulate, bias, bias_gradient)
@@ -92,13 +91,13 @@ def check_inputs(a, b):
         )
 
 
-def check_output(a, y, shape, dtype, missing):
+def check_output(a, y, shape, missing):
     if missing:
         raise ShapeError("multiply: accumulate=True adds to out; expected out=, found none")
     if y.shape != shape or not y.flags.c_contiguous:
         raise ShapeError(f"multiply: out has shape {y.shape}; expected {shape}, contiguous")
-    if y.dtype not in (a.dtype, f4) or y.dtype != (y.dtype if dtype is None else dtype):
-        raise DtypeError(f"multiply: {a.dtype} to {y.dtype}; expected {a.dtype} or float32, and what dtype= says")
+    if y.dtype not in (a.dtype, f4):
+        raise DtypeError(f"multiply: {a.dtype} to {y.dtype}; expected {a.dtype} or float32")
 
 
 def check_vectors(a, y, bias, gradient):

@@ -17,7 +17,7 @@ def merge(model):
     for name, module in model.named_modules():
         if isinstance(module, Linear) and module.lora_a is not None:
             w, a, b = (masters[f"{name}.{part}"] for part in ("weight", "lora_a", "lora_b"))
-            weights[f"{name}.weight"] = w + module.scale * (a @ b)  # ibid., section 4.1: no cost at all
+            weights[f"{name}.weight"] = w + module.scale * (a @ b)  # Hu et al. 2021, section 4.1: at no cost
     plain.parameters.load(weights)
     return plain
 
