@@ -22,9 +22,9 @@ import tokenizers
 from common import machine, record, status
 from tokenizers import models, pre_tokenizers, trainers
 
-from tinygrad_lm.data.bpe import count_words, learn
 from tinygrad_lm.data.corpus import load_corpus
-from tinygrad_lm.data.gpt2_tokenizer import byte_letters
+from tinygrad_lm.data.tokenizers.bpe import count_words, learn
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import byte_letters
 
 MERGES = 1024
 MILLIONS = [1, 3, 10, 30, 100]

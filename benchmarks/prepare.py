@@ -23,7 +23,7 @@ import numpy as np
 from common import machine, record
 
 from tinygrad_lm.backend import cores
-from tinygrad_lm.data.tokenizer import GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer
 
 MIXTURE = """tokenizer = "gpt2"
 validation = 0.01

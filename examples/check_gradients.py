@@ -2,7 +2,7 @@
 
     python examples/check_gradients.py               # a table, and gradients.png
 
-The cases are those of the tests (tests/op_cases.py), drawn by Hypothesis: pip install -e ".[test]".
+The cases are those of the tests (tests/helpers/op_cases.py), drawn by Hypothesis: pip install -e ".[test]".
 """
 
 import argparse
@@ -43,7 +43,7 @@ def check(name, cases):
         from hypothesis import HealthCheck, Phase, given, settings
     except ImportError:
         sys.exit('error: the cases are drawn by Hypothesis; python -m pip install -e ".[test]" installs it')
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
     from op_cases import CASES
 
     op, totals = Op.registry[name], []

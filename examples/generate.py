@@ -12,7 +12,7 @@ from itertools import takewhile
 
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, TinygradError
-from tinygrad_lm.kernels.cuda_errors import explained
+from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.generate import generate_batch, until
 from tinygrad_lm.pretrained.load import load
 

@@ -14,7 +14,7 @@ from cuda_checks import gpu, small_blocks  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 
 from tinygrad_lm import backend, kernels  # noqa: E402
-from tinygrad_lm.data.tokenizer import GPT2Tokenizer  # noqa: E402
+from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
 
 kernels.load()  # as training does, so that no test depends on which came before it
 

@@ -24,7 +24,7 @@ from tinygrad_lm.backend import (
 )
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
-from tinygrad_lm.kernels.cuda_errors import explained
+from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import session

@@ -11,9 +11,9 @@ import pytest
 import small_run
 from small_run import TEXT, pretrain, write
 
-from tinygrad_lm.data.bpe import ALPHABET
-from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.corpus import Corpus
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.train import checkpoint, plan
 from tinygrad_lm.train.run import Run
 

@@ -112,7 +112,7 @@ def test_the_rule_itself():
         ("optim/x.py", "from tinygrad_lm.nn import module"),
         ("nn/x.py", "from tinygrad_lm import Tensor"),
         ("files.py/x.py", "from tinygrad_lm.backend import cores"),
-        ("nn/x.py", "from tinygrad_lm.kernels import numpy_attention"),
+        ("nn/x.py", "from tinygrad_lm.kernels.numpy import attention"),
     ],
 )
 def test_a_wrong_import_is_seen(where, line, tmp_path, monkeypatch):

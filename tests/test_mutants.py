@@ -9,7 +9,7 @@ from mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.learn.puzzles import PUZZLES
+from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
 
 OPERATIONS = sorted(Op.registry)
 BUGS = {bug.title: bug for bug in PUZZLES.values()}

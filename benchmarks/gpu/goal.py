@@ -13,7 +13,7 @@ from gpu.contenders import TINY
 from gpu.place import DTYPES
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, windows
-from tinygrad_lm.data.tokenizer import make_tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig

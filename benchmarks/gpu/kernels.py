@@ -7,7 +7,8 @@ from gpu.cases import rule_cases
 from gpu.place import DTYPES
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns
+from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
+from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.ops.dropout import MASKS
 from tinygrad_lm.optim import adamw
 

@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from tinygrad_lm import backend, kernels
-from tinygrad_lm.kernels import cuda_cublaslt_plan
+from tinygrad_lm.kernels.cuda import cublaslt_plan as cuda_cublaslt_plan
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -152,8 +152,9 @@ class Rehearsed:
 
 @contextmanager
 def rehearsal():
-    """A Rehearsed place, with tests/cuda_emulator.py in the place of CuPy."""
-    sys.path.append(str(Path(__file__).parents[2] / "tests"))
+    """A Rehearsed place, with tests/gpu_simulator/cuda_emulator.py in the place of CuPy."""
+    tests = Path(__file__).parents[2] / "tests"
+    sys.path += [str(tests / "helpers"), str(tests / "gpu_simulator")]
     import cuda_emulator
     import strict_array
 

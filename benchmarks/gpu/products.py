@@ -10,8 +10,8 @@ import numpy as np
 
 from gpu.environment import torch_seconds
 from gpu.kernels import TOLERANCE, judged, relative
-from tinygrad_lm.kernels import cuda_cublaslt
-from tinygrad_lm.kernels.cuda_cublaslt_plan import tuning
+from tinygrad_lm.kernels.cuda import cublaslt as cuda_cublaslt
+from tinygrad_lm.kernels.cuda.cublaslt_plan import tuning
 
 # task: (layers, channels, vocabulary, tokens)
 SHAPES = {"gpt2": (12, 768, 50304, 32 * 1024), "nanogpt-shakespeare": (6, 384, 65, 64 * 256)}

@@ -10,7 +10,7 @@ the gradient that arrived, and of those that it sent to its inputs; and a line m
 import numpy as np
 
 from tinygrad_lm import ops
-from tinygrad_lm.learn.trace import trace
+from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.adamw import AdamW

@@ -13,7 +13,7 @@ from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier, feature
 from tinygrad_lm.curate.cleaning.clean import Cleaned, Cleaner, Removal, notes, problems
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
-from tinygrad_lm.data.mixture import Clean
+from tinygrad_lm.data.mixture.mixture import Clean
 from tinygrad_lm.errors import DataError
 
 EVALUATION = "to be or not to be that is the question whether tis nobler in the mind"

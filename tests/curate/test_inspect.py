@@ -20,7 +20,7 @@ from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.data.__main__ import COMMANDS, main
 from tinygrad_lm.data.shards import Shards, header
-from tinygrad_lm.data.tokenizer import ByteTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 
 
 @pytest.fixture

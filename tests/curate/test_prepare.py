@@ -34,7 +34,7 @@ from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
 from tinygrad_lm.curate.journal import sealed
 from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import FORMATS
-from tinygrad_lm.data.synthetic_source import Entropy
+from tinygrad_lm.data.synthetic.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -462,8 +462,8 @@ def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, t
     class Stub:
         make = staticmethod(lambda settings: Made())
 
-    monkeypatch.setitem(sys.modules, "tinygrad_lm.data.synthetic", Stub)
-    monkeypatch.setattr("tinygrad_lm.data.synthetic", Stub, raising=False)
+    monkeypatch.setitem(sys.modules, "tinygrad_lm.data.synthetic.synthetic", Stub)
+    monkeypatch.setattr("tinygrad_lm.data.synthetic.synthetic", Stub, raising=False)
     monkeypatch.setattr(work, "Cleaner", Cutter)
     work.tools.cache_clear()
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20, seed = 4, share = 0.5 }'))

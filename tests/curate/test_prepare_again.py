@@ -17,7 +17,7 @@ from tinygrad_lm.curate import inputs
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier
 from tinygrad_lm.curate.readers.document import too_much
 from tinygrad_lm.curate.readers.formats import FORMATS
-from tinygrad_lm.data.prepared import Prepared
+from tinygrad_lm.data.mixture.prepared import Prepared
 from tinygrad_lm.errors import ConfigError, DataError
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tinygrad_lm.curate import train_tokenizer
-from tinygrad_lm.data import bpe_tokenizer
-from tinygrad_lm.data.tokenizer import make_tokenizer
+from tinygrad_lm.data.tokenizers import bpe_tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXTS = ["the cat sat on the mat. " * 20, "a dog ate his hat, the dog did.\n" * 20]

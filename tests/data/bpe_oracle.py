@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.bpe import ALPHABET
-from tinygrad_lm.data.gpt2_tokenizer import byte_letters
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import byte_letters
 
 # Words of few letters, so that pairs repeat, overlap, tie, and lose some of their occurrences to others.
 words = st.lists(

@@ -10,8 +10,8 @@ from data.bpe_oracle import few, library, merges_of, recounted, texts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.bpe import ALPHABET, count_words, learn, pieces
-from tinygrad_lm.data.gpt2_tokenizer import PATTERN
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn, pieces
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import PATTERN
 from tinygrad_lm.errors import TokenError
 
 WORDS = regex.compile(PATTERN)

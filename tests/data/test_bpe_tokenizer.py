@@ -11,12 +11,12 @@ from data.bpe_oracle import anything, few, library, texts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lm.data import bpe_tokenizer
-from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
-from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
-from tinygrad_lm.data.gpt2_tokenizer import END, byte_letters
-from tinygrad_lm.data.ranks import halves, read_ranks, write_ranks
-from tinygrad_lm.data.tokenizer import from_dict, make_tokenizer
+from tinygrad_lm.data.tokenizers import bpe_tokenizer
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, byte_letters
+from tinygrad_lm.data.tokenizers.ranks import halves, read_ranks, write_ranks
+from tinygrad_lm.data.tokenizers.tokenizer import from_dict, make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà” 🦢! 한국어 the the there"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tinygrad_lm.data import corpus
 from tinygrad_lm.data.corpus import FILE, cache_folder, fetch, load_corpus, read_text, split
-from tinygrad_lm.data.play import entropy_per_character, play
+from tinygrad_lm.data.synthetic.play import entropy_per_character, play
 from tinygrad_lm.errors import DataError
 
 GOOD = ("First Citizen:\nBefore we proceed any further, hear me speak — “épée”.\n\n" * 3000).encode()
@@ -272,7 +272,7 @@ def test_the_cache_is_where_the_system_keeps_caches(monkeypatch, tmp_path):
 
 
 def test_the_data_modules_need_numpy_alone():
-    code = "import sys; sys.modules.update(tqdm=None, tiktoken=None); import tinygrad_lm.data.tokenizer"
+    code = "import sys; sys.modules.update(tqdm=None, tiktoken=None); import tinygrad_lm.data.tokenizers.tokenizer"
     root = Path(corpus.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": str(root)})
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.markov import Chain, stationary
+from tinygrad_lm.data.synthetic.markov import Chain, stationary
 from tinygrad_lm.errors import ConfigError, TokenError
 
 chains = st.builds(

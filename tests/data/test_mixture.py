@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data import gpt3
-from tinygrad_lm.data.mixture import Clean, Source, load_mixture
-from tinygrad_lm.data.weights import LARGEST_DENOMINATOR, period
+from tinygrad_lm.data.mixture import gpt3
+from tinygrad_lm.data.mixture.mixture import Clean, Source, load_mixture
+from tinygrad_lm.data.mixture.weights import LARGEST_DENOMINATOR, period
 from tinygrad_lm.errors import DataError
 
 WHOLE = """

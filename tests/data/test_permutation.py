@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.permutation import ROUNDS, permuted
+from tinygrad_lm.data.mixture.permutation import ROUNDS, permuted
 
 seeds = st.integers(0, 2**32 - 1)
 

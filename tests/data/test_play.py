@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data import play as module
-from tinygrad_lm.data.play import CAST, RULES, entropy_per_character, information, play, probability
+from tinygrad_lm.data.synthetic import play as module
+from tinygrad_lm.data.synthetic.play import CAST, RULES, entropy_per_character, information, play, probability
 from tinygrad_lm.errors import TokenError
 
 CLASSES = [symbol for symbol, rule in RULES.items() if all(len(parts) == 1 for _, parts in rule)]

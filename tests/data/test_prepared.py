@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
 
-from tinygrad_lm.data import prepared, shards
-from tinygrad_lm.data.prepared import Prepared, spread
+from tinygrad_lm.data import shards
+from tinygrad_lm.data.mixture import prepared
+from tinygrad_lm.data.mixture.prepared import Prepared, spread
 from tinygrad_lm.data.shards import examine
 from tinygrad_lm.errors import DataError
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
-from tinygrad_lm.data.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizer import from_dict
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà” 🦢! 한국어 the the there"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.corpus import split
-from tinygrad_lm.data.tokenizer import (
+from tinygrad_lm.data.tokenizers.tokenizer import (
     ByteTokenizer,
     CharTokenizer,
     GPT2Tokenizer,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_evaluation import EndedTokenizer, Told, byte_gpt, ended, fond_of, json_file, uniform, values
 
-from tinygrad_lm.data.tokenizer import ByteTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.evaluate import choices, humaneval, lambada, perplexity
 from tinygrad_lm.evaluate.choices import Question

@@ -10,8 +10,8 @@ from small_gpt import configs, shaken, tiny
 
 from tinygrad_lm import no_grad
 from tinygrad_lm.backend import workers
-from tinygrad_lm.data.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizer import ByteTokenizer
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate.score import encode, score, spans
 from tinygrad_lm.ops import log_softmax

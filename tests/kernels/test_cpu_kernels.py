@@ -19,7 +19,8 @@ from small_gpt import Given
 from tinygrad_lm import kernels
 from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_attention, numpy_classifier
+from tinygrad_lm.kernels.numpy import attention as numpy_attention
+from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
@@ -43,7 +44,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(numpy_attention, "CACHE", 24)  # one sequence or two
     monkeypatch.setattr(numpy_classifier, "CHUNK", 48)  # two rows of three float64
     if NUMBA:
-        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba_matmul"), "LARGE", 0)
+        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.matmul"), "LARGE", 0)
 
 
 def test_there_are_kernels():
@@ -163,7 +164,7 @@ def test_two_threads_may_ask_at_once():
     x, w = np.ones((2, 16), "f4"), np.ones((16, 4000), "f4")
     kernel = Op.registry["linear"].kernels["cpu"]
     kernel(x, w)
-    lock = import_module("tinygrad_lm.kernels.numba_matmul").one_at_a_time
+    lock = import_module("tinygrad_lm.kernels.numba.matmul").one_at_a_time
     with lock:
         assert (kernel(x, w)[0] == 16).all()
     with ThreadPoolExecutor(4) as pool:
@@ -175,7 +176,7 @@ def test_two_threads_may_ask_at_once():
 @given(data=st.data())
 def test_exp_over_its_whole_range(data):
     """Three roundings; 0 and infinity where float32 ends, and nothing is made of NaN."""
-    exp = import_module("tinygrad_lm.kernels.numba_compile").exp
+    exp = import_module("tinygrad_lm.kernels.numba.compile").exp
     x = np.float32(data.draw(st.floats(-87.25, 88.25, width=32)))
     assert exp(x) == pytest.approx(math.exp(x), rel=3e-7)
     assert [exp(np.float32(x)) for x in ("inf", "-inf", "1e5", "-1e5")] == [math.inf, 0, math.inf, 0]

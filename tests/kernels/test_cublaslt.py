@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
-from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
-from tinygrad_lm.kernels.cuda_cublaslt import as_matrices, multiply
-from tinygrad_lm.kernels.cuda_matmul import linear_on_gpu
+from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
+from tinygrad_lm.kernels.cuda.cublaslt import as_matrices, multiply
+from tinygrad_lm.kernels.cuda.matmul import linear_on_gpu
 
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 sides = st.sampled_from([1, 2, 3, 8, 16, 17, 40])

@@ -14,7 +14,7 @@ import fake_cublaslt
 import pytest
 
 from tinygrad_lm.errors import DeviceError
-from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
+from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
 
 spec = importlib.util.find_spec("nvidia")
 PLACES = [Path(place) / "cu13" for place in (spec.submodule_search_locations if spec else ())]

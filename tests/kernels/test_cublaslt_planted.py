@@ -16,15 +16,14 @@ from cuda_checks import agree, cotangent, expected, run
 from cuda_emulator import LaunchError, emulated
 from op_cases import Case
 
-from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
-from tinygrad_lm.kernels import cuda_cublaslt_plan as plans
+from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 ml_dtypes = pytest.importorskip("ml_dtypes")
 OURS = DeviceError, DtypeError, ShapeError
-NAMES = ("cuda_cublaslt_plan", "cuda_cublaslt", "cuda_matmul")
+NAMES = ("cublaslt_plan", "cublaslt", "matmul")
 PLANTED = [
     # file, what stands there, what is planted
     ("plan", '"bfloat16": 14', '"bfloat16": 2'),
@@ -106,15 +105,15 @@ PLANTED = [
 
 @contextmanager
 def planted(file="", there="", fault=""):
-    """`multiply` and the kernels of cuda_matmul.py, with the fault in one of their files, on the fake."""
+    """`multiply` and the kernels of cuda/matmul.py, with the fault in one of their files, on the fake."""
     with emulated() as patch:
         modules = []
         for name in NAMES:
-            text = Path(kernels.__file__).with_name(f"{name}.py").read_text()
-            if name == f"cuda_{file}".removesuffix("_") or name == f"cuda_cublaslt_{file}".removesuffix("_"):
+            text = Path(plans.__file__).with_name(f"{name}.py").read_text()
+            if name in (file or "cublaslt", f"cublaslt_{file}"):
                 assert there in text
                 text = text.replace(there, fault)
-            module = types.ModuleType(f"tinygrad_lm.kernels.{name}")
+            module = types.ModuleType(f"tinygrad_lm.kernels.cuda.{name}")
             patch.setitem(sys.modules, module.__name__, module)
             exec(compile(text, name, "exec"), module.__dict__)
             modules.append(module)

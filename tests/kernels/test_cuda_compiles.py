@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tinygrad_lm.kernels import cuda_attention, cuda_columns, cuda_compile, cuda_normalize
+from tinygrad_lm.kernels.cuda import attention as cuda_attention
+from tinygrad_lm.kernels.cuda import columns as cuda_columns
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
+from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
 
 ARCHITECTURES = ["sm_80", "sm_90"]
 CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds

@@ -6,7 +6,7 @@ import pytest
 import strict_array as xp
 from cuda_emulator import LaunchError
 
-from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 

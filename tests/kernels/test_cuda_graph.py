@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import strict_capture
 
-from tinygrad_lm.kernels.cuda_graph import WARM_UP, Graph
+from tinygrad_lm.kernels.cuda.graph import WARM_UP, Graph
 
 
 def test_a_replay_computes_from_what_the_arrays_hold_now(xp):

@@ -21,7 +21,10 @@ from op_cases import CASES, Case
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.graph import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import cuda_adamw, cuda_columns, cuda_compile, cuda_embedding
+from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
+from tinygrad_lm.kernels.cuda import columns as cuda_columns
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
+from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.optim import adamw
 
 every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))

@@ -9,7 +9,7 @@ from cuda_emulator import KERNELS, LaunchError
 from cuda_sizes import alone, documents
 from op_cases import Case
 
-from tinygrad_lm.kernels import cuda_compile
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 

@@ -25,14 +25,14 @@ def programs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("programs")
     at_once = "PYTEST_XDIST_WORKER" in os.environ  # then all share what has been compiled
     cache = tmp_path_factory.getbasetemp().parent / "cupy" if at_once else folder / "cupy"
-    paths = os.pathsep.join(map(str, [TESTS.parent, TESTS]))
+    paths = os.pathsep.join(map(str, [TESTS.parent, TESTS / "helpers", TESTS / "gpu_simulator"]))
     environment = os.environ | {"PYTHONPATH": paths, "CUPY_CACHE_DIR": str(cache), "MPLCONFIGDIR": str(folder)}
     look = [sys.executable, "-c", "import cupy; print(cupy.cuda.is_available())"]
     if subprocess.run(look, env=environment, capture_output=True, check=True).stdout.strip() == b"True":
         pytest.skip("there is a GPU, and what this looks at happens on it")
 
     def run(name, *arguments):
-        command = [sys.executable, TESTS / "real_cupy_programs.py", name, *arguments]
+        command = [sys.executable, TESTS / "gpu_simulator" / "real_cupy_programs.py", name, *arguments]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=300)
         return done.returncode, done.stderr.decode()
 

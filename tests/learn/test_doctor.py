@@ -13,7 +13,7 @@ from small_run import TEXT, pretrain
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import CheckpointError, DataError, ShapeError
-from tinygrad_lm.learn import doctor, examine, finding
+from tinygrad_lm.learn.doctor import doctor, examine, finding
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT

@@ -15,10 +15,10 @@ from small_gpt import random_tokens, shaken, tiny
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
-from tinygrad_lm.learn.page import write_page
-from tinygrad_lm.learn.page_examples import EXAMPLES
-from tinygrad_lm.learn.paths import paths
-from tinygrad_lm.learn.trace import trace
+from tinygrad_lm.learn.ledger.page import write_page
+from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
+from tinygrad_lm.learn.ledger.paths import paths
+from tinygrad_lm.learn.ledger.trace import trace
 
 webdriver = pytest.importorskip("selenium.webdriver")
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys

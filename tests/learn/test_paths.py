@@ -11,8 +11,8 @@ from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.paths import above, count, paths
-from tinygrad_lm.learn.trace import trace
+from tinygrad_lm.learn.ledger.paths import above, count, paths
+from tinygrad_lm.learn.ledger.trace import trace
 
 LIMIT = 2000
 

@@ -13,9 +13,9 @@ from small_gpt import random_tokens, shaken, tiny
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
+from tinygrad_lm.learn.ledger.paths import paths
+from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.learn.memory import captured
-from tinygrad_lm.learn.paths import paths
-from tinygrad_lm.learn.trace import trace
 
 few = settings(max_examples=settings.default.max_examples // 2)
 

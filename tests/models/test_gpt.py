@@ -16,7 +16,7 @@ from tinygrad_lm.data.loader import Batches, document_starts
 from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
-from tinygrad_lm.kernels import numpy_classifier
+from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.attention import Past

@@ -2,7 +2,7 @@
 
 from small_gpt import tiny
 
-from tinygrad_lm.data.tokenizer import CharTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.run import Run
 

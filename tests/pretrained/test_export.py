@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from small_gpt import random_tokens, shaken, tiny
 from small_run import example, status
 
-from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
-from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
-from tinygrad_lm.data.gpt2_tokenizer import PATTERN
-from tinygrad_lm.data.tokenizer import ByteTokenizer, CharTokenizer, GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import PATTERN
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, GPT2Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT

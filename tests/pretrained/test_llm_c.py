@@ -14,7 +14,7 @@ from pretrained.small_models import SEVEN
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.corpus import cache_folder
-from tinygrad_lm.data.tokenizer import GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.pretrained.export import export

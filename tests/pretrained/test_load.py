@@ -19,7 +19,7 @@ from pretrained.make_tf_fixtures import FOLDER, HPARAMS, value
 from pretrained.small_models import SEVEN, make_run
 from small_gpt import shaken, tiny
 
-from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.generate import generate

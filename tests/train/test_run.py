@@ -11,11 +11,11 @@ from pretrained.small_models import SEVEN
 from small_gpt import tiny
 
 from tinygrad_lm import files
-from tinygrad_lm.data.bpe import ALPHABET
-from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
-from tinygrad_lm.data.gpt2_tokenizer import GPT2Tokenizer, byte_letters
-from tinygrad_lm.data.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizer import CharTokenizer
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
 from tinygrad_lm.train.config import TrainConfig

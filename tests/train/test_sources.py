@@ -18,10 +18,10 @@ from small_run import results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.data.mixture import load_mixture
-from tinygrad_lm.data.prepared import Prepared
+from tinygrad_lm.data.mixture.mixture import load_mixture
+from tinygrad_lm.data.mixture.prepared import Prepared
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.learn import doctor
+from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.train import loop, plan
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.log import Log, plot
@@ -134,7 +134,7 @@ def test_a_source_that_is_passed_too_often_is_warned_of(data):
 
 
 def small_run_mixture(prepared, **sizes):
-    from tinygrad_lm.data.mixing import Mixture
+    from tinygrad_lm.data.mixture.mixing import Mixture
 
     return Mixture(prepared.train(), **sizes)
 

@@ -8,7 +8,7 @@ from tinygrad_lm.curate import report, shard_writer
 from tinygrad_lm.curate.inputs import written
 from tinygrad_lm.curate.journal import MARKS, NAME, differences, save, writing
 from tinygrad_lm.curate.output import finish
-from tinygrad_lm.data.prepared import MANIFEST, read_manifest, read_sealed
+from tinygrad_lm.data.mixture.prepared import MANIFEST, read_manifest, read_sealed
 from tinygrad_lm.errors import ConfigError
 
 SHOWN = 5  # lines of a complaint

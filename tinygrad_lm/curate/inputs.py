@@ -13,7 +13,7 @@ from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.readers.formats import files, format_of
 from tinygrad_lm.curate.signatures import KINDS
 from tinygrad_lm.data.shards import Shards
-from tinygrad_lm.data.tokenizer import make_tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
 
 FILES = ("files", "shards", "validation_shards")
@@ -134,7 +134,7 @@ def check_cleaning(clean, folder):
 
 def synthetic_source(table):
     """What draws the documents of a synthetic source."""
-    from tinygrad_lm.data import synthetic
+    from tinygrad_lm.data.synthetic import synthetic
 
     return synthetic.make(table)
 

@@ -9,7 +9,7 @@ report.json     what each step removed; removed.jsonl has examples of it
 from tinygrad_lm.curate import report, shard_writer, signatures
 from tinygrad_lm.curate.inputs import written
 from tinygrad_lm.curate.journal import NAME, sealed, writing
-from tinygrad_lm.data.prepared import MANIFEST, read_manifest
+from tinygrad_lm.data.mixture.prepared import MANIFEST, read_manifest
 from tinygrad_lm.files import replace
 
 

@@ -18,9 +18,9 @@ from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings,
 from tinygrad_lm.curate.output import conclude, fresh, write_tokenizer
 from tinygrad_lm.curate.preparation import Preparation
 from tinygrad_lm.curate.progress import Bar
-from tinygrad_lm.data import gpt3
-from tinygrad_lm.data.mixture import load_mixture
-from tinygrad_lm.data.prepared import MANIFEST
+from tinygrad_lm.data.mixture import gpt3
+from tinygrad_lm.data.mixture.mixture import load_mixture
+from tinygrad_lm.data.mixture.prepared import MANIFEST
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 

@@ -10,7 +10,7 @@ from tinygrad_lm.curate.prepare import prepare
 
 
 def add_arguments(parser):
-    parser.add_argument("mixture", metavar="MIXTURE.toml", help="sources, weights, cleaning (data/mixture.py)")
+    parser.add_argument("mixture", metavar="MIXTURE.toml", help="sources, weights, cleaning (data/mixture/mixture.py)")
     parser.add_argument("--out", metavar="DIR", help="where to write [beside the mixture file, by its name]")
     parser.add_argument("--workers", type=int, metavar="N", help="processes [one a core]")
     parser.add_argument("--restart", action="store_true", help="forget what is there and begin anew")

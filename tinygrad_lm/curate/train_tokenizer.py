@@ -6,9 +6,9 @@ from pathlib import Path
 from sys import maxunicode
 
 from tinygrad_lm.curate.readers.formats import texts
-from tinygrad_lm.data.bpe import ALPHABET, count_words, learn
-from tinygrad_lm.data.bpe_tokenizer import SUFFIX, BPETokenizer, claim, locate
-from tinygrad_lm.data.gpt2_tokenizer import END
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim, locate
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END
 from tinygrad_lm.errors import ConfigError, DataError
 
 

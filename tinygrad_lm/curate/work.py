@@ -18,10 +18,10 @@ from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.report import EXCERPT, count
 from tinygrad_lm.curate.signatures import KINDS
-from tinygrad_lm.data.mixture import Clean
+from tinygrad_lm.data.mixture.mixture import Clean
 from tinygrad_lm.data.shards import layout
-from tinygrad_lm.data.tokenizer import from_dict
-from tinygrad_lm.data.vocabulary import utf8
+from tinygrad_lm.data.tokenizers.tokenizer import from_dict
+from tinygrad_lm.data.tokenizers.vocabulary import utf8
 from tinygrad_lm.errors import DataError
 
 LOCK = Lock()  # threads wait for one set of tools instead of making one each

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
-from tinygrad_lm.data.play import entropy_per_character, play
+from tinygrad_lm.data.synthetic.play import entropy_per_character, play
 from tinygrad_lm.errors import DataError
 
 # Tiny Shakespeare: 40,000 lines of the plays, 1,115,394 characters, put together for char-rnn (Karpathy 2015).

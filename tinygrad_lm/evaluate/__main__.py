@@ -17,7 +17,7 @@ from tinygrad_lm.evaluate.evaluation import Evaluation
 from tinygrad_lm.evaluate.reading import find
 from tinygrad_lm.evaluate.report import as_json, table
 from tinygrad_lm.evaluate.tasks import TASKS
-from tinygrad_lm.kernels.cuda_errors import explained
+from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.pretrained.load import load
 
 

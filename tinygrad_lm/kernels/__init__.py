@@ -1,6 +1,6 @@
 """Kernels: faster stand-ins for rules of ops/, with the same contract.
 
-Blocked NumPy (numpy_*) is registered at once. Compiled loops (numba_*, cuda_* on a GPU) take its place from `load()`
+Blocked NumPy (numpy/) is registered at once. Compiled loops (numba/; on a GPU cuda/) take its place from `load()`
 on, which training calls; so what one tries out at a prompt runs the definitions.
 """
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels import numpy_activation, numpy_attention, numpy_classifier  # noqa: F401
+from tinygrad_lm.kernels.numpy import activation, attention, cross_entropy  # noqa: F401
 from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
@@ -21,7 +21,7 @@ CUDA = [
     "add",
     "adamw",
     "attention",
-    "classifier",
+    "cross_entropy",
     "dropout",
     "embedding",
     "matmul",
@@ -33,10 +33,10 @@ NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
 
 def load():
     """Register the Numba kernels if Numba is installed (the extra `fast`), and the CUDA kernels if CuPy is."""
-    for library, compiler, names in (("numba", "numba", NUMBA), ("cupy", "cuda", CUDA)):
+    for library, room, names in (("numba", "numba", NUMBA), ("cupy", "cuda", CUDA)):
         if find_spec(library):
             for name in names:
-                import_module(f"tinygrad_lm.kernels.{compiler}_{name}")
+                import_module(f"tinygrad_lm.kernels.{room}.{name}")
 
 
 @contextmanager

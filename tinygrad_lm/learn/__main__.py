@@ -4,7 +4,10 @@ import argparse
 import sys
 
 from tinygrad_lm.errors import TinygradError
-from tinygrad_lm.learn import bug, check, cost, doctor, exercise, page
+from tinygrad_lm.learn.cost import cost
+from tinygrad_lm.learn.doctor import doctor
+from tinygrad_lm.learn.ledger import page
+from tinygrad_lm.learn.puzzles import bug, check, exercise
 
 # Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
 COMMANDS = {

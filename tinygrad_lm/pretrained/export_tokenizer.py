@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from tinygrad_lm.data.bpe_tokenizer import BPETokenizer
-from tinygrad_lm.data.gpt2_tokenizer import END, GPT2Tokenizer, byte_letters
-from tinygrad_lm.data.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.ranks import halves
-from tinygrad_lm.data.tokenizer import ByteTokenizer
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, GPT2Tokenizer, byte_letters
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.ranks import halves
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 
 KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 

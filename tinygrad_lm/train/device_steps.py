@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinygrad_lm.backend import array_module, to_device
-from tinygrad_lm.kernels.cuda_graph import Graph
+from tinygrad_lm.kernels.cuda.graph import Graph
 from tinygrad_lm.ops.attention import attention
 from tinygrad_lm.optim.clipping import clip_gradients
 
@@ -89,7 +89,7 @@ def capturable(model):
     """Whether all products of a training step are ours, attention's too."""
     if "cuda" not in attention.kernels:
         return False
-    from tinygrad_lm.kernels.cuda_attention import covers  # registers the kernel, so not where CuPy is not
+    from tinygrad_lm.kernels.cuda.attention import covers  # registers the kernel, so not where CuPy is not
 
     config = model.config
     return covers(model.parameters.data.dtype, config.head_size, config.block_size, config.dropout)

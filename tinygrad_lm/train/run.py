@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from shlex import quote
 
-from tinygrad_lm.data import tokenizer
+from tinygrad_lm.data.tokenizers import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import replace
 from tinygrad_lm.models.config import GPTConfig

@@ -7,7 +7,7 @@ from shlex import quote
 
 from tinygrad_lm.backend import cores, peak_memory, resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
-from tinygrad_lm.kernels.cuda_errors import explained
+from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
 from tinygrad_lm.train.loop import Trainer, train

@@ -5,7 +5,7 @@ What remains are the words of paragraphs, lists and links; a heading is a line o
 
 import re
 
-from tinygrad_lm.data.vocabulary import utf8
+from tinygrad_lm.data.tokenizers.vocabulary import utf8
 
 # What is between the tags of these is for the eye or for a program, or is a note.
 REMOVED = {

@@ -1,0 +1,67 @@
+"""A product of cuda/cublaslt.py against float64, with everything that `multiply` can be asked for."""
+
+import checks
+import numpy as np
+
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+WANTED = ["plain", "bias", "sums", "added", "added with sums"]
+
+
+def swapped(x):
+    return x.swapaxes(-1, -2)
+
+
+def first_half(xp, x):
+    """x with as many columns again between its rows."""
+    return xp.concatenate([x, x], -1)[..., : x.shape[-1]]
+
+
+def spread(xp, x):
+    wide = xp.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+    wide[..., ::2] = x
+    return wide[..., ::2]
+
+
+# How matrices may lie on a device. What begins with "as" cuBLASLt can read without a copy.
+LAYOUTS = {
+    "as rows": lambda xp, x: x,
+    "as columns": lambda xp, x: swapped(swapped(x).copy()),
+    "as rows with gaps": first_half,
+    "as columns with gaps": lambda xp, x: swapped(first_half(xp, swapped(x))),
+    "as heads": lambda xp, x: x.swapaxes(0, -2).copy().swapaxes(0, -2),  # matrices between each other's rows
+    "every second": spread,
+    "backwards": lambda xp, x: x[..., ::-1].copy()[..., ::-1],
+    "upside down": lambda xp, x: x[::-1].copy()[::-1],
+    "columns upside down": lambda xp, x: swapped(swapped(x)[::-1].copy()[::-1]),
+    "one row for all": lambda xp, x: xp.broadcast_to(x[..., :1, :], x.shape),
+}
+
+
+def drawn(xp, rng, shape, dtype, layout="as rows"):
+    return LAYOUTS[layout](xp, xp.asarray(rng.standard_normal(shape).astype(dtype)))
+
+
+def product(xp, multiply, rng, a, b, wanted="plain", made=None):
+    """Compute a b, look at everything that comes out, and give its bytes."""
+    made = a.dtype if made is None else np.dtype(made)
+    shape, inputs = (*a.shape[:-1], b.shape[-1]), [a.get(), b.get()]
+    options, sums, right = {}, None, inputs[0].astype("f8") @ inputs[1].astype("f8")
+    if wanted == "bias":
+        options["bias"] = drawn(xp, rng, shape[-1:], made, "every second")
+        right = right + options["bias"].get().astype("f8")
+    if "sums" in wanted:
+        options["bias_gradient"] = sums = xp.full(shape[-1:], np.nan, made)
+    if "added" in wanted:
+        options |= {"out": drawn(xp, rng, shape, made), "accumulate": True}
+        right = right + options["out"].get().astype("f8")
+    elif made != a.dtype:
+        options["out"] = xp.full(shape, np.nan, made)
+    y = multiply(a, b, **options)
+    assert y is options.get("out", y)
+    assert y.dtype == made
+    checks.agree(y.get().astype("f8"), right, f"the product, {wanted}", TOLERANCE[made.name])
+    if sums is not None:
+        checks.agree(sums.get().astype("f8"), inputs[1].astype("f8").sum(0), "sums", TOLERANCE[made.name])
+    for x, before in zip((a, b), inputs, strict=True):
+        assert x.get().tobytes() == before.tobytes()
+    return y.get().tobytes(), b"" if sums is None else sums.get().tobytes()

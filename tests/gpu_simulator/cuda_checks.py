@@ -1,0 +1,97 @@
+"""A CUDA kernel compared with its rule: emulated or on CuPy, as the array library that is given says."""
+
+from contextlib import contextmanager
+
+import checks
+import cuda_emulator
+import numpy as np
+import pytest
+from drawing import signed
+from op_cases import Case
+
+from tinygrad_lm.backend import wide
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
+from tinygrad_lm.kernels.cuda import columns as cuda_columns
+from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
+from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
+from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
+
+TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
+SMALL = [
+    (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
+    (cuda_columns, "ROWS", 9),
+    (cuda_classifier, "THREADS", 64), (cuda_classifier, "ROWS", 8),
+    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
+    (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
+]  # fmt: skip
+
+
+def gpu():
+    """CuPy, where there is a GPU; else the test is skipped."""
+    cupy = pytest.importorskip("cupy")
+    if not cupy.cuda.is_available():
+        pytest.skip("there is no GPU")
+    return cupy
+
+
+@contextmanager
+def small_blocks():
+    """Emulated kernels in blocks so small that small cases take several."""
+    with cuda_emulator.emulated() as patch:
+        for module, name, value in SMALL:
+            patch.setattr(module, name, value)
+        yield patch
+
+
+def run(xp, function, case, dy):
+    """Value and gradients of a kernel, on the host; None for ids."""
+    y, backward = function(*(xp.asarray(x) for x in case.inputs), **case.options)
+    assert type(y) is xp.ndarray
+    return [y.get(), *on_host(backward(xp.asarray(dy)))]
+
+
+def on_host(gradients):
+    """What a way back gave, computed where it is still a function."""
+    gradients = [dx() if callable(dx) else dx for dx in gradients]
+    return [None if dx is None else dx.get() for dx in gradients]
+
+
+def expected(name, case, dy):
+    """The rule's in float64, finished as the engine does it."""
+    y, gradients = checks.evaluate(Op.registry[name].rule, exact(case))
+    return [y, *gradients(dy.astype("float64"))]
+
+
+def exact(case):
+    """The same numbers in float64; bfloat16 is not NumPy's, and its kind not "f"."""
+    return Case(tuple(x if x.dtype.kind in "iu" else x.astype("float64") for x in case.inputs), case.options)
+
+
+def agree(found, expected, case, dtype):
+    """A value that is one number is a loss, in float32 at least."""
+    for i, (x, right) in enumerate(zip(found, expected, strict=True)):
+        what = f"gradient of input {i - 1}" if i else "value"
+        if right is not None:
+            assert x.dtype == (dtype if i or x.ndim else wide(np.dtype(dtype))), f"{what} is {x.dtype}"
+            x = checks.finished(x, case.inputs[i - 1]) if i else x  # the rule leaves sums to the engine
+            checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
+
+
+def ids_outside_their_table(xp):
+    """They give NaN and have no gradient; the others get theirs all the same."""
+    rng = np.random.default_rng(0)
+    w, dy = rng.standard_normal((3, 4)).astype("float32"), rng.standard_normal((70, 4)).astype("float32")
+    ids = rng.integers(0, 3, 70)
+    ids[::4] = np.resize([-1, 400, 2**31 - 1, -2000, 3, 2**31 - 2], 18)
+    inside = (ids >= 0) & (ids < 3)
+    y, dw, _ = run(xp, cuda_emulator.KERNELS["embedding"], Case((w, ids)), dy)
+    assert np.array_equal(y[inside], w[ids[inside]])
+    assert np.isnan(y[~inside]).all()
+    _, backward = Op.registry["embedding"].rule(w, ids[inside])
+    checks.agree(dw, backward(dy[inside])[0], "gradient", 1e-6)
+
+
+def cotangent(rng, name, case, dtype):
+    shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
+    return np.asarray(signed(rng, shape)).astype(dtype if shape else wide(np.dtype(dtype)))

@@ -1,0 +1,223 @@
+"""CuPy's RawModule without a GPU: g++ and cuda_emulator.h compile a .cu file, and its kernels run on strict arrays.
+
+    with emulated():
+        y, backward = KERNELS["silu"](strict_array.asarray(x))
+
+Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
+bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
+types than it has is refused. `order` chooses in which order threads and blocks take their turns. For matrix products
+there is fake_cublaslt.py.
+"""
+
+import ctypes
+import hashlib
+import mmap
+import os
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import strict_array
+import strict_capture
+from fake_cublaslt import FakeCublasLt
+
+from tinygrad_lm import kernels
+from tinygrad_lm.engine.graph import Node
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
+from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
+from tinygrad_lm.nn.module import Parameters
+from tinygrad_lm.ops.dropout import MASKS
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.muon import Muon
+
+# The CUDA kernels by their rules' names. Out of the registry again: a strict array has them only where a test says so.
+for _name in kernels.CUDA:
+    import_module(f"tinygrad_lm.kernels.cuda.{_name}")
+KERNELS = {name: op.kernels.pop("cuda") for name, op in Op.registry.items() if "cuda" in op.kernels}
+ADAMW = AdamW.kernels.pop("cuda")
+MASK = MASKS.pop("cuda")
+NORM = Parameters.kernels.pop("cuda")
+MULTIPLY = Muon.kernels.pop("cuda")
+ADD = Node.kernels.pop("cuda")
+UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
+LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
+
+HERE = Path(__file__).parent
+PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
+TRAPS = "alignment,bounds,signed-integer-overflow,integer-divide-by-zero,shift,float-cast-overflow"
+FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
+FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
+order = 0
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def fill_slots(monkeypatch):
+    """Put the kernels back where training finds them."""
+    for name, kernel in KERNELS.items():
+        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
+    owners = {AdamW: ADAMW, Parameters: NORM, Muon: MULTIPLY, Node: ADD}
+    for slots, kernel in [(MASKS, MASK), *((owner.kernels, kernel) for owner, kernel in owners.items())]:
+        monkeypatch.setitem(slots, "cuda", kernel)
+
+
+@contextmanager
+def emulated():
+    """Within the block strict arrays have kernels, and new arrays hold NaN until something is written."""
+    if UNABLE:
+        pytest.skip(UNABLE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict_array, "RawModule", RawModule, raising=False)
+        patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
+        patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
+        use_cublaslt(patch, FakeCublasLt(LAUNCHED))
+        forget()
+        yield patch
+    forget()
+
+
+def use_cublaslt(patch, fake):
+    """Let products go there, and it know which addresses are arrays'."""
+    patch.setattr(plans, "loaded", lambda: fake)
+    patch.setattr(strict_array.ndarray, "data", property(lambda x: fake.saw(x._array)))
+
+
+def forget():
+    """Everything compiled, planned and set aside for another library."""
+    for module, names in ((cuda_compile, "module compiled"), (plans, "library handle planned workspace")):
+        for name in names.split():
+            getattr(module, name).cache_clear()
+
+
+def poisoned(array):
+    flat(array)[:] = 0xFF
+    return strict_array.wrap(array)
+
+
+class LaunchError(RuntimeError):
+    """A kernel did what it must not, or was called wrongly."""
+
+
+class RawModule:
+    def __init__(self, *, code, options=()):
+        self.library = ctypes.CDLL(str(compiled(code, [option for option in options if option.startswith("-D")])))
+
+    def get_function(self, name):
+        kinds = ctypes.create_string_buffer(500)
+        self.library[f"kinds_{name}"](kinds)
+        return Kernel(name, self.library[f"launch_{name}"], kinds.value.decode().split())
+
+
+class Kernel:
+    def __init__(self, name, function, kinds):
+        self.name, self.function, self.kinds = name, function, kinds
+
+    def __call__(self, grid, block, args):
+        strict_capture.noted("launch", self.launch, strict_array.ndarray)(grid, block, args)
+
+    def launch(self, grid, block, args):
+        LAUNCHED.add(self.name)
+        if len(args) != len(self.kinds):
+            raise LaunchError(f"{self.name} has {len(self.kinds)} arguments, was given {len(args)}")
+        guarded, values = {}, []  # what the kernel reads its arguments from
+        for i, (x, kind) in enumerate(zip(args, self.kinds, strict=True)):
+            if not fits(x, kind):
+                raise LaunchError(f"{self.name}: argument {i} is {kind} in the source, was given {x!r}")
+            if isinstance(x, strict_array.ndarray):
+                if x.data.ptr not in guarded:
+                    guarded[x.data.ptr] = Guarded(x._array)
+                x = np.uintp(guarded[x.data.ptr].pointer)
+            values.append(np.array(x))
+        shape = ctypes.c_uint * 3
+        message, address = ctypes.create_string_buffer(300), ctypes.c_size_t()
+        wrong = self.function(
+            shape(*grid, *[1] * (3 - len(grid))), shape(*block, *[1] * (3 - len(block))), order,
+            (ctypes.c_void_p * len(args))(*(value.ctypes.data for value in values)), message, ctypes.byref(address),
+        )  # fmt: skip
+        problems = [message.value.decode()] if wrong else []
+        if address.value:
+            problems += [text for g in guarded.values() if (text := g.locate(address.value))]
+        problems += [text for g in guarded.values() if (text := g.release())]
+        if problems:
+            raise LaunchError(f"{self.name}: " + "; ".join(problems))
+
+
+def fits(x, kind):
+    """Whether an argument is what the kernel's source says: arrays by the size of their entries, numbers by type."""
+    if kind[0] == "p":
+        null = isinstance(x, np.uint64) and x == 0
+        return null or (isinstance(x, strict_array.ndarray) and x.dtype.itemsize == int(kind[1]))
+    return isinstance(x, np.generic) and x.dtype == kind
+
+
+class Guarded:
+    """A copy of an array between two closed pages: its end as near to the second as its alignment allows."""
+
+    def __init__(self, array):
+        if not array.flags.c_contiguous:
+            raise LaunchError(f"an array {array.shape} of strides {array.strides}; kernels take contiguous ones")
+        self.array, self.size = array, array.nbytes
+        self.pages = -(-(self.size + 16) // PAGE) * PAGE
+        self.memory = mmap.mmap(-1, self.pages + 2 * GUARD)
+        self.bytes = np.frombuffer(self.memory, np.uint8)
+        self.start = self.bytes.ctypes.data
+        end = GUARD + self.pages
+        self.bytes[GUARD:end] = 0xFF
+        self.offset = end - self.size - (end - self.size - array.ctypes.data) % 16
+        self.here = slice(self.offset, self.offset + self.size)
+        self.bytes[self.here] = flat(array)
+        self.pointer = self.start + self.offset
+        for page in (self.start, self.start + end):
+            assert libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(GUARD), 0) == 0
+
+    def locate(self, address):
+        if self.start <= address < self.start + len(self.bytes):
+            return f"byte {address - self.pointer} of an array {self.array.shape} {self.array.dtype}"
+        return None
+
+    def release(self):
+        """Copy back what changed. Returns what is wrong around the array, if anything."""
+        changed = self.bytes[self.here]
+        if not np.array_equal(changed, flat(self.array)):
+            flat(self.array)[:] = changed
+        around = (self.bytes[GUARD : self.offset], self.bytes[self.offset + self.size : GUARD + self.pages])
+        damaged = any((part != 0xFF).any() for part in around)
+        for page in (self.start, self.start + GUARD + self.pages):
+            libc.mprotect(ctypes.c_void_p(page), ctypes.c_size_t(GUARD), 3)
+        return f"wrote beside an array {self.array.shape} {self.array.dtype}" if damaged else None
+
+
+def flat(array):
+    """Its bytes."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def compiled(code, options):
+    """The shared library of a source, kept in __pycache__ until source, options or emulator change."""
+    kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(', code)
+    tail = "".join(
+        f'extern "C" void kinds_{name}(char* text) {{ emulator::kinds({name}, text); }}\n'
+        f'extern "C" int launch_{name}(const unsigned* grid, const unsigned* block, int order, void** args, '
+        "char* message, uintptr_t* address) {\n"
+        f"    return emulator::launch({name}, grid, block, order, args, message, address);\n}}\n"
+        for name in kernels
+    )
+    text = f'#include "{HERE}/cuda_emulator.h"\n{code}\n{tail}'
+    headers = "".join(path.read_text() for path in sorted(HERE.glob("cuda_emulator*.h")))
+    digest = hashlib.sha256(f"{text}{options}{FLAGS}{headers}".encode()).hexdigest()[:20]
+    library = HERE / "__pycache__" / f"emulated-{digest}.so"
+    if not library.exists():
+        library.parent.mkdir(exist_ok=True)
+        partial = library.with_suffix(f".{os.getpid()}")
+        command = ["g++", *FLAGS, *options, "-x", "c++", "-", "-o", str(partial)]
+        ended = subprocess.run(command, input=text, capture_output=True, text=True)
+        if ended.returncode:
+            raise LaunchError(f"g++ refuses the source:\n{ended.stderr[:3000]}")
+        partial.replace(library)
+    return library

@@ -1,0 +1,78 @@
+"""The command lines of examples/, on a model and a text small enough for a test.
+
+As a program: python tests/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
+"""
+
+import importlib.util
+import random
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tinygrad_lm.models.config import PRESETS, GPTConfig
+from tinygrad_lm.train.config import RECIPES
+from tinygrad_lm.train.run import Run
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+WORDS = ["the cat ", "sat ", "on the ", "mat.\n", "a dog ", "ate ", "his hat.\n"]
+TEXT = "".join(random.Random(0).choices(WORDS, k=600))
+
+# Everything that a step can draw upon: Muon and two AdamWs, dropout, several batches a step.
+MODEL = {"n_layer": 1, "n_head": 2, "n_embd": 16, "norm": "rms", "position": "rotary", "qk_norm": True, "tied": False}
+RECIPE = {"lr": 0.01, "muon_lr": 0.02, "embedding_lr": 0.03, "batch_size": 4, "accumulate": 2, "warmup": 3}
+
+
+@contextmanager
+def tiny_preset(**changes):
+    """Within the block there is a preset "tiny", and samples are short; changes: to its recipe."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "sample", lambda self, model, n, sample=Run.sample: sample(self, model, 20))
+        patch.setitem(PRESETS, "tiny", GPTConfig(20, 8, dropout=0.1, **MODEL))
+        patch.setitem(RECIPES, "tiny", RECIPE | changes)
+        yield
+
+
+def example(name):
+    """A program of examples/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pretrain(*arguments, **recipe):
+    """Run pretrain_shakespeare.py; returns its exit status, also if argparse ends it."""
+    with tiny_preset(**recipe):
+        return status(example("pretrain_shakespeare").main, *arguments)
+
+
+def finetune(*arguments):
+    """Run finetune_shakespeare.py; returns its exit status."""
+    with tiny_preset():
+        return status(example("finetune_shakespeare").main, *arguments)
+
+
+def write(*arguments):
+    """Run generate.py; returns its exit status."""
+    return status(example("generate").main, *arguments)
+
+
+def status(main, *arguments):
+    try:
+        return main(list(map(str, arguments)))
+    except SystemExit as end:
+        return end.code
+
+
+def results(run):
+    """What must not depend on interruptions: the last checkpoint's bytes, and the log without its clock."""
+    last = max((run / "checkpoints").iterdir())
+    weights = {file.name: file.read_bytes() for file in last.glob("*.safetensors")}
+    return last.name, weights, re.sub(r', "seconds": [^,}]*', "", (run / "log.jsonl").read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(pretrain(*sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""Any tokenizer that a tokenizer.json describes, by the library `tokenizers` (the extra `weights`)."""
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.errors import DataError, TokenError
+
+NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+
+
+class JsonTokenizer(Tokenizer):
+    """The tokenizer of a model's folder: its tokenizer.json. Raises DataError where that is missing or damaged.
+
+    eot and bos: what tokenizer_config.json or config.json calls the end; and what the tokenizer itself would put
+    in front of a text.
+    """
+
+    name = "tokenizer.json"
+
+    def __init__(self, folder):
+        self.folder, path = folder, Path(folder, "tokenizer.json")
+        try:
+            import tokenizers
+
+            content = path.read_bytes()
+            self._library = tokenizers.Tokenizer.from_str(content.decode())
+            self.eot = self._end(read(folder, "tokenizer_config.json"), read(folder, "config.json"))
+        except ImportError as error:
+            raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
+        except Exception as error:  # the library raises no other type
+            raise DataError(f"{path}: expected the description of a tokenizer, found: {error}") from error
+        self._library.encode_special_tokens = True  # a text cannot end itself
+        self._library.no_truncation()
+        self._library.no_padding()
+        self._sha256 = hashlib.sha256(content).hexdigest()
+        self._size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
+        with suppress(Exception):  # a vocabulary of characters may lack this one; such have no beginning either
+            text = self._library.encode("a", add_special_tokens=True)
+            self.bos = text.ids[0] if text.special_tokens_mask[0] else None
+
+    def _end(self, settings, config):
+        if end := settings.get("eos_token"):
+            return self._library.token_to_id(end["content"] if isinstance(end, dict) else end)
+        ends = config.get("eos_token_id")  # the first is the pretrained model's, more are a chat's
+        return ends[0] if isinstance(ends, list) else ends
+
+    @property
+    def vocab_size(self):
+        return self._size
+
+    @property
+    def fingerprint(self):
+        """sha256 of the file in hex."""
+        return self._sha256
+
+    def encode(self, text):
+        """(number of tokens,) int32. Special tokens in the text are ordinary text, and none are added."""
+        utf8(text)
+        try:
+            ids = self._library.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises no other type
+            raise TokenError(f"{self.name} tokenizer: the vocabulary cannot express this text: {error}") from None
+        return np.array(ids, np.int32)
+
+    def decode(self, ids, before=()):
+        before = list(self._known(before))[-16:]  # more can hardly matter
+        return self._text([*before, *self._known(ids)])[len(self._text(before)) :]
+
+    def _text(self, ids):
+        return self._library.decode(ids, skip_special_tokens=False)
+
+    def stream(self, ids, before=()):
+        """decode, bit by bit, and never half a character.
+
+        How a token is written may depend on the one before it (the space in front of a text's first word is left out),
+        so it is decoded along with that. What ends in U+FFFD may be half a character, and a byte's token may yet turn
+        out to belong to no character: these wait for the next token.
+        """
+        told, waiting = list(before), []
+        for i in self._known(ids):
+            waiting.append(i)
+            text = self.decode(waiting, told)
+            if not text.endswith("�") and not re.fullmatch("<0x[0-9A-F]{2}>", self._library.id_to_token(i) or ""):
+                if text:
+                    yield text
+                told, waiting = waiting, []
+        if waiting and (text := self.decode(waiting, told)):
+            yield text
+
+    def _known(self, ids):
+        for i in ids:
+            if not 0 <= i < self._size:
+                raise TokenError(f"{self.name} tokenizer: id {i} is outside its vocabulary, 0 to {self._size - 1}")
+            yield int(i)
+
+    def to_dict(self):
+        return super().to_dict() | {"folder": os.path.abspath(self.folder)}
+
+    def contents(self):
+        paths = [Path(self.folder, name) for name in NAMES]
+        return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def read(folder, name):
+    """The object in a JSON file; an empty one where there is no file."""
+    path = Path(folder, name)
+    return json.loads(path.read_bytes()) if path.is_file() else {}

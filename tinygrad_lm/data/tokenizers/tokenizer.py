@@ -1,0 +1,119 @@
+"""Text to token ids and back.
+
+The tokenizers differ in what their vocabulary lists: the characters of a text, all bytes, GPT-2's word pieces
+(gpt2_tokenizer.py), those learnt from a text of one's own (bpe_tokenizer.py), or what a tokenizer.json says
+(json_tokenizer.py). The way back is the same for all but the last.
+"""
+
+import os
+
+import numpy as np
+
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, locate
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.errors import ConfigError, TokenError
+
+
+class CharTokenizer(Tokenizer):
+    """One token for each character of a text, in the order of their code points."""
+
+    name = "char"
+
+    def __init__(self, characters):
+        if not characters:
+            raise TokenError("char tokenizer: an empty text has no characters to make a vocabulary of")
+        super().__init__([c.encode() for c in characters])
+        self.characters = characters  # sorted, none of them twice
+        self._codes = _code_points(characters)
+
+    @classmethod
+    def from_text(cls, text):
+        utf8(text)  # refuses what is no text, and knows where it stands
+        return cls("".join(sorted(set(text))))
+
+    def encode(self, text):
+        """(len(text),) int32. Raises TokenError for a character that the vocabulary lacks."""
+        codes = _code_points(text)
+        ids = np.searchsorted(self._codes, codes).astype(np.int32)
+        unknown = self._codes[np.minimum(ids, self.vocab_size - 1)] != codes
+        if unknown.any():
+            at = int(unknown.argmax())
+            lacking = "".join(sorted(set(text) - set(self.characters)))
+            raise TokenError(
+                f"char tokenizer: the vocabulary lacks {_some(lacking)}; "
+                f"the first, {text[at]!r}, is at position {at:,}\n"
+                f"  vocabulary : {_some(self.characters)}\n"
+                f"  hint       : leave them out, or train with tokenizer byte, which can express any text"
+            )
+        return ids
+
+    def to_dict(self):
+        return super().to_dict() | {"characters": self.characters}
+
+
+class ByteTokenizer(Tokenizer):
+    """One token for each byte of the text's UTF-8."""
+
+    name = "byte"
+
+    def __init__(self):
+        super().__init__([bytes([b]) for b in range(256)])
+
+    def encode(self, text):
+        """(number of bytes,) int32."""
+        return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
+
+
+def make_tokenizer(name, text):
+    """The tokenizer of this name: char (with the characters of `text`), byte, gpt2, or a trained one's name or path.
+
+    Raises ConfigError for other names.
+    """
+    if name == "char":
+        return CharTokenizer.from_text(text)
+    if name == "byte":
+        return ByteTokenizer()
+    if name == "gpt2":
+        return GPT2Tokenizer()
+    path = locate(str(name))
+    if path.is_file() or str(name).endswith(SUFFIX):
+        return BPETokenizer.load(path)
+    raise ConfigError(
+        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX}, or the name of one "
+        f"in {path.parent}"
+    )
+
+
+def from_dict(d, where=""):
+    """The tokenizer that `to_dict` described. Raises ConfigError if it would give ids another meaning than then.
+
+    where: the folder from which the description's own is seen.
+    """
+    folder = os.path.join(where, d["folder"]) if d.get("folder") else None
+    if d.get("name") == "tokenizer.json":
+        tokenizer = JsonTokenizer(folder or where)
+    elif d.get("name") == "gpt2":
+        tokenizer = GPT2Tokenizer(folder)
+    elif d.get("name") == "bpe":
+        tokenizer = BPETokenizer.load(os.path.join(folder or where, d.get("file", "")))
+    else:
+        tokenizer = make_tokenizer(d.get("name"), d.get("characters", ""))
+    if tokenizer.fingerprint != d.get("fingerprint"):
+        raise ConfigError(
+            f"{tokenizer.name} tokenizer: expected the vocabulary with sha256 {d.get('fingerprint')!s:.12}, "
+            f"found {tokenizer.fingerprint:.12}; ids would mean other tokens than in training, so take the "
+            "original description"
+        )
+    return tokenizer
+
+
+def _code_points(text):
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _some(characters):
+    """The characters in a message: how many, and the first of them."""
+    count = f"{len(characters)} character{'s' if len(characters) > 1 else ''}"
+    return f"{count}: {characters[:70]!r}{' and more' if len(characters) > 70 else ''}"

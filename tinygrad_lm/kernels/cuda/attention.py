@@ -1,0 +1,48 @@
+"""Attention on a GPU in bfloat16, without the weights in memory. See attention.cu and attention_backward.cu."""
+
+import math
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, kernel, u4, u8
+from tinygrad_lm.kernels.cuda.philox import arguments
+from tinygrad_lm.ops.attention import attention, check_inputs
+from tinygrad_lm.ops.dropout import check_probability
+
+THREADS, LARGEST = 128, 128  # of a block; the largest head: more does not fit the registers
+ROWS = 64  # keys of a block, and with one strip a warp queries
+
+
+@attention.kernel("cuda")
+def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
+    """The rule of ops/attention.py, for bfloat16. Of P one number a row is kept, of the dropout nothing."""
+    B, T, H, D = check_inputs(q, k, v, causal, starts)
+    S, G = k.shape[1:3]
+    check_probability(p)
+    if not (covers(q.dtype, D, S, p) and covered(q, k, v)):
+        return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
+    xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
+    if starts is not None:
+        starts = contiguous(xp.asarray(starts, i4))
+    strips = 2 if D <= 64 else 1
+    sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
+    drawn = arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0), f4(1))
+    queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
+    constants = {"D": D, "STRIPS": strips, "DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
+    y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)
+    run = kernel("attention", "attention_forward", q, 8, **constants)
+    run(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
+
+    def backward(dy):
+        dy, delta = contiguous(dy), xp.empty((B, H, T), f4)
+        dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
+        run = lambda name: kernel("attention_backward", name, q, 8, **constants)
+        run("attention_dq")(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *drawn)
+        run("attention_dkv")(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *drawn)
+        return dq, dk, dv
+
+    return y, backward
+
+
+def covers(dtype, D, S, p):
+    """Whether there is a kernel for heads of size D, S keys and dropout of the weights with probability p."""
+    return dtype.name == "bfloat16" and D % 16 == 0 and D <= LARGEST and not (p and S % 8)

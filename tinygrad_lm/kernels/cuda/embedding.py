@@ -1,0 +1,56 @@
+"""Rows of the embedding on a GPU, and the sorting of their gradients. See embedding.cu.
+
+Ids are not looked at here, which would cost a synchronisation: one outside the table gives NaN.
+"""
+
+import functools
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i4, i8, kernel, width
+from tinygrad_lm.ops.embedding import check_ids, embedding
+
+THREADS = 512  # of the block that has the starts of all ids
+STRIPS = 256, 512, 1024  # positions that a block ranks
+TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
+
+
+@embedding.kernel("cuda")
+def embedding_on_gpu(w, ids):
+    """The rule of ops/embedding.py. The way back adds in the order of the positions, the same in every run."""
+    if not covered(w) or not ids.size:
+        return embedding.rule(w, ids)
+    check_ids(ids, len(w))
+    xp, w, (V, C) = array_module(w), contiguous(w), w.shape
+    flat = contiguous(ids.reshape(-1).astype(i4))
+    N, W = flat.size, width(C, w)
+    y = xp.empty((*ids.shape, C), w.dtype)
+    run = kernel("embedding", "embedding_forward", w, W, GROUPS=1)
+    run(*for_each(N * C, W), w, flat, y, i8(N * C), i4(C), i4(V))
+
+    def backward(dy):
+        groups = 1 << min(32, max(8, N // V // 4)).bit_length() - 1
+        of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
+        order, starts = by_id(flat, V, of)
+        dw = xp.empty((V, C), w.dtype)
+        of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, contiguous(dy), order, starts, dw, i4(C))
+        return dw, None
+
+    return y, backward
+
+
+def by_id(ids, V, of):
+    """The positions of ids (N,), those with the smallest id first, and for each id where its own begin, (V + 1,).
+
+    Equal ids stay in the order of their positions, and ids outside the vocabulary have no place. A library's sort
+    would wait for the device, which no captured step may. of: name -> kernel.
+    """
+    xp, N = array_module(ids), ids.size
+    strip = next((n for n in STRIPS if -(-N // n) * V <= TABLE), STRIPS[-1])
+    strips, n, v = -(-N // strip), i4(N), i4(V)
+    ranks, order, starts = (xp.empty(size, i4) for size in (N, N, V + 1))
+    table = xp.zeros((strips, V), i4)
+    of("ranks_in_strips")(strips, strip, ids, ranks, table, n, v)
+    of("counts_before")(*for_each(V), table, starts, i4(strips), v)
+    of("starts_from_totals")(1, THREADS, starts, v)
+    of("positions_by_id")(strips, strip, ids, ranks, table, starts, order, n, v)
+    return order, starts

@@ -1,0 +1,26 @@
+"""AdamW's update in one pass over weights, gradient and moments, for float32; else the definition is used."""
+
+import numpy as np
+
+from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.optim import adamw
+
+
+def update_in_one_pass(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay):
+    """The definition in optim/adamw.py."""
+    if w.dtype != f4:
+        return adamw.update(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay)
+    rates = f4(lr / correction1), f4(1 - lr * decay)
+    update(w, g, m, v, *rates, f4(beta1), f4(1 - beta1), f4(beta2), f4(1 - beta2), f4(1 / correction2), f4(eps))
+
+
+adamw.AdamW.kernels["cpu"] = update_in_one_pass
+
+
+@compiled
+def update(w, g, m, v, lr, keep, beta1, rest1, beta2, rest2, scale, eps):
+    """rest: 1 − β. keep: what weight decay leaves of a weight. scale: of v."""
+    for i in range(w.size):
+        m[i] = beta1 * m[i] + rest1 * g[i]
+        v[i] = beta2 * v[i] + rest2 * g[i] * g[i]
+        w[i] = keep * w[i] - lr * m[i] / (np.sqrt(v[i] * scale) + eps)

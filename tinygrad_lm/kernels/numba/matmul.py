@@ -1,0 +1,100 @@
+"""The product of few rows with a large matrix, as in generation: for float32; everything else goes to the rule.
+
+Then the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix into an
+order of its own; here each of its numbers is fetched once and meets all rows while it is in the cache.
+"""
+
+import threading
+
+import numba
+import numpy as np
+
+from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.ops.matmul import linear, linear_backward
+
+FEW, LARGE = 8, 2**18  # from two to so many rows, and from so many entries of w on, this is the faster way
+TILE = 384  # columns: a few rows of so many fit into the first-level cache, and every core gets some
+one_at_a_time = threading.Lock()  # Numba's threads must not be asked by two of ours at once
+
+
+@linear.kernel("cpu")
+def linear_of_few_rows(x, w, b=None):
+    """The rule of ops/matmul.py, all cores together on the columns of y."""
+    few = w.ndim == 2 and w.size >= LARGE and len(w) < x.size <= FEW * len(w) and x.shape[-1] == len(w)
+    if (
+        not few
+        or x.dtype != f4
+        or not (w.flags.c_contiguous or w.flags.f_contiguous)
+        or not one_at_a_time.acquire(blocking=False)
+    ):
+        return linear.rule(x, w, b)
+    rows = np.ascontiguousarray(x.reshape(-1, len(w)))
+    y = np.empty((len(rows), w.shape[1]), f4)
+    try:
+        if w.flags.c_contiguous:
+            sum_rows(rows, w, y)
+        else:
+            dot_columns(rows, w.T, y)
+    finally:
+        one_at_a_time.release()
+    if b is not None:
+        y += b
+    return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
+
+
+@compiled(parallel=True)
+def sum_rows(x, w, y):
+    """y = x w for w that lies in memory row by row."""
+    for tile in numba.prange((w.shape[1] + TILE - 1) // TILE):
+        sum_rows_of_tile(x, w, y, tile * TILE, min(tile * TILE + TILE, w.shape[1]))
+
+
+@compiled(parallel=True)
+def dot_columns(x, columns, y):
+    """y = x w for w that lies in memory column by column: its columns are given, (N, K)."""
+    for tile in numba.prange((len(columns) + TILE - 1) // TILE):
+        dot_columns_of_tile(x, columns, y, tile * TILE, min(tile * TILE + TILE, len(columns)))
+
+
+@compiled
+def sum_rows_of_tile(x, w, y, start, end):
+    """y[:, start:end], from eight rows of w at a time."""
+    M, K = x.shape
+    total = np.zeros((M, end - start), f4)
+    for k in range(0, K - 7, 8):
+        w0, w1, w2, w3 = w[k, start:end], w[k + 1, start:end], w[k + 2, start:end], w[k + 3, start:end]
+        w4, w5, w6, w7 = w[k + 4, start:end], w[k + 5, start:end], w[k + 6, start:end], w[k + 7, start:end]
+        for m in range(M):
+            x0, x1, x2, x3 = x[m, k], x[m, k + 1], x[m, k + 2], x[m, k + 3]
+            x4, x5, x6, x7 = x[m, k + 4], x[m, k + 5], x[m, k + 6], x[m, k + 7]
+            row = total[m]
+            for j in range(row.size):
+                first = x0 * w0[j] + x1 * w1[j] + x2 * w2[j] + x3 * w3[j]
+                row[j] += first + x4 * w4[j] + x5 * w5[j] + x6 * w6[j] + x7 * w7[j]
+    for k in range(K - K % 8, K):
+        for m in range(M):
+            for j in range(end - start):
+                total[m, j] += x[m, k] * w[k, start + j]
+    y[:, start:end] = total
+
+
+@compiled
+def dot_columns_of_tile(x, columns, y, start, end):
+    """y[:, start:end], four rows of x at a time."""
+    M = len(x)
+    for n in range(start, end):
+        column = columns[n]
+        for m in range(0, M - 3, 4):
+            xa, xb, xc, xd = x[m], x[m + 1], x[m + 2], x[m + 3]
+            a, b, c, d = f4(0), f4(0), f4(0), f4(0)
+            for k in range(column.size):
+                a += xa[k] * column[k]
+                b += xb[k] * column[k]
+                c += xc[k] * column[k]
+                d += xd[k] * column[k]
+            y[m, n], y[m + 1, n], y[m + 2, n], y[m + 3, n] = a, b, c, d
+        for m in range(M - M % 4, M):
+            row, a = x[m], f4(0)
+            for k in range(column.size):
+                a += row[k] * column[k]
+            y[m, n] = a

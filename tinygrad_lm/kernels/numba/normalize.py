@@ -1,0 +1,111 @@
+"""Norms in one pass each way, a row at a time: for float32; everything else goes to the rule."""
+
+import numpy as np
+
+from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
+
+# N rows, C channels
+
+
+@layer_norm.kernel("cpu")
+def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
+    """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂; dw and db are summed on the way."""
+    check_channels(x, w, b)
+    if x.dtype != f4 or not x.shape[-1]:
+        return layer_norm.rule(x, w, b, eps=eps)
+    C = x.shape[-1]
+    rows = np.ascontiguousarray(x).reshape(-1, C)
+    gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
+    y, mean, inverse = np.empty_like(rows), np.empty(len(rows), f4), np.empty(len(rows), f4)
+    layer_norm_forward(rows, gain, bias, f4(eps), y, mean, inverse)
+
+    def backward(dy):
+        dy = np.ascontiguousarray(dy).reshape(-1, C)
+        dx, dw, db = np.empty_like(rows), np.zeros(C, f4), np.zeros(C, f4)
+        layer_norm_backward(dy, rows, gain, mean, inverse, dx, dw, db)
+        return tuple(d for d, p in ((dx.reshape(x.shape), x), (dw, w), (db, b)) if p is not None)
+
+    return y.reshape(x.shape), backward
+
+
+@rms_norm.kernel("cpu")
+def rms_norm_by_rows(x, w=None, *, eps=1e-6):
+    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way."""
+    check_channels(x, w)
+    if x.dtype != f4 or not x.shape[-1]:
+        return rms_norm.rule(x, w, eps=eps)
+    C = x.shape[-1]
+    rows = np.ascontiguousarray(x).reshape(-1, C)
+    gain = np.ones(C, f4) if w is None else w
+    y, inverse = np.empty_like(rows), np.empty(len(rows), f4)
+    rms_norm_forward(rows, gain, f4(eps), y, inverse)
+
+    def backward(dy):
+        dy = np.ascontiguousarray(dy).reshape(-1, C)
+        dx, dw = np.empty_like(rows), np.zeros(C, f4)
+        rms_norm_backward(dy, rows, gain, inverse, dx, dw)
+        return (dx.reshape(x.shape),) if w is None else (dx.reshape(x.shape), dw)
+
+    return y.reshape(x.shape), backward
+
+
+@compiled
+def layer_norm_forward(x, w, b, eps, y, mean, inverse):
+    N, C = x.shape
+    for i in range(N):
+        total = f4(0)
+        for j in range(C):
+            total += x[i, j]
+        mean[i] = total / f4(C)
+        square = f4(0)
+        for j in range(C):
+            square += (x[i, j] - mean[i]) ** 2
+        inverse[i] = f4(1) / np.sqrt(square / f4(C) + eps)
+        for j in range(C):
+            y[i, j] = (x[i, j] - mean[i]) * inverse[i] * w[j] + b[j]
+
+
+@compiled
+def layer_norm_backward(dy, x, w, mean, inverse, dx, dw, db):
+    N, C = x.shape
+    for i in range(N):
+        along_1, along_xhat = f4(0), f4(0)
+        for j in range(C):
+            xhat = (x[i, j] - mean[i]) * inverse[i]
+            dx[i, j] = dy[i, j] * w[j]  # g
+            along_1 += dx[i, j]
+            along_xhat += dx[i, j] * xhat
+            dw[j] += dy[i, j] * xhat
+            db[j] += dy[i, j]
+        along_1, along_xhat = along_1 / f4(C), along_xhat / f4(C)
+        for j in range(C):
+            xhat = (x[i, j] - mean[i]) * inverse[i]
+            dx[i, j] = inverse[i] * (dx[i, j] - along_1 - xhat * along_xhat)
+
+
+@compiled
+def rms_norm_forward(x, w, eps, y, inverse):
+    N, C = x.shape
+    for i in range(N):
+        square = f4(0)
+        for j in range(C):
+            square += x[i, j] * x[i, j]
+        inverse[i] = f4(1) / np.sqrt(square / f4(C) + eps)
+        for j in range(C):
+            y[i, j] = x[i, j] * inverse[i] * w[j]
+
+
+@compiled
+def rms_norm_backward(dy, x, w, inverse, dx, dw):
+    N, C = x.shape
+    for i in range(N):
+        along_xhat = f4(0)
+        for j in range(C):
+            xhat = x[i, j] * inverse[i]
+            dx[i, j] = dy[i, j] * w[j]  # g
+            along_xhat += dx[i, j] * xhat
+            dw[j] += dy[i, j] * xhat
+        along_xhat = along_xhat / f4(C)
+        for j in range(C):
+            dx[i, j] = inverse[i] * (dx[i, j] - x[i, j] * inverse[i] * along_xhat)

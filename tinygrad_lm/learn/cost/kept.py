@@ -1,0 +1,102 @@
+"""What an operation keeps for its way back, and the shape of its value, where it is not run: from shapes alone."""
+
+import numpy as np
+
+from tinygrad_lm.backend import is_floating
+from tinygrad_lm.engine.graph import Node, mode
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.numpy.cross_entropy import rows_at_a_time
+from tinygrad_lm.learn.cost.flops import VIEWS
+from tinygrad_lm.ops.rotary import angles
+
+compute = Op.__call__  # as it is before anybody looks on
+
+
+def blank(shape, dtype):
+    """An array that has a shape and next to no memory: all its entries are one and the same zero."""
+    return np.ndarray(shape, dtype, np.zeros(1, dtype), strides=(0,) * len(shape))
+
+
+def root(x):
+    """The array that owns x's memory: two views of one array keep it alive once."""
+    return x.base if isinstance(x.base, np.ndarray) else x
+
+
+# By operation, from its inputs, result and options: what the definition in ops/ keeps. Not the kernels, that keep less:
+# only of the head with its loss it is what the CPU's kernel does, for nobody keeps all logits of a large vocabulary.
+KEPT = {
+    "add": lambda i, y, o: [],
+    "multiply": lambda i, y, o: i,
+    "divide": lambda i, y, o: [i[1], y],
+    "tanh": lambda i, y, o: [y],
+    "linear": lambda i, y, o: i,
+    "embedding": lambda i, y, o: [i[1]],
+    "relu": lambda i, y, o: [blank(y.shape, bool)],
+    "relu_squared": lambda i, y, o: [blank(y.shape, y.dtype)],
+    "silu": lambda i, y, o: [y, blank(y.shape, y.dtype)],
+    "gelu": lambda i, y, o: [*i, blank(y.shape, y.dtype)],
+    "gelu_tanh": lambda i, y, o: [*i, blank(y.shape, y.dtype)],
+    "layer_norm": lambda i, y, o: [blank(y.shape, y.dtype), blank((*y.shape[:-1], 1), y.dtype), *i[1:]],
+    "rms_norm": lambda i, y, o: [
+        blank(y.shape, y.dtype) if len(i) > 1 else y,
+        blank((*y.shape[:-1], 1), y.dtype),
+        *i[1:],
+    ],
+    "rotary": lambda i, y, o: angles(
+        np, y.shape[1], y.shape[3], o.get("base", 1e4), o.get("start", 0), o.get("scaling", ()), y.dtype
+    ),
+    "dropout": lambda i, y, o: [blank(y.shape, bool)],
+    "attention": lambda i, y, o: attention(y, *i, **o),
+    "cross_entropy": lambda i, y, o: cross_entropy(*i),
+    "linear_cross_entropy": lambda i, y, o: linear_cross_entropy(*i),
+} | {name: lambda i, y, o: [] for name in VIEWS}
+
+
+def attention(y, q, k, v, causal=True, starts=None, p=0.0, key=None):
+    """q, k, v, the weights P of every query for every key, the answers; and the mask of dropout.
+
+    Where rows of several heads or times change places, there is a copy: of q, and of the answers.
+    """
+    (B, T, H, _), (_, S, G, _) = q.shape, k.shape
+    P = [blank((B, H, T, S), q.dtype) for _ in range(2 if p else 1)]
+    copy = blank(q.shape, q.dtype)
+    return [q if T == 1 or H == G else copy, k, v, *P, y if T == 1 or H == 1 else blank(q.shape, q.dtype)]
+
+
+def cross_entropy(logits, targets):
+    """exp(x − max) and its sum; which positions count, their targets and numbers."""
+    n = targets.size
+    wide = blank((n, logits.shape[-1]), logits.dtype)
+    return [wide, blank((n, 1), logits.dtype), blank((n,), bool), *(blank((n,), np.int64) for _ in range(2))]
+
+
+def linear_cross_entropy(x, w, targets):
+    """Of few logits what linear and cross_entropy keep; of many dx and dw, and no logits."""
+    if targets.size > rows_at_a_time(w):
+        return [blank(x.shape, x.dtype), blank(w.shape, w.dtype)]
+    return [x, w, *cross_entropy(blank((*targets.shape, w.shape[1]), x.dtype), targets)]
+
+
+def shaped(op, *inputs, **options):
+    """Instead of an operation's call: its node, and of its value the shape alone."""
+    if op.name in VIEWS:
+        return compute(op, *inputs, **options)
+    tensors = [x if isinstance(x, Tensor) else Tensor.of(np.asarray(x)) for x in inputs]
+    shapes = [x.shape for x in tensors]
+    if op.name == "linear":
+        shape = (*shapes[0][:-1], shapes[1][1])
+    elif op.name == "embedding":
+        shape = (*shapes[1], shapes[0][1])
+    elif op.name == "attention":
+        shape = shapes[0]
+    elif op.name in ("cross_entropy", "linear_cross_entropy"):
+        shape = ()
+    elif op.name in KEPT:
+        shape = np.broadcast_shapes(*shapes)
+    else:
+        raise ConfigError(f"cost: no shape is known for what {op.name} gives; the step must be executed")
+    parents = [x.node for x in tensors]
+    y = blank(shape, next(x.dtype for x in tensors if is_floating(x.dtype) and x.ndim))
+    return Tensor.of(y, Node(op, parents, None, shape) if mode.recording and any(parents) else None)

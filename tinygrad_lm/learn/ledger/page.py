@@ -1,0 +1,155 @@
+"""The ledger as a page: one HTML file that needs no network, nor anything else beside it.
+
+    write_page(trace(lambda: ops.cross_entropy(model(tokens), targets)), "page.html")
+
+The page is web/page.html with its style and scripts put in, and the ledger as JSON. Numbers travel as base64 of their
+bytes, so the page shows exactly what the ledger holds, and each run of bytes once, however many arrays consist of it.
+"""
+
+import base64
+import html
+import json
+import math
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+
+from tinygrad_lm.backend import is_floating
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
+
+SCRIPTS = ("data.js", "formula.js", "arrays.js", "layout.js", "graph.js", "paths.js", "step.js", "app.js")
+
+
+def write_page(ledger, path, title="A backward pass"):
+    """Write the page of a Ledger to a file; return its Path."""
+    path = Path(path)
+    path.write_text(page(ledger, title), encoding="utf-8")
+    return path
+
+
+def page(ledger, title="A backward pass"):
+    """The page of a Ledger, as text. ConfigError if it has no step."""
+    if not ledger.steps:
+        raise ConfigError("page: the ledger has no step to show\n  hint : a filter, such as `where`, may fit none")
+    web = files("tinygrad_lm.learn.ledger") / "web"
+    read = lambda name: (web / name).read_text(encoding="utf-8")
+    parts = {
+        "title": html.escape(title),
+        "style": read("style.css"),
+        "script": "\n".join(map(read, SCRIPTS)),
+        "ledger": embed(to_json(ledger)),
+    }
+    head, *rest = read("page.html").split("{{")
+    for part in rest:  # one pass: what is put in is not searched for places
+        name, _, after = part.partition("}}")
+        head += parts[name] + after
+    return head
+
+
+def embed(data):
+    """JSON that may stand in a <script>: no text in it can end the element."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def to_json(ledger):
+    """A Ledger as what JSON can hold: arrays are places in `arrays`, whose numbers are places in `numbers`."""
+    pool = Pool()
+    steps = [
+        {
+            "number": step.number,
+            "op": step.op,
+            "forward": step.forward,
+            "backward": step.backward,
+            "name": step.name,
+            "module": step.module,
+            "shape": step.shape,
+            "dtype": step.dtype,
+            "callers": [[line.place, line.text] for line in step.callers],
+            "options": step.options,
+            "constants": step.constants,
+            "saved": {name: pool.snapshot(x) for name, x in step.saved.items()},
+            "value": pool.snapshot(step.value),
+            "incoming": pool.snapshot(step.incoming),
+            "inputs": [input_json(input, pool) for input in step.inputs],
+            "held": [step.held_before, step.held_after],
+            "depth": step.depth,
+            "inside": step.inside,
+        }
+        for step in ledger.steps
+    ]
+    leaves = [
+        {"number": leaf.number, "name": leaf.name, "shape": leaf.shape, "inside": leaf.inside}
+        | {name: pool.snapshot(getattr(leaf, name)) for name in ("value", "before", "grad")}
+        for leaf in ledger.leaves
+    ]
+    arrays, numbers = list(pool.arrays), list(pool.numbers)
+    return {
+        "root": ledger.root,
+        "of": ledger.of,
+        "steps": steps,
+        "leaves": leaves,
+        "arrays": [json.loads(array) for array in arrays],
+        "numbers": numbers,
+    }
+
+
+def input_json(input, pool):
+    return {
+        "name": input.name,
+        "number": input.number,
+        "shape": input.shape,
+        "local": pool.array(input.local),
+    } | {name: pool.snapshot(getattr(input, name)) for name in ("value", "contribution", "before", "after")}
+
+
+class Pool:
+    """Arrays and runs of numbers, each kept once; the methods give an array's place, None for None."""
+
+    def __init__(self):
+        self.arrays, self.numbers = {}, {}
+
+    def snapshot(self, x):
+        if x is None:
+            return None
+        facts = {name: finite(getattr(x, name)) for name in ("norm", "low", "high", "mean")}
+        facts |= {"dtype": x.dtype, "bytes": x.bytes, "wild": x.wild, "histogram": x.histogram}
+        return self.place(x.shape, x.array, facts)
+
+    def array(self, x):
+        return None if x is None else self.place(x.shape, x, {"dtype": str(x.dtype)})
+
+    def place(self, shape, x, facts):
+        kind, numbers = None, None
+        if x is not None and x.dtype.kind != "c" and (x.dtype.kind in "biu" or is_floating(x.dtype)):
+            kind = "f4" if is_floating(x.dtype) and x.dtype.itemsize <= 4 else "f8"
+            text = base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode()
+            numbers = self.numbers.setdefault(text, len(self.numbers))
+        key = json.dumps({"shape": shape, "kind": kind, "numbers": numbers} | facts)
+        return self.arrays.setdefault(key, len(self.arrays))
+
+
+def finite(x):
+    """A number as JSON can say it."""
+    return x if math.isfinite(x) else "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
+
+
+def add_arguments(parser):
+    parser.add_argument("--example", choices=EXAMPLES, default="gpt", help="what to differentiate")
+    parser.add_argument("--out", default="page.html", metavar="FILE", help="the page to write")
+
+
+def run(args):
+    """Write the page of an example; return the exit status."""
+    example = EXAMPLES[args.example]
+    ledger = example()
+    try:
+        path = write_page(ledger, args.out, title=example.__doc__)
+    except OSError as e:
+        print(f"error: {args.out} cannot be written: {e.strerror}", file=sys.stderr)
+        return 2
+    print(f"{path}: {len(ledger.steps)} steps, {path.stat().st_size / 1e3:.0f} kB. Open it in a browser.")
+    return 0

@@ -1,0 +1,66 @@
+"""trace: watch one backward pass, and keep everything that was seen, in a Ledger (ledger.py tells what is in it).
+
+    from tinygrad_lm.learn.ledger.trace import trace
+
+    ledger = trace(lambda x, w: ops.tanh(x @ w).sum(), x, w)           # as gradcheck takes it
+    ledger = trace(lambda: ops.cross_entropy(model(tokens), targets))
+    ledger = trace(loss)                                               # a graph that is there: without lines and values
+    print(ledger.where(op="tanh"))
+    ledger.steps[0].inputs[0].contribution.array
+
+The function runs with a recorder on (record.py), then the engine's own `backward` with its `visit` (walk.py).
+Gradients are bit for bit those of a plain backward, and they are in `.grad` afterwards. Nothing stays behind.
+"""
+
+import numpy as np
+
+from tinygrad_lm.backend import is_floating
+from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.errors import ConfigError, GraphError
+from tinygrad_lm.learn.ledger.record import Recorder
+from tinygrad_lm.learn.ledger.walk import Walk
+
+
+def trace(f, *inputs, names=None, keep=4096, local=4096):
+    """Run f(*inputs), which gives a scalar, walk back from it, and return the Ledger of the walk.
+
+    f       a function to a tensor of one number, or such a tensor itself, that no backward has walked yet
+    inputs  tensors as they are; floating arrays and numbers become leaves; integers do not, they have no derivative
+    names   {name: tensor} for values that are to be called something else than the code calls them
+    keep    arrays of at most so many entries are kept whole, of others the statistics
+    local   local derivatives of at most so many entries are worked out, by a backward of each unit of dy
+    """
+    recorder = Recorder(keep)
+    loss = f
+    if not isinstance(f, Tensor):
+        if not callable(f):
+            raise ConfigError(f"trace: expected a function or a tensor, found a {type(f).__name__}")
+        with recorder.on():
+            loss = f(*map(as_leaf, inputs))
+        if not isinstance(loss, Tensor):
+            raise GraphError(
+                f"trace: the function returned a {type(loss).__name__}\n"
+                "  rule : it returns the loss, a tensor of one number"
+            )
+        if loss.node is None and any(np.asarray(x).dtype.kind in "iub" for x in inputs if not isinstance(x, Tensor)):
+            raise GraphError(
+                "trace: nothing was recorded: integers have no derivative, so they become no leaves\n"
+                "  hint : pass floats, 2.0 for 2, or tensors with requires_grad=True"
+            )
+    elif inputs:
+        raise ConfigError("trace: inputs were given, but no function that takes them")
+    if not all(isinstance(x, Tensor) for x in (names or {}).values()):
+        raise ConfigError("trace: names must be {name: tensor}, and not the other way round")
+    given = {x.node.order: name for name, x in (names or {}).items() if x.node is not None}
+    walk = Walk(recorder, given, keep, local)
+    with recorder.on(), walk.on():
+        loss.backward()
+    return walk.ledger(loss.node.order)
+
+
+def as_leaf(x):
+    """Floating arrays and numbers as leaves, anything else as it is."""
+    if isinstance(x, Tensor) or not (isinstance(x, (float, list)) or hasattr(x, "dtype")):
+        return x
+    x = as_array(x)
+    return Tensor(x, requires_grad=is_floating(x.dtype))
