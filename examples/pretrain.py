@@ -4,7 +4,7 @@ python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # pr
 python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
 python examples/pretrain.py --resume runs/...                               # go on where a run was stopped
 
-A mixture file is described in tinygrad_lm/data/mixture/mixture.py; examples/pretrain_shakespeare.py is the small sibling.
+A mixture file is described in tinygrad_lm/data/mixture/mixture.py; pretrain_shakespeare.py is the small sibling.
 """
 
 import math
