@@ -14,7 +14,7 @@ from small_run import pretrain, status
 
 from tinygrad_lm.evaluate import __main__ as program
 from tinygrad_lm.evaluate import choices, perplexity
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluation
 from tinygrad_lm.evaluate.tasks import TASKS
 from tinygrad_lm.train.run import Run
 

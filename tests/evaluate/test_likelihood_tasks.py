@@ -15,7 +15,7 @@ from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.evaluate import choices, humaneval, lambada, perplexity
 from tinygrad_lm.evaluate.choices import Question
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluation
 from tinygrad_lm.evaluate.report import exponential, mean
 
 TEXT = "Ein Bär\nbrummt im Wald . \n\n= Heading =\nand a bee hums\n"

@@ -8,7 +8,7 @@ from small_gpt import tiny
 from tinygrad_lm import backend
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.evaluate import lambada, perplexity
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluation
 from tinygrad_lm.models.gpt import GPT
 
 

@@ -8,7 +8,7 @@ from small_evaluation import json_file
 
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.evaluate import choices, humaneval, lambada
-from tinygrad_lm.evaluate.reading import Source, checked, find, lines
+from tinygrad_lm.evaluate.files import Source, checked, find, lines
 from tinygrad_lm.evaluate.tasks import TASKS
 
 GOOD = {"ctx": "A", "ctx_a": "A", "ctx_b": "", "activity_label": "X", "endings": ["b", "c"], "label": 1}

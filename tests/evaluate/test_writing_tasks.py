@@ -13,7 +13,7 @@ from small_evaluation import EndedTokenizer, byte_gpt, ended, json_file, values
 from tinygrad_lm import no_grad
 from tinygrad_lm.backend import workers
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.evaluate import evaluation, humaneval, prompting, squad
+from tinygrad_lm.evaluate import evaluator, humaneval, prompting, squad
 
 MODEL = byte_gpt(24)
 
@@ -29,7 +29,7 @@ def script(monkeypatch):
         text = texts[asked[-1][0]] if asked[-1][0] in texts else texts[None]
         yield from [*tokenizer.encode(text).tolist(), tokenizer.eot, 65, 66][:n]
 
-    monkeypatch.setattr(evaluation, "generate", written)
+    monkeypatch.setattr(evaluator, "generate", written)
     return lambda told: texts.update(told) or asked
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_written_after_an_end(monkeypatch):
         yield from b"ab\n"
         pytest.fail("the text had ended")
 
-    monkeypatch.setattr(evaluation, "generate", written)
+    monkeypatch.setattr(evaluator, "generate", written)
     assert ended(MODEL).complete(["p"], 9, ["\n"], "writing") == ["ab"]
 
 

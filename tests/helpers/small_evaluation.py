@@ -8,7 +8,7 @@ from small_gpt import shaken, tiny
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluation
 
 
 class EndedTokenizer(ByteTokenizer):

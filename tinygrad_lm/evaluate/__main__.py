@@ -13,8 +13,8 @@ from pathlib import Path
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import cores, resolve_device, workers
 from tinygrad_lm.errors import ConfigError, DataError, TinygradError
-from tinygrad_lm.evaluate.evaluation import Evaluation
-from tinygrad_lm.evaluate.reading import find
+from tinygrad_lm.evaluate.evaluator import Evaluation
+from tinygrad_lm.evaluate.files import find
 from tinygrad_lm.evaluate.report import as_json, table
 from tinygrad_lm.evaluate.tasks import TASKS
 from tinygrad_lm.kernels.cuda.errors import explained

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_lm.data.corpus import read_text
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.evaluate.reading import checked, expect, json_lines, lines
+from tinygrad_lm.evaluate.files import checked, expect, json_lines, lines
 from tinygrad_lm.evaluate.report import mean
 
 

@@ -6,7 +6,7 @@ be run in a sandbox: github.com/openai/human-eval.
 
 import numpy as np
 
-from tinygrad_lm.evaluate.reading import expect, json_lines
+from tinygrad_lm.evaluate.files import expect, json_lines
 from tinygrad_lm.evaluate.report import exponential, mean
 
 ENDS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]  # Chen et al. 2021, section 2

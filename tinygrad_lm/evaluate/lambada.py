@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tinygrad_lm.evaluate.reading import checked, expect, json_lines, lines
+from tinygrad_lm.evaluate.files import checked, expect, json_lines, lines
 from tinygrad_lm.evaluate.report import exponential, mean
 
 

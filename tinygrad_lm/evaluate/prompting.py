@@ -7,7 +7,7 @@ import importlib
 import re
 
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.evaluate.reading import checked, expect, json_lines, lines
+from tinygrad_lm.evaluate.files import checked, expect, json_lines, lines
 from tinygrad_lm.evaluate.report import Result, mean
 
 

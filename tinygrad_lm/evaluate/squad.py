@@ -8,7 +8,7 @@ from pathlib import Path
 from tinygrad_lm.data.corpus import read_text
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.evaluate.prompting import divide
-from tinygrad_lm.evaluate.reading import expect, parse
+from tinygrad_lm.evaluate.files import expect, parse
 from tinygrad_lm.evaluate.report import mean
 
 NONE = "unanswerable"  # how a model says that the passage does not tell

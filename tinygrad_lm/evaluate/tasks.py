@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad_lm.evaluate import choices, humaneval, lambada, perplexity, prompting, squad
-from tinygrad_lm.evaluate.reading import Source
+from tinygrad_lm.evaluate.files import Source
 
 
 @dataclass(frozen=True)
