@@ -18,7 +18,7 @@ def read_humaneval(path):
 
 
 def evaluate_humaneval(evaluator, problems):
-    """Nats per token of the authors' solution after its prompt; with --samples, write the model's solutions to a file."""
+    """Nats per token of the authors' solution after its prompt; --samples also writes the model's solutions."""
     problems = problems[: evaluator.limit]
     scores = evaluator.score([(prompt, solution) for _, prompt, solution in problems], "humaneval")
     nats = mean("nats_per_token", -np.concatenate([score.logprobs for score in scores]))

@@ -125,7 +125,7 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
 
 
 def token_scores(logits, targets):
-    """(n, V), (n,) -> NumPy arrays (n,): log-probability of each target (float64); whether its logit is the greatest."""
+    """(n, V), (n,) -> NumPy arrays (n,): float64 log-probability of each target; whether its logit is the greatest."""
     xp = array_module(logits)
     z = logits.astype(wide(logits.dtype), copy=False)
     z = z - z.max(-1, keepdims=True)  # the shift cancels; it prevents overflow

@@ -36,7 +36,7 @@ def read_squad(path):
 
 
 def evaluate_squad(evaluator, questions):
-    """100 × exact match and F1, as in SQuAD, of the line after "A:". The first `shots` questions are solved examples."""
+    """100 × exact match and F1, as in SQuAD, of the line after "A:". The first `shots` are solved examples."""
     examples, questions = split_examples(evaluator, "squad", questions)
     before = "".join(
         f"{prompt(passage, question)} {(answers or [NONE])[0]}\n\n" for _, passage, question, answers in examples

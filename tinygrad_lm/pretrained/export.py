@@ -101,7 +101,7 @@ def equal_config(config):
     if names := [f"{name} = {getattr(config, name)!r}" for name, wrong in unsupported.items() if wrong]:
         raise ConfigError(
             f"export: with norm = {config.norm!r}, the nearest layout is {family}'s, which lacks {', '.join(names)}\n"
-            f"  hint : load_pretrained and the programs here read the run's folder, too"
+            f"  hint : load_pretrained reads the folder of the run"
         )
     return same
 
