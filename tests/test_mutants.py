@@ -2,14 +2,14 @@
 
 import inspect
 
-import checks
 import numpy as np
 import pytest
-from mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
 
 OPERATIONS = sorted(Op.registry)
 BUGS = {bug.title: bug for bug in PUZZLES.values()}

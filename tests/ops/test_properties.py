@@ -1,19 +1,19 @@
 """Every operation in the registry, on drawn cases: its gradients to twelve digits, and what else must hold of a rule.
 
-A new operation is tested by adding its cases to op_cases.py and its value to references.py; until then this fails.
+A new operation is tested by adding its cases to cases.py and its value to references.py; until then this fails.
 """
 
-import checks
 import numpy as np
 import pytest
-from drawing import seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
-from references import REFERENCES
 
 from tinygrad_lm import gradcheck
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds
+from tinygrad_lm.testing.references import REFERENCES
 
 OPERATIONS = sorted(Op.registry)
 every_operation = pytest.mark.parametrize("name", OPERATIONS)

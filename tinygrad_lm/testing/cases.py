@@ -10,7 +10,11 @@ V vocabulary; n, k, m any.
 from dataclasses import dataclass, field
 
 import numpy as np
-from drawing import (
+from hypothesis import strategies as st
+
+from tinygrad_lm import ops
+from tinygrad_lm.backend import dtype_of, is_floating
+from tinygrad_lm.testing.drawing import (
     arrays,
     axes,
     axis_and_solid_shape,
@@ -26,10 +30,6 @@ from drawing import (
     solid,
     varied,
 )
-from hypothesis import strategies as st
-
-from tinygrad_lm import ops
-from tinygrad_lm.backend import dtype_of, is_floating
 
 
 @dataclass

@@ -6,11 +6,11 @@ knows a derivative to about fifteen digits, so twelve are asked for.
 """
 
 import numpy as np
-from drawing import LAYOUTS, signed
-from references import REFERENCES
 
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.testing.drawing import LAYOUTS, signed
+from tinygrad_lm.testing.references import REFERENCES
 
 TOLERANCE = 1e-12
 H = 1e-30  # the complex step: nothing is subtracted, so it may be as small as one likes
