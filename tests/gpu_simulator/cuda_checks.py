@@ -14,7 +14,7 @@ from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
 from tinygrad_lm.testing import checks
-from tinygrad_lm.testing.cases import Case
+from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.drawing import signed
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}

@@ -12,7 +12,8 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.ops.dropout import keep
-from tinygrad_lm.testing.cases import CASES, Case
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
 
 few = settings(max_examples=settings.default.max_examples // 5)
 

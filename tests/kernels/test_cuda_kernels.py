@@ -24,7 +24,8 @@ from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.optim import adamw
 from tinygrad_lm.testing import checks
-from tinygrad_lm.testing.cases import CASES, Case
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import LAYOUTS, seeds
 
 every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))

@@ -15,7 +15,7 @@ from tinygrad_lm.learn.puzzles.compare import compare, gradients, names
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
 from tinygrad_lm.learn.puzzles.laws import LAWS, broken_laws
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
-from tinygrad_lm.testing.cases import Case
+from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.checks import agree, jacobians
 
 HAS_KINKS = {"max", "maximum"}  # at a tie there is no derivative; the operation's own sharing is what is right

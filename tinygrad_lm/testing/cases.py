@@ -1,289 +1,81 @@
-"""What every operation accepts: for each, by its name, a Hypothesis strategy that draws inputs and options.
+"""How each operation is proven: one entry, with its name, what inputs it accepts and its value computed another way.
 
-Read an entry as the operation's description: which shapes fit, which numbers, which options. How shapes, numbers and
-layouts are drawn is in drawing.py.
-
-Dimensions: B batch, T queries, S keys, H heads, G key heads, R queries a key head, D head size, C channels,
-V vocabulary; n, k, m any.
+A new operation is its file in ops/ and an entry here. What else an entry may say is in proof.py; how inputs are drawn
+in drawing.py, case.py and strategies.py; the longer references are in references.py.
 """
 
-from dataclasses import dataclass, field
+import math
+import statistics
 
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygrad_lm import ops
-from tinygrad_lm.backend import dtype_of, is_floating
-from tinygrad_lm.testing.drawing import (
-    arrays,
-    axes,
-    axis_and_solid_shape,
-    booleans,
-    broadcastable,
-    even,
-    odd,
-    positive,
-    separated,
-    shapes,
-    sides,
-    signed,
-    solid,
-    varied,
-)
-
-
-@dataclass
-class Case:
-    """Inputs of one call: floating ones are float64, ids are integers, conditions booleans."""
-
-    inputs: tuple
-    options: dict = field(default_factory=dict)
-
-    @property
-    def floating(self):
-        """Which inputs have a gradient."""
-        return [i for i, x in enumerate(self.inputs) if is_floating(x.dtype)]
-
-    def to(self, dtype):
-        """The same numbers, rounded to another floating dtype."""
-        dtype = dtype_of(dtype)
-        return Case(tuple(x.astype(dtype) if is_floating(x.dtype) else x for x in self.inputs), self.options)
-
-
-CASES = {}
-
-
-def case(strategy):
-    """Register a function of `draw` as the strategy of the operation of its name."""
-    CASES[strategy.__name__] = st.composite(strategy)()
-
-
-def unary(numbers):
-    return arrays(shapes, numbers).map(lambda x: Case((x,)))
-
-
-@st.composite
-def binary(draw, numbers_a=signed, numbers_b=signed):
-    (a, b), _ = draw(broadcastable(2))
-    return Case((draw(arrays(a, numbers_a)), draw(arrays(b, numbers_b))))
-
-
-@st.composite
-def reduction(draw, numbers=signed):
-    axis, shape = draw(axis_and_solid_shape())
-    return Case((draw(arrays(shape, numbers)),), {"axis": axis, "keepdims": draw(st.booleans())})
-
-
-@st.composite
-def along(draw):
-    """Normalised over one axis of at least one entry, or several."""
-    axis, shape = draw(axis_and_solid_shape(lambda ndim: axes(ndim) if ndim else st.just(())))
-    return Case((draw(arrays(shape)),), {"axis": axis})
-
-
-for name in ("add", "subtract", "multiply", "divide"):
-    CASES[name] = binary()
-for name in ("negate", "exp", "tanh", "sigmoid", "relu", "relu_squared", "silu", "gelu", "gelu_tanh"):
-    CASES[name] = unary(signed)
-for name in ("log", "sqrt"):
-    CASES[name] = unary(positive)
-CASES |= {"power": binary(positive, signed), "maximum": binary(even, odd)}
-CASES |= {"mean": reduction(), "logsumexp": reduction(), "max": reduction(separated)}
-CASES |= {"softmax": along(), "log_softmax": along()}
-
-
-@case
-def where(draw):
-    """A condition and two values that all broadcast."""
-    (c, a, b), _ = draw(broadcastable(3))
-    return Case((draw(arrays(c, booleans)), draw(arrays(a)), draw(arrays(b))))
-
-
-@case
-def to(draw):
-    """Here only what keeps the numbers; other devices and dtypes in test_laws.py and test_strict_array.py."""
-    return Case((draw(arrays(shapes)),), {"device": draw(st.sampled_from([None, "cpu"]))})
-
-
-@case
-def sum(draw):
-    """Over nothing a sum is 0, so no axis needs an entry."""
-    shape = draw(shapes)
-    return Case((draw(arrays(shape)),), {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())})
-
-
-@case
-def reshape(draw):
-    """To any shape of equal size; one axis may be -1."""
-    shape = draw(shapes)
-    size = int(np.prod(shape, dtype=int))
-    targets = [(size,), shape[::-1], (1, *shape), (*shape[:1], -1 if size else int(np.prod(shape[1:], dtype=int)))]
-    return Case((draw(arrays(shape)),), {"shape": draw(st.sampled_from(targets if shape else [(), (1,), (1, -1), -1]))})
-
-
-@case
-def transpose(draw):
-    """By a permutation, each axis counted from either end, or reversed if None."""
-    shape = draw(shapes)
-    n = len(shape)
-    permutation = st.permutations(range(n)).flatmap(lambda p: st.tuples(*[st.sampled_from([i, i - n]) for i in p]))
-    return Case((draw(arrays(shape)),), {"axes": draw(st.none() | permutation)})
-
-
-@case
-def swapaxes(draw):
-    shape = draw(shapes.filter(len))
-    axis = st.integers(-len(shape), len(shape) - 1)
-    return Case((draw(arrays(shape)),), {"axis1": draw(axis), "axis2": draw(axis)})
-
-
-@case
-def broadcast_to(draw):
-    (shape, _), target = draw(broadcastable(2))
-    return Case((draw(arrays(shape)),), {"shape": target})
-
-
-@case
-def concat(draw):
-    """Shapes equal but for the axis."""
-    shape = draw(shapes.filter(len))
-    axis = draw(st.integers(-len(shape), len(shape) - 1))
-    lengths = draw(st.lists(sides, min_size=1, max_size=3))
-    place = axis % len(shape)
-    xs = [draw(arrays((*shape[:place], n, *shape[place + 1 :]))) for n in lengths]
-    return Case(tuple(xs), {"axis": axis})
-
-
-@case
-def stack(draw):
-    shape = draw(shapes)
-    xs = [draw(arrays(shape)) for _ in range(draw(st.integers(1, 3)))]
-    return Case(tuple(xs), {"axis": draw(st.integers(-len(shape) - 1, len(shape)))})
-
-
-@case
-def getitem(draw):
-    """NumPy's indices: integers, slices, None, ..., and arrays or lists of integers or booleans, in any mixture.
-
-    Arrays may name a place more than once, and by both its names, as 2 and -1 in an axis of 3.
-    """
-    shape = draw(shapes.filter(len))
-    together = draw(solid)  # the arrays of one index need one length
-    cut = draw(st.integers(0, len(shape)))
-    parts = [draw(index_part(n, together)) for n in shape]
-    index = parts[:cut]
-    if draw(st.booleans()):
-        index += [Ellipsis, *parts[draw(st.integers(cut, len(shape))) :]]
-    if draw(st.booleans()):
-        index.insert(draw(st.integers(0, len(index))), None)
-    choices = [st.just(tuple(index)), st.integers(1, len(shape)).flatmap(lambda n: arrays(shape[:n], booleans))]
-    if len(index) == 1 and not isinstance(index[0], tuple):
-        choices.append(st.just(index[0]))
-    return Case((draw(arrays(shape)),), {"index": draw(st.one_of(choices))})
-
-
-def index_part(n, length):
-    """What may stand for one axis of n entries."""
-    bound = st.none() | st.integers(-n - 1, n + 1)
-    part = st.builds(slice, bound, bound, st.sampled_from([None, 1, 2, -1, -2]))
-    if n:
-        ids = st.lists(st.integers(-n, n - 1), min_size=length, max_size=length)
-        part |= st.integers(-n, n - 1) | ids | ids.map(tuple) | ids.map(np.array)
-    return part
-
-
-@case
-def matmul(draw):
-    """(..., n, k) @ (..., k, m), leading axes broadcast."""
-    n, k, m = draw(st.tuples(sides, sides, sides) | solid.map(lambda n: (n, n, n)))
-    (a, b), _ = draw(broadcastable(2))
-    return Case((draw(arrays((*a[-1:], n, k))), draw(arrays((*b[-2:], k, m)))))
-
-
-@case
-def linear(draw):
-    """(..., i), (i, o), and perhaps a bias (o,)."""
-    i, o = draw(sides), draw(sides)
-    x, w, b = draw(arrays((*draw(shapes)[:2], i))), draw(arrays((i, o))), draw(arrays((o,)))
-    return Case((x, w, b) if draw(st.booleans()) else (x, w))
-
-
-def normalization(draw, numbers, weights, eps):
-    """(..., C) with at least one channel, perhaps with weights (C,)."""
-    C = draw(solid)
-    x = draw(arrays((*draw(shapes)[:2], C), numbers))
-    return Case((x, *(draw(arrays((C,))) for _ in range(draw(st.integers(0, weights))))), {"eps": draw(eps)})
-
-
-CASES["layer_norm"] = st.composite(normalization)(varied, 2, st.sampled_from([1e-5, 0.1]))
-CASES["rms_norm"] = st.composite(normalization)(signed, 1, st.sampled_from([1e-6, 0.1]))
-
-keys = st.tuples(st.integers(0, 9), st.just("test"), st.integers(0, 9))  # seed, stream, step
-
-
-@case
-def dropout(draw):
-    return Case((draw(arrays(shapes)),), {"p": draw(st.sampled_from([0.0, 0.1, 0.5, 0.9])), "key": draw(keys)})
-
-
-@case
-def embedding(draw):
-    """A table (V, C), and token ids of any shape and integer dtype, repeated or not."""
-    V, C = draw(solid), draw(sides)
-    dtype = draw(st.sampled_from(["int64", "int32", "uint16", "uint8"]))
-    return Case((draw(arrays((V, C))), draw(arrays(shapes, lambda rng, shape: rng.integers(0, V, shape, dtype)))))
-
-
-@case
-def rotary(draw):
-    """(B, T, H, D) with D even; positions from `start`; frequencies as they are, or all, some or none of them lower."""
-    B, T, H, D = (draw(st.sampled_from(some)) for some in ([1, 2, 0], [1, 2, 3, 4, 0], [1, 2], [2, 4]))
-    x = draw(arrays((B, T, H, D)))
-    base, start = draw(st.sampled_from([10.0, 10000.0])), draw(st.integers(0, 50))
-    scaling = draw(st.sampled_from([(), *((8.0, 1.0, 4.0, length) for length in (4, 20, 1000))]))
-    return Case((x,), {"base": base, "start": start, "scaling": scaling})
-
-
-@case
-def attention(draw):
-    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not; any starts."""
-    B, G, R, D = draw(st.sampled_from([1, 2, 0])), draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(solid)
-    S, causal, p = draw(solid), draw(st.booleans()), draw(st.sampled_from([0.0, 0.0, 0.3]))
-    T = draw(st.integers(0, S if causal else 4))
-    q, k, v = draw(arrays((B, T, G * R, D))), draw(arrays((B, S, G, D))), draw(arrays((B, S, G, D)))
-    last = np.arange(S - T, S) if causal else np.full(T, S - 1)
-    starts = draw(st.none() | arrays((B, T), lambda rng, shape: rng.integers(0, last + 1, shape)))
-    return Case((q, k, v), {"causal": causal, "starts": starts, "p": p, "key": draw(keys) if p else None})
-
-
-@case
-def cross_entropy(draw):
-    """Logits (..., V), and targets (...) below V or equal to ignore_index."""
-    V, shape = draw(solid), draw(shapes)[:2]
-    ignored = draw(st.sampled_from([-100, 0]))
-    ids = lambda rng, shape: np.where(rng.random(shape) < 0.3, ignored, rng.integers(0, V, shape))
-    return Case((draw(arrays((*shape, V))), draw(arrays(shape, ids))), {"ignore_index": ignored})
-
-
-@case
-def linear_cross_entropy(draw):
-    """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
-    logits, targets = (case := draw(CASES["cross_entropy"])).inputs
-    x, w = draw(arrays((*targets.shape, C := draw(sides)))), draw(arrays((C, logits.shape[-1])))
-    return Case((x, w, targets), case.options)
-
-
-@case
-def checkpoint(draw):
-    """Any function of tensors that computes the same twice, dropout included."""
-    n = draw(st.integers(1, 3))
-    a, b = draw(arrays((2, n))), draw(arrays((n, 2)))
-    functions = {
-        "one input": ((a,), lambda x: ops.tanh(x) * x),
-        "used twice": ((a, b), lambda x, y: (x @ y) @ (x @ y)),
-        "unused": ((a, b), lambda x, y: ops.exp(y)),
-        "dropout": ((a,), lambda x: ops.dropout(ops.sigmoid(x), p=0.5, key=(1, "test", 2))),
-        "nested": ((a,), lambda x: ops.checkpoint(ops.checkpoint(x, function=ops.exp), function=ops.tanh)),
-    }
-    inputs, function = functions[draw(st.sampled_from(sorted(functions)))]
-    return Case(inputs, {"function": function})
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.testing import references, strategies
+from tinygrad_lm.testing.case import along, binary, reduction, unary
+from tinygrad_lm.testing.checks import ties
+from tinygrad_lm.testing.drawing import even, odd, positive, separated, signed, varied
+from tinygrad_lm.testing.proof import Proof
+from tinygrad_lm.testing.references import each, fold, sigmoid
+
+ONE_COTANGENT = {"cotangent averaged"}  # of one number the mean is the number
+
+PROOFS = {
+    # elementwise.py
+    "add": Proof(binary(), each(lambda a, b: a + b), equivalent={"gradients swapped"}),  # both are dy
+    "subtract": Proof(binary(), each(lambda a, b: a - b)),
+    "multiply": Proof(binary(), each(lambda a, b: a * b)),
+    "divide": Proof(binary(), each(lambda a, b: a / b)),
+    "power": Proof(binary(positive, signed), each(math.pow)),
+    "maximum": Proof(binary(even, odd), each(max), checks={"ties": ties}),
+    "where": Proof(strategies.where(), each(lambda c, a, b: a if c else b)),
+    "negate": Proof(unary(), each(lambda x: -x)),
+    "exp": Proof(unary(), each(math.exp)),
+    "log": Proof(unary(positive), each(math.log)),
+    "sqrt": Proof(unary(positive), each(math.sqrt)),
+    "tanh": Proof(unary(), each(math.tanh)),
+    "sigmoid": Proof(unary(), sigmoid),
+    "to": Proof(strategies.to(), lambda x, device: x),
+    # activation.py
+    "relu": Proof(unary(), each(lambda x: x if x > 0 else 0.0)),
+    "relu_squared": Proof(unary(), each(lambda x: x**2 if x > 0 else 0.0)),
+    "silu": Proof(unary(), lambda x: x * sigmoid(x)),
+    "gelu": Proof(unary(), each(lambda x: x * statistics.NormalDist().cdf(x))),
+    "gelu_tanh": Proof(unary(), lambda x: x * sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))),
+    # reduce.py, softmax.py
+    "sum": Proof(strategies.sum(), fold(math.fsum)),
+    "mean": Proof(reduction(), fold(statistics.fmean)),
+    "max": Proof(reduction(separated), fold(max), checks={"ties": ties}),
+    "logsumexp": Proof(reduction(), references.log_sum_exp),
+    "softmax": Proof(along(), lambda x, axis: np.exp(references.log_softmax(x, axis))),
+    "log_softmax": Proof(along(), references.log_softmax),
+    # shape.py
+    "reshape": Proof(strategies.reshape(), lambda x, shape: np.array(x.ravel().tolist()).reshape(shape)),
+    "transpose": Proof(strategies.transpose(), references.transpose),
+    "swapaxes": Proof(strategies.swapaxes(), references.swapaxes),
+    "broadcast_to": Proof(strategies.broadcast_to(), lambda x, shape: x + np.zeros(shape)),
+    "getitem": Proof(strategies.getitem(), lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]]),
+    "concat": Proof(strategies.concat(), references.concat),
+    "stack": Proof(strategies.stack(), lambda *xs, axis: np.concatenate([np.expand_dims(x, axis) for x in xs], axis)),
+    # matmul.py, normalize.py
+    "matmul": Proof(strategies.matmul(), lambda a, b: np.einsum("...ik,...kj->...ij", a, b)),
+    "linear": Proof(strategies.linear(), lambda x, w, b=0: np.einsum("...i,io->...o", x, w) + b),
+    "layer_norm": Proof(
+        strategies.normalization(varied, 2, st.sampled_from([1e-5, 0.1])),
+        references.layer_norm,
+        roundings=80,  # x less its mean loses digits that the condition, a first-order measure, does not see
+    ),
+    "rms_norm": Proof(strategies.normalization(signed, 1, st.sampled_from([1e-6, 0.1])), references.rms_norm),
+    # one file each
+    "dropout": Proof(strategies.dropout(), references.dropout),
+    "embedding": Proof(strategies.embedding(), lambda w, ids: np.eye(len(w))[ids] @ w),
+    "rotary": Proof(strategies.rotary(), references.rotary),
+    "attention": Proof(strategies.attention(), references.attention),
+    "cross_entropy": Proof(strategies.cross_entropy(), references.cross_entropy, equivalent=ONE_COTANGENT),
+    "linear_cross_entropy": Proof(
+        strategies.linear_cross_entropy(), references.linear_cross_entropy, equivalent=ONE_COTANGENT
+    ),
+    "checkpoint": Proof(strategies.checkpoint(), lambda *xs, function: function(*map(Tensor, xs)).data),
+}
+
+CASES = {name: proof.strategy for name, proof in PROOFS.items()}
