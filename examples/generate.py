@@ -10,8 +10,8 @@ import sys
 from itertools import takewhile
 
 from tinygrad_lm.errors import TinygradError, check_ranges
+from tinygrad_lm.generation.generate import generate_batch, until
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.models.generate import generate_batch, until
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program
 
@@ -25,7 +25,7 @@ OPTIONS = {
     "--seed": {"type": int, "default": 0, "help": "of the random draws [0]"},
     "--device": {"choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "[auto]"},
 }
-SAMPLING = {  # the fields of models/sampling.py's Sampler
+SAMPLING = {  # the fields of generation/sampling.py's Sampler
     "--temperature": {"type": float, "default": 0.8, "help": "0 always takes the most likely token [0.8]"},
     "--top-k": {"type": int, "metavar": "K", "default": 0, "help": "draw among the K most likely tokens [all]"},
     "--top-p": {"type": float, "default": 1.0, "help": "draw among the top tokens of this total probability [1]"},
