@@ -32,7 +32,7 @@ def torch_losses(model, context, completion):
     import torch
     import torch_gpt
 
-    p = {name: torch.tensor(value.data) for name, value in model.parameters.items()}
+    p = {name: torch.tensor(value.data) for name, value in model.flat.items()}
     sequence = torch.tensor(np.concatenate([context, completion]).astype(np.int64))
     logits = torch_gpt.logits(model.config, p, sequence[None, :-1])[0, -len(completion) :]
     targets = sequence[-len(completion) :]

@@ -52,7 +52,7 @@ def test_pytorch_scores_the_same(drawn, seed, data):
     size = data.draw(st.integers(2, config.block_size + 1))
     n = data.draw(st.integers(1, size - 1))
     sequence = rng.integers(0, config.vocab_size, size)
-    p = {name: torch.tensor(value.data) for name, value in model.parameters.items()}
+    p = {name: torch.tensor(value.data) for name, value in model.flat.items()}
     logits = torch_gpt.logits(config, p, torch.tensor(sequence[None, :-1]))[0]
     expected = -torch.nn.functional.cross_entropy(logits, torch.tensor(sequence[1:]), reduction="none")[-n:]
     (found,) = score(model, [(sequence[:-n], sequence[-n:])])

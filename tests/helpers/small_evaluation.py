@@ -26,7 +26,7 @@ class Told:
 
     def __init__(self, logits, vocab_size=257, block_size=64):
         self.config = SimpleNamespace(vocab_size=vocab_size, block_size=block_size)
-        self.parameters = SimpleNamespace(device="cpu")
+        self.flat = SimpleNamespace(device="cpu")
         self.function, self.shapes = logits, []
 
     def __call__(self, tokens):

@@ -41,9 +41,9 @@ def speeches(text, encode, eot, n):
 
 
 def ten_losses(model, x, y):
-    adam = AdamW(model.parameters, **ADAM)
+    adam = AdamW(model.parameters(), **ADAM)
     for _ in range(10):
-        model.parameters.zero_grad()
+        model.flat.zero_grad()
         loss = cross_entropy(model(x), y)
         loss.backward()
         adam.step()

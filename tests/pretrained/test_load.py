@@ -36,7 +36,7 @@ LLAMA = {"norm": "rms", "position": "rotary", "activation": "silu", "gated": Tru
 
 
 def weights(model):
-    return {name: p.data for name, p in model.parameters.items()}
+    return {name: p.data for name, p in model.flat.items()}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_a_run(tmp_path):
     for name, w in weights(model).items():
         same(weights(again)[name], w, name)
     assert tokenizer.characters == SEVEN.characters
-    assert load_pretrained(tmp_path / "run", dtype=np.float64)[0].parameters.data.dtype == np.float64
+    assert load_pretrained(tmp_path / "run", dtype=np.float64)[0].flat.data.dtype == np.float64
 
 
 def test_a_damaged_run(tmp_path):
@@ -258,7 +258,7 @@ def test_the_index_of_several_files(folder):
     files = shard(folder)
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": files}))
-    same(load_pretrained(folder, dtype=np.float64)[0].parameters.data, expected.parameters.data, "weights")
+    same(load_pretrained(folder, dtype=np.float64)[0].flat.data, expected.flat.data, "weights")
     index.write_text(json.dumps({"weight_map": files | {"more": "model-00001-of-00002.safetensors"}}))
     refused(folder, "lists tensors that the files lack: more of model-00001-of-00002.safetensors")
     index.write_text(json.dumps({"weight_map": files | {"more": "../model-00001-of-00002.safetensors"}}))

@@ -74,7 +74,7 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     Raises ConfigError for an empty completion, for an empty context without eot and for a stride outside the window;
     TokenError for ids outside the vocabulary; DivergedError for logits that are not finite.
     """
-    window, device = model.config.block_size, model.parameters.device
+    window, device = model.config.block_size, model.flat.device
     stride = window if stride is None else stride
     check_ranges("score", {"stride": (stride, f"from 1 to {window}, the model's window", 1 <= stride <= window)})
     sequences, scores, jobs = [], [], []

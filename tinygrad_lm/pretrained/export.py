@@ -7,6 +7,7 @@ Python file (modeling_tinygrad_lm.py.txt), which transformers runs if trust_remo
 weights load as Qwen3 and rank the tokens in the same order, because tanh is increasing.
 """
 
+import copy
 import errno
 import json
 import shutil
@@ -16,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.adapt.inherit import merge
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sync, write
 from tinygrad_lm.models.gpt import GPT
@@ -37,11 +37,12 @@ def export(model, tokenizer, folder):
     """
     import safetensors.numpy
 
-    model = merge(model)
+    if any(".lora_" in name for name in model.flat):
+        model = merge(copy.deepcopy(model))
     config = equal_config(model.config)
     family = gpt2 if config.norm == "layer" else llama
     description = family.write_config(config) | {
-        "dtype": model.parameters.master.dtype.name,
+        "dtype": model.flat.data.dtype.name,
         "bos_token_id": tokenizer.bos,
         "eos_token_id": tokenizer.eot,
     }
@@ -109,17 +110,17 @@ def equal_config(config):
 def stored_tensors(model, config):
     """{name: array} in the layout of the configuration; the shapes come from a model without weights."""
     family, found = gpt2 if config.norm == "layer" else llama, {}
-    masters = model.parameters.masters()
+    weights = model.flat.arrays()
     for place in family.places(GPT(config, None)):
-        stored = found.setdefault(place.tensor, np.empty(place.shape, model.parameters.master.dtype))
-        place.view(stored)[...] = parameter_value(masters, place.parameter)
+        stored = found.setdefault(place.tensor, np.empty(place.shape, model.flat.data.dtype))
+        place.view(stored)[...] = parameter_value(weights, place.parameter)
     return found
 
 
-def parameter_value(masters, name):
+def parameter_value(weights, name):
     """The value of a parameter of equal_config's model, from the weights of ours."""
-    if ".c_gate." in name and name not in masters:  # max(z, 0)² = max(z, 0) · z
+    if ".c_gate." in name and name not in weights:  # max(z, 0)² = max(z, 0) · z
         name = name.replace(".c_gate.", ".c_fc.")
-    if name not in masters:
+    if name not in weights:
         return 0.0 if name.endswith(".bias") else 1.0  # a missing weight is a norm's gain
-    return to_device(masters[name], "cpu")
+    return weights[name]

@@ -59,7 +59,7 @@ def read_hparams(hparams):
 def places(model, prefix="transformer."):
     """Hugging Face's layout. Their Conv1D stores (in, out), as we do; their head, a Linear, stores (out, in)."""
     C = model.config.n_embd
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         *path, layer, kind = name.split(".")
         if name == "lm_head.weight":
             yield Place(name, name, p.shape[::-1], np.transpose)

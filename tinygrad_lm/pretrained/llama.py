@@ -125,7 +125,7 @@ def write_config(config):
 
 def places(model):
     """Their Linear stores (out, in), ours (in, out)."""
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         _, block, module, kind = re.fullmatch(r"(h\.(\d+)\.)?(.*)\.(\w+)", name).groups()
         theirs = f"model.layers.{block}." * (block is not None) + f"{MODULES[module]}.{kind}"
         if p.ndim == 2 and module != "wte":

@@ -104,7 +104,7 @@ def load_hugging_face(folder, config, device, dtype):
         head, tied = "lm_head.weight", model.config.tied
         copy_weights(model, tensors, places, lambda name: family.SPARE.search(name) or (tied and name == head))
         if tied and head in tensors:
-            table = to_device(model.parameters.masters()["wte.weight"], "cpu")
+            table = to_device(model.flat["wte.weight"].data, "cpu")
             if not np.array_equal(tensors[head].astype(table.dtype, copy=False), table):
                 raise CheckpointError(f"{head} is not the token embedding, though config.json says tie_word_embeddings")
     return model

@@ -50,13 +50,12 @@ def copy_weights(model, tensors, places, spare=lambda name: False):
             problems.append(f"{name} is stored as {dtype}, expected floating-point numbers of 16 to 64 bits")
     if problems:
         raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(shortened(problems)))
-    device, masters = model.parameters.device, model.parameters.masters()
+    device = model.flat.device
     for name, parts in wanted.items():
         stored = tensors[name]
         for part in parts:
-            w, values = masters[part.parameter], part.view(stored)
+            w, values = model.flat[part.parameter].data, part.view(stored)
             w[...] = values if device == "cpu" else to_device(values.astype(w.dtype), device)
-    model.parameters.round()
 
 
 def shortened(problems, most=30):
