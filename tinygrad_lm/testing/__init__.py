@@ -14,7 +14,7 @@ except ImportError as error:
         "get it with: pip install 'tinygrad-lm[test]'"
     ) from error
 
-from tinygrad_lm.testing.case import Case, along, binary, reduction, unary
+from tinygrad_lm.testing.case import Case, along, binary, reduction, some_cases, unary
 from tinygrad_lm.testing.cases import CASES, PROOFS
 from tinygrad_lm.testing.drawing import arrays, positive, separated, signed
 from tinygrad_lm.testing.proof import Proof
@@ -22,5 +22,5 @@ from tinygrad_lm.testing.prove import ProofReport, prove
 
 __all__ = [
     "CASES", "PROOFS", "Case", "Proof", "ProofReport", "along", "arrays", "binary", "positive", "prove", "reduction",
-    "separated", "signed", "unary",
+    "separated", "signed", "some_cases", "unary",
 ]  # fmt: skip
