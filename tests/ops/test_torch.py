@@ -87,6 +87,7 @@ TORCH = {
     "logsumexp": over(torch.logsumexp),
     "softmax": softmax(torch.softmax),
     "log_softmax": softmax(torch.log_softmax),
+    "reshape": lambda x, shape: x.reshape(shape),
     "transpose": lambda x, axes: x.permute(tuple(range(x.ndim))[::-1] if axes is None else axes),
     "swapaxes": lambda x, axis1, axis2: torch.swapaxes(x, axis1, axis2),
     "broadcast_to": lambda x, shape: torch.broadcast_to(x, shape),
