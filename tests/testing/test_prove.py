@@ -20,7 +20,7 @@ from tinygrad_lm.testing.op_checks import OP_CHECKS
 from tinygrad_lm.testing.references import each
 
 ROOT = Path(__file__).parents[2]
-few = {"examples": 20, "verbose": False}
+few = {"examples": 10, "verbose": False}
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +60,10 @@ def test_it_runs_every_check_and_plants_every_mutant(capsys):
 
 
 def test_an_operation_of_the_package_needs_its_name_alone():
-    report = prove(ops.max, **few)
-    assert "ties" in report.checks
-    assert prove(ops.embedding, **few).survivors == []
+    assert "ties" in prove(ops.max, **few).checks
 
 
 def test_a_strategy_may_draw_arrays_tuples_or_cases():
-    prove(Op(exp), arrays((2, 3)), **few)
     prove(Op(product), st.tuples(arrays((2, 3)), arrays((3,))), **few)
     with_options = st.builds(lambda a, b: Case((a, b), {"times": 3.0}), arrays((2, 2)), arrays((2, 2)))
     prove(Op(product), with_options, lambda a, b, times: times * np.multiply(a, b), **few)
@@ -84,7 +81,6 @@ def test_a_rule_without_complex_numbers_is_compared_with_real_differences():
     def barely_wrong(x):
         return erf(x).astype(x.dtype), lambda dy: (dy * (2 + 1e-8) / math.sqrt(math.pi) * np.exp(-x * x),)
 
-    prove(Op(absolute), unary(), analytic=False, **few)
     prove(Op(error_function), unary(), analytic=False, **few)
     for rule in (absolute, error_function):
         with pytest.raises(GradientError, match=r"hint : real differences agree with the gradient"):
@@ -118,7 +114,7 @@ def a_number(x):
 
 
 def another_shape(x):
-    return x * 1, lambda dy: (np.ones((2, 3, 4, 5), dy.dtype) + dy,)
+    return x * 1, lambda dy: (np.ones((2, 3, 4, 5), dy.dtype),)
 
 
 def float64_alone(x):
@@ -160,8 +156,8 @@ def hides_nan(x):
     return np.where(x.real > 0, x, 0), lambda dy: (dy * (x.real > 0),)
 
 
-def overflows(x):
-    return np.exp(20 * x) / np.exp(20 * x - x), lambda dy: (dy * np.exp(x),)
+def cancels(x):
+    return (x + 1000) - 1000, lambda dy: (dy,)
 
 
 def idle(a, b):
@@ -186,7 +182,7 @@ MISTAKES = [
     (writes_on_x, unary(), "unchanged", "input 0, before and after"),
     (by_memory, arrays((2, 4)), "any layout", "under a cotangent of layout"),
     (hides_nan, unary(), "nan comes out", "a NaN in input 0 at "),
-    (overflows, unary(), "float16", "eps × condition in float16"),
+    (cancels, unary(), "float32", "eps × condition in float32"),
 ]
 
 
@@ -201,7 +197,6 @@ def test_a_mistake_is_named(rule, strategy, check, found):
 
 
 def test_a_wrong_value_is_found_by_its_reference_alone():
-    prove(Op(exp), unary(), **few)
     with pytest.raises(GradientError, match=r'"value" does not hold\n  rule : The value is the reference'):
         prove(Op(exp), unary(), lambda x: np.exp(x) * (1 + 1e-9), **few)
 
