@@ -259,7 +259,9 @@ def python(program):
 
 
 def test_only_the_proof_needs_hypothesis():
-    ended = python("import sys; sys.modules['hypothesis'] = None; import tinygrad_lm; import tinygrad_lm.testing")
+    ended = python(
+        "import sys; sys.modules['hypothesis'] = None; import tinygrad_lm; from tinygrad_lm.testing import prove"
+    )
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == (
         "ImportError: tinygrad_lm.testing draws its inputs with Hypothesis, which is missing; "
