@@ -40,7 +40,7 @@ def definitions():
 def command(*arguments):
     parser = argparse.ArgumentParser()
     cost.add_arguments(parser)
-    return cost.run(parser.parse_args(list(map(str, arguments))))
+    return cost.count_costs(parser.parse_args(list(map(str, arguments))))
 
 
 # ---- counts

@@ -36,7 +36,7 @@ def add_arguments(parser):
     parser.add_argument("--price", type=float, help="$ a GPU hour [an assumption]")
 
 
-def run(args):
+def count_costs(args):
     """Print the ledger. Returns the exit status."""
     check(args)
     trained = Run(args.run) if args.run else None

@@ -39,7 +39,7 @@ def add_arguments(parser):
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")
 
 
-def run(args):
+def examine_run(args):
     """Print the findings, write doctor.json and doctor.png into the run's folder. Status 1 if one is wrong."""
     return report(Run(args.run), args.checkpoint, args.seconds, args.device)
 
