@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tinygrad_lm import Tensor, no_grad, ops
-from tinygrad_lm.engine.graph import Node, recording
+from tinygrad_lm.engine.graph import Node
+from tinygrad_lm.engine.observe import recording
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import GraphError, ShapeError
 

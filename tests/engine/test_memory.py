@@ -111,7 +111,7 @@ def test_a_walk_through_a_checkpoint_frees_the_inside():
         return y
 
     x = leaf(0.5)
-    ops.checkpoint(x, function=block).backward()
+    ops.recompute(x, function=block).backward()
     assert len(kept) == 10
     assert all(array() is None for array in kept)
 

@@ -166,7 +166,7 @@ def planted(fault, name, *arguments):
 
 
 def main(name, *arguments):
-    kernels.load()
+    kernels.enable()
     try:
         PROGRAMS[name](*arguments)
     finally:

@@ -283,7 +283,7 @@ def checkpoint(draw):
         "used twice": ((a, b), lambda x, y: (x @ y) @ (x @ y)),
         "unused": ((a, b), lambda x, y: ops.exp(y)),
         "dropout": ((a,), lambda x: ops.dropout(ops.sigmoid(x), p=0.5, key=(1, "test", 2))),
-        "nested": ((a,), lambda x: ops.checkpoint(ops.checkpoint(x, function=ops.exp), function=ops.tanh)),
+        "nested": ((a,), lambda x: ops.recompute(ops.recompute(x, function=ops.exp), function=ops.tanh)),
     }
     inputs, function = functions[draw(st.sampled_from(sorted(functions)))]
     return Case(inputs, {"function": function})

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from op_cases import CASES, Case
 
 from tinygrad_lm.backend import random
-from tinygrad_lm.engine.graph import recording
+from tinygrad_lm.engine.observe import recording
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns

@@ -15,7 +15,6 @@ from tinygrad_lm.learn import __main__ as program
 from tinygrad_lm.learn.puzzles.bugs import BUGS, PUZZLES
 from tinygrad_lm.learn.puzzles.compare import compare, gradients
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
-from tinygrad_lm.learn.puzzles.formula import backward_formula, input_names
 from tinygrad_lm.learn.puzzles.laws import LAWS, broken_laws
 from tinygrad_lm.learn.puzzles.patch import rule_from_source, rule_source
 from tinygrad_lm.learn.puzzles.puzzle import find_symptom, hint, question
@@ -74,7 +73,7 @@ def test_the_shown_symptom_is_real(name, symptoms):
     bug, symptom = PUZZLES[name], symptoms[name]
     example, dy = symptom.example, symptom.dy
     operation = Op.registry[bug.operation].rule
-    given = input_names(Op.registry[bug.operation], len(example.inputs))
+    given = Op.registry[bug.operation].input_names(len(example.inputs))
     if bug.operation in HAS_KINKS:
         right = gradients(operation(*example.inputs, **example.options)[1], dy, example.inputs, given)
     else:
@@ -124,7 +123,7 @@ def test_every_law_is_broken_by_some_bug(symptoms):
 @pytest.mark.parametrize("name", PUZZLES)
 def test_neither_question_nor_hint_gives_the_answer(name, symptoms):
     bug = PUZZLES[name]
-    right = backward_formula(Op.registry[bug.operation])
+    right = Op.registry[bug.operation].halves[1]
     said = question(bug, symptoms[name]) + hint(bug, symptoms[name])
     for secret in (bug.title, bug.mistake, bug.reason, bug.reason.split(". ")[0]):
         assert secret not in said
@@ -171,7 +170,7 @@ def test_the_list_names_all_and_tells_nothing(capsys):
     ("title", "sentence"),
     [
         ("softmax with dy outside the sum", "With dy = 1 everywhere"),
-        ("checkpoint that forgets dy", "With dy = 1 everywhere"),
+        ("recompute that forgets dy", "With dy = 1 everywhere"),
         ("gelu with the tanh form's density", "less than a thousandth"),
         ("attention that sees one key too many", "no gradient check notices"),
         ("layer norm with the unbiased variance", "no gradient check notices"),

@@ -168,8 +168,8 @@ def test_a_weight_that_two_checkpoints_share_gets_both_gradients():
     x, w = leaf(1, 2), leaf(3, 4, name="w")
 
     def f():
-        h = ops.checkpoint(x, function=lambda h: h * w)
-        return ops.checkpoint(h, function=lambda h: ops.checkpoint(h, function=lambda h: ops.tanh(h) * w)).sum()
+        h = ops.recompute(x, function=lambda h: h * w)
+        return ops.recompute(h, function=lambda h: ops.recompute(h, function=lambda h: ops.tanh(h) * w)).sum()
 
     ledger = trace(f)
     check(ledger)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from small_gpt import Given, configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad
-from tinygrad_lm.backend import workers
 from tinygrad_lm.data.loader import Batches, document_starts
 from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.engine.graph import ancestors
@@ -23,6 +22,7 @@ from tinygrad_lm.nn.attention import Past
 from tinygrad_lm.nn.layers import Embedding
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.loop import Trainer
 

@@ -235,7 +235,7 @@ def test_a_recomputed_block_is_the_stored_one_bit_for_bit(p, seed):
             return ops.dropout(h, p=p, key=(seed, "block", 1)) + ops.embedding(w, ids)[0]
 
         h = ops.tanh(x)
-        y = ops.checkpoint(h, ids, function=block) if recompute else block(h, ids)
+        y = ops.recompute(h, ids, function=block) if recompute else block(h, ids)
         (y * y).sum().backward()
         return [y.data, x.grad, w.grad, b.grad]
 
@@ -252,11 +252,11 @@ def test_a_checkpoint_keeps_nothing_of_the_inside():
         return y
 
     x = Tensor([1.0], requires_grad=True)
-    y = ops.checkpoint(x, function=function)
+    y = ops.recompute(x, function=function)
     assert kept == [None]  # nothing was recorded on the way forth, not for w either
     with no_grad():  # a walk back may stand in here; what it computes again must be recorded all the same
         y.backward()
-        assert ops.checkpoint(x, function=function).node is None
+        assert ops.recompute(x, function=function).node is None
     assert kept[1] is not None
     near(x.grad, 2 * np.exp(np.float32(1)))
 

@@ -9,7 +9,6 @@ from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-from tinygrad_lm.backend import cores
 from tinygrad_lm.curate import report
 from tinygrad_lm.curate.batches import processes
 from tinygrad_lm.curate.begin import begin, done, locked, refuse_others
@@ -23,6 +22,7 @@ from tinygrad_lm.data.mixture.mixture import load_mixture
 from tinygrad_lm.data.mixture.prepared import MANIFEST
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
+from tinygrad_lm.threads import cores
 
 
 def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, progress=False):

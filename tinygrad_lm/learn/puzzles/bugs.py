@@ -40,15 +40,18 @@ BUGS = [
     Bug("sigmoid", "differentiated in its input", {"dy * y * (1 - y)": "dy * x * (1 - x)"},
         "y only ever rises. Can its slope be negative?",
         "y (1 − y), with x instead of y."),
-    Bug("where", "without its condition", {"dy * (condition != 0), dy * (condition == 0)": "dy, dy"},
+    Bug("where", "without its condition", {"xp.where(condition, dy, 0), xp.where(condition, 0, dy)": "dy, dy"},
         "How far does y move when the branch that was not taken moves?",
         "Both branches get all of dy, though only one was taken."),
-    Bug("maximum", "that loses the gradient at ties",
-        {"(dy * share, dy * (1 - share))": "(dy * greater, dy * (b.real > a.real))"},
+    Bug("maximum", "that loses the gradient at ties", {
+            "greater, equal, less = a.real > b.real, a.real == b.real, a.real < b.real":
+            "greater, less = a.real > b.real, a.real < b.real",
+            "half = xp.where(equal, dy / 2, 0)\n        return xp.where(greater, dy, half), xp.where(less, dy, half)":
+            "return xp.where(greater, dy, 0), xp.where(less, dy, 0)"},
         "All is well while a and b differ. Where they are equal, which input gets dy?",
         "a > b and b > a look like the only two cases; at a tie both are false and dy is lost."),
 
-    Bug("relu", "masked by the gradient", {"dy * positive": "dy * (dy.real > 0)"},
+    Bug("relu", "masked by the gradient", {"xp.where(positive, dy, 0)": "xp.where(dy.real > 0, dy, 0)"},
         "Is the gradient of −y minus the gradient of y?",
         "The sign of x decides which entries pass, not the sign of dy. (Guided backpropagation does this on purpose.)"),
     Bug("silu", "with the sigmoid's derivative", {"(s + y * (1 - s))": "y * (1 - s)"},
@@ -77,7 +80,8 @@ BUGS = [
     Bug("mean", "divided by the size of the result", {"(y.size or 1) / (x.size or 1)": "1 / (y.size or 1)"},
         "A mean of n numbers is divided by n. Which n is it here?",
         "y.size is the number of means, not the number of entries in each."),
-    Bug("max", "without sharing among ties", {"\n    share /= share.sum(axis, keepdims=True)": ""},
+    Bug("max", "without sharing among ties", {
+            "\n    n = equal.sum(axis, keepdims=True).astype(x.real.dtype)": "", " / n": ""},
         "All is well while one entry is the greatest. What if there are two?",
         "Each of the greatest gets all of dy; the gradient of a constant row is then as large as the row is long."),
     Bug("logsumexp", "over everything", {"e / total": "e / e.sum()"},
@@ -95,17 +99,17 @@ BUGS = [
         "All pieces get the length of the first."),
 
     Bug("matmul", "reshaped, not transposed", {
-            "b.swapaxes(-1, -2)": "b.reshape(*b.shape[:-2], b.shape[-1], b.shape[-2])",
-            "a.swapaxes(-1, -2)": "a.reshape(*a.shape[:-2], a.shape[-1], a.shape[-2])"},
+            "dy @ b.swapaxes(-1, -2)": "dy @ b.reshape(*b.shape[:-2], b.shape[-1], b.shape[-2])",
+            "a.swapaxes(-1, -2) @": "a.reshape(*a.shape[:-2], a.shape[-1], a.shape[-2]) @"},
         "The shapes fit. Are the entries where they belong?",
         "(n, k) becomes (k, n) either way; but a reshape keeps the entries in their order, a transpose moves them."),
-    Bug("linear", "with a transposed weight gradient", {"product(rows.T, dy)": "product(dy.T, rows).reshape(w.shape)"},
+    Bug("linear", "with a transposed weight gradient", {"rows.T @ dy": "(dy.T @ rows).reshape(w.shape)"},
         "The sizes fit. Which index of dw is the input's, which the output's?",
         "dyᵀ x is (o, i), and is right where weights are stored as (out, in)."),
     Bug("linear", "with an averaged bias gradient", {"(dx, dw, dy)": "(dx, dw, dy.mean(0))"},
         "If b grows by 1, how far does Σ dy y move, with two examples in the batch?",
         "The mean over the batch belongs to the loss, and is taken there."),
-    Bug("embedding", "with rows overwritten", {"xp.add.at(dw, ids, dy.astype(dw.dtype, copy=False))": "dw[ids] += dy"},
+    Bug("embedding", "with rows overwritten", {"xp.add.at(dw, ids, dy)": "dw[ids] += dy"},
         "What if a token is in the text twice?",
         "NumPy reads all rows, adds, and writes all back: of a token that occurs twice only the last gradient stays."),
 
@@ -121,10 +125,11 @@ BUGS = [
     Bug("cross_entropy", "divided by N twice", {"return dx.reshape(shape)": "return (dx / N).reshape(shape)"},
         "How does the gradient change when the batch is doubled by a copy of itself? How must it?",
         "The mean's 1/N is in `share` already."),
-    Bug("cross_entropy", "divided by all positions", {"dy * counted / N": "dy * counted / len(target)"},
+    Bug("cross_entropy", "divided by all positions", {"dy / N": "dy / len(target)"},
         "If a position is ignored, of how many positions is the value the mean?",
         "The value's mean is over the counted positions, the gradient's over all."),
-    Bug("cross_entropy", "that ignores nothing in the backward pass", {"share[:, None] / total": "dy / N / total"},
+    Bug("cross_entropy", "that ignores nothing in the backward pass", {
+            "xp.where(counted[:, None], e * (share[:, None] / total), 0)": "e * (dy / N / total)"},
         "How far does the loss move when the logits of an ignored position move?",
         "[target] is left out at an ignored position, but P is not."),
 
@@ -157,14 +162,15 @@ BUGS = [
     return turn(x, cos, sin), backward"""},
         "Which positions does the forward pass use? And the backward pass?",
         "Right in training; wrong as soon as there is a cache of keys."),
-    Bug("dropout", "without the scale in the backward pass", {"dy * m * scale": "dy * m"},
+    Bug("dropout", "without the scale in the backward pass", {"dy / (1 - p)": "dy"},
         "How far does y move when a kept entry of x moves by 1?",
         "The mask is there, the factor 1 / (1 − p) is not."),
     Bug("dropout", "with a fresh mask in the backward pass",
-        {"dy * m * scale": "dy * keep(array_module(x), x.shape, p, (*key[:2], key[2] + 1)) * scale"},
+        {
+            "xp.where(m, dy": "xp.where(keep(x, p, (*key[:-1], key[-1] + 1)), dy"},
         "Which entries of x were dropped? Do exactly these get no gradient?",
-        "Drawn after the step has been counted up, it is another mask; it must be the one that was used."),
-    Bug("checkpoint", "that forgets dy", {".backward(dy)": ".sum().backward()"},
+        "Drawn with a key that has been counted up, it is another mask; it must be the one that was used."),
+    Bug("recompute", "that forgets dy", {".backward(dy)": ".sum().backward()"},
         "Does the gradient double when dy doubles?",
         "The second evaluation is walked from 1, as a loss is, and not from the gradient that arrived."),
 
@@ -185,7 +191,8 @@ BUGS = [
     Bug("attention", "with only the softmax's diagonal", {"(dP - (y * dy).sum(-1, keepdims=True))": "(1 - P) * dP"},
         "In how many of the weights in a row of P does one score appear?",
         "P (1 − P) dP, as if each weight depended on its own score alone."),
-    Bug("attention", "without dropout in the backward pass", {"\n        if m is not None:\n            dP *= m": ""},
+    Bug("attention", "without dropout in the backward pass", {
+            "dropped(dy @ v.swapaxes(-1, -2))": "dy @ v.swapaxes(-1, -2)"},
         "y = (P m) v. How far does y move with a weight that was dropped?",
         "dv uses the mask, dP does not."),
     Bug("attention", "with shared heads averaged", {

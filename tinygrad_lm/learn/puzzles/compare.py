@@ -11,7 +11,6 @@ from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import GradientError, ShapeError
 from tinygrad_lm.learn.puzzles.examples import cotangent, short
-from tinygrad_lm.learn.puzzles.formula import input_names
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the largest entry, or of 1; Richardson's own error is near 1e-10
 
@@ -82,7 +81,7 @@ def compare(rule, operation, example, dy=None, dtype="float64"):
     Raises GradientError or ShapeError if what the rule returns cannot be compared at all.
     """
     op, inputs = Op.registry[operation], [read_only(x, dtype) for x in example.inputs]
-    names = input_names(op, len(inputs))
+    names = op.input_names(len(inputs))
     y, backward = call_rule(rule, inputs, example.options)
     expected, expected_backward = op.rule(*inputs, **example.options)
     check_array("the value y", y, expected.shape, dtype)

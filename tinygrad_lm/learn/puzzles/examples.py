@@ -10,7 +10,6 @@ import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.learn.puzzles.formula import input_names
 
 # Thirteen, so that rows of no other length repeat; none is 0, where relu has no derivative.
 NUMBERS = (2, 3, -1, 0.5, -2, 1.5, -3, 1, 4, -0.5, 2.5, -1.5, -4)
@@ -58,7 +57,7 @@ def as_text(x):
 
 def listed(operation, example, **more):
     """A line for each input, each option, and everything else that is given by name."""
-    names = input_names(Op.registry[operation], len(example.inputs))
+    names = Op.registry[operation].input_names(len(example.inputs))
     inputs = dict(zip(names, example.inputs, strict=True))
     named = {name: as_text(x) for name, x in (inputs | example.options | more).items()}
     width = max(map(len, named))
@@ -185,6 +184,6 @@ EXAMPLES = {
     "rms_norm": smallest_first(channels(1, least=2)),
     "rotary": smallest_first(rotary()),
     "dropout": smallest_first(dropout()),
-    "checkpoint": smallest_first([example(s, function=ops.tanh) for s in [(1,), (2,)]]),
+    "recompute": smallest_first([example(s, function=ops.tanh) for s in [(1,), (2,)]]),
     "attention": smallest_first(attention()),
 }

@@ -9,7 +9,6 @@ import numpy as np
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn.puzzles.compare import call_rule, gradients, read_only
 from tinygrad_lm.learn.puzzles.examples import cotangent, short
-from tinygrad_lm.learn.puzzles.formula import input_names
 
 
 def first(grads):
@@ -106,7 +105,7 @@ LAWS = [
 def broken_laws(rule, operation, example):
     """A sentence for each law that the rule's gradients break on this example, with the two sides' numbers."""
     inputs = [read_only(x, "float64") for x in example.inputs]
-    names = input_names(Op.registry[operation], len(inputs))
+    names = Op.registry[operation].input_names(len(inputs))
     y, backward = call_rule(rule, inputs, example.options)
     dy = read_only(cotangent(y.shape), "float64")
     d, opposite = (gradients(backward, sign * dy, inputs, names) for sign in (1, -1))

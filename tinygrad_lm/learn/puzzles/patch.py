@@ -18,7 +18,6 @@ from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.learn.puzzles.formula import forward_formula
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def rule_source(operation):
     """
     op = Op.registry[operation]
     sources = [function_source(function) for function in called(op) if "def backward" in inspect.getsource(function)]
-    return "\n\n\n".join([*sources, function_source(op.rule, forward_formula(op))])
+    return "\n\n\n".join([*sources, function_source(op.rule, op.halves[0])])
 
 
 def called(op):

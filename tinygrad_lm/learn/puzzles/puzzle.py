@@ -16,7 +16,6 @@ from tinygrad_lm.errors import ConfigError, TinygradError
 from tinygrad_lm.learn.puzzles.bugs import PUZZLES
 from tinygrad_lm.learn.puzzles.compare import Difference, compare
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example, cotangent, listed
-from tinygrad_lm.learn.puzzles.formula import forward_formula, input_names
 from tinygrad_lm.learn.puzzles.laws import broken_laws
 from tinygrad_lm.learn.puzzles.patch import called_names, rule_source
 
@@ -109,7 +108,7 @@ def listing():
     lines = ["Each of these rules has one mistake, in its gradient or its value. Find it.\n"]
     for name in sorted(found, key=lambda name: (found[name].level, found[name].example.size)):
         level, op = found[name].level, Op.registry[PUZZLES[name].operation]
-        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {forward_formula(op)}")
+        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {op.halves[0]}")
     lines.append(
         "\n●○○ any check shows it   ●●○ small examples or careless checks do not show it   ●●● neither does\n"
         "python -m tinygrad_lm.learn bug NAME [--hint] [--answer]"
@@ -153,7 +152,7 @@ def hint(bug, symptom):
     """Which gradients are wrong, the laws that they break, and where to look."""
     wrong = [d.what for d in symptom.differences]
     inputs = symptom.example.inputs
-    names = input_names(Op.registry[bug.operation], len(inputs))
+    names = Op.registry[bug.operation].input_names(len(inputs))
     right = [f"d{name}" for name, x in zip(names, inputs, strict=True)
              if is_floating(x.dtype) and f"d{name}" not in wrong]  # fmt: skip
     first = f"Hint: wrong here: {', '.join(wrong)}" + (f"; right: {', '.join(right)}." if right else ".")
