@@ -1,41 +1,39 @@
 """The checks can fail: planted wrong derivatives, all of which they must notice. A table at the end shows who did."""
 
-import checks
 import numpy as np
 import pytest
-from mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.learn.puzzles.bugs import BUGS as ALL_BUGS
+from tinygrad_lm.learn.puzzles import bugs
 from tinygrad_lm.learn.puzzles.patch import rule_from_source, rule_source
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES, PROOFS
+from tinygrad_lm.testing.mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
 
 OPERATIONS = sorted(Op.registry)
-BUGS = {bug.title: bug for bug in ALL_BUGS}
-MISSING = {"add": {"gradients swapped"}}  # both are dy
-MISSING |= {name: {"cotangent averaged"} for name in ("cross_entropy", "linear_cross_entropy")}  # there is one dy only
+BUGS = {bug.title: bug for bug in bugs.BUGS}
 
 
 def notices(check, rule, cases):
     """Whether the check fails for this rule on one of the cases, or the rule breaks on the way."""
     for seed, case in enumerate(cases):
-        case = type(case)(tuple(np.array(x) for x in case.inputs), case.options)  # mutants may write on their inputs
         try:
-            check(rule, case, np.random.default_rng(seed))
+            check(rule, case.copy(), np.random.default_rng(seed))  # a copy: mutants may write on their inputs
         except Exception:
             return True
     return False
 
 
 def who_notices(name, rule, cases):
-    return [title for title, check in checks.checks_of(name).items() if notices(check, rule, cases)]
+    return [title for title, check in PROOFS[name].rule_checks.items() if notices(check, rule, cases)]
 
 
 @pytest.fixture(scope="module")
 def cases():
     """Each operation's cases, drawn once."""
     drawn = {}
-    return lambda name: drawn.get(name) or drawn.setdefault(name, some_cases(name))
+    return lambda name: drawn.get(name) or drawn.setdefault(name, some_cases(CASES[name]))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -58,7 +56,7 @@ def test_generic_mutants_are_killed(name, cases, record_property):
     assert survivors == []
     one_gradient = all(len(case.floating) < 2 for case in cases(name))
     expected = {"second gradient zero", "gradients swapped"} if one_gradient else set()
-    assert equivalent == expected | MISSING.get(name, set())
+    assert equivalent == expected | PROOFS[name].equivalent
 
 
 @pytest.mark.parametrize("title", BUGS)
@@ -129,7 +127,7 @@ def test_broken_engines_are_noticed(title, monkeypatch, record_property):
     assert killers
 
 
-@pytest.mark.parametrize("name", sorted({bug.operation for bug in ALL_BUGS}))
+@pytest.mark.parametrize("name", sorted({bug.operation for bug in bugs.BUGS}))
 def test_named_mutants_are_right_but_for_their_edit(name, cases):
     """The rule made from its source as the mutants are, but without an edit, passes."""
     assert who_notices(name, rule_from_source(name, rule_source(name)), cases(name)) == []
@@ -143,16 +141,22 @@ def edited(name, old, new):
 
 
 DOCUMENTS = {
-    "the mask of documents off by one": ("xp.asarray(starts)", "(xp.asarray(starts) - 1)"),
-    "a document without its first key": ("xp.arange(S) < xp.asarray(starts)", "xp.arange(S) <= xp.asarray(starts)"),
-    "starts counted from the first query": ("xp.asarray(starts)", "(xp.asarray(starts) - (S - T))"),
-    "every sequence with the first one's starts": ("xp.asarray(starts)[", "xp.asarray(starts)[:1]["),
+    "the mask of documents off by one": ("xp.asarray(document_starts)", "(xp.asarray(document_starts) - 1)"),
+    "a document without its first key": (
+        "xp.arange(S) < xp.asarray(document_starts)",
+        "xp.arange(S) <= xp.asarray(document_starts)",
+    ),
+    "starts counted from the first query": ("xp.asarray(document_starts)", "(xp.asarray(document_starts) - (S - T))"),
+    "every sequence with the first one's starts": ("xp.asarray(document_starts)[", "xp.asarray(document_starts)[:1]["),
     "starts in the order of another head": ("xp.tile(before, (R, 1))", "xp.repeat(before, R, axis=2)"),
     "documents kept apart in the first head alone": (
         "xp.tile(before, (R, 1))",
         "xp.tile(before, (R, 1)) & (xp.arange(R * T) < T)[:, None]",
     ),
-    "documents kept apart without causality alone": ("if starts is not None:", "if starts is not None and not causal:"),
+    "documents kept apart without causality alone": (
+        "if document_starts is not None:",
+        "if document_starts is not None and not causal:",
+    ),
 }
 
 
