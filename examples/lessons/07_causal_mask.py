@@ -58,8 +58,8 @@ def main(out="."):
     difference = float(abs(fused - attend(x, mask_before_softmax).data).max())
     print(f"  ops.attention gives the same values as the mask before the softmax, to {difference:.1e}")
 
-    # Not small but 0, bit for bit: neither rounding nor learning opens that path. So T tokens are T examples at once, and
-    # no prediction has seen its answer.
+    # Not small but 0, bit for bit: neither rounding nor learning opens that path. So a text of T tokens is T examples
+    # at once, and no prediction has seen its answer.
     changed = TOKENS.copy()
     changed[5:] = rng.normal(size=(T - 5, C))
     before, after = (attend(Tensor(x), mask_before_softmax).data for x in (TOKENS, changed))
