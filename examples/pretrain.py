@@ -4,7 +4,7 @@ python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # pr
 python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
 python examples/pretrain.py --resume runs/...                               # go on where a run was stopped
 
-A mixture file is described in tinygrad_lm/data/mixture/mixture.py; pretrain_shakespeare.py is the small sibling.
+A mixture file is described in tinygrad_lm/data/mixture/mixture_file.py; pretrain_shakespeare.py is the small sibling.
 """
 
 import math
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_lm.backend import cores, resolve_device
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Prepared
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS

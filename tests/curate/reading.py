@@ -5,8 +5,8 @@ from pathlib import Path
 
 import raw
 
-from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.readers.record import Damaged
 from tinygrad_lm.errors import DataError
 
 

@@ -13,9 +13,9 @@ from make import write_mixture
 from pyarrow import parquet
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import FORMATS, files, format_of, texts
-from tinygrad_lm.data.mixture.mixture import load_mixture
+from tinygrad_lm.curate.readers.record import Damaged
+from tinygrad_lm.data.mixture.mixture_file import load_mixture
 from tinygrad_lm.errors import DataError
 
 NAMES = {

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from small_mixture import contents, prepared, set_up, tiny_tokenizer, tokens_in, write_mixture
 
 from tinygrad_lm.curate import inspect, survey
-from tinygrad_lm.curate.journal import sealed
+from tinygrad_lm.curate.output.journal import sealed
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.data.__main__ import COMMANDS, main
 from tinygrad_lm.data.shards import Shards, header

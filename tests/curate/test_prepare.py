@@ -28,12 +28,12 @@ from small_mixture import (
     write_mixture,
 )
 
-from tinygrad_lm.curate import inputs, work
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.cleaning.clean import Cleaned, Removal
-from tinygrad_lm.curate.journal import sealed
-from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.cleaning.cleaner import Cleaned, Removal
+from tinygrad_lm.curate.output.journal import sealed
+from tinygrad_lm.curate.pipeline import inputs, worker
 from tinygrad_lm.curate.readers.formats import FORMATS
+from tinygrad_lm.curate.readers.record import Damaged
 from tinygrad_lm.data.synthetic.synthetic_source import Entropy
 from tinygrad_lm.errors import ConfigError, DataError
 
@@ -248,7 +248,7 @@ def test_what_is_held_out_does_not_depend_on_order_or_files(tmp_path_factory, da
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.25, 0.9])
 def test_the_share_that_is_held_out(share):
-    found = sum(work.held_out(text.encode(), share) for text in map(str, range(20_000))) / 20_000
+    found = sum(worker.held_out(text.encode(), share) for text in map(str, range(20_000))) / 20_000
     assert abs(found - share) <= 5 * (share * (1 - share) / 20_000) ** 0.5
 
 
@@ -342,10 +342,10 @@ class Cutter:
 
 
 def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatch, tokenizer):
-    monkeypatch.setattr(work, "Cleaner", Cutter)
-    work.tools.cache_clear()
+    monkeypatch.setattr(worker, "Cleaner", Cutter)
+    worker.tools.cache_clear()
     out = prepared(mixture, tmp_path / "out")
-    work.tools.cache_clear()
+    worker.tools.cache_clear()
     report = json.loads((out / "report.json").read_bytes())
     text = "".join(tokenizer.decode(tokens_in(out, name, split)) for name in report for split in ("train", "val"))
     sides = [
@@ -385,10 +385,10 @@ def test_the_table_adds_up(mixture, tmp_path, monkeypatch, capsys):
             cleaned = super().__call__(text[1:])
             return Cleaned(cleaned.texts, (Removal("first", "letter", text[0]), *cleaned.removed))
 
-    monkeypatch.setattr(work, "Cleaner", First)
-    work.tools.cache_clear()
+    monkeypatch.setattr(worker, "Cleaner", First)
+    worker.tools.cache_clear()
     prepared(mixture, tmp_path / "out")
-    work.tools.cache_clear()
+    worker.tools.cache_clear()
     steps = sums(capsys.readouterr().out)
     assert {name: steps[name][0] for name in steps} == {"books": 73, "web": 57, "more": 30}
     for records, left, changes in steps.values():
@@ -462,13 +462,13 @@ def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, t
     class Stub:
         make = staticmethod(lambda settings: Made())
 
-    monkeypatch.setitem(sys.modules, "tinygrad_lm.data.synthetic.synthetic", Stub)
-    monkeypatch.setattr("tinygrad_lm.data.synthetic.synthetic", Stub, raising=False)
-    monkeypatch.setattr(work, "Cleaner", Cutter)
-    work.tools.cache_clear()
+    monkeypatch.setitem(sys.modules, "tinygrad_lm.data.synthetic.kinds", Stub)
+    monkeypatch.setattr("tinygrad_lm.data.synthetic.kinds", Stub, raising=False)
+    monkeypatch.setattr(worker, "Cleaner", Cutter)
+    worker.tools.cache_clear()
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20, seed = 4, share = 0.5 }'))
     out = prepared(mixture, tmp_path / "out")
-    work.tools.cache_clear()
+    worker.tools.cache_clear()
     entry = json.loads((out / "manifest.json").read_bytes())["sources"]["more"]
     texts = list(Made().documents(20, 4))
     for split in ("train", "val"):

@@ -13,11 +13,11 @@ import tqdm
 from curate.test_prepare import begun, damage, edit, held_out
 from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
 
-from tinygrad_lm.curate import inputs
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier
-from tinygrad_lm.curate.readers.document import too_much
+from tinygrad_lm.curate.pipeline import inputs
 from tinygrad_lm.curate.readers.formats import FORMATS
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.curate.readers.record import too_much
+from tinygrad_lm.data.mixture.dataset import Prepared
 from tinygrad_lm.errors import ConfigError, DataError
 
 

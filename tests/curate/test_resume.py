@@ -1,4 +1,4 @@
-"""A preparation that is killed, stopped or finds the disk full, at every place where it can be, and goes on.
+"""A pipeline that is killed, stopped or finds the disk full, at every place where it can be, and goes on.
 
 Run as a program this file is the victim: it forks a process for each thing that preparing asks of the file system, and
 lets that process die (or find the disk full) there. The tests look at what is left, and go on from it.
@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
 
-from tinygrad_lm.curate import preparation, prepare_command, shard_writer, signatures
+from tinygrad_lm.curate import prepare as module
+from tinygrad_lm.curate.output import shard_writer, signatures
+from tinygrad_lm.curate.pipeline import pipeline
 from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.errors import DataError
 
@@ -131,7 +133,7 @@ def tmp_path(tmp_path):
 
 @pytest.fixture
 def expected(tmp_path, monkeypatch):
-    """(mixture, {name: bytes} of an undisturbed preparation of it)."""
+    """(mixture, {name: bytes} of an undisturbed pipeline of it)."""
     set_up(monkeypatch, tmp_path, *SIZES)
     mixture = write_mixture(tmp_path / "raw", shard_tokens=700)
     return mixture, contents(prepared(mixture, tmp_path / "undisturbed"))
@@ -270,13 +272,13 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
                 os.kill(os.getpid(), number)
             return super().submit(function, job, items)
 
-    monkeypatch.setattr(preparation, "JOURNAL", 10**9)  # so that nothing but the signal makes it save within a source
+    monkeypatch.setattr(pipeline, "JOURNAL", 10**9)  # so that nothing but the signal makes it save within a source
     executor = Interrupted()
-    monkeypatch.setattr(prepare_command, "prepare", partial(prepare, executor=executor))
+    monkeypatch.setattr(module, "prepare", partial(prepare, executor=executor))
     out = tmp_path / "out put"
     arguments = argparse.Namespace(mixture=str(mixture), out=str(out), workers=1, restart=False)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as stopped:
-        prepare_command.run(arguments)
+        module.run(arguments)
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
     assert f"{out}: what was done is saved; the same command goes on\n" in capsys.readouterr().out
     assert not (out / "manifest.json").exists()
@@ -292,10 +294,12 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
 
 KILLED = """
 import multiprocessing, os, signal, sys
-from tinygrad_lm.curate import batches, journal, preparation, prepare
+from tinygrad_lm.curate.pipeline import batches, pipeline
+from tinygrad_lm.curate.output import journal
+from tinygrad_lm.curate import prepare
 
 if __name__ == "__main__":
-    batches.BATCH, preparation.JOURNAL, save, calls = 300, 1000, journal.save, []
+    batches.BATCH, pipeline.JOURNAL, save, calls = 300, 1000, journal.save, []
 
     def killing(out, state):
         save(out, state)
@@ -336,13 +340,14 @@ def test_workers_end_with_a_parent_that_was_killed_and_others_go_on(tmp_path, gp
 DIES = """
 import os, sys
 from concurrent.futures import ProcessPoolExecutor
-from tinygrad_lm.curate import prepare, preparation
+from tinygrad_lm.curate import prepare
+from tinygrad_lm.curate.pipeline import pipeline
 
 def dies(job, items):
     os._exit(1)
 
 if __name__ == "__main__":
-    preparation.work = dies
+    pipeline.work = dies
     try:
         prepare.prepare(sys.argv[1], sys.argv[2], workers=1)
     except OSError as error:

@@ -10,11 +10,11 @@ import pytest
 import raw
 from curate.reading import read, text_of
 
-from tinygrad_lm.curate.batches import BATCH, RECORD, batches, from_texts, in_order
+from tinygrad_lm.curate.pipeline.batches import BATCH, RECORD, batches, from_texts, in_order
 from tinygrad_lm.curate.readers import json_lines, plain, warc, wikipedia
 from tinygrad_lm.curate.readers.compression import Members, open_bytes
-from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.readers.record import Damaged
 
 MB = 10**6
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.synthetic.kinds import KINDS, Arithmetic, Copy, Induction, Markov, Play, make
 from tinygrad_lm.data.synthetic.markov import Chain
 from tinygrad_lm.data.synthetic.play import CAST, information, speech_entropy
-from tinygrad_lm.data.synthetic.synthetic import KINDS, Arithmetic, Copy, Induction, Markov, Play, make
 from tinygrad_lm.errors import ConfigError, TokenError
 
 SMALL = {

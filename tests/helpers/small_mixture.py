@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.curate import preparation, prepare
-from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate import prepare
+from tinygrad_lm.curate.pipeline import pipeline
 from tinygrad_lm.curate.readers.formats import FORMATS, Format
+from tinygrad_lm.curate.readers.record import Damaged, Record
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 
 MERGES = ["t h", "th e", "a n", "Ġ the", "Ġ a", "e r"]
@@ -102,8 +103,8 @@ def set_up(patch, folder, batch=600, journal=1500):
     tokenizer = tiny_tokenizer(folder / "vocabulary")
     patch.setitem(FORMATS, "lines", LINES)
     patch.setattr(prepare, "open_tokenizer", lambda mixture: tokenizer)
-    patch.setattr("tinygrad_lm.curate.batches.BATCH", batch)
-    patch.setattr(preparation, "JOURNAL", journal)
+    patch.setattr("tinygrad_lm.curate.pipeline.batches.BATCH", batch)
+    patch.setattr(pipeline, "JOURNAL", journal)
     return tokenizer
 
 

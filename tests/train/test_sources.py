@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import small_run
 from matplotlib.figure import Figure
-from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest
+from small_dataset import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest
 from small_run import results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.data.mixture.mixture import load_mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.curate.output.provenance import written
+from tinygrad_lm.data.mixture.dataset import Prepared
+from tinygrad_lm.data.mixture.mixture_file import load_mixture
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.train import loop, plan
@@ -134,7 +134,7 @@ def test_a_source_that_is_passed_too_often_is_warned_of(data):
 
 
 def small_run_mixture(prepared, **sizes):
-    from tinygrad_lm.data.mixture.mixing import Mixture
+    from tinygrad_lm.data.mixture.mixture_batches import Mixture
 
     return Mixture(prepared.train(), **sizes)
 

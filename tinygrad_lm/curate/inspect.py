@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.backend import random
-from tinygrad_lm.curate.inputs import synthetic_source, tokenizer_named
-from tinygrad_lm.curate.report import SPLITS
-from tinygrad_lm.curate.survey import Survey
-from tinygrad_lm.curate.verify import verify
-from tinygrad_lm.data.mixture.prepared import MANIFEST, read_manifest
+from tinygrad_lm.curate.output.report import SPLITS
+from tinygrad_lm.curate.pipeline.inputs import synthetic_source, tokenizer_named
+from tinygrad_lm.curate.survey import Survey, verify
+from tinygrad_lm.data.mixture.dataset import MANIFEST, read_manifest
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError

@@ -5,22 +5,24 @@ workers (work.py), whose answers are taken in the order of the questions. So the
 file and its inputs, byte for byte: neither the number of workers matters, nor whether it was killed on the way.
 """
 
+import shlex
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 from tinygrad_lm.backend import cores
-from tinygrad_lm.curate import report
-from tinygrad_lm.curate.batches import processes
-from tinygrad_lm.curate.begin import begin, done, locked, refuse_others
-from tinygrad_lm.curate.cleaning.clean import notes
-from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings, times
-from tinygrad_lm.curate.output import conclude, fresh, write_tokenizer
-from tinygrad_lm.curate.preparation import Preparation
-from tinygrad_lm.curate.progress import Bar
-from tinygrad_lm.data.mixture import gpt3
-from tinygrad_lm.data.mixture.mixture import load_mixture
-from tinygrad_lm.data.mixture.prepared import MANIFEST
+from tinygrad_lm.curate.cleaning.cleaner import notes
+from tinygrad_lm.curate.output import report
+from tinygrad_lm.curate.output.manifest import conclude, fresh, write_tokenizer
+from tinygrad_lm.curate.output.provenance import settings, times
+from tinygrad_lm.curate.output.resume import begin, done, locked, refuse_others
+from tinygrad_lm.curate.pipeline.batches import processes
+from tinygrad_lm.curate.pipeline.inputs import inputs, missing, open_tokenizer
+from tinygrad_lm.curate.pipeline.pipeline import Preparation
+from tinygrad_lm.curate.pipeline.progress_bar import Bar
+from tinygrad_lm.data.mixture.dataset import MANIFEST
+from tinygrad_lm.data.mixture.mixture_file import load_mixture
+from tinygrad_lm.data.mixture.source_weights import gpt3_epochs_line
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 
@@ -55,18 +57,21 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
             print(note)
         write_tokenizer(out, tokenizer)
         preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
-        received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
+        received = run_pipeline(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
         if received:
             print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
         conclude(out, mixture, state)
     print(report.table(state["sources"]))
-    for line in [*report.nothing_held_out(mixture, state["sources"]), *([gpt3.told()] if mixture.preset else [])]:
+    for line in [
+        *report.nothing_held_out(mixture, state["sources"]),
+        *([gpt3_epochs_line()] if mixture.preset else []),
+    ]:
         print(line)
     return out
 
 
-def run(preparation, bar, executor, workers):
+def run_pipeline(preparation, bar, executor, workers):
     """Do what is left. Returns the names of the signals that ended it."""
     with stop_signals() as received, bar, nullcontext(executor) if executor else processes(workers) as executor:
         try:
@@ -78,3 +83,19 @@ def run(preparation, bar, executor, workers):
                     "  hint : was there too little memory? Try fewer workers; the same command goes on"
                 ) from error
     return received
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        "mixture", metavar="MIXTURE.toml", help="sources, weights, cleaning: data/mixture/mixture_file.py"
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to write [beside the mixture file, by its name]")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes [one a core]")
+    parser.add_argument("--restart", action="store_true", help="forget what is there and begin anew")
+
+
+def run(args):
+    out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
+    print(f"in {out}: manifest.json, report.json, removed.jsonl, and a folder for each source")
+    print(f"look at it:  python -m tinygrad_lm.data inspect {shlex.quote(str(out))}")
+    return 0

@@ -9,7 +9,7 @@ from tinygrad_lm.streams import guarded
 
 # Each is a module with add_arguments(parser) and run(args) -> status; only the one that is asked for is imported.
 COMMANDS = {
-    "prepare": ("tinygrad_lm.curate.prepare_command", "raw files to token files, as a mixture file says"),
+    "prepare": ("tinygrad_lm.curate.prepare", "raw files to token files, as a mixture file says"),
     "inspect": ("tinygrad_lm.curate.inspect", "what is in token files: counts, lengths, documents, plots"),
     "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "a byte-level BPE vocabulary of one's own text"),
     "train-classifier": ("tinygrad_lm.curate.cleaning.train_classifier", "good text from other text, after GPT-3"),

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.data.mixture.mixing import Mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Prepared
+from tinygrad_lm.data.mixture.mixture_batches import Mixture
 from tinygrad_lm.errors import ConfigError, DataError
 
 

@@ -23,6 +23,9 @@ import numpy as np
 from tinygrad_lm.curate.cleaning.words import grams, hashes, words
 from tinygrad_lm.errors import DataError
 
+# The kinds that a document of a source leaves and is looked for by, in this order: exact copies are found in all.
+KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
+
 GRAM = 5
 BANDS, ROWS = 14, 8
 BLOCK = 1024  # rows that are numbered at once: half a megabyte of numbers, for a book too

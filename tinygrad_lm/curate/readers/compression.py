@@ -12,7 +12,7 @@ import re
 import zlib
 from contextlib import contextmanager
 
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import need
 from tinygrad_lm.errors import DataError
 
 PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory

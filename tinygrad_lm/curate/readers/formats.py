@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tinygrad_lm.curate.readers import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
 from tinygrad_lm.curate.readers.compression import MAGIC
-from tinygrad_lm.curate.readers.document import ENOUGH, Damaged, too_much
+from tinygrad_lm.curate.readers.record import ENOUGH, Damaged, too_much
 from tinygrad_lm.errors import DataError
 
 SHOWN = 5  # damaged records of a file that are told one by one

@@ -10,7 +10,7 @@ import re
 from functools import partial
 
 from tinygrad_lm.curate.readers import plain
-from tinygrad_lm.curate.readers.document import LARGEST
+from tinygrad_lm.curate.readers.record import LARGEST
 
 FRONT = BACK = 50_000  # characters in which header and footer are looked for: twice what the licence takes, and more
 

@@ -11,8 +11,7 @@ from io import BytesIO
 from itertools import accumulate
 
 from tinygrad_lm.curate.readers import warc
-from tinygrad_lm.curate.readers.document import LARGEST
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST, need
 
 PAGES = {"text/html", "application/xhtml+xml"}
 # The extraction takes time in the square of the depth of these: minutes for half a megabyte of <div>. Chrome's

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
+from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record
 from tinygrad_lm.data.tokenizers.vocabulary import utf8
 
 FIELD = "text"

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
 from tinygrad_lm.errors import DataError
 
 COLUMN = "text"

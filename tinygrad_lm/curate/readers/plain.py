@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate.readers.record import Damaged, Record
 
 PIECE = 2**20  # bytes; many are under way at once
 

@@ -10,8 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
 from tinygrad_lm.errors import DataError
 
 HEADER = 2**16  # bytes of the longest header that is read

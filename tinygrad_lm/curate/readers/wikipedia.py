@@ -11,8 +11,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
 from tinygrad_lm.errors import DataError
 
 BEGIN, PAGE, PAGE_END, END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"

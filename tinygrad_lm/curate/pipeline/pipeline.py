@@ -5,14 +5,15 @@ from functools import partial
 from itertools import islice
 from os.path import relpath
 
-from tinygrad_lm.curate import journal, report
-from tinygrad_lm.curate.batches import Batch, batches, from_files, from_texts, in_order
-from tinygrad_lm.curate.inputs import plain, synthetic_source
-from tinygrad_lm.curate.readers.document import too_much
-from tinygrad_lm.curate.shard_writer import ShardWriter
-from tinygrad_lm.curate.signatures import Signatures
+from tinygrad_lm.curate.output import journal, report
+from tinygrad_lm.curate.output.provenance import plain
+from tinygrad_lm.curate.output.shard_writer import ShardWriter
+from tinygrad_lm.curate.output.signatures import Signatures
+from tinygrad_lm.curate.pipeline.batches import Batch, batches, from_files, from_texts, in_order
+from tinygrad_lm.curate.pipeline.inputs import synthetic_source
+from tinygrad_lm.curate.pipeline.worker import Job, work
+from tinygrad_lm.curate.readers.record import too_much
 from tinygrad_lm.curate.survey import look_through_all
-from tinygrad_lm.curate.work import Job, work
 from tinygrad_lm.errors import DataError
 
 JOURNAL = 2**25  # of content between two entries of the journal: a few seconds' work, and that is what a kill costs

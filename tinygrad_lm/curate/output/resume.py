@@ -4,11 +4,11 @@ import os
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
-from tinygrad_lm.curate import report, shard_writer
-from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.curate.journal import MARKS, NAME, differences, save, writing
-from tinygrad_lm.curate.output import finish
-from tinygrad_lm.data.mixture.prepared import MANIFEST, read_manifest, read_sealed
+from tinygrad_lm.curate.output import report, shard_writer
+from tinygrad_lm.curate.output.journal import MARKS, NAME, differences, save, writing
+from tinygrad_lm.curate.output.manifest import finish
+from tinygrad_lm.curate.output.provenance import written
+from tinygrad_lm.data.mixture.dataset import MANIFEST, read_manifest, read_sealed
 from tinygrad_lm.errors import ConfigError
 
 SHOWN = 5  # lines of a complaint

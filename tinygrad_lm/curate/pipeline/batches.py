@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate.pipeline.worker import Item
 from tinygrad_lm.curate.readers.formats import format_of
-from tinygrad_lm.curate.work import Item
+from tinygrad_lm.curate.readers.record import Damaged, Record
 
 BATCH = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory
 RECORD = 100  # what a record takes beside its content, so that a batch of empty ones ends, too

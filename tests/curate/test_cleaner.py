@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_texts import ANY_TEXT
 
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier, features
-from tinygrad_lm.curate.cleaning.clean import Cleaned, Cleaner, Removal, notes, problems
+from tinygrad_lm.curate.cleaning.cleaner import Cleaned, Cleaner, Removal, notes, problems
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
-from tinygrad_lm.data.mixture.mixture import Clean
+from tinygrad_lm.data.mixture.mixture_file import Clean
 from tinygrad_lm.errors import DataError
 
 EVALUATION = "to be or not to be that is the question whether tis nobler in the mind"
@@ -136,7 +136,7 @@ def test_files_are_read_at_the_first_document_and_once(folder, tmp_path, monkeyp
     (tmp_path / "whole.json").write_text('["x"]')
     clean = Clean(decontaminate=("whole.json",))
     Cleaner(clean, tmp_path)("text")
-    monkeypatch.setattr("tinygrad_lm.curate.cleaning.clean.Contamination", None)
+    monkeypatch.setattr("tinygrad_lm.curate.cleaning.cleaner.Contamination", None)
     assert Cleaner(clean, str(tmp_path))("text").texts == ("text",)
 
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 
-from tinygrad_lm.curate.journal import writing
+from tinygrad_lm.curate.output.journal import writing
 from tinygrad_lm.data.shards import HEADER, header, layout
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import sync

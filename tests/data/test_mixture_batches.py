@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.mixture.mixing import Mixture, alternation
+from tinygrad_lm.data.mixture.mixture_batches import Mixture, alternation
 from tinygrad_lm.errors import ConfigError, DataError
 
 

@@ -1,22 +1,18 @@
 """What a mixture is prepared from: its files, in an order that does not depend on the system, and its settings."""
 
-import hashlib
 from contextlib import closing
-from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 
 from tinygrad_lm.curate.cleaning.classifier import Classifier
-from tinygrad_lm.curate.cleaning.clean import Cleaner
+from tinygrad_lm.curate.cleaning.cleaner import Cleaner
 from tinygrad_lm.curate.cleaning.contamination import evaluation_texts
-from tinygrad_lm.curate.cleaning.duplicates import signature
+from tinygrad_lm.curate.cleaning.duplicates import KINDS, signature
+from tinygrad_lm.curate.output.provenance import FILES
 from tinygrad_lm.curate.readers.formats import files, format_of
-from tinygrad_lm.curate.signatures import KINDS
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.errors import ConfigError, DataError
-
-FILES = ("files", "shards", "validation_shards")
 
 
 def open_tokenizer(mixture):
@@ -134,68 +130,6 @@ def check_cleaning(clean, folder):
 
 def synthetic_source(table):
     """What draws the documents of a synthetic source."""
-    from tinygrad_lm.data.synthetic import synthetic
+    from tinygrad_lm.data.synthetic import kinds
 
-    return synthetic.make(table)
-
-
-def written(mixture):
-    """What the mixture file alone says that decides which bytes are written, fit for JSON."""
-    sources = {}
-    for source in mixture.sources:
-        sources[source.name] = plain({kind: getattr(source, kind) for kind in (*FILES, "format", "synthetic")})
-        if source.files:
-            sources[source.name]["clean"] = plain(asdict(source.clean))
-    keys = ("tokenizer", "validation", "shard_tokens")
-    return {key: getattr(mixture, key) for key in keys} | {"sources": sources}
-
-
-def settings(mixture, found, tokenizer):
-    """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
-
-    A raw file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
-    change is another after every copy, while a file that grew or was fetched anew has another size. (`times` sees more,
-    as long as the work is under way.) The small files that cleaning compares with are known by their sums, for a
-    classifier has always the same size.
-    """
-    sources = {}
-    for source in mixture.sources:
-        sizes = {
-            kind: {n: path.stat().st_size for n, path in paths.items()} for kind, paths in found[source.name].items()
-        }
-        sources[source.name] = {"format": source.format, "synthetic": plain(source.synthetic)} | sizes
-        if source.files:
-            sources[source.name]["clean"] = plain(asdict(source.clean)) | {"files": sums(source.clean, mixture.folder)}
-    return {
-        "tokenizer": tokenizer.fingerprint,
-        "validation": mixture.validation,
-        "shard_tokens": mixture.shard_tokens,
-        "sources": sources,
-    }
-
-
-def times(found):
-    """When each raw file was last written, in ns: {source: {name: time}}."""
-    return {
-        source: {name: path.stat().st_mtime_ns for paths in kinds.values() for name, path in paths.items()}
-        for source, kinds in found.items()
-    }
-
-
-def sums(clean, folder):
-    """{name: sha256} of the files that a Clean names."""
-    names = expand(clean.decontaminate, folder) + ([clean.classifier] if clean.classifier else [])
-    found = {}
-    for name in names:
-        with open(folder / name, "rb") as file:
-            found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
-
-
-def plain(value):
-    """As JSON would give it back."""
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value if value is None or isinstance(value, (str, int, float)) else float(value)  # TOML's are Decimal
+    return kinds.make(table)

@@ -1,4 +1,4 @@
-"""Prepared data, small enough for a test, in the layout that tinygrad_lm/data/mixture/prepared.py tells of."""
+"""Prepared data, small enough for a test, in the layout that tinygrad_lm/data/mixture/dataset.py tells of."""
 
 import hashlib
 import json

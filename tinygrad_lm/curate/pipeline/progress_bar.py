@@ -2,8 +2,8 @@
 
 from itertools import accumulate
 
-from tinygrad_lm.curate.inputs import synthetic_source
-from tinygrad_lm.curate.report import SPLITS
+from tinygrad_lm.curate.output.report import SPLITS
+from tinygrad_lm.curate.pipeline.inputs import synthetic_source
 
 
 class Bar:

@@ -6,10 +6,11 @@ report.json     what each step removed; removed.jsonl has examples of it
 <source>/       train_000000.bin, …, val_000000.bin, …
 """
 
-from tinygrad_lm.curate import report, shard_writer, signatures
-from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.curate.journal import NAME, sealed, writing
-from tinygrad_lm.data.mixture.prepared import MANIFEST, read_manifest
+from tinygrad_lm.curate.cleaning.duplicates import KINDS
+from tinygrad_lm.curate.output import report, shard_writer, signatures
+from tinygrad_lm.curate.output.journal import NAME, sealed, writing
+from tinygrad_lm.curate.output.provenance import written
+from tinygrad_lm.data.mixture.dataset import MANIFEST, read_manifest
 from tinygrad_lm.files import replace
 
 
@@ -22,7 +23,7 @@ def fresh(mixture, settings, times, tokenizer):
         source.name: {"report": report.fresh()} | {split: shard_writer.fresh() for split in report.SPLITS}
         for source in mixture.sources
     }
-    kinds = {kind for source in mixture.sources if source.files for kind in signatures.KINDS[source.clean.deduplicate]}
+    kinds = {kind for source in mixture.sources if source.files for kind in KINDS[source.clean.deduplicate]}
     memory = {kind: signatures.fresh() for kind in sorted(kinds)}
     return {"mixture": settings, "tokenizer": described(tokenizer), "times": times} | {
         "source": 0, "file": 0, "record": 0, "sources": entries, "signatures": memory,
@@ -73,6 +74,6 @@ def finish(out, manifest, mixture):
     with writing(out / MANIFEST):
         if not (out / MANIFEST).exists() or read_manifest(out) != manifest:
             replace(out / MANIFEST, sealed(manifest, indent=1))
-        for name in [NAME, *(f"signatures.{kind}" for kind in signatures.KINDS)]:
+        for name in [NAME, *(f"signatures.{kind}" for kind in KINDS)]:
             if (out / name).exists():  # where nothing is to be removed the folder may be one to read only
                 (out / name).unlink()

@@ -3,13 +3,10 @@
 import os
 
 from tinygrad_lm.curate.cleaning.duplicates import Duplicates
-from tinygrad_lm.curate.journal import writing
-from tinygrad_lm.curate.shard_writer import cut, put
+from tinygrad_lm.curate.output.journal import writing
+from tinygrad_lm.curate.output.shard_writer import cut, put
 
 BLOCK = 2**12  # signatures read at once
-
-# The kinds that a document of a source leaves and is looked for by, in this order: exact copies are found in all.
-KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
 
 
 def fresh():

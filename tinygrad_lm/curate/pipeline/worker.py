@@ -10,15 +10,14 @@ from functools import lru_cache
 from threading import Lock
 from typing import NamedTuple
 
-from tinygrad_lm.curate.cleaning.clean import Cleaner
-from tinygrad_lm.curate.cleaning.duplicates import signature
+from tinygrad_lm.curate.cleaning.cleaner import Cleaner
+from tinygrad_lm.curate.cleaning.duplicates import KINDS, signature
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.inputs import synthetic_source
-from tinygrad_lm.curate.readers.document import Damaged
+from tinygrad_lm.curate.output.report import EXCERPT, count
+from tinygrad_lm.curate.pipeline.inputs import synthetic_source
 from tinygrad_lm.curate.readers.formats import FORMATS
-from tinygrad_lm.curate.report import EXCERPT, count
-from tinygrad_lm.curate.signatures import KINDS
-from tinygrad_lm.data.mixture.mixture import Clean
+from tinygrad_lm.curate.readers.record import Damaged
+from tinygrad_lm.data.mixture.mixture_file import Clean
 from tinygrad_lm.data.shards import layout
 from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.data.tokenizers.vocabulary import utf8

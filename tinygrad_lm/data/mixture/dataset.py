@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.data.mixture.weights import weight_problems
+from tinygrad_lm.data.mixture.source_weights import weight_problems
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.errors import ConfigError, DataError

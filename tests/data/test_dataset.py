@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
+from small_dataset import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
 
 from tinygrad_lm.data import shards
-from tinygrad_lm.data.mixture import prepared
-from tinygrad_lm.data.mixture.prepared import Prepared, spread
+from tinygrad_lm.data.mixture import dataset
+from tinygrad_lm.data.mixture.dataset import Prepared, spread
 from tinygrad_lm.data.shards import examine
 from tinygrad_lm.errors import DataError
 
@@ -194,7 +194,7 @@ def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
     tokens = np.arange(1, sum(lengths) + 1)  # each is its own, but for those that begin documents
     tokens[begins] = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepared, "BLOCK", 20)
+        patch.setattr(dataset, "BLOCK", 20)
         found, plain = (spread(Row(tokens), most, eot) for eot in (0, None))
     if len(tokens) <= most:
         assert found.tolist() == plain.tolist() == tokens.tolist()

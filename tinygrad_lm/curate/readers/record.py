@@ -1,6 +1,9 @@
 """What a reader finds: records, and places where there should have been one."""
 
 from dataclasses import dataclass
+from importlib import import_module
+
+from tinygrad_lm.errors import DataError
 
 LARGEST = 64 * 2**20  # bytes of a record; a longer one is damage, or a way to exhaust the memory, and is not read
 
@@ -42,3 +45,13 @@ def too_much(records, damaged, size, lost, allowed, ended):
     if ended:
         return damaged > expected
     return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5
+
+
+def need(library, use):
+    """Raises DataError, with the way to get it, where a library is missing. use: what asks for it."""
+    try:
+        import_module(library)
+    except ImportError as error:
+        raise DataError(
+            f"{use} needs the library {library}, which is missing; get it with: pip install 'tinygrad-lm[data]'"
+        ) from error

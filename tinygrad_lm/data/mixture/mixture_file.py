@@ -21,7 +21,7 @@ format = "wet"                     # where the name does not tell it
 [[source]]
 name = "counting"
 weight = 0.4
-synthetic = { kind = "arithmetic", documents = 10_000 }   # data/synthetic/synthetic.py
+synthetic = { kind = "arithmetic", documents = 10_000 }   # data/synthetic/kinds.py
 
 Instead of `files`, `shards` and `validation_shards` name token files that are there already (data/shards.py).
 """
@@ -34,8 +34,8 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from tinygrad_lm.data.mixture.settings import checked, share, shown, some_texts, table, text, texts
-from tinygrad_lm.data.mixture.weights import weight_problems, weights_of
+from tinygrad_lm.data.config_table import checked, share, shown, some_texts, table, text, texts
+from tinygrad_lm.data.mixture.source_weights import weight_problems, weights_of
 from tinygrad_lm.errors import DataError
 
 TAKEN = {"tokenizer"}  # a folder of its own among the sources' (prepared.py)

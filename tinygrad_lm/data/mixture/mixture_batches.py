@@ -22,7 +22,7 @@ import numpy as np
 from tinygrad_lm.backend import random
 from tinygrad_lm.data.loader import Stream, check_length, cut
 from tinygrad_lm.data.mixture.permutation import ROUNDS, permuted
-from tinygrad_lm.data.mixture.weights import period, weight_problems
+from tinygrad_lm.data.mixture.source_weights import period, weight_problems
 from tinygrad_lm.errors import ConfigError, DataError
 
 

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.mixture import gpt3
-from tinygrad_lm.data.mixture.mixture import Clean, Source, load_mixture
-from tinygrad_lm.data.mixture.weights import LARGEST_DENOMINATOR, period
+from tinygrad_lm.data.mixture.mixture_file import Clean, Source, load_mixture
+from tinygrad_lm.data.mixture.source_weights import GPT3_MIXTURE, GPT3_TOKENS, LARGEST_DENOMINATOR, gpt3_epochs, period
 from tinygrad_lm.errors import DataError
 
 WHOLE = """
@@ -101,7 +100,7 @@ FILES = 'files = ["a"]'
 
 
 def test_gpt3s_mixture(tmp_path):
-    text = 'preset = "gpt3"\n' + "".join(source(name, "") for name in gpt3.TABLE)
+    text = 'preset = "gpt3"\n' + "".join(source(name, "") for name in GPT3_MIXTURE)
     weights = {s.name: s.weight for s in load(tmp_path, text).sources}
     assert weights == {
         "commoncrawl": Fraction(60, 101),
@@ -120,8 +119,8 @@ def test_gpt3s_weights_are_parted_among_those_that_have_none(tmp_path):
 
 def test_gpt3s_epochs():
     """As the paper prints them, within the rounding of its three columns; but for WebText2, where no rounding does."""
-    found = gpt3.epochs()
-    printed = {name: epochs for name, (_, _, epochs) in gpt3.TABLE.items()}
+    found = gpt3_epochs()
+    printed = {name: epochs for name, (_, _, epochs) in GPT3_MIXTURE.items()}
     assert printed == {"commoncrawl": 0.44, "webtext2": 2.9, "books1": 1.9, "books2": 0.43, "wikipedia": 3.4}
     assert {name: round(value, 1 + (value < 1)) for name, value in found.items()} == {
         "commoncrawl": 0.43,
@@ -131,13 +130,13 @@ def test_gpt3s_epochs():
         "wikipedia": 3.0,
     }
     fits = set()
-    for name, (size, percent, epochs) in gpt3.TABLE.items():
-        low = (percent - 0.5) / 100 * gpt3.TRAINED / (size + 0.5)
-        high = (percent + 0.5) / 100 * gpt3.TRAINED / (size - 0.5)
+    for name, (size, percent, epochs) in GPT3_MIXTURE.items():
+        low = (percent - 0.5) / 100 * GPT3_TOKENS / (size + 0.5)
+        high = (percent + 0.5) / 100 * GPT3_TOKENS / (size - 0.5)
         last = 0.005 if epochs < 1 else 0.05
         if low <= epochs + last and epochs - last <= high:
             fits.add(name)
-    assert fits == gpt3.TABLE.keys() - {"webtext2"}
+    assert fits == GPT3_MIXTURE.keys() - {"webtext2"}
 
 
 # ---- mistakes
