@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_lm.backend import cores, resolve_device
-from tinygrad_lm.data.mixture.dataset import Prepared
+from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
@@ -99,10 +99,10 @@ def find(mixture, folder):
     if path.is_dir():
         if folder is not None:
             raise ConfigError(f"{path} is a prepared folder itself; leave out --prepared")
-        return Prepared(path)
+        return Dataset(path)
     from tinygrad_lm.curate.prepare import prepare
 
-    return Prepared(prepare(path, folder, progress=True))
+    return Dataset(prepare(path, folder, progress=True))
 
 
 if __name__ == "__main__":

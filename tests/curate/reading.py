@@ -45,27 +45,27 @@ FILES = {
 
 
 @cache  # thousands of cuts through a file leave the same records before them
-def text_of(format, content):
-    return format.text(content)
+def extract_once(format, content):
+    return format.extract_text(content)
 
 
-def write(folder, name, documents):
+def write_file(folder, name, documents):
     path = Path(folder, name)
     FILES[name][1](path, documents)
     return path
 
 
-def read(path):
+def read_file(path):
     """(texts, damaged records, the DataError that ended it or None). Any other exception is the reader's fault."""
     texts, damaged = [], []
     try:
         format = format_of(path, FILES.get(path.name, (None,))[0])
-        for record in format.records(path):
+        for record in format.read_records(path):
             if isinstance(record, Damaged):
                 damaged.append(record)
                 continue
             try:
-                text = text_of(format, record.content)
+                text = extract_once(format, record.content)
             except ValueError as error:
                 damaged.append(Damaged(record.id, str(error)))
             else:

@@ -8,7 +8,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.cleaning.classifier import FEATURES, FORMAT, Classifier, features
+from tinygrad_lm.curate.cleaning.classifier import FEATURES, FILE_FORMAT, Classifier, features
 from tinygrad_lm.errors import DataError
 
 
@@ -130,14 +130,14 @@ def saved_bytes(tmp_path_factory):
         (safetensors.numpy.save({"weight": np.zeros(3), "bias": np.zeros(1)}), "expected 'tinygrad_lm quality"),
         (
             safetensors.numpy.save(
-                {"weight": np.zeros(3), "bias": np.zeros(1)}, {"classifier": json.dumps({"format": FORMAT})}
+                {"weight": np.zeros(3), "bias": np.zeros(1)}, {"classifier": json.dumps({"format": FILE_FORMAT})}
             ),
             r"found 'tinygrad_lm quality classifier 1' with .*'weight': \(\(3,\), 'float64'\)",
         ),
         (
             safetensors.numpy.save(
                 {"weight": np.zeros(FEATURES, "f4"), "bias": np.zeros(1, "f4")},
-                {"classifier": json.dumps({"format": FORMAT, "settings": {}})},
+                {"classifier": json.dumps({"format": FILE_FORMAT, "settings": {}})},
             ),
             "is damaged: its sum is not that of its weights",
         ),

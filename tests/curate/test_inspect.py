@@ -13,20 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from small_mixture import contents, prepared, set_up, tiny_tokenizer, tokens_in, write_mixture
+from small_mixture import contents, prepare_inline, set_up, tiny_tokenizer, tokens_in, write_mixture
 
 from tinygrad_lm.curate import inspect, survey
-from tinygrad_lm.curate.output.journal import sealed
+from tinygrad_lm.curate.output.journal import sealed_json
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.data.__main__ import COMMANDS, main
-from tinygrad_lm.data.shards import Shards, header
+from tinygrad_lm.data.shards import Shards, shard_header
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
     set_up(monkeypatch, tmp_path)
-    return prepared(write_mixture(tmp_path / "raw", shard_tokens=400), tmp_path / "out")
+    return prepare_inline(write_mixture(tmp_path / "raw", shard_tokens=400), tmp_path / "out")
 
 
 @given(st.lists(st.integers(0, 7), max_size=60), st.integers(1, 9), st.integers(1, 20), st.data())
@@ -40,7 +40,7 @@ def test_a_survey_counts_what_is_there(tmp_path_factory, ids, block, cut, data):
     paths = []
     for i, part in enumerate([ids[:cut], ids[cut:]]):
         paths.append(folder / f"{i}.bin")
-        paths[-1].write_bytes(header(len(part), np.dtype("<u2")) + np.array(part, "<u2").tobytes())
+        paths[-1].write_bytes(shard_header(len(part), np.dtype("<u2")) + np.array(part, "<u2").tobytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(survey, "BLOCK", block)
         found = Survey(Shards(paths, 8), Eight)
@@ -91,7 +91,7 @@ def test_a_folder_of_bare_token_files_needs_a_tokenizer(out, tmp_path, capsys, g
     for split in ("train", "val"):
         for number in (0, 1):
             row = np.array([gpt2.eot, *gpt2.encode(f"{split} {number}")], "<u2")
-            (bare / f"fine_{split}_{number:06}.bin").write_bytes(header(len(row), row.dtype) + row.tobytes())
+            (bare / f"fine_{split}_{number:06}.bin").write_bytes(shard_header(len(row), row.dtype) + row.tobytes())
     assert main(["inspect", bare]) == 2
     assert "give --tokenizer" in capsys.readouterr().err
     assert main(["inspect", bare, "--tokenizer", "gpt2", "--plot", tmp_path / "a.png"]) == 0
@@ -126,7 +126,7 @@ def bare(folder, text):
     """A folder with one token file of bytes."""
     folder.mkdir()
     ids = np.frombuffer(text.encode(), np.uint8).astype("<u2")
-    (folder / "a.bin").write_bytes(header(len(ids), ids.dtype) + ids.tobytes())
+    (folder / "a.bin").write_bytes(shard_header(len(ids), ids.dtype) + ids.tobytes())
     return folder
 
 
@@ -185,7 +185,7 @@ def test_lengths_are_drawn_as_they_are(tmp_path, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"")))
     empty = SimpleNamespace(lengths=Counter(), counts=np.zeros(3, int), documents=0)
     sums = SimpleNamespace(lengths=Counter({3: 1, 1: 2, 0: 1}), counts=np.array([4, 0, 5]), documents=4)
-    inspect.draw({"none, train": empty, "sums, train": sums}, tmp_path / "x.png")
+    inspect.draw_surveys({"none, train": empty, "sums, train": sums}, tmp_path / "x.png")
     (curve,) = figures[0].axes[0].lines
     assert curve.get_xdata().tolist() == [1, 1, 2, 4]  # with the end of each document
     assert curve.get_ydata().tolist() == [0, 1 / 4, 3 / 4, 1]
@@ -196,7 +196,7 @@ def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path
     set_up(monkeypatch, tmp_path)
     mixture = write_mixture(tmp_path / "raw")
     mixture.write_text(mixture.read_text().replace('files = ["more/*.lines"]', COPY))
-    out = prepared(mixture, tmp_path / "out")
+    out = prepare_inline(mixture, tmp_path / "out")
     capsys.readouterr()
     assert main(["inspect", out, "--documents", "0"]) == 0
     told = capsys.readouterr().out
@@ -243,7 +243,7 @@ def all_at_once(out):
     manifest["sources"]["web"]["val"]["documents"] += 1
     manifest["sources"]["more"]["val"]["bytes"] += 1
     manifest["sources"]["more"]["val"]["shards"][0]["tokens"] += 1
-    (out / "manifest.json").write_bytes(sealed(manifest))
+    (out / "manifest.json").write_bytes(sealed_json(manifest))
     rewrite(out / "books" / "train_000000.bin", flipped)
     rewrite(out / "books" / "train_000001.bin", lambda c: c[:-2])
     rewrite(out / "books" / "train_000002.bin", lambda c: c[:1024] + b"\xff\xff" + c[1026:])
@@ -309,7 +309,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, out, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inspect, "opened", interrupted)
+    monkeypatch.setattr(inspect, "open_folder", interrupted)
     assert main(["inspect", out]) == 130
     assert capsys.readouterr().err == "stopped\n"
     assert contents(out)

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.cleaning.repetition import DUPLICATE_GRAMS, LINES, PARAGRAPHS, TOP_GRAMS, duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import (
+    DUPLICATE_GRAMS,
+    LINES,
+    PARAGRAPHS,
+    TOP_GRAMS,
+    repeated_shares,
+    repetition,
+)
 
 
 def filler(characters):
@@ -135,5 +142,5 @@ def test_it_is_what_the_paper_says_of_hardly_any_words(text):
 
 
 def test_the_first_of_equal_parts_is_no_duplicate():
-    assert duplicates(["aa", "b", "aa", "aa", "b"]) == (3 / 5, 5 / 8)
-    assert duplicates([]) == (0.0, 0.0)
+    assert repeated_shares(["aa", "b", "aa", "aa", "b"]) == (3 / 5, 5 / 8)
+    assert repeated_shares([]) == (0.0, 0.0)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
+from small_mixture import Inline, contents, documents, prepare_inline, set_up, write_mixture
 
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.output import shard_writer, signatures
@@ -49,13 +49,13 @@ def at_call(k, act):
         if event in WRITES | {"os.remove", "os.rmdir", "write", "fsync", "put"} and next(calls) >= k:
             act(event)
 
-    def put_half(file, content, put=shard_writer.put):
+    def put_half(file, content, put=shard_writer.write_all):
         put(file, content[: len(content) // 2])
         hook("put", ())
         put(file, content[len(content) // 2 :])
 
     sys.addaudithook(hook)  # Python calls it for all of these but put and fsync
-    shard_writer.put = signatures.put = put_half
+    shard_writer.write_all = signatures.put = put_half
     os.fsync = lambda descriptor: hook("fsync", ())
 
 
@@ -76,7 +76,7 @@ def attempt(mixture, out, k, act):
         with suppress(BaseException):
             at_call(k, act)
             try:
-                prepared(mixture, out)
+                prepare_inline(mixture, out)
                 status = 0
             except DataError as error:
                 os.write(message, str(error).encode())
@@ -91,7 +91,7 @@ def victim(folder, act, pairs):
     with pytest.MonkeyPatch.context() as patch:
         set_up(patch, folder, *SIZES)
         mixture = write_mixture(folder / "raw", shard_tokens=700)
-        prepared(mixture, folder / "first")  # so that the children need not import what it needs
+        prepare_inline(mixture, folder / "first")  # so that the children need not import what it needs
         places = itertools.count(1) if not pairs else np.random.default_rng(0).integers(1, 120, pairs).tolist()
         for number, k in enumerate(places):
             message = os.open(folder / f"{number}.message", os.O_CREAT | os.O_WRONLY)
@@ -136,7 +136,7 @@ def expected(tmp_path, monkeypatch):
     """(mixture, {name: bytes} of an undisturbed pipeline of it)."""
     set_up(monkeypatch, tmp_path, *SIZES)
     mixture = write_mixture(tmp_path / "raw", shard_tokens=700)
-    return mixture, contents(prepared(mixture, tmp_path / "undisturbed"))
+    return mixture, contents(prepare_inline(mixture, tmp_path / "undisturbed"))
 
 
 def whole_so_far(out, expected):
@@ -158,7 +158,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path, expected, pairs)
         if (out / "progress.json").exists():
             state = json.loads((out / "progress.json").read_bytes())
             began.add((state["source"], state["record"]))
-        assert contents(prepared(mixture, out)) == expected
+        assert contents(prepare_inline(mixture, out)) == expected
     assert -signal.SIGKILL in statuses
     assert pairs or (0 in statuses and len(began) > 10)
 
@@ -174,7 +174,7 @@ def test_a_full_disk_is_an_error_that_names_a_file_and_loses_nothing(tmp_path, e
             assert message.startswith(f"prepare: cannot write {out}")
             assert "No space left on device" in message
             assert "goes on from there" in message
-        assert contents(prepared(mixture, out)) == expected
+        assert contents(prepare_inline(mixture, out)) == expected
     assert set(statuses) == {0, 2}
 
 
@@ -185,18 +185,18 @@ def test_files_that_may_not_grow(tmp_path, expected):
     text = mixture.read_text().replace("shard_tokens = 700", "shard_tokens = 100000")
     mixture.write_text(text)
     (mixture.parent / "more" / "b.lines").write_text("\n".join(documents(500, seed=8)), "utf-8")
-    expected = contents(prepared(mixture, tmp_path / "whole"))
+    expected = contents(prepare_inline(mixture, tmp_path / "whole"))
     limit = len(expected["more/train_000000.bin"]) - 3
     assert limit > max(len(content) for name, content in expected.items() if name != "more/train_000000.bin")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(DataError, match=r"cannot write .*more/train_000000\.bin\.partial: File too large"):
-            prepared(mixture, tmp_path / "out")
+            prepare_inline(mixture, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     whole_so_far(tmp_path / "out", expected)
-    assert contents(prepared(mixture, tmp_path / "out")) == expected
+    assert contents(prepare_inline(mixture, tmp_path / "out")) == expected
 
 
 def test_a_disk_that_is_really_full(tmp_path, expected):
@@ -212,10 +212,10 @@ def test_a_disk_that_is_really_full(tmp_path, expected):
         pytest.skip("nobody but the superuser may mount a small disk")
     try:
         with pytest.raises(DataError, match="No space left on device"):
-            prepared(mixture, disk / "out")
+            prepare_inline(mixture, disk / "out")
         whole_so_far(disk / "out", expected)
         subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
-        assert contents(prepared(mixture, disk / "out")) == expected
+        assert contents(prepare_inline(mixture, disk / "out")) == expected
     finally:
         subprocess.run(["umount", disk], check=True)
 
@@ -252,7 +252,7 @@ def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tel
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(Path, "replace", replace)
-    out = prepared(mixture, tmp_path / "out")
+    out = prepare_inline(mixture, tmp_path / "out")
     assert problems == []
     assert len(synced) > 20
     for folder in (out, out / "books", out / "web", out / "more"):
@@ -272,21 +272,23 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
                 os.kill(os.getpid(), number)
             return super().submit(function, job, items)
 
-    monkeypatch.setattr(pipeline, "JOURNAL", 10**9)  # so that nothing but the signal makes it save within a source
+    monkeypatch.setattr(
+        pipeline, "JOURNAL_INTERVAL", 10**9
+    )  # so that nothing but the signal makes it save within a source
     executor = Interrupted()
     monkeypatch.setattr(module, "prepare", partial(prepare, executor=executor))
     out = tmp_path / "out put"
     arguments = argparse.Namespace(mixture=str(mixture), out=str(out), workers=1, restart=False)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as stopped:
-        module.run(arguments)
+        module.prepare_command(arguments)
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
     assert f"{out}: what was done is saved; the same command goes on\n" in capsys.readouterr().out
     assert not (out / "manifest.json").exists()
     done = executor.submitted - 3  # those under way are done again
     rest = Inline()
-    assert contents(prepared(mixture, out, rest)) == expected
+    assert contents(prepare_inline(mixture, out, rest)) == expected
     whole = Inline()
-    prepared(mixture, tmp_path / "again", whole)
+    prepare_inline(mixture, tmp_path / "again", whole)
     assert rest.submitted <= whole.submitted - done
 
 
@@ -299,7 +301,7 @@ from tinygrad_lm.curate.output import journal
 from tinygrad_lm.curate import prepare
 
 if __name__ == "__main__":
-    batches.BATCH, pipeline.JOURNAL, save, calls = 300, 1000, journal.save, []
+    batches.BATCH_SIZE, pipeline.JOURNAL_INTERVAL, save, calls = 300, 1000, journal.save_journal, []
 
     def killing(out, state):
         save(out, state)
@@ -308,7 +310,7 @@ if __name__ == "__main__":
             print(*[child.pid for child in multiprocessing.active_children()], flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    journal.save = killing
+    journal.save_journal = killing
     prepare.prepare(sys.argv[1], sys.argv[2], workers=2)
 """
 
@@ -347,7 +349,7 @@ def dies(job, items):
     os._exit(1)
 
 if __name__ == "__main__":
-    pipeline.work = dies
+    pipeline.process_batch = dies
     try:
         prepare.prepare(sys.argv[1], sys.argv[2], workers=1)
     except OSError as error:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import raw
-from curate.reading import read
+from curate.reading import read_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +70,7 @@ def test_plain_text(tmp_path_factory, text, suffix):
 def test_wikipedia_source(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / "a.xml"
     raw.write_dump(path, [(title, 0, text, None) for title, text in drawn])
-    assert [record.content[:2] for record in wikipedia.records(path)] == drawn
+    assert [record.content[:2] for record in wikipedia.article_records(path)] == drawn
 
 
 @pytest.mark.parametrize("name", ["a.xml.bz2", "a.warc.gz"])
@@ -88,6 +88,6 @@ def test_prose_within_markup(name, tmp_path_factory, drawn):
 
 def read_as(path):
     """The texts of a file in which nothing is amiss."""
-    texts, damaged, error = read(path)
+    texts, damaged, error = read_file(path)
     assert (damaged, error) == ([], None)
     return texts

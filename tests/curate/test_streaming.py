@@ -8,9 +8,15 @@ from concurrent.futures import Future
 
 import pytest
 import raw
-from curate.reading import read, text_of
+from curate.reading import extract_once, read_file
 
-from tinygrad_lm.curate.pipeline.batches import BATCH, RECORD, batches, from_texts, in_order
+from tinygrad_lm.curate.pipeline.batches import (
+    BATCH_SIZE,
+    RECORD_OVERHEAD,
+    items_from_texts,
+    make_batches,
+    map_in_order,
+)
 from tinygrad_lm.curate.readers import json_lines, plain, warc, wikipedia
 from tinygrad_lm.curate.readers.compression import Members, open_bytes
 from tinygrad_lm.curate.readers.formats import format_of
@@ -54,7 +60,7 @@ def test_a_file_is_not_read_whole(name, write, tmp_path):
     format, counts = format_of(path), []
 
     def run():
-        for record in format.records(path):
+        for record in format.read_records(path):
             assert not isinstance(record, Damaged)
             counts.append(len(record.id))
 
@@ -66,7 +72,7 @@ def test_a_text_is_not_read_whole(tmp_path):
     """Of 15 MB a few pieces are in memory at once."""
     path, sizes = tmp_path / "a.txt", []
     raw.write_text(path, "\n".join([noise(1000)] * 15_000))
-    assert peak(lambda: sizes.extend(len(record.content) for record in plain.records(path))) < 5 * MB
+    assert peak(lambda: sizes.extend(len(record.content) for record in plain.plain_records(path))) < 5 * MB
     assert sum(sizes) == path.stat().st_size
 
 
@@ -112,15 +118,15 @@ def test_a_line_that_is_too_long_is_passed_over(small, tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"text": text}) for text in ("before", "x" * 5 * MB, "after")]
     path.write_text("\n".join(lines))
-    texts, [damage], _ = read(path)
+    texts, [damage], _ = read_file(path)
     assert texts == ["before", "after"]
     assert damage == Damaged("a.jsonl#2", "a line of more than 10,000 bytes", lost=len(lines[1]) + 1)
     path.write_text("\n".join(lines[:2]))
-    assert len(read(path)[1]) == 1
+    assert len(read_file(path)[1]) == 1
 
     exact = json.dumps({"text": "x" * (small - len('{"text": ""}'))})
     path.write_text(f'{exact[:-2]}x"}}\n{exact}')
-    texts, [damage], _ = read(path)
+    texts, [damage], _ = read_file(path)
     assert (len(texts), damage.id) == (1, "a.jsonl#1")
 
 
@@ -128,7 +134,7 @@ def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
     for name in ("a.warc.wet", "a.warc.wet.gz"):
         path = tmp_path / name
         raw.write_wet(path, ["before", "a line\n" * MB, "after"])
-        texts, [damage], _ = read(path)
+        texts, [damage], _ = read_file(path)
         assert texts == ["before", "after"]
         assert (damage.id, damage.reason) == (f"{name}#3", "a record of 7,000,000 bytes, more than 10,000")
         assert 0.9 * path.stat().st_size < damage.lost < path.stat().st_size
@@ -136,28 +142,28 @@ def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
     path.write_bytes(
         path.read_bytes().replace(b"Content-Length: 6\r\n", b"Content-Length: 9" + b"9" * 5000 + b"\r\n", 1)
     )
-    assert read(path)[0] == ["after"]
+    assert read_file(path)[0] == ["after"]
     path.write_bytes(b"WARC/1.0\r\n" + b"a: b\r\n" * 20_000)
-    assert "its header does not end within 65,5" in read(path)[1][0].reason
+    assert "its header does not end within 65,5" in read_file(path)[1][0].reason
 
 
 def test_a_page_that_is_too_long_is_passed_over(small, tmp_path):
     path = tmp_path / "a.xml"
     raw.write_dump(path, [("A", 0, "before", None), ("B", 0, "long " * MB, None), ("C", 0, "after", None)])
-    texts, [damage], _ = read(path)
+    texts, [damage], _ = read_file(path)
     assert texts == ["A\n\nbefore", "C\n\nafter"]
     assert (damage.id, damage.reason) == ("a.xml#2", "more than 10,000 bytes without a <page>")
     assert 5 * MB < damage.lost < path.stat().st_size
-    assert peak(lambda: list(wikipedia.records(path))) < 2 * MB
+    assert peak(lambda: list(wikipedia.article_records(path))) < 2 * MB
 
 
 @pytest.mark.parametrize("between", [("<!--", "-->"), ("<page a='", "'/>")])
 def test_a_tag_without_end_is_not_kept(between, small, tmp_path):
     path = tmp_path / "a.xml"
     path.write_text(raw.SITE + between[0] + "x" * 20 * MB + between[1] + "</mediawiki>")
-    [damage] = wikipedia.records(path)
+    [damage] = wikipedia.article_records(path)
     assert damage.reason == "more than 10,000 bytes without a <page>"
-    assert peak(lambda: list(wikipedia.records(path))) < 2 * MB
+    assert peak(lambda: list(wikipedia.article_records(path))) < 2 * MB
 
 
 @pytest.mark.parametrize("unit", ["a line\n", "字", "x", "\n"])
@@ -165,19 +171,19 @@ def test_a_long_text_comes_in_pieces(unit, small, tmp_path):
     path = tmp_path / "a.txt"
     text = (unit * 50_000)[:30_500]
     raw.write_text(path, text)
-    pieces = [text_of(format_of(path), record.content) for record in plain.records(path)]
+    pieces = [extract_once(format_of(path), record.content) for record in plain.plain_records(path)]
     assert "".join(pieces) == text
     assert len(pieces) > 3
     assert all(len(piece.encode()) <= small for piece in pieces)
     assert unit != "a line\n" or all(piece.endswith("\n") for piece in pieces[:-1])
     raw.write_text(path, "x" * small)
-    assert len(list(plain.records(path))) == 1
+    assert len(list(plain.plain_records(path))) == 1
 
 
 def test_a_text_is_cut_at_an_empty_line_where_there_is_one(small, tmp_path):
     path = tmp_path / "a.txt"
     raw.write_text(path, ("x" * 99 + "\n") * 70 + "\n" + ("y" * 99 + "\n") * 100)
-    pieces = [record.content for record in plain.records(path)]
+    pieces = [record.content for record in plain.plain_records(path)]
     assert pieces[0].endswith(b"x\n\n")
     assert b"x" not in pieces[1]
 
@@ -186,7 +192,7 @@ def test_few_bytes_are_under_way_where_records_are_long():
     """Ahead of the answer that is waited for there are at most `ahead` batches, and of long ones fewer."""
 
     class Held:
-        most = held = batches = 0
+        most = held = make_batches = 0
 
         def submit(self, function, argument, items):
             size = sum(len(item.found.content) for item in items)
@@ -196,9 +202,14 @@ def test_few_bytes_are_under_way_where_records_are_long():
             future.set_result(size)
             return future
 
-    for size, bound in ((100, 5 * BATCH * 1.1), (BATCH, 5 * BATCH), (3 * BATCH, 10 * BATCH), (20 * BATCH, 20 * BATCH)):
-        texts, executor = ["x" * size] * max(20, 10 * BATCH // (size + RECORD)), Held()
-        for _, done in in_order(executor, 5, None, None, batches(from_texts("a", texts))):
+    for size, bound in (
+        (100, 5 * BATCH_SIZE * 1.1),
+        (BATCH_SIZE, 5 * BATCH_SIZE),
+        (3 * BATCH_SIZE, 10 * BATCH_SIZE),
+        (20 * BATCH_SIZE, 20 * BATCH_SIZE),
+    ):
+        texts, executor = ["x" * size] * max(20, 10 * BATCH_SIZE // (size + RECORD_OVERHEAD)), Held()
+        for _, done in map_in_order(executor, 5, None, None, make_batches(items_from_texts("a", texts))):
             executor.held -= done
         assert executor.held == 0
         assert bound / 3 < executor.most <= bound

@@ -24,7 +24,7 @@ def files(tmp_path):
 def command(*arguments):
     parser = argparse.ArgumentParser()
     train_tokenizer.add_arguments(parser)
-    return train_tokenizer.run(parser.parse_args([str(argument) for argument in arguments]))
+    return train_tokenizer.train_tokenizer_command(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def test_a_tokenizer_of_the_size_that_was_asked_for(files, tmp_path, capsys):

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.tokenizers import bpe_tokenizer
-from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, byte_letters
 from tinygrad_lm.data.tokenizers.ranks import halves, read_ranks, write_ranks
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict, make_tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer, tokenizer_from_dict
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà” 🦢! 한국어 the the there"
@@ -24,7 +24,7 @@ DIGITS = r"\p{N}|[^\p{N}]+"
 
 
 def trained(text, merges=300, **options):
-    return BPETokenizer([*ALPHABET, *(a + b for a, b in islice(learn(count_words([text])), merges))], **options)
+    return BPETokenizer([*ALPHABET, *(a + b for a, b in islice(learn_merges(count_words([text])), merges))], **options)
 
 
 @pytest.fixture(scope="module")
@@ -179,10 +179,10 @@ def test_another_pattern_is_kept(tmp_path):
     assert len(trained("a1 22").encode("22")) == 1
     assert json.loads((tmp_path / "digits.tiktoken.json").read_text()) == {"pattern": DIGITS}
     description = again.to_dict()
-    assert from_dict(description).fingerprint == again.fingerprint
+    assert tokenizer_from_dict(description).fingerprint == again.fingerprint
     (tmp_path / "digits.tiktoken.json").unlink()
     with pytest.raises(ConfigError, match="expected the vocabulary with sha256 " + again.fingerprint[:12] + ", found"):
-        from_dict(description)
+        tokenizer_from_dict(description)
 
 
 def test_the_order_of_lines_does_not_matter(tokenizer, tmp_path):
@@ -316,11 +316,11 @@ def test_a_tokenizer_survives_json(tmp_path):
     tokenizer = trained(TEXT, 20, special=["<|a|>", END])
     tokenizer.save(tmp_path / "mine.tiktoken")
     description = json.loads(json.dumps(tokenizer.to_dict()))
-    again = from_dict(description)
+    again = tokenizer_from_dict(description)
     assert again.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     assert (again.fingerprint, again.eot, again.name) == (tokenizer.fingerprint, tokenizer.eot, "bpe")
     (tmp_path / "mine.tiktoken.json").unlink()  # now it has another special token
     with pytest.raises(ConfigError) as caught:
-        from_dict(description)
+        tokenizer_from_dict(description)
     other = BPETokenizer(tokenizer.tokens).fingerprint
     assert f"sha256 {tokenizer.fingerprint[:12]}, found {other[:12]}; " in str(caught.value)

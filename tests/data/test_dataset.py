@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_dataset import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest, write_shard
+from small_dataset import CHARACTERS, two_sources, with_end_of_text, write_dataset, write_manifest, write_shard
 
 from tinygrad_lm.data import shards
 from tinygrad_lm.data.mixture import dataset
-from tinygrad_lm.data.mixture.dataset import Prepared, spread
-from tinygrad_lm.data.shards import examine
+from tinygrad_lm.data.mixture.dataset import Dataset, read_spread
+from tinygrad_lm.data.shards import check_shard
 from tinygrad_lm.errors import DataError
 
 
@@ -30,14 +30,14 @@ def change(folder, edit):
 
 def refused(folder):
     with pytest.raises(DataError) as caught:
-        Prepared(folder)
+        Dataset(folder)
     message = str(caught.value)
     assert message.startswith(f"prepared data {folder}: ")
     return message
 
 
 def test_what_a_folder_gives(folder):
-    data = Prepared(folder)
+    data = Dataset(folder)
     cats, sums = data.sources
     assert (cats.name, cats.weight, cats.floor) == ("cats", Fraction(2, 3), None)
     assert (sums.name, sums.weight, sums.floor) == ("sums", Fraction(1, 3), 0.9)
@@ -56,25 +56,25 @@ def test_what_a_folder_gives(folder):
 
 
 def test_weights_are_not_in_the_seal_and_all_else_is(folder):
-    before = Prepared(folder).seal
+    before = Dataset(folder).seal
     change(folder, lambda manifest: [manifest["sources"][s].update(weight="1/2") for s in manifest["sources"]])
-    data = Prepared(folder)
+    data = Dataset(folder)
     assert data.seal == before
     data.weigh({"cats": "1/4", "sums": Fraction(3, 4)})
     assert [weight for weight, _ in data.train().values()] == [Fraction(1, 4), Fraction(3, 4)]
     change(folder, lambda manifest: manifest["sources"]["sums"]["floor"].update(val=0.8))
-    assert Prepared(folder).seal != before
+    assert Dataset(folder).seal != before
 
 
 def test_the_tokenizer_is_the_folder_s(tmp_path):
     """It may be moved, and the one that it was made from may be gone."""
     pytest.importorskip("tiktoken")
     tokenizer = with_end_of_text(tmp_path / "mine")
-    prepare(tmp_path / "data", {"a": {"weight": "1", "train": [[256, 1, 2]]}}, tokenizer)
+    write_dataset(tmp_path / "data", {"a": {"weight": "1", "train": [[256, 1, 2]]}}, tokenizer)
     for path in [*(tmp_path / "mine").iterdir()]:
         path.unlink()
     (tmp_path / "data").rename(tmp_path / "moved")
-    data = Prepared(tmp_path / "moved")
+    data = Dataset(tmp_path / "moved")
     assert data.tokenizer.eot == 256
     assert data.train()["a"][1].read(0, 3).tolist() == [256, 1, 2]
 
@@ -90,7 +90,7 @@ def test_a_manifest_that_was_changed_is_refused(folder):
     text = path.read_text()
     path.write_text(text.replace('"2/3"', '"1/3"').replace('"1/3"', '"2/3"', 1))
     assert path.read_text() == text
-    Prepared(folder)
+    Dataset(folder)
     path.write_text(text.replace("0.9", "0.8"))
     told = json.loads(text)["seal"]
     assert f"expected the seal {told[:12]}, found " in refused(folder)
@@ -130,7 +130,7 @@ def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
     there = folder / "cats" / "train_000000.bin"
     there.rename(folder.parent / "cats.bin")
     change(folder, lambda manifest: manifest["sources"]["cats"]["train"]["shards"][0].update(file="../cats.bin"))
-    assert len(Prepared(folder).train()["cats"][1].paths) == 2
+    assert len(Dataset(folder).train()["cats"][1].paths) == 2
     (folder.parent / "elsewhere").mkdir()
     moved = folder.rename(folder.parent / "elsewhere" / "data")
     (problem,) = refused(moved).split("\n  ")[1:]
@@ -163,14 +163,16 @@ def test_a_manifest_of_another_shape(edit, folder):
 def test_sources_without_floor_or_held_out_documents(tmp_path):
     """Of a mixture some may have none; of all of them is nothing to validate on."""
     one = {"weight": "1/2", "train": [[1, 2, 3]]}
-    folder = prepare(tmp_path / "a", {"a": one | {"val": [[1, 2]]}, "b": one, "c": one | {"weight": "0", "val": [[1]]}})
+    folder = write_dataset(
+        tmp_path / "a", {"a": one | {"val": [[1, 2]]}, "b": one, "c": one | {"weight": "0", "val": [[1]]}}
+    )
     change(folder, lambda m: m["sources"].pop("c"))
     change(folder, lambda m: m["sources"]["b"].update(floor=None))
-    assert list(Prepared(folder).validation()) == ["a"]
-    assert Prepared(folder).sources[1].floor is None
-    folder = prepare(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
+    assert list(Dataset(folder).validation()) == ["a"]
+    assert Dataset(folder).sources[1].floor is None
+    folder = write_dataset(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
     with pytest.raises(DataError, match=r"no source has tokens to validate on.*name validation_shards"):
-        Prepared(folder).validation()
+        Dataset(folder).validation()
 
 
 class Row:
@@ -195,7 +197,7 @@ def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
     tokens[begins] = 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dataset, "BLOCK", 20)
-        found, plain = (spread(Row(tokens), most, eot) for eot in (0, None))
+        found, plain = (read_spread(Row(tokens), most, eot) for eot in (0, None))
     if len(tokens) <= most:
         assert found.tolist() == plain.tolist() == tokens.tolist()
         return
@@ -213,14 +215,14 @@ def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
 def test_every_file_is_validated_on(tmp_path):
     """As much of each as it has of the whole."""
     val = [np.full(30_000, 1), np.full(60_000, 2), np.full(10_000, 3)]
-    folder = prepare(tmp_path / "a", {"a": {"weight": "1", "train": [[1, 2]], "val": val}})
-    ((_, tokens),) = Prepared(folder).validation(50_000).values()
+    folder = write_dataset(tmp_path / "a", {"a": {"weight": "1", "train": [[1, 2]], "val": val}})
+    ((_, tokens),) = Dataset(folder).validation(50_000).values()
     assert len(tokens) > 49_900
     assert (np.bincount(tokens) / len(tokens)).tolist()[1:] == pytest.approx([0.3, 0.6, 0.1], abs=0.05)
 
 
 def test_every_header_is_read_once(folder, monkeypatch):
     seen = []
-    monkeypatch.setattr(shards, "examine", lambda path, *rest: seen.append(path) or examine(path, *rest))
-    Prepared(folder)
+    monkeypatch.setattr(shards, "check_shard", lambda path, *rest: seen.append(path) or check_shard(path, *rest))
+    Dataset(folder)
     assert len(seen) == len(set(seen)) == 5

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.mixture.mixture_batches import Mixture, alternation
+from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches, alternation
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -31,7 +31,7 @@ FIRST = 10_000  # of the tokens of source k: k × FIRST
 
 def mixture(weights, lengths, batch_size=4, block_size=3, seed=0, accumulate=1, **options):
     rows = {f"s{k}": (w, Row(k * FIRST, n)) for k, (w, n) in enumerate(zip(weights, lengths, strict=True))}
-    return Mixture(rows, batch_size, block_size, seed, accumulate, **options)
+    return MixtureBatches(rows, batch_size, block_size, seed, accumulate, **options)
 
 
 @st.composite
@@ -138,7 +138,7 @@ def test_sources_of_the_same_length_have_orders_of_their_own():
 
     def starts(names, name):
         shares = {n: (Fraction(1, len(names)), rows[n]) for n in names}
-        x = Mixture(shares, batch_size=50 * len(names), block_size=3)(0)[0]
+        x = MixtureBatches(shares, batch_size=50 * len(names), block_size=3)(0)[0]
         return [start for start in x[:, 0] if start // FIRST == int(name[1])]
 
     assert not np.array_equal(np.array(starts(["s0", "s1"], "s0")), np.array(starts(["s0", "s1"], "s1")) - FIRST)

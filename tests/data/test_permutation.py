@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.mixture.permutation import ROUNDS, permuted
+from tinygrad_lm.data.mixture.permutation import ROUNDS, permute
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -18,13 +18,13 @@ def keys_of(seed, size=1):
 
 def permutation(n, seed):
     """All of it, (n,)."""
-    return permuted(np.arange(n, dtype=np.uint64), np.full(n, n, np.uint64), np.repeat(keys_of(seed), n, axis=1))
+    return permute(np.arange(n, dtype=np.uint64), np.full(n, n, np.uint64), np.repeat(keys_of(seed), n, axis=1))
 
 
 def permutations(n, times):
     """Under so many keys, (times, n)."""
     keys = np.repeat(keys_of(n, times), n, axis=1)
-    y = permuted(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
+    y = permute(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
     return y.reshape(times, n).astype(int)
 
 
@@ -57,7 +57,7 @@ def inverse(y, n, keys):
 def test_there_is_a_way_back_in_any_domain(n, seed, data):
     """So no two things go to one place."""
     x = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=9)), np.uint64)
-    y = permuted(x, np.full(len(x), n, np.uint64), np.repeat(keys_of(seed), len(x), axis=1))
+    y = permute(x, np.full(len(x), n, np.uint64), np.repeat(keys_of(seed), len(x), axis=1))
     assert y.max() < n
     assert [inverse(place, n, keys_of(seed)[:, 0].tolist()) for place in y.tolist()] == x.tolist()
 
@@ -66,8 +66,8 @@ def test_there_is_a_way_back_in_any_domain(n, seed, data):
 def test_each_element_has_its_own_n_and_keys(sizes, seed):
     n, keys = np.array(sizes, np.uint64), keys_of(seed, len(sizes))
     x = np.array([size // 2 for size in sizes], np.uint64)
-    alone = [permuted(x[i : i + 1], n[i : i + 1], keys[:, i : i + 1])[0] for i in range(len(sizes))]
-    assert permuted(x, n, keys).tolist() == alone
+    alone = [permute(x[i : i + 1], n[i : i + 1], keys[:, i : i + 1])[0] for i in range(len(sizes))]
+    assert permute(x, n, keys).tolist() == alone
     assert x.tolist() == [size // 2 for size in sizes]
 
 

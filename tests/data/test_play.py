@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.synthetic import play as module
-from tinygrad_lm.data.synthetic.play import CAST, RULES, entropy_per_character, information, play, probability
+from tinygrad_lm.data.synthetic.play import CAST, RULES, entropy_per_character, play, play_nats, probability
 from tinygrad_lm.errors import TokenError
 
 CLASSES = [symbol for symbol, rule in RULES.items() if all(len(parts) == 1 for _, parts in rule)]
@@ -124,13 +124,13 @@ def test_information_is_that_of_the_derivation(randoms):
         lines, cost = throw("speech", random)
         text += f"{previous}:\n{lines}\n"
         nats += math.log(len(others)) + cost
-    assert information(text) == pytest.approx(nats, rel=1e-12, abs=1e-12)
+    assert play_nats(text) == pytest.approx(nats, rel=1e-12, abs=1e-12)
 
 
 def test_entropy_is_the_mean_information_of_the_play():
     h = entropy_per_character()
     speeches = [speech + "\n\n" for speech in whole_speeches(play(7, 150_000)).split("\n\n")[:-1]]
-    nats = [information(speech) - math.log(len(CAST) / (len(CAST) - 1)) for speech in speeches]
+    nats = [play_nats(speech) - math.log(len(CAST) / (len(CAST) - 1)) for speech in speeches]
     surplus = [i - h * len(speech) for i, speech in zip(nats, speeches, strict=True)]  # has mean 0 if h is right
     deviation = statistics.stdev(surplus) / math.sqrt(len(surplus))
     assert abs(statistics.fmean(surplus)) < 4 * deviation
@@ -166,4 +166,4 @@ def test_entropy_of_a_play_worked_out_by_hand(monkeypatch):
 )
 def test_a_text_of_another_source_is_refused(text, complaint):
     with pytest.raises(TokenError, match=complaint):
-        information(text)
+        play_nats(text)

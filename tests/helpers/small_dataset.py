@@ -7,7 +7,7 @@ import random
 import numpy as np
 from small_run import WORDS
 
-from tinygrad_lm.data.shards import header, layout
+from tinygrad_lm.data.shards import shard_header, token_dtype
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.files import seal
@@ -25,7 +25,7 @@ def sums(seed, k=150):
     return "".join(f"{a}+{b}={a + b}\n" for a, b in pairs)
 
 
-def prepare(folder, sources, tokenizer=CHARACTERS):
+def write_dataset(folder, sources, tokenizer=CHARACTERS):
     """Make the folder. sources: {name: {"weight": "3/5", "train": [tokens of each shard], "val": […], "floor": …}}."""
     folder.mkdir(parents=True)
     manifest = {"tokenizer": tokenizer.to_dict() | {"folder": "tokenizer"}, "mixture": {}, "sources": {}}
@@ -48,8 +48,8 @@ def prepare(folder, sources, tokenizer=CHARACTERS):
 
 
 def write_shard(folder, file, tokens, vocab_size):
-    dtype = layout(vocab_size)
-    content = header(len(tokens), dtype) + np.asarray(tokens).astype(dtype).tobytes()
+    dtype = token_dtype(vocab_size)
+    content = shard_header(len(tokens), dtype) + np.asarray(tokens).astype(dtype).tobytes()
     (folder / file).write_bytes(content)
     return {"file": file, "tokens": len(tokens), "sha256": hashlib.sha256(content).hexdigest()}
 
@@ -63,7 +63,7 @@ def two_sources(folder, shift=0):
     """Cats and sums, 2/3 to 1/3; the sums have a floor. shift: makes it another mixture."""
     encode = CHARACTERS.encode
     train = [encode(cats(shift, 200)), encode(cats(shift + 1, 100))]
-    return prepare(
+    return write_dataset(
         folder,
         {
             "cats": {"weight": "2/3", "train": train, "val": [encode(cats(2, 60))]},

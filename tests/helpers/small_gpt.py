@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.loader import Stream
+from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import cross_entropy
@@ -50,7 +50,7 @@ def shaken(config, seed=0, dtype=np.float64, frozen=()):
     return model
 
 
-class Given(Stream):
+class Given(BatchStream):
     """The batches that a function of (step, part) gives."""
 
     def __init__(self, batch):

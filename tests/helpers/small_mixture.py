@@ -103,12 +103,12 @@ def set_up(patch, folder, batch=600, journal=1500):
     tokenizer = tiny_tokenizer(folder / "vocabulary")
     patch.setitem(FORMATS, "lines", LINES)
     patch.setattr(prepare, "open_tokenizer", lambda mixture: tokenizer)
-    patch.setattr("tinygrad_lm.curate.pipeline.batches.BATCH", batch)
-    patch.setattr(pipeline, "JOURNAL", journal)
+    patch.setattr("tinygrad_lm.curate.pipeline.batches.BATCH_SIZE", batch)
+    patch.setattr(pipeline, "JOURNAL_INTERVAL", journal)
     return tokenizer
 
 
-def prepared(mixture, out, executor=None, **settings):
+def prepare_inline(mixture, out, executor=None, **settings):
     return prepare.prepare(mixture, out, executor=executor or Inline(), **settings)
 
 

@@ -10,16 +10,16 @@ import numpy as np
 
 from tinygrad_lm.backend import random
 from tinygrad_lm.curate.output.report import SPLITS
-from tinygrad_lm.curate.pipeline.inputs import synthetic_source, tokenizer_named
-from tinygrad_lm.curate.survey import Survey, verify
+from tinygrad_lm.curate.pipeline.inputs import open_named_tokenizer, synthetic_source
+from tinygrad_lm.curate.survey import Survey, verify_dataset
 from tinygrad_lm.data.mixture.dataset import MANIFEST, read_manifest
 from tinygrad_lm.data.shards import Shards
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict
+from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import replacing
 
-SHARES = {"least": 0.0, "5 %": 0.05, "half": 0.5, "95 %": 0.95, "most": 1.0}
-MOST = 200  # tokens of a document that are shown
+QUANTILES = {"least": 0.0, "5 %": 0.05, "half": 0.5, "95 %": 0.95, "most": 1.0}
+SHOWN_TOKENS = 200  # tokens of a document that are shown
 # A text could otherwise clear the screen, or write over other lines.
 CONTROL = {i: repr(chr(i))[1:-1] for i in [*range(32), *range(127, 160)] if chr(i) not in "\n\t"}
 
@@ -33,38 +33,38 @@ def add_arguments(parser):
     parser.add_argument("--plot", metavar="FILE", help="where to draw [DIR/inspect.png]")
 
 
-def run(args):
+def inspect_command(args):
     """Print what is there. Status 1 if --verify finds something wrong."""
     if args.documents < 0:
         raise ConfigError(f"--documents must be at least 0, found {args.documents}")
     folder = Path(args.folder)
-    manifest, tokenizer, rows = opened(folder, args.tokenizer)
+    manifest, tokenizer, rows = open_folder(folder, args.tokenizer)
     if args.verify:
         if manifest is None:
             raise ConfigError(f"inspect: {folder} has no {MANIFEST} to compare its files with; leave out --verify")
-        problems = verify(folder, manifest, tokenizer)
+        problems = verify_dataset(folder, manifest, tokenizer)
         print("\n".join([*problems, f"{len(problems)} wrong"] if problems else [f"{folder} is as it was prepared"]))
         return 1 if problems else 0
-    plot = drawable(args.plot or folder / "inspect.png")
+    plot = check_plot_path(args.plot or folder / "inspect.png")
     surveys = {}
     for name, paths in rows.items():
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
-        for line in described(name, survey, tokenizer, len(paths)):
+        for line in summary_lines(name, survey, tokenizer, len(paths)):
             print(line)
         if manifest:
-            for line in floors(manifest, *name.split(", ")):
+            for line in floor_lines(manifest, *name.split(", ")):
                 print(line)
-        for line in shown(name, survey, tokenizer, args.documents, args.seed):
+        for line in document_lines(name, survey, tokenizer, args.documents, args.seed):
             print(line)
     try:
-        draw(surveys, plot)
+        draw_surveys(surveys, plot)
     except OSError as error:
         raise ConfigError(f"inspect: cannot draw {plot}: {error.strerror}; give another --plot") from error
     print(f"lengths and frequencies are drawn in {plot}")
     return 0
 
 
-def opened(folder, name):
+def open_folder(folder, name):
     """(manifest or None, tokenizer, {what is shown together: its token files})."""
     if folder.is_file():
         raise ConfigError(f"inspect: {folder} is a file; give the folder that it is in")
@@ -76,7 +76,7 @@ def opened(folder, name):
             for split in SPLITS
             if entry[split]["shards"]
         }
-        return manifest, from_dict(manifest["tokenizer"], folder), rows
+        return manifest, tokenizer_from_dict(manifest["tokenizer"], folder), rows
     rows = defaultdict(list)
     for path in sorted(folder.rglob("*.bin")):
         rows[path.stem.rstrip("0123456789").rstrip("_")].append(path)  # fineweb_train_000001.bin
@@ -84,16 +84,16 @@ def opened(folder, name):
         raise DataError(f"inspect: {folder} has neither {MANIFEST} nor token files (.bin); check the path")
     if name is None:
         raise ConfigError(f"inspect: {folder} has no {MANIFEST} to tell its tokenizer; give --tokenizer, such as gpt2")
-    return None, tokenizer_named(name, "."), rows
+    return None, open_named_tokenizer(name, "."), rows
 
 
-def described(name, survey, tokenizer, files):
+def summary_lines(name, survey, tokenizer, files):
     """Lines on a Survey."""
     tokens = len(survey.shards)
     size = f", {survey.size / tokens:.2f} bytes a token" if survey.size and tokens else ""
     yield f"{name}: {survey.documents:,} documents, {tokens:,} tokens{size}, {files} file{'s' if files > 1 else ''}"
     if survey.documents:
-        lengths = zip(SHARES, survey.quantiles(list(SHARES.values())), strict=True)
+        lengths = zip(QUANTILES, survey.quantiles(list(QUANTILES.values())), strict=True)
         yield f"  tokens a document  {', '.join(f'{share} {length:,}' for share, length in lengths)}"
     top = np.argsort(-survey.counts, kind="stable")[:10].tolist()
     shares = [f"{tokenizer.decode([i])!r} {survey.counts[i] / tokens:.1%}" for i in top if survey.counts[i]]
@@ -101,7 +101,7 @@ def described(name, survey, tokenizer, files):
     yield f"  tokens never used  {int((survey.counts == 0).sum()):,} of {len(survey.counts):,}"
 
 
-def floors(manifest, source, split):
+def floor_lines(manifest, source, split):
     """A line on what no model can go below, of a synthetic source: its exact entropy, and what its documents cost."""
     if (floor := manifest["sources"][source]["floor"][split]) is not None:
         entropy = synthetic_source(manifest["mixture"]["sources"][source]["synthetic"]).entropy
@@ -111,17 +111,19 @@ def floors(manifest, source, split):
         )
 
 
-def shown(name, survey, tokenizer, count, seed):
+def document_lines(name, survey, tokenizer, count, seed):
     """Lines with documents drawn at random, none of them twice."""
     count = min(count, survey.documents)
     for number in random(seed, "inspect", 0).choice(survey.documents, count, replace=False).tolist() if count else ():
-        ids = survey.document(number, MOST + 1)
-        text = tokenizer.decode(ids[:MOST].tolist()).translate(CONTROL) + (" …" if len(ids) > MOST else "")
+        ids = survey.document(number, SHOWN_TOKENS + 1)
+        text = tokenizer.decode(ids[:SHOWN_TOKENS].tolist()).translate(CONTROL) + (
+            " …" if len(ids) > SHOWN_TOKENS else ""
+        )
         yield f"--- {name}, document {number:,}"
         yield text
 
 
-def draw(surveys, path):
+def draw_surveys(surveys, path):
     """Lengths of documents, and how often the n-th commonest token is there (Zipf's law is a straight line).
 
     Lengths as cumulative shares: curves need no bins, and a small source stands beside a large one.
@@ -154,7 +156,7 @@ def draw(surveys, path):
         figure.savefig(temporary)
 
 
-def drawable(path):
+def check_plot_path(path):
     """The path, if a picture can be drawn there."""
     from matplotlib.backend_bases import FigureCanvasBase
 

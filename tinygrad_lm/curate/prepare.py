@@ -11,17 +11,17 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from tinygrad_lm.backend import cores
-from tinygrad_lm.curate.cleaning.cleaner import notes
+from tinygrad_lm.curate.cleaning.cleaner import cleaning_notes
 from tinygrad_lm.curate.output import report
-from tinygrad_lm.curate.output.manifest import conclude, fresh, write_tokenizer
-from tinygrad_lm.curate.output.provenance import settings, times
-from tinygrad_lm.curate.output.resume import begin, done, locked, refuse_others
-from tinygrad_lm.curate.pipeline.batches import processes
-from tinygrad_lm.curate.pipeline.inputs import inputs, missing, open_tokenizer
-from tinygrad_lm.curate.pipeline.pipeline import Preparation
-from tinygrad_lm.curate.pipeline.progress_bar import Bar
+from tinygrad_lm.curate.output.manifest import new_journal, write_results, write_tokenizer
+from tinygrad_lm.curate.output.provenance import modification_times, recorded_inputs
+from tinygrad_lm.curate.output.resume import begin_or_resume, folder_lock, refuse_foreign_folder, update_finished
+from tinygrad_lm.curate.pipeline.batches import worker_processes
+from tinygrad_lm.curate.pipeline.inputs import find_inputs, open_tokenizer, unmatched_patterns
+from tinygrad_lm.curate.pipeline.pipeline import Pipeline
+from tinygrad_lm.curate.pipeline.progress_bar import ProgressBar
 from tinygrad_lm.data.mixture.dataset import MANIFEST
-from tinygrad_lm.data.mixture.mixture_file import load_mixture
+from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.data.mixture.source_weights import gpt3_epochs_line
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
@@ -37,34 +37,34 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
-    mixture = load_mixture(mixture_path)
+    mixture = load_mixture_config(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
     if out.exists() and not out.is_dir():
         raise ConfigError(f"prepare: {out} is a file, expected a folder to write to; give another with --out DIR")
-    if (out / MANIFEST).exists() and not restart and missing(mixture, out):
-        with locked(out):
-            refuse_others(out)
-            done(out, mixture)
+    if (out / MANIFEST).exists() and not restart and unmatched_patterns(mixture, out):
+        with folder_lock(out):
+            refuse_foreign_folder(out)
+            update_finished(out, mixture)
         return out
     tokenizer = open_tokenizer(mixture)
-    found = inputs(mixture, tokenizer, out)
-    start = fresh(mixture, settings(mixture, found, tokenizer), times(found), tokenizer)
-    with locked(out):
-        state = begin(out, mixture, start, restart)
+    found = find_inputs(mixture, tokenizer, out)
+    start = new_journal(mixture, recorded_inputs(mixture, found, tokenizer), modification_times(found), tokenizer)
+    with folder_lock(out):
+        state = begin_or_resume(out, mixture, start, restart)
         if state is None:
             return out
-        for note in notes([source.clean for source in mixture.sources if source.files], mixture.folder):
+        for note in cleaning_notes([source.clean for source in mixture.sources if source.files], mixture.folder):
             print(note)
         write_tokenizer(out, tokenizer)
-        preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
-        received = run_pipeline(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
+        preparation = Pipeline(mixture, found, out, tokenizer, state["tokenizer"], state)
+        received = run_pipeline(preparation, ProgressBar(mixture, found, state, progress), executor, workers or cores())
         if received:
             print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
-        conclude(out, mixture, state)
-    print(report.table(state["sources"]))
+        write_results(out, mixture, state)
+    print(report.report_table(state["sources"]))
     for line in [
-        *report.nothing_held_out(mixture, state["sources"]),
+        *report.held_out_warnings(mixture, state["sources"]),
         *([gpt3_epochs_line()] if mixture.preset else []),
     ]:
         print(line)
@@ -73,7 +73,7 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
 
 def run_pipeline(preparation, bar, executor, workers):
     """Do what is left. Returns the names of the signals that ended it."""
-    with stop_signals() as received, bar, nullcontext(executor) if executor else processes(workers) as executor:
+    with stop_signals() as received, bar, nullcontext(executor) if executor else worker_processes(workers) as executor:
         try:
             preparation.run(executor, 2 * workers + 1, received, bar)
         except BrokenExecutor as error:
@@ -94,7 +94,7 @@ def add_arguments(parser):
     parser.add_argument("--restart", action="store_true", help="forget what is there and begin anew")
 
 
-def run(args):
+def prepare_command(args):
     out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
     print(f"in {out}: manifest.json, report.json, removed.jsonl, and a folder for each source")
     print(f"look at it:  python -m tinygrad_lm.data inspect {shlex.quote(str(out))}")

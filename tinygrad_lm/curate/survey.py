@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from tinygrad_lm.curate.output.report import SPLITS
-from tinygrad_lm.curate.pipeline.worker import tools
+from tinygrad_lm.curate.pipeline.worker import load_tools
 from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.errors import DataError
 
@@ -65,7 +65,7 @@ class Survey:
         return self.shards.read(start, min(BLOCK, len(self.shards) - start))
 
 
-def look_through(path, tokenizer):
+def survey_file(path, tokenizer):
     """{"tokens", "documents", "bytes", "sha256"} of a token file. Raises DataError for a damaged one."""
     shards = Shards([path], tokenizer.vocab_size)
     survey = Survey(shards, tokenizer)
@@ -74,12 +74,12 @@ def look_through(path, tokenizer):
     return {"tokens": len(shards), "documents": survey.documents, "bytes": survey.size, "sha256": sha256}
 
 
-def look_through_all(job, paths):
+def survey_files(job, paths):
     """A worker's answer to work.Job and a batch of paths."""
-    return [look_through(path, tools(job)[0]) for path in paths]
+    return [survey_file(path, load_tools(job)[0]) for path in paths]
 
 
-def verify(out, manifest, tokenizer):
+def verify_dataset(out, manifest, tokenizer):
     """All that is wrong, as a list of sentences."""
     problems, listed = [], set()
     for name, source in manifest["sources"].items():
@@ -89,7 +89,7 @@ def verify(out, manifest, tokenizer):
             for shard in expected["shards"]:
                 listed.add((out / shard["file"]).resolve())
                 try:
-                    seen = look_through(out / shard["file"], tokenizer)
+                    seen = survey_file(out / shard["file"], tokenizer)
                 except DataError as error:
                     problems.append(str(error))
                     found = None

@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 from sys import maxunicode
 
-from tinygrad_lm.curate.readers.formats import texts
-from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
-from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim, locate
+from tinygrad_lm.curate.readers.formats import read_texts
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim_path, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END
 from tinygrad_lm.errors import ConfigError, DataError
 
@@ -29,7 +29,7 @@ def add_arguments(parser):
     parser.add_argument("--special", nargs="+", default=[], metavar="TOKEN", help=f"special tokens besides {END}")
 
 
-def run(args):
+def train_tokenizer_command(args):
     """Raises a TinygradError, and writes nothing, where the files or the options are wrong."""
     special = [END, *args.special]
     merges = args.vocab_size - len(ALPHABET) - len(special)
@@ -46,15 +46,15 @@ def run(args):
             f"--out: expected a path that ends in {SUFFIX}, or a plain name, found {args.out}; give "
             f"{named.with_suffix(SUFFIX)}, or {named.stem}"
         )
-    path = claim(locate(args.out))
+    path = claim_path(tokenizer_path(args.out))
     BPETokenizer(ALPHABET, special)  # refuses special tokens that cannot be, before the work begins
 
     began = time.perf_counter()
-    counts = count_words(watched(texts(args.files)))
+    counts = count_words(with_progress(read_texts(args.files)))
     if not counts:
         raise DataError(f"{', '.join(args.files)}: expected text to learn from, found none")
     counted = time.perf_counter()
-    learnt = progress(islice(learn(counts), merges), desc="merging", total=merges, unit=" merges")
+    learnt = progress_bar(islice(learn_merges(counts), merges), desc="merging", total=merges, unit=" merges")
     tokens = [*ALPHABET, *(left + right for left, right in learnt)]
     ended = time.perf_counter()
 
@@ -72,15 +72,15 @@ def run(args):
     return 0
 
 
-def watched(texts):
+def with_progress(texts):
     """The texts, and a progress bar of how many characters of them are done."""
-    with progress(desc="counting words", unit=" characters", unit_scale=True) as bar:
+    with progress_bar(desc="counting words", unit=" characters", unit_scale=True) as bar:
         for text in texts:
             yield text
             bar.update(len(text))
 
 
-def progress(*iterable, **options):
+def progress_bar(*iterable, **options):
     from tqdm import tqdm
 
     return tqdm(*iterable, **options, disable=None, dynamic_ncols=True)  # None: only on a terminal

@@ -1,4 +1,4 @@
-"""From raw text to what a model is trained on: tokenizers, token files, and a look at them."""
+"""Make datasets from raw text: train tokenizers and classifiers, write token files, inspect them."""
 
 import argparse
 import sys
@@ -7,12 +7,19 @@ from importlib import import_module
 from tinygrad_lm.errors import DataError, TinygradError
 from tinygrad_lm.streams import guarded
 
-# Each is a module with add_arguments(parser) and run(args) -> status; only the one that is asked for is imported.
+# Each module defines add_arguments(parser), which sets the default `function`, called with the parsed arguments and
+# returning the exit status. Only the chosen module is imported.
 COMMANDS = {
-    "prepare": ("tinygrad_lm.curate.prepare", "raw files to token files, as a mixture file says"),
-    "inspect": ("tinygrad_lm.curate.inspect", "what is in token files: counts, lengths, documents, plots"),
-    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "a byte-level BPE vocabulary of one's own text"),
-    "train-classifier": ("tinygrad_lm.curate.cleaning.train_classifier", "good text from other text, after GPT-3"),
+    "prepare": (
+        "tinygrad_lm.curate.prepare",
+        "make a dataset of token files from raw files, as a mixture file describes",
+    ),
+    "inspect": ("tinygrad_lm.curate.inspect", "show what token files contain: counts, lengths, documents, a plot"),
+    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "learn a byte-level BPE vocabulary from text"),
+    "train-classifier": (
+        "tinygrad_lm.curate.cleaning.train_classifier",
+        "learn GPT-3's quality classifier from good and other text",
+    ),
 }
 
 
@@ -32,7 +39,7 @@ def main(arguments=None):
         return 0
     try:
         with guarded(unwritten):
-            return chosen.run(args)
+            return args.function(args)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -44,10 +51,10 @@ def main(arguments=None):
 
 
 def unwritten(error):
-    """Ends the command: quietly where it is only that its reader, such as head, has enough."""
+    """End the command: silently if the reader of its output, such as head, has closed the pipe."""
     if isinstance(error, BrokenPipeError):
         raise error
-    raise DataError(f"what this command prints cannot be written: {error.strerror}; write it elsewhere") from error
+    raise DataError(f"cannot write to standard output: {error.strerror}; redirect it elsewhere") from error
 
 
 if __name__ == "__main__":

@@ -1,61 +1,81 @@
-"""Checking a table of settings that somebody wrote: each value by its key, and everything that is wrong at once."""
+"""Check a table of settings: each value by its key, every problem in one message.
+
+The kinds of a table are {key: (what is expected, a function that says whether a value is that)}.
+"""
 
 import json
 from decimal import Decimal
+from math import isfinite
 
 
-def checked(table, kinds, where, problems):
-    """The values of a table that are of the right kind; what is wrong with the others goes to `problems`.
-
-    kinds: {key: (what is expected, check)}. Lists become tuples, Decimals floats.
-    """
-    values = {}
-    for key, value in table.items():
+def check_table(table, kinds):
+    """(the values that are of their kind, a line for each problem). Lists become tuples, Decimals floats."""
+    values, problems = {}, []
+    for key, value in as_floats(table).items():
         if key not in kinds:
-            problems.append(f"{where}: {key!r} is unknown; expected one of {', '.join(kinds)}")
+            problems.append(f"{key!r} is unknown; expected one of {', '.join(kinds)}")
         elif not kinds[key][1](value):
-            problems.append(f"{where}: {key}: expected {kinds[key][0]}, found {shown(value)}")
+            problems.append(f"{key}: expected {kinds[key][0]}, found {value!r}")
         else:
-            values[key] = tuple(value) if isinstance(value, list) else floats(value)
-    return values
+            values[key] = tuple(value) if isinstance(value, list) else value
+    return values, problems
 
 
-def floats(value):
-    """The same with a float for each Decimal, in tables and lists too."""
+def problem_list(subject, problems):
+    """One message with a line for each problem."""
+    return "\n  ".join([f"{subject}: {len(problems)} problem{'s' * (len(problems) > 1)}", *problems])
+
+
+def as_floats(value):
+    """The value with a float for each Decimal, in tables and lists too."""
     if isinstance(value, dict):
-        return {key: floats(v) for key, v in value.items()}
+        return {key: as_floats(v) for key, v in value.items()}
     if isinstance(value, list):
-        return [floats(v) for v in value]
+        return [as_floats(v) for v in value]
     return float(value) if isinstance(value, Decimal) else value
 
 
-def shown(value):
-    """The value in a message, as it would be written."""
-    return str(value) if isinstance(value, Decimal) else repr(value)
+def number(least):
+    return f"a number of at least {least}", lambda x: type(x) in (int, float) and isfinite(x) and x >= least
 
 
-def text(value):
+def share():
+    return (
+        "a share from 0 to less than 1",
+        lambda x: type(x) in (int, float) and 0 <= x < 1,
+    )  # bool is not a number here
+
+
+def whole(least, most):
+    return f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most
+
+
+def text(expected):
+    return expected, _is_text
+
+
+def texts(expected, least=0):
+    """A list of at least so many texts."""
+    return expected, lambda x: isinstance(x, list) and len(x) >= least and all(map(_is_text, x))
+
+
+def one_of(*choices):
+    *others, last = [f'"{choice}"' for choice in choices]
+    return f"{', '.join(others)} or {last}" if others else last, lambda x: x in choices
+
+
+def json_table():
+    """A table that JSON can hold: without dates, NaN and infinity."""
+    return "a table of texts and numbers", _is_json_table
+
+
+def _is_text(value):
     return isinstance(value, str) and value != ""
 
 
-def texts(value):
-    return isinstance(value, list) and all(map(text, value))
-
-
-def some_texts(value):
-    return texts(value) and value != []
-
-
-def share(value):
-    """A number from 0 to less than 1."""
-    number = type(value) is int or (isinstance(value, Decimal) and value.is_finite())  # bool is no number here
-    return number and 0 <= value < 1
-
-
-def table(value):
-    """A table that JSON can hold: it has no dates."""
+def _is_json_table(value):
     try:
-        json.dumps(floats(value), allow_nan=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return False
     return isinstance(value, dict)

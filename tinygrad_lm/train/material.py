@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.data.mixture.dataset import Prepared
-from tinygrad_lm.data.mixture.mixture_batches import Mixture
+from tinygrad_lm.data.mixture.dataset import Dataset
+from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -35,7 +35,7 @@ def mixture(prepared, config, block_size, validation_tokens, inside_documents=Fa
             f"prepared data {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
             "nothing says where documents begin; leave out --inside-documents"
         )
-    batches = Mixture(
+    batches = MixtureBatches(
         prepared.train(),
         config.batch_size,
         block_size,
@@ -71,7 +71,7 @@ def reopen(run):
     """The batches that a run was trained on, and what it validated on. DataError if they are not what they were."""
     data, config, block_size = run.settings["data"], run.train_config, run.model_config.block_size
     if "prepared" in data:
-        prepared = Prepared(data["prepared"])
+        prepared = Dataset(data["prepared"])
         if prepared.seal != data["seal"]:
             raise DataError(
                 f"{prepared.path} is not the data that {run.path} was trained on: the seal of its sources is "

@@ -17,7 +17,7 @@ from tinygrad_lm.files import replace
 
 FEATURES = 2**18  # HashingTF's default
 ALPHA = 9
-FORMAT = "tinygrad_lm quality classifier 1"
+FILE_FORMAT = "tinygrad_lm quality classifier 1"
 
 
 def features(text):
@@ -65,7 +65,7 @@ class Classifier:
         import safetensors.numpy
 
         arrays = {"weight": self.weight, "bias": np.array([self.bias], np.float32)}
-        facts = {"format": FORMAT, "settings": self.settings, "sha256": _sum(arrays, self.settings)}
+        facts = {"format": FILE_FORMAT, "settings": self.settings, "sha256": _checksum(arrays, self.settings)}
         metadata = {"classifier": json.dumps(facts)}  # one entry: safetensors writes several in any order
         try:
             replace(Path(path), safetensors.numpy.save(arrays, metadata))
@@ -87,16 +87,16 @@ class Classifier:
             raise DataError(f"classifier {path}: expected one that train-classifier wrote: {error}") from None
         found = {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
         expected = {"weight": ((FEATURES,), "float32"), "bias": ((1,), "float32")}
-        if facts.get("format") != FORMAT or found != expected:
+        if facts.get("format") != FILE_FORMAT or found != expected:
             raise DataError(
-                f"classifier {path}: expected {FORMAT!r} with {expected}, found {facts.get('format')!r} with {found}"
+                f"classifier {path}: expected {FILE_FORMAT!r} with {expected}, found {facts.get('format')!r} with {found}"
             )
-        if facts.get("sha256") != _sum(arrays, facts.get("settings")):
+        if facts.get("sha256") != _checksum(arrays, facts.get("settings")):
             raise DataError(f"classifier {path} is damaged: its sum is not that of its weights; train it again")
         return cls(arrays["weight"], arrays["bias"][0], facts["settings"])
 
 
-def _sum(arrays, settings):
+def _checksum(arrays, settings):
     """sha256 of the weights, the bias and the settings."""
     content = [arrays["weight"].tobytes(), arrays["bias"].tobytes(), json.dumps(settings).encode()]
     return hashlib.sha256(b"".join(content)).hexdigest()

@@ -16,7 +16,7 @@ from tinygrad_lm.curate.cleaning.classifier import Classifier
 from tinygrad_lm.curate.cleaning.contamination import GRAM, Contamination, evaluation_texts, too_short
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
-from tinygrad_lm.curate.readers.formats import files
+from tinygrad_lm.curate.readers.formats import match_files
 from tinygrad_lm.errors import DataError
 
 
@@ -46,7 +46,7 @@ class Cleaner:
     """
 
     def __init__(self, clean, folder="."):
-        if found := problems(clean, folder):
+        if found := cleaning_problems(clean, folder):
             raise DataError("\n  ".join([f"clean: {len(found)} to mend", *found]))
         self.rules = [(name, RULES[name]) for name in clean.rules]
         self.classifier = clean.classifier and Path(folder, clean.classifier)
@@ -74,7 +74,7 @@ class Cleaner:
         return Cleaned(texts, (*removed, *(Removal("decontaminate", "passage", passage) for passage in cut)))
 
 
-def problems(clean, folder="."):
+def cleaning_problems(clean, folder="."):
     """What is wrong with `clean` settings that can be seen without reading files, as sentences."""
     found = [
         f"rules: {name!r} is unknown; expected some of {', '.join(RULES)}" for name in clean.rules if name not in RULES
@@ -89,7 +89,7 @@ def problems(clean, folder="."):
     return found
 
 
-def notes(cleans, folder="."):
+def cleaning_notes(cleans, folder="."):
     """What to know of several `clean` settings before the work begins, as sentences. Reads the evaluation files, so
     that a damaged one raises DataError now."""
     for paths in dict.fromkeys(_paths(clean.decontaminate, folder) for clean in cleans):
@@ -105,7 +105,7 @@ def notes(cleans, folder="."):
 
 def _paths(patterns, folder):
     """The files of some patterns, each once, in order."""
-    return tuple(sorted({str(Path(folder, name)) for pattern in patterns for name in files(pattern, folder)}))
+    return tuple(sorted({str(Path(folder, name)) for pattern in patterns for name in match_files(pattern, folder)}))
 
 
 _classifier = lru_cache(Classifier.load)

@@ -19,7 +19,7 @@ import numpy as np
 
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.words import grams, hashes, places, words
-from tinygrad_lm.curate.readers.formats import FORMATS, texts
+from tinygrad_lm.curate.readers.formats import FORMATS, read_texts
 from tinygrad_lm.errors import DataError
 
 GRAM = 13  # words
@@ -106,9 +106,9 @@ def evaluation_texts(paths):
             except (OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
                 raise DataError(f"evaluation file {path}: {error}; mend it, or fetch it again") from None
         elif name.endswith(tuple(suffix for format in FORMATS.values() for suffix in format.suffixes)):
-            yield from texts([path], damage=0)
+            yield from read_texts([path], damage=0)
         else:
-            yield from texts([f"text:{path}"], damage=0)
+            yield from read_texts([f"text:{path}"], damage=0)
 
 
 def _open(path):

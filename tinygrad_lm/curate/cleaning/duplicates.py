@@ -24,7 +24,7 @@ from tinygrad_lm.curate.cleaning.words import grams, hashes, words
 from tinygrad_lm.errors import DataError
 
 # The kinds that a document of a source leaves and is looked for by, in this order: exact copies are found in all.
-KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
+SIGNATURE_KINDS = {"none": (), "exact": ("exact",), "fuzzy": ("fuzzy", "exact")}
 
 GRAM = 5
 BANDS, ROWS = 14, 8

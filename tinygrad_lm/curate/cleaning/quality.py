@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinygrad_lm.curate.cleaning.repetition import duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import repeated_shares, repetition
 
 # Rae et al. 2021, "Scaling language models: methods, analysis & insights from training Gopher", appendix A.1.1
 WORDS = 50, 100_000
@@ -97,7 +97,7 @@ def fineweb(text):
     lines = _lines(text)
     if _share(lines, lambda line: line.endswith(LINE_END)) <= PUNCTUATED:
         return f"at most {PUNCTUATED:.0%} of lines end with punctuation"
-    if duplicates(lines)[1] >= DUPLICATED:
+    if repeated_shares(lines)[1] >= DUPLICATED:
         return f"{DUPLICATED:.0%} of characters or more are in repeated lines"
     if _share(lines, lambda line: len(line) < SHORT) >= SHORT_LINES:
         return f"{SHORT_LINES:.0%} of lines or more have fewer than {SHORT} characters"

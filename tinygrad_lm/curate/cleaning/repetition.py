@@ -20,7 +20,7 @@ def repetition(text):
     """
     for kind, parts in (("line", text.split("\n")), ("paragraph", PARAGRAPHS.split(text))):
         most, most_characters = LINES[kind]
-        share, characters = duplicates([part for part in parts if part.strip()])
+        share, characters = repeated_shares([part for part in parts if part.strip()])
         if share > most:
             return f"more than {most:.0%} of {kind}s are repeated"
         if characters > most_characters:
@@ -28,7 +28,7 @@ def repetition(text):
     return _repeated_words(text.split())
 
 
-def duplicates(parts):
+def repeated_shares(parts):
     """(share of the parts that were there before, share of characters in those)"""
     total, unique = sum(map(len, parts)), dict.fromkeys(parts)
     if not total:

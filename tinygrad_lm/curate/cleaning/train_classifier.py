@@ -18,7 +18,7 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.curate.cleaning.classifier import ALPHA, FEATURES, Classifier, features
 from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.readers.formats import texts
+from tinygrad_lm.curate.readers.formats import read_texts
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.module import Module, Parameter
@@ -43,22 +43,22 @@ class Logistic(Module):
         return (w * values[:, :, None]).sum(axis=1) + self.bias  # (B, 1)
 
 
-def loss(z, good):
+def logistic_loss(z, good):
     """−mean log σ(±z) as a cross-entropy: softmax of (0, z) is (1 − σ(z), σ(z)). z: (B, 1), good: integers (B,)."""
     logits = ops.concat(Tensor(np.zeros(z.shape, z.dtype)), z, axis=1)
     return ops.cross_entropy(logits, good)
 
 
-def train(good, bad, steps, seed=0, report=lambda step, loss: None):
+def fit_logistic(good, bad, steps, seed=0, report=lambda step, loss: None):
     """The trained Logistic. good, bad: lists of what `features` returns. The same arguments give the same weights."""
     model = Logistic().initialize(seed)
     optimizer = AdamW(model.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     half = BATCH // 2
     labels = np.repeat([1, 0], half)
     for step in range(steps):
-        rows = [good[i] for i in draw(len(good), half, seed, "good", step)]
-        rows += [bad[i] for i in draw(len(bad), half, seed, "bad", step)]
-        error = loss(model(*batch(rows)), labels)
+        rows = [good[i] for i in draw_texts(len(good), half, seed, "good", step)]
+        rows += [bad[i] for i in draw_texts(len(bad), half, seed, "bad", step)]
+        error = logistic_loss(model(*pad_features(rows)), labels)
         error.backward()
         optimizer.step(warmup_cosine(step, steps, floor=0.0))
         model.parameters.zero_grad()
@@ -66,14 +66,14 @@ def train(good, bad, steps, seed=0, report=lambda step, loss: None):
     return model
 
 
-def draw(n, count, seed, name, step):
+def draw_texts(n, count, seed, name, step):
     """Which of n texts are the `count` of a step: a new order in each pass over them, none left out."""
     places = range(step * count, (step + 1) * count)
     orders = {epoch: random(seed, f"classifier/{name}", epoch).permutation(n) for epoch in {p // n for p in places}}
     return [orders[p // n][p % n] for p in places]
 
 
-def batch(rows):
+def pad_features(rows):
     """(ids, values) of some texts, as arrays (B, N) with N the most features that one of them has."""
     shape = len(rows), max(len(ids) for ids, _ in rows)
     all_ids, all_values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
@@ -82,7 +82,7 @@ def batch(rows):
     return all_ids, all_values
 
 
-def measure(good, bad):
+def measure_scores(good, bad):
     """{what: how much} from the scores of held-out texts, as if good and bad ones were equally many.
 
     A text is taken for good above a score of 0.5. What is kept is the mean chance that Classifier.keeps gives a text.
@@ -99,7 +99,7 @@ def measure(good, bad):
     return {name: float(value) for name, value in facts.items()}
 
 
-def table(good, bad):
+def score_table(good, bad):
     """How the scores of held-out texts are spread, and what part of each tenth Pareto's rule keeps."""
     lines = ["score       good     bad    kept"]
     for i in range(10):
@@ -109,10 +109,10 @@ def table(good, bad):
     return "\n".join(lines)
 
 
-def read(patterns, most, what):
+def read_features(patterns, most, what):
     """The features of the first `most` texts of some files: (to learn from, held out). Which is which, hashes say."""
     learned, held_out = [], []
-    for text in islice(filter(None, map(normalise, texts(patterns))), most):
+    for text in islice(filter(None, map(normalise, read_texts(patterns))), most):
         out = int.from_bytes(signature("exact", text)) % HELD_OUT == 0  # so copies are on one side
         (held_out if out else learned).append(features(text))
     if not learned or not held_out:
@@ -134,29 +134,29 @@ def add_arguments(parser):
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="[0]")
 
 
-def run(args):
+def train_classifier_command(args):
     if args.documents < 1 or args.steps < 1:
         raise ConfigError(f"expected at least one document and one step, found {args.documents} and {args.steps}")
     if not Path(args.out).resolve().parent.is_dir():
         raise ConfigError(f"classifier: {args.out} is in a folder that does not exist; make it, or choose another")
     if Path(args.out).exists():
         raise ConfigError(f"classifier {args.out} exists; give another name, or remove it first")
-    good, good_held_out = read(args.good, args.documents, "good")
-    bad, bad_held_out = read(args.bad, args.documents, "bad")
-    model = train(good, bad, args.steps, args.seed, progress(args.steps))
+    good, good_held_out = read_features(args.good, args.documents, "good")
+    bad, bad_held_out = read_features(args.bad, args.documents, "bad")
+    model = fit_logistic(good, bad, args.steps, args.seed, progress_reporter(args.steps))
     settings = {"good": len(good), "bad": len(bad), "steps": args.steps, "seed": args.seed}
     classifier = Classifier(model.weight.data[:, 0], model.bias.data[0], settings)
     scores = [[classifier.probability(*row) for row in rows] for rows in (good_held_out, bad_held_out)]
-    classifier.settings |= measure(*scores)
+    classifier.settings |= measure_scores(*scores)
     classifier.save(args.out)
-    print(table(*scores))
-    for name, value in measure(*scores).items():
+    print(score_table(*scores))
+    for name, value in measure_scores(*scores).items():
         print(f"{name:13} {value:.3f}")
     print(f"{Path(args.out)}: learned from {len(good):,} good and {len(bad):,} bad texts")
     return 0
 
 
-def progress(steps):
+def progress_reporter(steps):
     """A function that shows how far training is, on a terminal."""
     from tqdm import tqdm
 

@@ -11,21 +11,21 @@ from contextlib import contextmanager
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import replace, seal
 
-NAME = "progress.json"
-MARKS = (b'"seal"', b'"mixture"')  # both come first, so what is left of a file tells whose it was
+JOURNAL = "progress.json"
+SEALED_KEYS = (b'"seal"', b'"mixture"')  # both come first, so what is left of a file tells whose it was
 
 
-def save(out, state):
-    with writing(out / NAME):
-        replace(out / NAME, sealed(state))
+def save_journal(out, state):
+    with reporting_write_errors(out / JOURNAL):
+        replace(out / JOURNAL, sealed_json(state))
 
 
-def sealed(state, indent=None):
+def sealed_json(state, indent=None):
     return json.dumps({"seal": seal(state)} | state, indent=indent).encode()
 
 
 @contextmanager
-def writing(path):
+def reporting_write_errors(path):
     """The place of a failed write, and that nothing is lost by it."""
     try:
         yield
@@ -41,7 +41,7 @@ def writing(path):
 def differences(before, now, where=""):
     """A line for each setting that is another than before. Both are nested dicts, the order of whose keys counts."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
-        return [] if before == now else [f"{where}: {brief(before)} before, {brief(now)} now"]
+        return [] if before == now else [f"{where}: {abbreviate(before)} before, {abbreviate(now)} now"]
     lines = []
     for key in dict.fromkeys([*before, *now]):
         lines += differences(before.get(key), now.get(key), f"{where}, {key}" if where else key)
@@ -50,6 +50,6 @@ def differences(before, now, where=""):
     return lines
 
 
-def brief(value):
+def abbreviate(value):
     """Twelve of the 64 digits of a sum tell it from others; other values as they are."""
     return value[:12] if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else value

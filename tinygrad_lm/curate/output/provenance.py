@@ -3,23 +3,25 @@
 import hashlib
 from dataclasses import asdict
 
-from tinygrad_lm.curate.readers.formats import files
+from tinygrad_lm.curate.readers.formats import match_files
 
-FILES = ("files", "shards", "validation_shards")
+FILE_KEYS = ("files", "shards", "validation_shards")
 
 
-def written(mixture):
+def recorded_config(mixture):
     """What the mixture file alone says that decides which bytes are written, fit for JSON."""
     sources = {}
     for source in mixture.sources:
-        sources[source.name] = plain({kind: getattr(source, kind) for kind in (*FILES, "format", "synthetic")})
+        sources[source.name] = as_json_value(
+            {kind: getattr(source, kind) for kind in (*FILE_KEYS, "format", "synthetic")}
+        )
         if source.files:
-            sources[source.name]["clean"] = plain(asdict(source.clean))
+            sources[source.name]["clean"] = as_json_value(asdict(source.clean))
     keys = ("tokenizer", "validation", "shard_tokens")
     return {key: getattr(mixture, key) for key in keys} | {"sources": sources}
 
 
-def settings(mixture, found, tokenizer):
+def recorded_inputs(mixture, found, tokenizer):
     """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
 
     A raw file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
@@ -32,9 +34,11 @@ def settings(mixture, found, tokenizer):
         sizes = {
             kind: {n: path.stat().st_size for n, path in paths.items()} for kind, paths in found[source.name].items()
         }
-        sources[source.name] = {"format": source.format, "synthetic": plain(source.synthetic)} | sizes
+        sources[source.name] = {"format": source.format, "synthetic": as_json_value(source.synthetic)} | sizes
         if source.files:
-            sources[source.name]["clean"] = plain(asdict(source.clean)) | {"files": sums(source.clean, mixture.folder)}
+            sources[source.name]["clean"] = as_json_value(asdict(source.clean)) | {
+                "files": checksums(source.clean, mixture.folder)
+            }
     return {
         "tokenizer": tokenizer.fingerprint,
         "validation": mixture.validation,
@@ -43,7 +47,7 @@ def settings(mixture, found, tokenizer):
     }
 
 
-def times(found):
+def modification_times(found):
     """When each raw file was last written, in ns: {source: {name: time}}."""
     return {
         source: {name: path.stat().st_mtime_ns for paths in kinds.values() for name, path in paths.items()}
@@ -51,9 +55,9 @@ def times(found):
     }
 
 
-def sums(clean, folder):
+def checksums(clean, folder):
     """{name: sha256} of the files that a Clean names."""
-    names = sorted(name for pattern in clean.decontaminate for name in files(pattern, folder)) + (
+    names = sorted(name for pattern in clean.decontaminate for name in match_files(pattern, folder)) + (
         [clean.classifier] if clean.classifier else []
     )
     found = {}
@@ -63,10 +67,10 @@ def sums(clean, folder):
     return found
 
 
-def plain(value):
+def as_json_value(value):
     """As JSON would give it back."""
     if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
+        return {key: as_json_value(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
+        return [as_json_value(entry) for entry in value]
     return value if value is None or isinstance(value, (str, int, float)) else float(value)  # TOML's are Decimal

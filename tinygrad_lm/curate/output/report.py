@@ -10,15 +10,15 @@ from copy import deepcopy
 
 from tinygrad_lm.tables import aligned
 
-KEEP = 5  # examples of each step and source
+KEPT_EXAMPLES = 5  # examples of each step and source
 EXCERPT = 300  # characters of each
 SHOWN = 3  # damaged records in the table
 SPLITS = ("train", "val")
 COUNTS = ("records", "pieces", "characters", "damaged", "lost", "damage", "worst")  # of a source, in report.json
-NOTHING = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
+NO_REMOVALS = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
 
 
-def fresh():
+def new_report():
     """The counts of a source before its first record.
 
     records + pieces − damaged − the documents that steps removed = the documents that are left. pieces: how many more
@@ -28,43 +28,45 @@ def fresh():
     return counts | {"damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
 
 
-def count(removed, step, id, reason, text, characters=None, documents=1):
+def count_removal(removed, step, id, reason, text, characters=None, documents=1):
     """One more document that a step removed; or a part of one that goes on, where `documents` is 0.
 
     characters: of all of it, if `text` is an excerpt.
     """
     rank = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     entry = {"documents": documents, "parts": 1 - documents, "characters": characters or len(text)}
-    merge(removed, {step: {"reasons": {reason: 1}, "examples": [[rank, id, reason, text[:EXCERPT]]]} | entry})
+    merge_removals(removed, {step: {"reasons": {reason: 1}, "examples": [[rank, id, reason, text[:EXCERPT]]]} | entry})
 
 
-def merge(removed, more):
+def merge_removals(removed, more):
     """Add up what two parts of a source lost. removed: {step: what NOTHING has}"""
     for step, entry in more.items():
-        total = removed.setdefault(step, deepcopy(NOTHING))
+        total = removed.setdefault(step, deepcopy(NO_REMOVALS))
         for reason, times in entry["reasons"].items():
             total["reasons"][reason] = total["reasons"].get(reason, 0) + times
         for key in ("documents", "parts", "characters"):
             total[key] += entry[key]
-        total["examples"] = sorted(total["examples"] + entry["examples"])[:KEEP]
+        total["examples"] = sorted(total["examples"] + entry["examples"])[:KEPT_EXAMPLES]
 
 
-def take(report, worked):
+def add_batch(report, worked):
     """Add what a worker found in a batch."""
     for key in ("records", "pieces", "characters"):
         report[key] += getattr(worked, key)
-    merge(report["removed"], worked.removed)
+    merge_removals(report["removed"], worked.removed)
     for file, damaged in worked.damaged:
         report["damaged"] += 1
         report["lost"] += damaged.lost
         examples = [*report["damage"], [file, damaged.id, damaged.reason, damaged.lost]]
-        report["damage"] = sorted(examples, key=lambda example: -example[3])[:KEEP]  # the first of those that lost most
+        report["damage"] = sorted(examples, key=lambda example: -example[3])[
+            :KEPT_EXAMPLES
+        ]  # the first of those that lost most
         here = report["file"][1] if report["file"][0] == file else 0
         report["file"] = [file, here + 1]  # files come one after the other
         report["worst"] = max(report["worst"], report["file"], key=lambda entry: entry[1])
 
 
-def damage(report, name, size, allowed):
+def damage_message(report, name, size, allowed):
     """The complaint about a source of which more than this share is damaged. size: of its files, in bytes"""
     (file, worst), damaged, records = report["worst"], report["damaged"], report["records"]
     return "\n".join([
@@ -77,7 +79,7 @@ def damage(report, name, size, allowed):
     ])  # fmt: skip
 
 
-def nothing_left(report, name, held_out):
+def nothing_left_message(report, name, held_out):
     """The complaint about a source that gives no document to train on."""
     removed = [f"{step} {entry['documents']:,}" for step, entry in report["removed"].items() if entry["documents"]]
     removed += [f"damaged {report['damaged']:,}"] if report["damaged"] else []
@@ -89,12 +91,12 @@ def nothing_left(report, name, held_out):
     )
 
 
-def as_json(sources):
+def report_json(sources):
     """report.json: {source: counts}, of {source: the journal's entry}."""
     counts = {}
     for name, source in sources.items():
         report = source["report"]
-        removed = {step: {key: entry[key] for key in NOTHING if key != "examples"}
+        removed = {step: {key: entry[key] for key in NO_REMOVALS if key != "examples"}
                    for step, entry in report["removed"].items()}  # fmt: skip
         kept = {split: {key: source[split][key] for key in ("documents", "tokens", "bytes")} for split in SPLITS}
         counts[name] = {key: report[key] for key in COUNTS}
@@ -102,7 +104,7 @@ def as_json(sources):
     return json.dumps(counts, indent=1)
 
 
-def examples(sources):
+def removed_lines(sources):
     """removed.jsonl: a line for each example."""
     for name, source in sources.items():
         for step, entry in source["report"]["removed"].items():
@@ -110,7 +112,7 @@ def examples(sources):
                 yield json.dumps({"source": name, "step": step, "id": id, "reason": reason, "text": text}) + "\n"
 
 
-def table(sources):
+def report_table(sources):
     """The report for the eye: a line for each source, and below it how its records became documents."""
     rows = [["source", "records", "documents", "held out", "tokens", "bytes a token"]]
     for name, source in sources.items():
@@ -120,16 +122,16 @@ def table(sources):
         counts = [f"{records:,}" if records else "-", f"{documents:,}", f"{val['documents']:,}", f"{tokens:,}"]
         rows.append([name, *counts, f"{size / tokens:.2f}" if size else "-"])
     head, *lines = aligned(rows)
-    below = [ledger(source["report"]) for source in sources.values()]
+    below = [removal_lines(source["report"]) for source in sources.values()]
     return "\n".join([head, *(line for one, more in zip(lines, below, strict=True) for line in (one, *more))])
 
 
-def ledger(report):
+def removal_lines(report):
     """Lines of what to take from the records, and to add, to have the documents; and the first damaged records."""
     rows, notes = [], []
     if damaged := report["damaged"]:
         rows.append(["  - damaged", f"{damaged:,}"])
-        notes.append([f"{damaged / report['records']:.2%} of the records", *first_damaged(report)])
+        notes.append([f"{damaged / report['records']:.2%} of the records", *damaged_lines(report)])
     for step, entry in report["removed"].items():
         rows.append([f"  - {step}", f"{entry['documents']:,}"])
         parts = f"and {entry['parts']:,} parts of others, " if entry["parts"] else ""
@@ -141,7 +143,7 @@ def ledger(report):
         yield from (f"{line}  {note}", *more)
 
 
-def first_damaged(report):
+def damaged_lines(report):
     """Lines with the places of a few damaged records."""
     for file, id, reason, _ in report["damage"][:SHOWN]:
         yield f"      {file}, {id}: {reason}"
@@ -149,7 +151,7 @@ def first_damaged(report):
         yield f"      … report.json has more of them; most are in {report['worst'][0]}"
 
 
-def nothing_held_out(mixture, sources):
+def held_out_warnings(mixture, sources):
     """A line for each source that nothing can be validated on."""
     for source in mixture.sources:
         if not sources[source.name]["val"]["tokens"]:

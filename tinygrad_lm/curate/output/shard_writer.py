@@ -9,15 +9,15 @@ import hashlib
 import os
 import re
 
-from tinygrad_lm.curate.output.journal import writing
-from tinygrad_lm.data.shards import HEADER, header, layout
+from tinygrad_lm.curate.output.journal import reporting_write_errors
+from tinygrad_lm.data.shards import HEADER, shard_header, token_dtype
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.files import sync
 
 PARTIAL = ".partial"
 
 
-def fresh():
+def new_split():
     """The journal's entry of a split before its first document. open: tokens in the file in the making."""
     return {"documents": 0, "tokens": 0, "bytes": 0, "nats": 0.0, "shards": [], "open": 0}
 
@@ -30,8 +30,8 @@ class ShardWriter:
 
     def __init__(self, folder, split, vocab_size, shard_tokens, state):
         self.folder, self.split, self.shard_tokens, self.state = folder, split, shard_tokens, state
-        self.dtype, self.file = layout(vocab_size), None
-        with writing(folder):
+        self.dtype, self.file = token_dtype(vocab_size), None
+        with reporting_write_errors(folder):
             folder.mkdir(exist_ok=True)
         rewind(folder, split, self.dtype.itemsize, state)
 
@@ -54,17 +54,17 @@ class ShardWriter:
     def sync(self):
         """What was appended is on the disk."""
         if self.file:
-            with writing(self.path):
+            with reporting_write_errors(self.path):
                 os.fsync(self.file.fileno())
 
     def finish(self):
         """The file in the making is a token file."""
         if not self.state["open"]:
             return
-        with writing(self.path):
+        with reporting_write_errors(self.path):
             file = self._opened()
             file.seek(0)
-            put(file, header(self.state["open"], self.dtype))
+            write_all(file, shard_header(self.state["open"], self.dtype))
             os.fsync(file.fileno())
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -93,15 +93,15 @@ class ShardWriter:
         return self.file
 
     def _write(self, content):
-        with writing(self.path):
+        with reporting_write_errors(self.path):
             file = self._opened()
             if not self.state["open"]:
-                put(file, bytes(HEADER))
+                write_all(file, bytes(HEADER))
                 sync(self.folder)
-            put(file, content)
+            write_all(file, content)
 
 
-def put(file, content):
+def write_all(file, content):
     """All of it: a single write may take less, for instance where the disk is full soon."""
     left = memoryview(content)
     while left:
@@ -115,25 +115,25 @@ def rewind(folder, split, itemsize, state):
         name = re.fullmatch(rf"{split}_([0-9]{{6,}})\.bin({re.escape(PARTIAL)})?", path.name)
         if not name or int(name[1]) < whole:
             continue  # somebody else's, or one to keep
-        with writing(path):
+        with reporting_write_errors(path):
             if int(name[1]) > whole or not kept:
                 path.unlink()
             elif path.suffix == ".bin":  # finished since then: it will be again
                 path.rename(path.with_name(path.name + PARTIAL))
     if kept:
-        cut(folder / f"{split}_{whole:06d}.bin{PARTIAL}", kept)
+        truncate_file(folder / f"{split}_{whole:06d}.bin{PARTIAL}", kept)
     for number, shard in enumerate(state["shards"]):
-        check_length(folder / f"{split}_{number:06d}.bin", HEADER + shard["tokens"] * itemsize)
+        check_file_size(folder / f"{split}_{number:06d}.bin", HEADER + shard["tokens"] * itemsize)
 
 
-def cut(path, size):
+def truncate_file(path, size):
     """Takes off what a file has beyond so many bytes. Raises DataError if it has less."""
-    check_length(path, size, least=True)
-    with writing(path):
+    check_file_size(path, size, least=True)
+    with reporting_write_errors(path):
         os.truncate(path, size)
 
 
-def check_length(path, size, least=False):
+def check_file_size(path, size, least=False):
     try:
         found = path.stat().st_size
     except OSError:

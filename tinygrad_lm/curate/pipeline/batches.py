@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
-from tinygrad_lm.curate.pipeline.worker import Item
+from tinygrad_lm.curate.pipeline.worker import WorkItem
 from tinygrad_lm.curate.readers.formats import format_of
 from tinygrad_lm.curate.readers.record import Damaged, Record
 
-BATCH = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory
-RECORD = 100  # what a record takes beside its content, so that a batch of empty ones ends, too
+BATCH_SIZE = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory
+RECORD_OVERHEAD = 100  # what a record takes beside its content, so that a batch of empty ones ends, too
 
 
 @dataclass
@@ -30,44 +30,44 @@ class Batch:
     held: int = 0  # the size of the items in memory
 
 
-def batches(found, size=None):
+def make_batches(found, size=None):
     """Batches of about `size` each, of (file number, record number, Item)s."""
     batch = Batch()
     for file, record, item in found:
-        content = 0 if isinstance(item.found, Damaged) else size_of(item.found.content)
+        content = 0 if isinstance(item.found, Damaged) else content_size(item.found.content)
         batch.items.append(item)
-        batch.size += content + RECORD
+        batch.size += content + RECORD_OVERHEAD
         batch.held = batch.size
         batch.within = content + (batch.within if batch.file == file else 0)
         batch.file, batch.record = file, record
-        if batch.size >= (size or BATCH):
+        if batch.size >= (size or BATCH_SIZE):
             yield batch
             batch = Batch(file=file, within=batch.within)
     if batch.items:
         yield batch
 
 
-def size_of(content):
+def content_size(content):
     """Of a record's content: a text, bytes, or a row of such."""
-    return sum(map(size_of, content)) if isinstance(content, tuple) else len(content)
+    return sum(map(content_size, content)) if isinstance(content, tuple) else len(content)
 
 
-def from_files(paths, format, file=0, record=0):
+def items_from_files(paths, format, file=0, record=0):
     """(file number, records of it consumed, Item) of all records from a place on. paths: {name: Path}."""
     for number, (name, path) in islice(enumerate(paths.items()), file, None):
         kind = format_of(path, format)
         first = record if number == file else 0
-        for count, found in islice(enumerate(kind.records(path), 1), first, None):
-            yield number, count, Item(name, kind.name, found)
+        for count, found in islice(enumerate(kind.read_records(path), 1), first, None):
+            yield number, count, WorkItem(name, kind.name, found)
 
 
-def from_texts(name, texts, record=0):
+def items_from_texts(name, texts, record=0):
     """The same of texts that a program makes, after so many."""
     for count, text in enumerate(texts, record + 1):
-        yield 0, count, Item(name, None, Record(f"{name}#{count}", text))
+        yield 0, count, WorkItem(name, None, Record(f"{name}#{count}", text))
 
 
-def in_order(executor, ahead, function, argument, batches):
+def map_in_order(executor, ahead, function, argument, batches):
     """(batch, function(argument, batch.items)) for each batch, in order.
 
     At most `ahead` of them are under way, and more than one only if they hold at most 2 · BATCH each on average: a
@@ -83,7 +83,7 @@ def in_order(executor, ahead, function, argument, batches):
 
     try:
         for batch in batches:
-            while waiting and (len(waiting) == ahead or held + batch.held > ahead * 2 * BATCH):
+            while waiting and (len(waiting) == ahead or held + batch.held > ahead * 2 * BATCH_SIZE):
                 yield first()
             waiting.append((batch, executor.submit(function, argument, batch.items)))
             held += batch.held
@@ -95,17 +95,17 @@ def in_order(executor, ahead, function, argument, batches):
 
 
 @contextmanager
-def processes(count):
+def worker_processes(count):
     """So many worker processes. They are spawned, for a copy (fork) of a process with threads may hang."""
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, mp_context=context, initializer=begin)
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
     try:
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
 
 
-def begin():
+def start_worker():
     """A worker leaves Ctrl-C to its parent, and ends when that was killed: nobody would send it work or an end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

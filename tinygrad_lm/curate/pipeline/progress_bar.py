@@ -6,7 +6,7 @@ from tinygrad_lm.curate.output.report import SPLITS
 from tinygrad_lm.curate.pipeline.inputs import synthetic_source
 
 
-class Bar:
+class ProgressBar:
     """found: {source: {kind: {name: Path}}}; state: the journal's, so that rate and time left are of what is to do."""
 
     def __init__(self, mixture, found, state, shown):
@@ -32,12 +32,12 @@ class Bar:
         """Where one is in the row of all files. within: Batch's; of a compressed file it may be more than its size."""
         first, end = self.places[source][file : file + 2]
         if source in self.mean:
-            within = round(count(entry, "documents") * self.mean[source])
+            within = round(both_splits(entry, "documents") * self.mean[source])
         return min(first + within, end)
 
     def at(self, source, file, within, entry):
         """A batch is done. entry: the journal's of the source."""
-        documents, tokens = count(entry, "documents"), count(entry, "tokens")
+        documents, tokens = both_splits(entry, "documents"), both_splits(entry, "tokens")
         self.bar.set_postfix_str(f"{source}: {documents:,} documents, {tokens:,} tokens", refresh=False)
         self.bar.update(self.place(source, file, within, entry) - self.bar.n)
 
@@ -48,5 +48,5 @@ class Bar:
         self.bar.close()
 
 
-def count(entry, key):
+def both_splits(entry, key):
     return sum(entry[split][key] for split in SPLITS)

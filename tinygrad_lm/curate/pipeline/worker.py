@@ -11,15 +11,15 @@ from threading import Lock
 from typing import NamedTuple
 
 from tinygrad_lm.curate.cleaning.cleaner import Cleaner
-from tinygrad_lm.curate.cleaning.duplicates import KINDS, signature
+from tinygrad_lm.curate.cleaning.duplicates import SIGNATURE_KINDS, signature
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.output.report import EXCERPT, count
+from tinygrad_lm.curate.output.report import EXCERPT, count_removal
 from tinygrad_lm.curate.pipeline.inputs import synthetic_source
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.readers.record import Damaged
-from tinygrad_lm.data.mixture.mixture_file import Clean
-from tinygrad_lm.data.shards import layout
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict
+from tinygrad_lm.data.mixture.mixture_file import CleaningConfig
+from tinygrad_lm.data.shards import token_dtype
+from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.data.tokenizers.vocabulary import utf8
 from tinygrad_lm.errors import DataError
 
@@ -34,11 +34,11 @@ class Job:
     tokenizer: str  # its description, JSON
     folder: str  # the one that the paths in `clean` are seen from
     validation: float
-    clean: Clean | None  # None for a synthetic source: what is drawn from a distribution stays as it is drawn
+    clean: CleaningConfig | None  # None for a synthetic source: what is drawn from a distribution stays as it is drawn
     synthetic: str | None = None  # its settings, JSON
 
 
-class Item(NamedTuple):
+class WorkItem(NamedTuple):
     """A record on its way to a worker."""
 
     file: str
@@ -46,7 +46,7 @@ class Item(NamedTuple):
     found: object  # Record or Damaged
 
 
-class Document(NamedTuple):
+class TokenizedDocument(NamedTuple):
     """A text on its way back."""
 
     id: str
@@ -60,7 +60,7 @@ class Document(NamedTuple):
 
 
 @dataclass
-class Worked:
+class BatchResult:
     """What became of a batch."""
 
     records: int = 0
@@ -71,15 +71,15 @@ class Worked:
     documents: list = field(default_factory=list)
 
 
-def work(job, items):
+def process_batch(job, items):
     """The Worked of a batch of Items, in their order."""
     with LOCK:
-        tokenizer, cleaner, source = tools(job)
-    worked = Worked(len(items))
+        tokenizer, cleaner, source = load_tools(job)
+    worked = BatchResult(len(items))
     for file, format, found in items:
         if not isinstance(found, Damaged):
             try:
-                left = documents(job, worked, tokenizer, cleaner, source, found, format)
+                left = make_documents(job, worked, tokenizer, cleaner, source, found, format)
                 worked.documents += left
                 worked.pieces += max(0, len(left) - 1)
                 continue
@@ -93,16 +93,16 @@ class Unreadable(Exception):
     """A record that no text or no tokens can be made of: (id, reason)."""
 
 
-def documents(job, worked, tokenizer, cleaner, source, record, format):
+def make_documents(job, worked, tokenizer, cleaner, source, record, format):
     """The Documents that are left of a record; what was removed is counted."""
     try:
-        text = FORMATS[format].text(record.content) if format else record.content
+        text = FORMATS[format].extract_text(record.content) if format else record.content
         if text:
             utf8(text)
     except (ValueError, DataError) as error:
         raise Unreadable(record.id, str(error)) from error
     if not text:
-        count(worked.removed, "no text", record.id, "there is none in it", "")
+        count_removal(worked.removed, "no text", record.id, "there is none in it", "")
         return []
     worked.characters += len(text)
     if cleaner is None:
@@ -112,35 +112,37 @@ def documents(job, worked, tokenizer, cleaner, source, record, format):
         texts = cleaned.texts
         for number, removal in enumerate(cleaned.removed, start=1):
             all_of_it = not texts and number == len(cleaned.removed)  # what came before the last took parts
-            count(worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it))
+            count_removal(
+                worked.removed, removal.step, record.id, removal.reason, removal.text, documents=int(all_of_it)
+            )
         if not texts:
             return []
         text = normalise(text) if cleaned.removed else texts[0]  # which is the same, and saves the time
-    out = held_out(text.encode(), job.validation)  # all pieces of a text are on one side
-    return [document(job, tokenizer, source, record.id, piece, out) for piece in texts]
+    out = is_held_out(text.encode(), job.validation)  # all pieces of a text are on one side
+    return [make_document(job, tokenizer, source, record.id, piece, out) for piece in texts]
 
 
-def document(job, tokenizer, source, id, text, out):
+def make_document(job, tokenizer, source, id, text, out):
     kind = job.clean.deduplicate if job.clean else "none"
-    ids = encode(tokenizer, id, text).astype(layout(tokenizer.vocab_size))
-    return Document(
+    ids = encode_text(tokenizer, id, text).astype(token_dtype(tokenizer.vocab_size))
+    return TokenizedDocument(
         id,
         out,
         len(text.encode()),
         len(text),
         ids.dtype.type(tokenizer.eot).tobytes() + ids.tobytes(),
         source.nats(text) if source else None,
-        {kind: signature(kind, text) for kind in KINDS[kind]},
+        {kind: signature(kind, text) for kind in SIGNATURE_KINDS[kind]},
         text[:EXCERPT],
     )
 
 
-def held_out(content, share):
+def is_held_out(content, share):
     """Is a record's text one to validate on? Its own bytes decide, so neither order nor other records matter."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()) < share * 2**64
 
 
-def encode(tokenizer, id, text):
+def encode_text(tokenizer, id, text):
     """The ids of a text, or Unreadable."""
     try:
         return tokenizer.encode(text)
@@ -149,12 +151,12 @@ def encode(tokenizer, id, text):
 
 
 @lru_cache(maxsize=1)  # sources come one after the other, and what cleans one may be large
-def tools(job):
+def load_tools(job):
     """(tokenizer, cleaner, synthetic source) of a job."""
     source = job.synthetic and synthetic_source(json.loads(job.synthetic))
-    return tokenizer_of(job.tokenizer, job.out), job.clean and Cleaner(job.clean, job.folder), source
+    return load_tokenizer(job.tokenizer, job.out), job.clean and Cleaner(job.clean, job.folder), source
 
 
 @lru_cache(maxsize=1)
-def tokenizer_of(description, where):
-    return from_dict(json.loads(description), where)
+def load_tokenizer(description, where):
+    return tokenizer_from_dict(json.loads(description), where)

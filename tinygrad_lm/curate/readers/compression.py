@@ -12,7 +12,7 @@ import re
 import zlib
 from contextlib import contextmanager
 
-from tinygrad_lm.curate.readers.record import need
+from tinygrad_lm.curate.readers.record import require_library
 from tinygrad_lm.errors import DataError
 
 PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory
@@ -41,7 +41,7 @@ def open_bytes(path):
                     f"data file {path}: expected a {named} file, which begins with {MAGIC[named].hex(' ')}, found "
                     f"{head.hex(' ')}; fetch it again, or name it as what it is"
                 )
-            stream = Stream(Members(io.BufferedReader(file), suffix) if suffix else file, BUFFER)
+            stream = ByteStream(Members(io.BufferedReader(file), suffix) if suffix else file, BUFFER)
             if not stream.peek(1) and stream.damage is None:
                 raise DataError(
                     f"data file {path}: expected documents, found an empty file; give it some, or leave it out"
@@ -53,7 +53,7 @@ def open_bytes(path):
         raise DataError(f"data file {path}: cannot be read: {error.strerror}; check the path") from None
 
 
-class Stream(io.BufferedReader):
+class ByteStream(io.BufferedReader):
     """Bytes to read, with what is known of their soundness."""
 
     @property
@@ -165,7 +165,7 @@ def _decompressor(suffix):
         return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, ()
     if suffix == ".bz2":
         return bz2.BZ2Decompressor, (OSError, ValueError), (BUFFER,)
-    need("zstandard", "a .zst file")
+    require_library("zstandard", "a .zst file")
     import zstandard
 
     return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError, ()

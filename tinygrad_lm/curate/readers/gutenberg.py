@@ -10,7 +10,7 @@ import re
 from functools import partial
 
 from tinygrad_lm.curate.readers import plain
-from tinygrad_lm.curate.readers.record import LARGEST
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD
 
 FRONT = BACK = 50_000  # characters in which header and footer are looked for: twice what the licence takes, and more
 
@@ -40,12 +40,12 @@ LATIN = re.compile(
     rb"^Character set encoding: *(?:ISO[- ]?(?:8859-1|Latin-1)|(?:CP|Windows)-?1252)\s*$", re.MULTILINE | re.IGNORECASE
 )
 
-records = partial(plain.records, most=LARGEST)  # a book is one document, however long
+book_records = partial(plain.plain_records, most=LARGEST_RECORD)  # a book is one document, however long
 
 
-def text(content):
+def book_text(content):
     """The book alone. Raises ValueError where a marker is missing: the file was cut short, or is no such book."""
-    characters = str(content, "cp1252") if LATIN.search(content[:FRONT]) else plain.text(content)
+    characters = str(content, "cp1252") if LATIN.search(content[:FRONT]) else plain.plain_text(content)
     characters = characters.replace("\r\n", "\n")
     starts = list(START.finditer(characters, 0, FRONT))
     if not starts:

@@ -11,7 +11,7 @@ from io import BytesIO
 from itertools import accumulate
 
 from tinygrad_lm.curate.readers import warc
-from tinygrad_lm.curate.readers.record import LARGEST, need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, require_library
 
 PAGES = {"text/html", "application/xhtml+xml"}
 # The extraction takes time in the square of the depth of these: minutes for half a megabyte of <div>. Chrome's
@@ -21,13 +21,13 @@ NESTS, DEPTH = re.compile(rb"<(/?)(?:div|article)\b", re.IGNORECASE), 512
 CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # no text has them, nearly all compressed data do
 
 
-def records(path):
+def page_records(path):
     """The responses of servers, as bytes: HTTP's header and what follows."""
-    need("resiliparse", "a WARC file of pages")
-    return warc.records(path, "response")
+    require_library("resiliparse", "a WARC file of pages")
+    return warc.warc_records(path, "response")
 
 
-def text(content):
+def page_text(content):
     """The text of a response; None for one that is not a page, or an error's."""
     from resiliparse.extract.html2text import extract_plain_text
     from warcio.bufferedreaders import ChunkedDataReader
@@ -52,7 +52,7 @@ def _decompressed(body, encoding):
     """CommonCrawl stores pages decompressed, until 2018 under the header of before; so the bytes themselves tell."""
     if body.startswith(b"\x1f\x8b"):
         try:
-            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(body, LARGEST)
+            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(body, LARGEST_RECORD)
         except zlib.error as error:
             raise ValueError(f"the gzipped page is damaged: {error}") from None
     if encoding and CONTROLS.search(body, 0, 1024):

@@ -4,24 +4,24 @@ import json
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record
 from tinygrad_lm.data.tokenizers.vocabulary import utf8
 
 FIELD = "text"
 
 
-def records(path):
+def json_records(path):
     """The lines, as bytes. An empty line is none."""
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
-        while (line := stream.readline(LARGEST + 1)) or stream.damage:
+        while (line := stream.readline(LARGEST_RECORD + 1)) or stream.damage:
             number += 1
-            if len(line) > LARGEST:
+            if len(line) > LARGEST_RECORD:
                 size = len(line)
                 while line and not line.endswith(b"\n"):
                     line = stream.readline(2**20)
                     size += len(line)
-                yield Damaged(f"{name}#{number}", f"a line of more than {LARGEST:,} bytes", stream.part(size))
+                yield Damaged(f"{name}#{number}", f"a line of more than {LARGEST_RECORD:,} bytes", stream.part(size))
             elif stream.damage and not line.endswith(b"\n"):
                 damage, lost = stream.damage, stream.resume()
                 yield Damaged(f"{name}#{number}", damage, lost)
@@ -31,7 +31,7 @@ def records(path):
                 yield Record(f"{name}#{number}", line)
 
 
-def text(content):
+def json_text(content):
     """The field "text" of a line."""
     try:
         found = json.loads(str(content, "utf-8-sig"))

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
 COLUMN = "text"
 ROWS = 256  # at a time, so that not even one row group has to fit into memory
 
 
-def records(path):
+def parquet_records(path):
     """The texts of one row group after the other, as bytes. Of one that cannot be read, the rest is Damaged."""
-    need("pyarrow", "a Parquet file")
+    require_library("pyarrow", "a Parquet file")
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -52,6 +52,6 @@ def records(path):
 def _record(id, content):
     if content is None:
         return Damaged(id, f"its {COLUMN} is null")
-    if len(content) > LARGEST:
-        return Damaged(id, f"a text of {len(content):,} bytes, more than {LARGEST:,}")
+    if len(content) > LARGEST_RECORD:
+        return Damaged(id, f"a text of {len(content):,} bytes, more than {LARGEST_RECORD:,}")
     return Record(id, content)

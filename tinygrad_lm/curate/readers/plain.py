@@ -8,7 +8,7 @@ from tinygrad_lm.curate.readers.record import Damaged, Record
 PIECE = 2**20  # bytes; many are under way at once
 
 
-def records(path, most=None):
+def plain_records(path, most=None):
     """The bytes of a file, compressed or not, in pieces of at most so many [PIECE]."""
     name, number, rest, most = Path(path).name, 1, b"", most or PIECE
     with open_bytes(path) as stream:
@@ -35,7 +35,7 @@ def _cut(block):
     return block.rfind(b"\n") + 1 or next(i for i in range(len(block) - 1, 0, -1) if block[i] & 0xC0 != 0x80)
 
 
-def text(content):
+def plain_text(content):
     """The characters of UTF-8 bytes, line ends as they are."""
     try:
         return str(content, "utf-8-sig")

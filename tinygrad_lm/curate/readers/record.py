@@ -5,7 +5,9 @@ from importlib import import_module
 
 from tinygrad_lm.errors import DataError
 
-LARGEST = 64 * 2**20  # bytes of a record; a longer one is damage, or a way to exhaust the memory, and is not read
+LARGEST_RECORD = (
+    64 * 2**20
+)  # bytes of a record; a longer one is damage, or a way to exhaust the memory, and is not read
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ CLEAR = 10  # damaged records, fewer of which may be chance
 ENOUGH = 100  # records from which on the share of damaged ones means something
 
 
-def too_much(records, damaged, size, lost, allowed, ended):
+def too_damaged(records, damaged, size, lost, allowed, ended):
     """Is more than the allowed share of the records damaged, or of the files' bytes (`size` of them) lost?
 
     Before the end only a clear excess of damaged records counts: of n, CLEAR or more and more than np + 3 √(np(1 − p)),
@@ -47,7 +49,7 @@ def too_much(records, damaged, size, lost, allowed, ended):
     return damaged >= CLEAR and damaged > expected + 3 * (expected * (1 - allowed)) ** 0.5
 
 
-def need(library, use):
+def require_library(library, use):
     """Raises DataError, with the way to get it, where a library is missing. use: what asks for it."""
     try:
         import_module(library)

@@ -10,19 +10,19 @@ from io import BytesIO
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
 HEADER = 2**16  # bytes of the longest header that is read
 END = b"\r\n\r\n"
 
 
-def records(path, kind):
+def warc_records(path, kind):
     """The blocks of the records of one kind, as bytes: "conversion" in WET files, "response" in WARC files.
 
     After damage it goes on with the next record that can be found.
     """
-    need("warcio", "a WARC file")
+    require_library("warcio", "a WARC file")
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
         line = _first_line(stream)
@@ -90,8 +90,8 @@ def _block(line, stream, kind):
     length = fields.get_header("Content-Length") or ""
     if not (length.isascii() and length.isdigit()):
         raise ValueError(f"expected a Content-Length, found {length!r}")
-    if (size := int(length)) > LARGEST:
-        raise ValueError(f"a record of {size:,} bytes, more than {LARGEST:,}")
+    if (size := int(length)) > LARGEST_RECORD:
+        raise ValueError(f"a record of {size:,} bytes, more than {LARGEST_RECORD:,}")
     block = stream.read(size)
     if len(block) < size:
         raise EOFError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it was cut short")

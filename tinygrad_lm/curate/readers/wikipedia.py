@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.record import LARGEST, Damaged, Record, need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
 BEGIN, PAGE, PAGE_END, END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
@@ -22,9 +22,9 @@ HIDDEN_EVERYWHERE = ("media", "file", "image", "category")
 BLOCK = 2**16
 
 
-def records(path):
+def article_records(path):
     """(title, wikitext, names of the namespaces whose links are no text) of every article."""
-    need("mwparserfromhell", "a Wikipedia dump")
+    require_library("mwparserfromhell", "a Wikipedia dump")
     name, number, hidden = Path(path).name, 0, HIDDEN_EVERYWHERE
     with open_bytes(path) as stream:
         if BEGIN not in (head := stream.peek(1)) and stream.damage is None:
@@ -70,13 +70,13 @@ def _up_to_damage(stream, begun):
         start = max(0, len(piece) - len(PAGE) + 1)
         piece += block
         while (end := piece.find(PAGE, start)) >= 0:
-            if passed + end > LARGEST:
+            if passed + end > LARGEST_RECORD:
                 yield _too_long(stream, passed + end)
             elif begun:
                 yield bytes(piece[:end]), None, 0
             del piece[: end + len(PAGE)]
             start, passed, begun = 0, 0, True
-        if len(piece) > LARGEST:
+        if len(piece) > LARGEST_RECORD:
             passed += len(piece) - len(END)
             del piece[: -len(END)]
     whole, end = piece.rstrip().endswith(END), piece.find(PAGE_END)
@@ -88,7 +88,7 @@ def _up_to_damage(stream, begun):
 
 
 def _too_long(stream, size):
-    return b"", f"more than {LARGEST:,} bytes without a {PAGE.decode()}", stream.part(size)
+    return b"", f"more than {LARGEST_RECORD:,} bytes without a {PAGE.decode()}", stream.part(size)
 
 
 class Page(dict):

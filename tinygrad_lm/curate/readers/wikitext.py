@@ -17,7 +17,7 @@ GONE = "\0"  # in the place of what was removed; XML cannot hold it
 EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets with nothing else in them; a f() has nothing removed
 
 
-def text(content):
+def article_text(content):
     """The text of an article, under its title; None for one without words. content: a record of wikipedia.py"""
     import mwparserfromhell
     from mwparserfromhell.nodes import Heading

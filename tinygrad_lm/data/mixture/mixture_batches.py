@@ -1,18 +1,18 @@
-"""The batches of a mixture: which source a window comes from, and which of its windows that is.
+"""Batches of a mixture: which source each window comes from, and which window of that source.
 
-Sources alternate in a fixed order, for drawing lots would leave the shares to chance. A period has D windows, D the
-least common denominator of the weights w_k, and q_k = D w_k of them are of source k. Imagine each source's windows
-spread evenly over the period, the m-th one (from 0 on) at (m + ½) / q_k of it; read from left to right, ties in the
-order of the sources, that is the order of the windows. Then among the first n windows of a training with K sources
+Sources alternate in a fixed order, because random draws would leave the shares to chance. A period has D windows, D
+the least common denominator of the weights w_k, and q_k = D w_k of them are of source k. Place each source's windows
+evenly in the period, window m = 0, 1, … at (m + ½) / q_k; the order of the places, ties in the order of the sources,
+is the order of the windows. Then among the first n windows of a run with K sources
 
     |windows of source k − n w_k| ≤ ½ (1 + (K − 2) w_k).
 
-Proof. Full periods are exact, so let n ≤ D, and let t be the place of the last of these windows. Of source j those
-are taken that lie before t, and of those at t some. As (m + ½) / q_j < t for ⌈q_j t − ½⌉ and ≤ t for ⌊q_j t + ½⌋ of
+Proof. Full periods are exact, so let n ≤ D, and let t be the place of the last of these windows. Of source j, all
+windows before t are among them, and those at t may be. As (m + ½) / q_j < t for ⌈q_j t − ½⌉ and ≤ t for ⌊q_j t + ½⌋ of
 them, their number is c_j = q_j t + e_j with |e_j| ≤ ½. Summed over j: n = D t + Σ e_j, thus t = (n − Σ e_j) / D and
 c_k − n w_k = e_k − w_k Σ_j e_j = (1 − w_k) e_k − w_k Σ_{j≠k} e_j, at most ½ (1 − w_k) + ½ (K − 1) w_k in size.  ∎
 
-With two sources no share is ever off by more than half a window, with five by at most two.
+With two sources a share is never off by more than half a window, with five by at most two.
 """
 
 from functools import lru_cache
@@ -20,28 +20,27 @@ from functools import lru_cache
 import numpy as np
 
 from tinygrad_lm.backend import random
-from tinygrad_lm.data.loader import Stream, check_length, cut
-from tinygrad_lm.data.mixture.permutation import ROUNDS, permuted
+from tinygrad_lm.data.loader import BatchStream, check_length, epoch_windows
+from tinygrad_lm.data.mixture.permutation import ROUNDS, permute
 from tinygrad_lm.data.mixture.source_weights import period, weight_problems
 from tinygrad_lm.errors import ConfigError, DataError
 
 
-class Mixture(Stream):
-    """Windows of several sources, in the shares of their weights: see Stream, and above.
+class MixtureBatches(BatchStream):
+    """Windows of several sources in proportion to their weights (see above and BatchStream).
 
-    In each epoch a source is cut into windows side by side, from another place on, and they come in another random
-    order (permutation.py). So within an epoch no token is a target twice; less than two windows at the ends are left
-    out.
+    In each epoch a source is cut into adjacent windows from a random offset, in a random order (permutation.py). So
+    within an epoch no token is a target twice, and less than two windows at the ends are left out.
 
     sources: {name: (weight, tokens)}; tokens: anything with a length and `read(start, count)`, such as Shards
-    rank, world: the batch is the same for any number of processes, `world`; this one, `rank`, takes its rows of it
+    rank, world: process `rank` of `world` takes its rows of the batch, which is the same for any number of processes
     """
 
     def __init__(self, sources, batch_size, block_size, seed=0, accumulate=1, rank=0, world=1, document_token=None):
         super().__init__(sources, batch_size, block_size, seed, accumulate)
         if world < 1 or not 0 <= rank < world or batch_size % world:
             raise ConfigError(
-                f"mixture: expected a rank from 0 to world size − 1, and a batch that the world size divides; found "
+                f"mixture: expected a rank from 0 to world size − 1, and a batch size divisible by it; found "
                 f"rank {rank}, world size {world}, batches of {batch_size}"
             )
         problems = []
@@ -57,7 +56,9 @@ class Mixture(Stream):
         self.rank, self.world, self.document_token = rank, world, document_token
         self.turns, self.before = alternation(weights)  # (D,), (D,)
         self.q = np.array([int(weight * len(self.turns)) for weight in weights])  # windows a period
-        self.windows, self.slack = np.array([cut(len(tokens), block_size) for _, tokens in sources.values()]).T
+        self.windows, self.slack = np.array(
+            [epoch_windows(len(tokens), block_size) for _, tokens in sources.values()]
+        ).T
 
     def __call__(self, step, part=0):
         rows, T = self.batch_size // self.world, self.block_size
@@ -69,17 +70,17 @@ class Mixture(Stream):
         return windows[:, :-1], windows[:, 1:]
 
     def places(self, first, count):
-        """(source, start) of so many windows of the whole training, two lists: where they are in which tokens."""
+        """(sources, starts) of `count` windows from window number `first` of the run: two lists of integers."""
         cycle, place = np.divmod(np.arange(first, first + count), len(self.turns))
         source = self.turns[place]
         epoch, window = np.divmod(cycle * self.q[source] + self.before[place], self.windows[source])
         names = list(self.sources)
         drawn = [
-            order(self.seed, names[k], e, int(self.slack[k]))
+            epoch_order(self.seed, names[k], e, int(self.slack[k]))
             for k, e in zip(source.tolist(), epoch.tolist(), strict=True)
         ]
         keys = np.stack([keys for _, keys in drawn], axis=1)
-        window = permuted(window.astype(np.uint64), self.windows[source].astype(np.uint64), keys).astype(np.int64)
+        window = permute(window.astype(np.uint64), self.windows[source].astype(np.uint64), keys).astype(np.int64)
         start = np.array([offset for offset, _ in drawn]) + window * self.block_size
         return source.tolist(), start.tolist()
 
@@ -88,26 +89,26 @@ class Mixture(Stream):
         return (cycles * self.q + np.bincount(self.turns[:rest], minlength=len(self.q))).tolist()
 
     def beginning(self, count):
-        """The first tokens of each source, about in the shares of the weights; at most `count` in all."""
+        """The first tokens of each source, about in proportion to the weights; at most `count` in all."""
         parts = [tokens.read(0, min(len(tokens), 1 + int(weight * count))) for weight, tokens in self.sources.values()]
         return np.concatenate(parts)[:count]
 
 
 def alternation(weights):
-    """The order of the sources in a period, (D,), and before each window how many of its own source there are, (D,)."""
+    """The source of each window in a period, (D,), and how many windows of that source come before it, (D,)."""
     D = period(weights)
     counts = [int(weight * D) for weight in weights]
     source = np.repeat(np.arange(len(weights)), counts)
     before = np.concatenate([np.arange(q) for q in counts])
-    # Correctly rounded quotients of integers are equal where the fractions are, and in their order: these differ by
-    # 1 / (2 q_j q_k) or more, and q ≤ 10⁶ (weights.py).
+    # Correctly rounded quotients keep the order of the fractions, and equal fractions give equal quotients: different
+    # ones differ by 1 / (2 q_j q_k) or more, and q ≤ 10⁶ (source_weights.py).
     place = (2 * before + 1) / (2 * np.array(counts))[source]
     turns = np.argsort(place, kind="stable")
     return source[turns], before[turns]
 
 
 @lru_cache(maxsize=1024)
-def order(seed, name, epoch, slack):
-    """An epoch of a source: an offset from 0 to slack, and the keys (ROUNDS,) of the order of its windows."""
+def epoch_order(seed, name, epoch, slack):
+    """An epoch of a source: an offset from 0 to slack, and the permutation keys (ROUNDS,) of its windows."""
     rng = random(seed, f"mixture/{name}", epoch)
     return int(rng.integers(slack + 1)), rng.integers(2**64, size=ROUNDS, dtype=np.uint64)

@@ -1,29 +1,29 @@
-"""A mixture: from which sources a stream of tokens comes, and how much of each. A TOML file says it:
+"""A mixture file: the sources of a dataset, the weight and the cleaning of each, in TOML.
 
 tokenizer = "gpt2"                 # or the path of a trained one (.tiktoken)
-validation = 0.01                  # the share of documents that is held out
-shard_tokens = 100_000_000         # tokens a file
-damage = 0.01                      # the largest share of damaged records; more of them stop the preparation
-preset = "gpt3"                    # sources without a weight, named as in gpt3.py, share what the others leave as there
+validation = 0.01                  # share of documents to hold out
+shard_tokens = 100_000_000         # tokens per file
+damage = 0.01                      # largest allowed share of damaged records; more than that is an error
+preset = "gpt3"                    # sources without a weight share the rest as in GPT-3 (source_weights.py)
 
-[clean]                            # for all sources; the same keys in [source.clean] go before it for one
+[clean]                            # for all sources; keys of [source.clean] override it for one source
 rules = ["gopher"]                 # quality rules (curate/cleaning/quality.py)
-deduplicate = "exact"              # or "fuzzy", besides (the default is "none"); copies are found across sources
-decontaminate = ["eval/*.jsonl"]   # texts of which no 13 words in a row may be trained on
-classifier = "quality.safetensors" # keeps what looks like good text
+deduplicate = "exact"              # "none" (default), "exact", or "fuzzy", which includes exact; across all sources
+decontaminate = ["eval/*.jsonl"]   # evaluation files; 13-grams of their texts are cut out
+classifier = "quality.safetensors" # quality classifier, from train-classifier
 
 [[source]]
 name = "web"
-weight = 0.6                       # or "3/5": exact, for all must add up to 1
-files = ["crawl/*.warc.wet.gz"]    # patterns, seen from this file
-format = "wet"                     # where the name does not tell it
+weight = 0.6                       # or "3/5"; weights are exact and must add up to 1
+files = ["crawl/*.warc.wet.gz"]    # patterns, relative to this file
+format = "wet"                     # needed only if the file name does not imply it
 
 [[source]]
 name = "counting"
 weight = 0.4
 synthetic = { kind = "arithmetic", documents = 10_000 }   # data/synthetic/kinds.py
 
-Instead of `files`, `shards` and `validation_shards` name token files that are there already (data/shards.py).
+Instead of `files`, `shards` and `validation_shards` name existing token files (data/shards.py).
 """
 
 import re
@@ -34,16 +34,17 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from tinygrad_lm.data.config_table import checked, share, shown, some_texts, table, text, texts
-from tinygrad_lm.data.mixture.source_weights import weight_problems, weights_of
+from tinygrad_lm.data import config_table as check
+from tinygrad_lm.data.config_table import as_floats, check_table, problem_list
+from tinygrad_lm.data.mixture.source_weights import take_weights, weight_problems
 from tinygrad_lm.errors import DataError
 
-TAKEN = {"tokenizer"}  # a folder of its own among the sources' (prepared.py)
+RESERVED_NAMES = {"tokenizer"}  # a folder beside those of the sources (dataset.py)
 
 
 @dataclass(frozen=True)
-class Clean:
-    """What is done to the documents of a source, besides normalisation."""
+class CleaningConfig:
+    """How the documents of a source are cleaned, besides normalisation."""
 
     rules: tuple = ()
     deduplicate: str = "none"
@@ -52,8 +53,8 @@ class Clean:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where one kind of text comes from. Exactly one of files, shards, synthetic is given."""
+class SourceConfig:
+    """One source. Exactly one of files, shards, synthetic is given."""
 
     name: str
     weight: Fraction
@@ -62,12 +63,12 @@ class Source:
     shards: tuple = ()  # patterns
     validation_shards: tuple = ()
     synthetic: dict | None = None
-    clean: Clean = Clean()
+    clean: CleaningConfig = CleaningConfig()
 
 
 @dataclass(frozen=True)
 class MixtureConfig:
-    """What a mixture file says. folder: the one that patterns and paths are seen from."""
+    """The content of a mixture file. folder: patterns and paths are relative to it."""
 
     folder: Path
     sources: tuple
@@ -78,19 +79,19 @@ class MixtureConfig:
     preset: str | None = None
 
 
-def load_mixture(path):
-    """The MixtureConfig of a TOML file. Raises DataError with everything that is wrong in it."""
+def load_mixture_config(path):
+    """Read a mixture file. Raises DataError with every problem in it."""
     path = Path(path)
     try:
         settings = tomllib.loads(path.read_bytes().decode(), parse_float=Decimal)
     except OSError as error:
         raise DataError(f"mixture {path}: cannot be read: {error.strerror}; check the path") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or tables in tables without end
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested too deeply
         raise DataError(f"mixture {path}: expected TOML: {error}") from None
     problems = []
     mixture = _mixture(settings, path.parent, problems)
     if problems:
-        raise DataError("\n  ".join([f"mixture {path}: {len(problems)} to mend", *problems]))
+        raise DataError(problem_list(f"mixture {path}", problems))
     return mixture
 
 
@@ -99,11 +100,11 @@ def _mixture(settings, folder, problems):
     if not isinstance(tables, list) or not all(isinstance(source, dict) for source in tables) or not tables:
         problems.append("expected one [[source]] or more, found none")
         tables = []
-    clean = _clean(settings.pop("clean", {}), Clean(), "[clean]", problems)
-    values = checked(settings, SETTINGS, "the file", problems)
+    clean = _clean(settings.pop("clean", {}), CleaningConfig(), "[clean]", problems)
+    values = _checked(settings, MIXTURE_KEYS, "the file", problems)
     _check_names([source.get("name") for source in tables], problems)
     before = len(problems)
-    weights = weights_of(tables, values.get("preset"), problems)
+    weights = take_weights(tables, values.get("preset"), problems)
     if tables and len(problems) == before:
         problems += weight_problems([source.get("name") for source in tables], weights)
     sources = tuple(_source(source, w, clean, problems) for source, w in zip(tables, weights, strict=True))
@@ -112,14 +113,18 @@ def _mixture(settings, folder, problems):
 
 def _check_names(names, problems):
     for name in names:
-        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name) or name.lower() in TAKEN:
+        if (
+            not isinstance(name, str)
+            or not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", name)
+            or name.lower() in RESERVED_NAMES
+        ):
             problems.append(
-                f"source {name!r}: a name is made of letters a to z, digits, - and _, and begins with a letter or a "
-                f"digit, for it becomes a folder's; {', '.join(TAKEN)} is one already"
+                f"source {name!r}: a name has letters a to z, digits, - and _, and begins with a letter or digit, "
+                f"because it names a folder; {', '.join(RESERVED_NAMES)} is reserved"
             )
-    times = Counter(name.lower() for name in names if isinstance(name, str))  # some systems know no capitals
+    times = Counter(name.lower() for name in names if isinstance(name, str))  # some file systems ignore case
     problems += [
-        f"source {name!r} is there {n} times, capitals or not; names become folders, so each is given once"
+        f"source {name!r} appears {n} times, ignoring case; names become folders, so each must be unique"
         for name, n in times.items()
         if n > 1
     ]
@@ -128,42 +133,50 @@ def _check_names(names, problems):
 def _source(source, weight, clean, problems):
     where = f"source {source.get('name')!r}"
     cleaned = _clean(source.pop("clean", {}), clean, f"{where}: clean", problems) if "clean" in source else clean
-    values = checked(source, SOURCE, where, problems)
+    values = _checked(source, SOURCE_KEYS, where, problems)
     given = [key for key in ("files", "shards", "synthetic") if key in values]
     if len(given) != 1:
         problems.append(f"{where}: expected one of files, shards, synthetic, found {' and '.join(given) or 'none'}")
     for key, other in (("format", "files"), ("validation_shards", "shards")):
         if key in values and other not in given:
-            problems.append(f"{where}: {key}: goes with {other}, and there are none; leave it out")
-    return Source(**{"name": "", "weight": weight, "clean": cleaned} | values)
+            problems.append(f"{where}: {key}: needs {other}, and there are none; leave it out")
+    return SourceConfig(**{"name": "", "weight": weight, "clean": cleaned} | values)
 
 
 def _clean(table, default, where, problems):
     if not isinstance(table, dict):
-        problems.append(f"{where}: expected a table, found {shown(table)}")
+        problems.append(f"{where}: expected a table, found {as_floats(table)!r}")
         return default
-    values = checked(table, CLEAN, where, problems)
-    return Clean(**{f.name: values.get(f.name, getattr(default, f.name)) for f in fields(Clean)})
+    values = _checked(table, CLEANING_KEYS, where, problems)
+    return CleaningConfig(**{f.name: values.get(f.name, getattr(default, f.name)) for f in fields(CleaningConfig)})
 
 
-SETTINGS = {
-    "tokenizer": ("the name of a tokenizer or the path of one", text),
-    "validation": ("a share from 0 to less than 1", share),
-    "damage": ("a share from 0 to less than 1", share),
-    "shard_tokens": ("a whole number from 1 to 2³¹ − 1", lambda n: type(n) is int and 0 < n < 2**31),
-    "preset": ('"gpt3"', lambda name: name == "gpt3"),
+def _checked(table, kinds, where, problems):
+    """The valid values of a table; problems with the others are appended to `problems`."""
+    values, found = check_table(table, kinds)
+    problems += [f"{where}: {problem}" for problem in found]
+    return values
+
+
+PATTERNS = "a list of file patterns"
+MIXTURE_KEYS = {
+    "tokenizer": check.text("the name or the path of a tokenizer"),
+    "validation": check.share(),
+    "damage": check.share(),
+    "shard_tokens": check.whole(1, 2**31 - 1),
+    "preset": check.one_of("gpt3"),
 }
-CLEAN = {
-    "rules": ("a list of names", texts),
-    "deduplicate": ('"none", "exact" or "fuzzy"', lambda name: name in ("none", "exact", "fuzzy")),
-    "decontaminate": ("a list of patterns of files", texts),
-    "classifier": ("the path of a classifier", text),
+CLEANING_KEYS = {
+    "rules": check.texts("a list of names"),
+    "deduplicate": check.one_of("none", "exact", "fuzzy"),
+    "decontaminate": check.texts(PATTERNS),
+    "classifier": check.text("the path of a classifier"),
 }
-SOURCE = {
+SOURCE_KEYS = {
     "name": ("a text", lambda name: isinstance(name, str)),
-    "files": ("a list of patterns of files", some_texts),
-    "format": ("the name of a format", text),
-    "shards": ("a list of patterns of files", some_texts),
-    "validation_shards": ("a list of patterns of files", some_texts),
-    "synthetic": ("a table of texts and numbers", table),
+    "files": check.texts(PATTERNS, least=1),
+    "format": check.text("the name of a format"),
+    "shards": check.texts(PATTERNS, least=1),
+    "validation_shards": check.texts(PATTERNS, least=1),
+    "synthetic": check.json_table(),
 }

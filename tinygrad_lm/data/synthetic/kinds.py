@@ -1,54 +1,50 @@
-"""Synthetic sources: documents whose probability is known exactly, so that one knows how low a loss can fall.
+"""Five kinds of synthetic sources: the probability of each document is known, and so is the lowest possible loss.
 
 A model's loss in nats is at least the entropy, in expectation over documents (Cover & Thomas, Elements of Information
-Theory, theorem 5.4.3). Per token: for any tokenizer that maps texts to rows of tokens one to one, a row has its text's
-probability. With an end-of-text token in front of each document, Σ nats / Σ tokens over some documents is the loss of
-a perfect model on them, in nats a token. It sees whole documents: a window that begins within one hides its beginning
-and what it tells.
+Theory, theorem 5.4.3). A tokenizer that maps texts to token sequences one to one keeps their probabilities. So with an
+end-of-text token before each document, Σ nats / Σ tokens over some documents is the loss of a perfect model on them, in
+nats per token. That model sees whole documents; a window that begins inside one lacks its beginning.
 
-In a mixture file (mixture.py): synthetic = { kind = "copy", documents = 10_000, seed = 1, length = 30 }.
+In a mixture file (mixture_file.py): synthetic = { kind = "copy", documents = 10_000, seed = 1, length = 30 }.
 """
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from itertools import islice
 from math import log
 
+from tinygrad_lm.data.config_table import check_table, number, problem_list, whole
 from tinygrad_lm.data.synthetic.markov import Chain, entropies
-from tinygrad_lm.data.synthetic.play import CAST, information, speech_entropy, speeches
+from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy, speeches
 from tinygrad_lm.data.synthetic.synthetic_source import (
     Entropy,
-    Source,
-    characters,
-    drawn,
-    geometric,
+    SyntheticSource,
+    alphabet,
+    draw_geometric,
+    draw_string,
     geometric_nats,
-    number,
     option,
-    options,
-    whole,
-    wrong,
+    option_kinds,
 )
 from tinygrad_lm.errors import ConfigError, TokenError
 
 SEPARATOR = "|"
-LARGEST_CHAIN = 2**11  # contexts: the stationary distribution solves so many equations
+LARGEST_CHAIN = 2**11  # contexts; the stationary distribution takes as many linear equations
 
 
 @dataclass(frozen=True)
-class Markov(Source):
-    """Characters of which each depends on the `order` before it: what can be learned are the tables of an n-gram.
+class Markov(SyntheticSource):
+    """Each character depends on the `order` characters before it; a model can learn the tables of an n-gram.
 
-    language: the seed of the chain's random probabilities; that of `documents` draws texts of the same language.
+    language: the seed of the chain's probabilities. The seed of `documents` draws texts of the same language.
     """
 
-    order: int = option(2, *whole(1, 10))
-    alphabet: str = option("abcdefgh", *characters())
-    length: float = option(200.0, *number(1))  # characters of a document, on average
-    concentration: float = option(0.3, *number(0.05))  # see Chain
-    language: int = option(0, *whole(0, 2**64 - 1))
+    order: int = option(2, whole(1, 10))
+    alphabet: str = option("abcdefgh", alphabet())
+    length: float = option(200.0, number(1))  # characters per document, on average
+    concentration: float = option(0.3, number(0.05))  # see Chain
+    language: int = option(0, whole(0, 2**64 - 1))
 
     def __post_init__(self):
         super().__post_init__()
@@ -62,7 +58,7 @@ class Markov(Source):
         return Chain(self.order, self.alphabet, self.concentration, self.language)
 
     def write(self, rng):
-        return self.chain.write(rng, geometric(rng, self.length - self.order))
+        return self.chain.write(rng, draw_geometric(rng, self.length - self.order))
 
     def nats(self, text):
         return self.chain.nats(text) + geometric_nats(len(text) - self.order, self.length - self.order)
@@ -75,25 +71,25 @@ class Markov(Source):
 
 
 @dataclass(frozen=True)
-class Copy(Source):
-    """A random string, a separator, the string once more: abc|abc. What comes after the separator costs nothing.
+class Copy(SyntheticSource):
+    """A random string, a separator, and the same string: abc|abc. What follows the separator costs nothing.
 
-    To know it, a model must look up what followed the last time: on repeated random text induction heads show
-    themselves (Elhage et al. 2021, "A mathematical framework for transformer circuits").
+    To predict it, a model must look up what came next the first time; repeated random text reveals induction heads
+    (Elhage et al. 2021, "A mathematical framework for transformer circuits").
     """
 
-    alphabet: str = option("abcdefghijklmnopqrstuvwxyz", *characters(without=SEPARATOR))
-    length: float = option(20.0, *number(1))  # of the string, on average
+    alphabet: str = option("abcdefghijklmnopqrstuvwxyz", alphabet(without=SEPARATOR))
+    length: float = option(20.0, number(1))  # of the string, on average
 
     def write(self, rng):
-        string = drawn(rng, self.alphabet, 1 + geometric(rng, self.length - 1))
+        string = draw_string(rng, self.alphabet, 1 + draw_geometric(rng, self.length - 1))
         return f"{string}{SEPARATOR}{string}"
 
     def nats(self, text):
         string = text.partition(SEPARATOR)[0]
         if text != f"{string}{SEPARATOR}{string}" or not string or set(string) - set(self.alphabet):
             raise TokenError(
-                f"copy: expected a string of {self.alphabet!r}, {SEPARATOR!r} and it again, found {text!r}"
+                f"copy: expected a string of {self.alphabet!r}, {SEPARATOR!r} and the same string, found {text!r}"
             )
         return len(string) * log(len(self.alphabet)) + geometric_nats(len(string) - 1, self.length - 1)
 
@@ -104,28 +100,30 @@ class Copy(Source):
 
 
 @dataclass(frozen=True)
-class Induction(Source):
-    """Keys, each followed by its value: BqDcBqAxDc. A document has values of its own; a repeated one costs nothing.
+class Induction(SyntheticSource):
+    """Keys, each followed by its value: BqDcBqAxDc. Values differ by document; a repeated one costs nothing.
 
     [A][B] … [A] → [B] is what an induction head completes (Olsson et al. 2022, "In-context learning and induction
-    heads"). Keys are uniform, and so is the value of each key that occurs. Of K keys, n pairs show K (1 − (1 − 1/K)ⁿ)
-    different ones on average.
+    heads"). Keys are uniform, and so is the value of each key. Of K keys, n pairs contain K (1 − (1 − 1/K)ⁿ) different
+    ones on average.
     """
 
-    keys: str = option("ABCDEFGH", *characters())
-    values: str = option("abcdefghijklmnopqrstuvwxyz", *characters())
-    pairs: float = option(20.0, *number(1))  # of a document, on average
+    keys: str = option("ABCDEFGH", alphabet())
+    values: str = option("abcdefghijklmnopqrstuvwxyz", alphabet())
+    pairs: float = option(20.0, number(1))  # per document, on average
 
     def write(self, rng):
-        value = drawn(rng, self.values, len(self.keys))
-        places = rng.integers(len(self.keys), size=1 + geometric(rng, self.pairs - 1))
+        value = draw_string(rng, self.values, len(self.keys))
+        places = rng.integers(len(self.keys), size=1 + draw_geometric(rng, self.pairs - 1))
         return "".join(self.keys[i] + value[i] for i in places)
 
     def nats(self, text):
         known = {}
         for key, value in zip(text[::2], text[1::2], strict=False):
             if key not in self.keys or value not in self.values or known.setdefault(key, value) != value:
-                raise TokenError(f"induction: {key + value!r} is no pair of this source, or not the first {key!r}'s")
+                raise TokenError(
+                    f"induction: {key + value!r} is not a pair of this source, or contradicts the first {key!r}"
+                )
         if not text or len(text) % 2:
             raise TokenError(f"induction: expected pairs, found {text[-40:]!r}")
         n = len(text) // 2
@@ -140,14 +138,14 @@ class Induction(Source):
 
 
 @dataclass(frozen=True)
-class Arithmetic(Source):
-    """Lines of sums: 17+5=22. Both numbers are uniform below 10^digits, and the sum costs nothing."""
+class Arithmetic(SyntheticSource):
+    """Lines such as 17+5=22. Both numbers are uniform below 10^digits; the sum costs nothing."""
 
-    digits: int = option(2, *whole(1, 18))
-    lines: float = option(10.0, *number(1))  # of a document, on average
+    digits: int = option(2, whole(1, 18))
+    lines: float = option(10.0, number(1))  # per document, on average
 
     def write(self, rng):
-        pairs = rng.integers(10**self.digits, size=(1 + geometric(rng, self.lines - 1), 2)).tolist()
+        pairs = rng.integers(10**self.digits, size=(1 + draw_geometric(rng, self.lines - 1), 2)).tolist()
         return "".join(f"{a}+{b}={a + b}\n" for a, b in pairs)
 
     def nats(self, text):
@@ -156,15 +154,15 @@ class Arithmetic(Source):
             numbers = re.match(rf"([0-9]{{1,{self.digits}}})\+([0-9]{{1,{self.digits}}})=", line)
             a, b = map(int, numbers.groups()) if numbers else (0, 0)
             if line != f"{a}+{b}={a + b}":
-                raise TokenError(f"arithmetic: {line!r} is no sum of two numbers of {self.digits} digits at most")
+                raise TokenError(f"arithmetic: {line!r} is not a sum of two numbers of at most {self.digits} digits")
         if rest or not lines:
-            raise TokenError(f"arithmetic: a text of whole lines ends with a line end, this one with {rest[-40:]!r}")
+            raise TokenError(f"arithmetic: a text of whole lines ends with a line end; this one with {rest[-40:]!r}")
         return len(lines) * 2 * self.digits * log(10) + geometric_nats(len(lines) - 1, self.lines - 1)
 
     @property
     def entropy(self):
         nats = self.lines * 2 * self.digits * log(10) + geometric_nats(self.lines - 1, self.lines - 1)
-        # A number from 10ʲ on has more than j digits. Below m, as far as 10^digits goes, are m (m + 1) / 2 sums.
+        # A number of 10ʲ or more has more than j digits; m (m + 1) / 2 pairs have a sum below m ≤ 10^digits.
         n, powers = 10**self.digits, [10**j for j in range(1, self.digits + 1)]
         number = 1 + sum(1 - m / n for m in powers)
         total = 1 + sum(1 - m * (m + 1) / 2 / n**2 for m in powers)
@@ -172,18 +170,18 @@ class Arithmetic(Source):
 
 
 @dataclass(frozen=True)
-class Play(Source):
-    """Some speeches of the built-in play (play.py)."""
+class Play(SyntheticSource):
+    """Consecutive speeches of the built-in play (play.py)."""
 
-    speeches: float = option(3.0, *number(1))  # of a document, on average
+    speeches: float = option(3.0, number(1))  # per document, on average
 
     def write(self, rng):
-        return "".join(islice(speeches(rng), 1 + geometric(rng, self.speeches - 1)))
+        return "".join(islice(speeches(rng), 1 + draw_geometric(rng, self.speeches - 1)))
 
     def nats(self, text):
         if not text:
             raise TokenError("play: expected a speech or more, found none")
-        return information(text) + geometric_nats(text.count("\n\n") - 1, self.speeches - 1)
+        return play_nats(text) + geometric_nats(text.count("\n\n") - 1, self.speeches - 1)
 
     @property
     def entropy(self):
@@ -193,21 +191,21 @@ class Play(Source):
 
 
 KINDS = {"markov": Markov, "copy": Copy, "induction": Induction, "arithmetic": Arithmetic, "play": Play}
-DRAWN = {"documents": whole(1, 2**63 - 1), "seed": whole(0, 2**64 - 1)}  # what `documents` is given
+DOCUMENT_KEYS = {"documents": whole(1, 2**63 - 1), "seed": whole(0, 2**64 - 1)}  # arguments of `documents`
 
 
-def make(table):
+def make_synthetic_source(table):
     """The source of a table such as {"kind": "copy", "documents": 10_000, "seed": 1, "length": 30}.
 
-    documents and seed (0 if absent) are for `documents`. Raises ConfigError with everything that is wrong.
+    documents and seed (default 0) are arguments of `documents`. Raises ConfigError with every problem.
     """
-    given = {name: float(x) if isinstance(x, Decimal) else x for name, x in table.items()}  # Decimal: mixture.py
-    kind = given.pop("kind", None)
+    options = dict(table)
+    kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(f"synthetic: kind {kind!r} is unknown; expected one of {', '.join(KINDS)}")
-    problems = wrong(given, options(KINDS[kind]) | DRAWN)
-    if "documents" not in given:
-        problems.insert(0, f"documents: expected {DRAWN['documents'][0]}, found none; say how many to draw")
+    values, problems = check_table(options, option_kinds(KINDS[kind]) | DOCUMENT_KEYS)
+    if "documents" not in options:
+        problems.insert(0, f"documents: expected {DOCUMENT_KEYS['documents'][0]}, found none; say how many to draw")
     if problems:
-        raise ConfigError("\n  ".join([f"synthetic {kind}: {len(problems)} to mend", *problems]))
-    return KINDS[kind](**{name: x for name, x in given.items() if name not in DRAWN})
+        raise ConfigError(problem_list(f"synthetic {kind}", problems))
+    return KINDS[kind](**{name: value for name, value in values.items() if name not in DOCUMENT_KEYS})

@@ -32,12 +32,12 @@ def count_words(texts):
     counts = Counter()
     for text in texts:
         utf8(text)  # refuses what is no text
-        for piece in pieces(text):
+        for piece in split_text(text):
             counts.update(words.findall(piece))
     return counts
 
 
-def pieces(text, size=2**16):
+def split_text(text, size=2**16):
     """The text in pieces of `size` characters or a little more, so that no list of all its words is needed.
 
     A word has white space at its beginning or nowhere else, so none goes on where white space follows something else;
@@ -53,7 +53,7 @@ def pieces(text, size=2**16):
         start = end
 
 
-def learn(counts):
+def learn_merges(counts):
     """Yields merges (left, right), two tokens as bytes each, the best first, until every word is one token.
 
     counts: {word: occurrences}. Of pairs that occur equally often the one with the lower ids is first. Occurrences that

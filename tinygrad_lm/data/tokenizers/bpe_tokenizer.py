@@ -21,7 +21,7 @@ from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import replace
 
 SUFFIX = ".tiktoken"
-USUAL = {"special": [END], "pattern": PATTERN}
+DEFAULTS = {"special": [END], "pattern": PATTERN}
 
 
 class BPETokenizer(Tokenizer):
@@ -58,12 +58,12 @@ class BPETokenizer(Tokenizer):
     @classmethod
     def load(cls, path):
         """Raises DataError if a file is missing or damaged."""
-        settings = beside(path)
+        settings = settings_path(path)
         try:
             found = json.loads(settings.read_bytes()) if settings.exists() else {}
-            if not isinstance(found, dict) or not found.keys() <= USUAL.keys():
-                raise ConfigError(f"expected an object of {' and '.join(USUAL)}, found {found!r:.100}")
-            found = USUAL | found
+            if not isinstance(found, dict) or not found.keys() <= DEFAULTS.keys():
+                raise ConfigError(f"expected an object of {' and '.join(DEFAULTS)}, found {found!r:.100}")
+            found = DEFAULTS | found
             if not isinstance(found["special"], list) or not all(isinstance(t, str) for t in found["special"]):
                 raise ConfigError(f"special: expected a list of texts, found {found['special']!r:.100}")
             if not isinstance(found["pattern"], str):
@@ -76,7 +76,7 @@ class BPETokenizer(Tokenizer):
 
     def save(self, path):
         """Write it. Raises ConfigError, and changes nothing, if there is one already."""
-        self.path = claim(path)
+        self.path = claim_path(path)
         try:
             for name, content in reversed(self.contents().items()):  # the ranks last: when they are there, all is
                 replace(self.path.with_name(name), content)
@@ -94,26 +94,26 @@ class BPETokenizer(Tokenizer):
     def contents(self):
         files = {self.path.name: write_ranks(self.tokens)}
         settings = {"special": self.special, "pattern": self.pattern}
-        if unusual := {key: value for key, value in settings.items() if value != USUAL[key]}:
-            files[beside(self.path).name] = json.dumps(unusual, indent=1).encode()
+        if unusual := {key: value for key, value in settings.items() if value != DEFAULTS[key]}:
+            files[settings_path(self.path).name] = json.dumps(unusual, indent=1).encode()
         return files
 
 
-def locate(name):
+def tokenizer_path(name):
     """The path of the tokenizer NAME: in the user's cache, unless it is the path NAME.tiktoken itself."""
     if name.endswith(SUFFIX):
         return Path(name)
     return cache_folder() / "tokenizers" / f"{name}{SUFFIX}"
 
 
-def beside(path):
+def settings_path(path):
     """The path of the settings that go with the ranks at `path`."""
     return Path(f"{path}.json")
 
 
-def claim(path):
+def claim_path(path):
     """The path, in a folder that is there. Raises ConfigError where a tokenizer is already."""
-    for there in filter(os.path.exists, (path, beside(path))):
+    for there in filter(os.path.exists, (path, settings_path(path))):
         raise ConfigError(
             f"tokenizer {there} exists; what was encoded with it would become unreadable, so give another name, or "
             "remove it first"

@@ -38,7 +38,7 @@ class GPT2Tokenizer(Tokenizer):
         try:
             import tiktoken
 
-            self.files = self.files or fetched()
+            self.files = self.files or download_vocabulary()
             pieces, ends = read_vocabulary(*self.files)
             ranks = {piece: i for i, piece in enumerate(pieces)}
             self._bpe = tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=ends)
@@ -47,7 +47,7 @@ class GPT2Tokenizer(Tokenizer):
                 f"gpt2 tokenizer: {error}\n"
                 f"  files : vocab.bpe and encoder.json of {URL}\n"
                 f"  hint  : use tokenizer char or byte; or pip install tiktoken, put the files into a folder as "
-                f"{stored('vocab.bpe')} and {stored('encoder.json')}, and set TIKTOKEN_CACHE_DIR to it"
+                f"{cache_name('vocab.bpe')} and {cache_name('encoder.json')}, and set TIKTOKEN_CACHE_DIR to it"
             ) from error
         super().__init__([*pieces, *(end.encode() for end in ends)])
         self.eot = ends.get(END)
@@ -103,15 +103,15 @@ def byte_letters():
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
-def stored(name):
+def cache_name(name):
     """What tiktoken's cache calls a file."""
     return hashlib.sha1((URL + name).encode()).hexdigest()
 
 
-def fetched():
+def download_vocabulary():
     """The paths of GPT-2's files, fetched if need be: left to itself tiktoken waits for a dead server for ever."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = Path(folder or Path(tempfile.gettempdir(), "data-gym-cache"))
     for name, sha256 in SHA256.items():
-        fetch(URL + name, folder / stored(name), sha256)
-    return [folder / stored(name) for name in NAMES[0]]
+        fetch(URL + name, folder / cache_name(name), sha256)
+    return [folder / cache_name(name) for name in NAMES[0]]

@@ -31,7 +31,9 @@ class JsonTokenizer(Tokenizer):
 
             content = path.read_bytes()
             self._library = tokenizers.Tokenizer.from_str(content.decode())
-            self.eot = self._end(read(folder, "tokenizer_config.json"), read(folder, "config.json"))
+            self.eot = self._end(
+                read_json_object(folder, "tokenizer_config.json"), read_json_object(folder, "config.json")
+            )
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
         except Exception as error:  # the library raises no other type
@@ -108,7 +110,7 @@ class JsonTokenizer(Tokenizer):
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
-def read(folder, name):
+def read_json_object(folder, name):
     """The object in a JSON file; an empty one where there is no file."""
     path = Path(folder, name)
     return json.loads(path.read_bytes()) if path.is_file() else {}

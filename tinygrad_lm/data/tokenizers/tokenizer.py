@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, locate
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
@@ -77,7 +77,7 @@ def make_tokenizer(name, text):
         return ByteTokenizer()
     if name == "gpt2":
         return GPT2Tokenizer()
-    path = locate(str(name))
+    path = tokenizer_path(str(name))
     if path.is_file() or str(name).endswith(SUFFIX):
         return BPETokenizer.load(path)
     raise ConfigError(
@@ -86,7 +86,7 @@ def make_tokenizer(name, text):
     )
 
 
-def from_dict(d, where=""):
+def tokenizer_from_dict(d, where=""):
     """The tokenizer that `to_dict` described. Raises ConfigError if it would give ids another meaning than then.
 
     where: the folder from which the description's own is seen.
