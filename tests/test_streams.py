@@ -76,4 +76,4 @@ def test_a_command_on_a_full_disk_says_what_it_was_writing(buffered, inspect):
     with open("/dev/full", "wb") as full:
         status, told = ended(inspect, buffered, (), stdout=full)
     assert status == 2
-    assert told == "error: what this command prints cannot be written: No space left on device; write it elsewhere\n"
+    assert told == "error: cannot write to standard output: No space left on device; redirect it elsewhere\n"

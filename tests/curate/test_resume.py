@@ -106,7 +106,8 @@ def victim(folder, act, pairs):
 def outcomes(folder, act, pairs=0):
     """(folder prepared so far, exit status, message) for each place to be stopped at."""
     command = [sys.executable, __file__, folder, act, "--pairs", str(pairs)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    places = map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     subprocess.run(command, env=environment, check=True, timeout=300, stdout=subprocess.DEVNULL)
     for number in itertools.count():
         status = folder / f"{number}.status"

@@ -202,18 +202,18 @@ DAMAGE = {
     "three fields": ({258: b"IHRoZQ== 258 1"}, ["line 259: expected a token in base64"]),
     "negative rank": ({258: b"IHRoZQ== -258"}, ["line 259: expected a token in base64"]),
     "a word as rank": ({258: b"IHRoZQ== last"}, ["line 259: expected a token in base64"]),
-    "a rank twice": ({258: line(b" the", 257)}, ["line 259: rank 257 is on line 258, too"]),
-    "a token twice": ({258: line(b"the", 258)}, ["line 259: the token b'the' is on line 258, too"]),
+    "a rank twice": ({258: line(b" the", 257)}, ["line 259: rank 257 is also on line 258"]),
+    "a token twice": ({258: line(b"the", 258)}, ["line 259: the token b'the' is also on line 258"]),
     "a rank missing": ({256: b""}, ["line 258: expected rank 256 next, found 257"]),
     "a far rank": ({258: line(b" the", 10**9)}, ["line 259: expected rank 258 next, found 1000000000"]),
-    "a byte missing": ({65: line(b"xx", 65)}, [f"no line has the byte 0x{ALPHABET[65][0]:02x}"]),
+    "a byte missing": ({65: line(b"xx", 65)}, [f"the byte 0x{ALPHABET[65][0]:02x} is missing"]),
     "no merge": (
         {256: line(b"qu", 256)},
-        ["line 258: the token b'the' cannot arise: the ranks below its own merge it to [b't', b'h', b'e']"],
+        ["line 258: the token b'the' cannot be reached: lower ranks merge its bytes to [b't', b'h', b'e']"],
     ),
     "no order": (
         {256: line(b"the", 256), 257: line(b"th", 257)},
-        ["line 257: the token b'the' cannot arise", "b'h', b'e']"],
+        ["line 257: the token b'the' cannot be reached", "b'h', b'e']"],
     ),
     "an empty token": ({258: b"==== 258"}, ["line 259: "]),
     "all of it": (dict.fromkeys(range(259), b"?"), ["line 10: ", "and 505 more"]),
@@ -228,7 +228,7 @@ def test_damaged_ranks(kind, tmp_path):
     with pytest.raises(DataError) as caught:
         BPETokenizer.load(path)
     told = str(caught.value)
-    assert told.startswith(f"tokenizer {path} is damaged; take the original, or train it anew\n  ")
+    assert told.startswith(f"tokenizer {path} is damaged; use the original, or train it again\n  ")
     for message in messages:
         assert message in told
     assert len(told.splitlines()) <= 12
@@ -248,7 +248,7 @@ def test_damaged_ranks(kind, tmp_path):
         (b'{"special": ["a", "a"]}', "special tokens must differ"),
         (b'{"special": ["\\ud800"]}', "half a surrogate pair"),
         (b'{"pattern": 1}', "pattern: expected a text, found 1"),
-        (b'{"pattern": "("}', "the pattern '(' is no regular expression"),
+        (b'{"pattern": "("}', "the pattern '(' is not a regular expression"),
     ],
 )
 def test_damaged_settings(content, message, tokenizer, tmp_path):
@@ -262,7 +262,7 @@ def test_damaged_settings(content, message, tokenizer, tmp_path):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(DataError, match=r"x.tiktoken: no such file, seen from the folder"):
+    with pytest.raises(DataError, match=r"x.tiktoken: no such file \(current folder: "):
         BPETokenizer.load(tmp_path / "x.tiktoken")
     (tmp_path / "x.tiktoken").mkdir()
     with pytest.raises(DataError, match=r"x.tiktoken: cannot be read: Is a directory"):

@@ -106,7 +106,7 @@ def test_a_named_file_is_a_corpus_without_a_known_floor(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.txt: no such file, seen from the folder"):
+    with pytest.raises(DataError, match=r"nowhere\.txt: no such file \(current folder: "):
         load_corpus(tmp_path / "nowhere.txt")
 
 
@@ -158,7 +158,7 @@ def test_offline_it_stands_in_and_one_line_says_so(capsys):
     out, err = capsys.readouterr()
     assert found == load_corpus("built-in")
     assert out.count("\n") == 1
-    assert out.startswith("offline, so this trains on the built-in play; --data FILE gives it a text of yours (")
+    assert out.startswith("offline: using the built-in play; --data FILE uses your own text (")
     assert "is missing, and the download of" in out
     assert err == ""
 

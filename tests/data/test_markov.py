@@ -98,7 +98,7 @@ def test_a_text_that_needs_what_never_happens_is_refused():
 
 def test_a_chain_that_falls_apart_is_refused():
     """Where two contexts lead nowhere else, no distribution is the only one that stays."""
-    with pytest.raises(ConfigError, match="falls apart into several; choose a larger concentration"):
+    with pytest.raises(ConfigError, match="is not irreducible; choose a larger concentration"):
         stationary(np.eye(2))
 
 

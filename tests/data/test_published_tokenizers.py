@@ -79,7 +79,7 @@ def test_ids_that_are_not_the_merges(damage, tmp_path):
     small_files(tmp_path)
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
-    with pytest.raises(DataError, match=r"vocab.json and .*merges.txt are no vocabulary of GPT-2's kind"):
+    with pytest.raises(DataError, match=r"vocab.json and .*merges.txt are not a vocabulary like GPT-2's"):
         GPT2Tokenizer(tmp_path)
 
 

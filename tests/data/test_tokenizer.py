@@ -137,7 +137,7 @@ def test_the_message_about_unknown_characters():
     assert str(caught.value).splitlines() == [
         "char tokenizer: the vocabulary lacks 2 characters: ',W'; the first, ',', is at position 5",
         "  vocabulary : 8 characters: ' dehlorw'",
-        "  hint       : leave them out, or train with tokenizer byte, which can express any text",
+        "  hint       : remove them, or train with tokenizer byte, which can express any text",
     ]
 
 

@@ -7,18 +7,18 @@ from importlib import import_module
 from tinygrad_lm.errors import DataError, TinygradError
 from tinygrad_lm.streams import guarded
 
-# Each module defines add_arguments(parser), which sets the default `function`, called with the parsed arguments and
-# returning the exit status. Only the chosen module is imported.
+# Each module defines add_arguments(parser), which also sets parser default `function`: parsed arguments -> exit status.
+# Only the chosen module is imported.
 COMMANDS = {
     "prepare": (
         "tinygrad_lm.curate.prepare",
-        "make a dataset of token files from raw files, as a mixture file describes",
+        "make a dataset from the raw files that a mixture file names",
     ),
     "inspect": ("tinygrad_lm.curate.inspect", "show what token files contain: counts, lengths, documents, a plot"),
     "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "learn a byte-level BPE vocabulary from text"),
     "train-classifier": (
         "tinygrad_lm.curate.cleaning.train_classifier",
-        "learn GPT-3's quality classifier from good and other text",
+        "learn a quality classifier from good and other text",
     ),
 }
 

@@ -40,10 +40,7 @@ def number(least):
 
 
 def share():
-    return (
-        "a share from 0 to less than 1",
-        lambda x: type(x) in (int, float) and 0 <= x < 1,
-    )  # bool is not a number here
+    return "a share from 0 to less than 1", lambda x: type(x) in (int, float) and 0 <= x < 1  # bool is an int, too
 
 
 def whole(least, most):

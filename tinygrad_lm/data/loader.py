@@ -15,8 +15,8 @@ from tinygrad_lm.errors import DataError
 class BatchStream:
     """Base class of the batches of one text (Batches) and of a mixture (MixtureBatches).
 
-    `stream(step, part)` returns inputs (B, T) and targets (B, T), which depend on these numbers and the seed alone, so a
-    resumed run sees the same data. `part` counts the `accumulate` batches of one step.
+    `stream(step, part)` returns inputs (B, T) and targets (B, T), which depend on these numbers and the seed alone, so
+    a resumed run sees the same data. `part` counts the `accumulate` batches of one step.
 
     sources: {name: (weight, tokens)}, weights as Fractions that add up to 1. A subclass adds `__call__`, `counts(n)`,
     how many of the first n windows of a run each source has, and `beginning(count)`.
@@ -130,6 +130,7 @@ def check_length(tokens, block_size):
     """Raise DataError unless a text is longer than a context."""
     if len(tokens) <= block_size:
         raise DataError(
-            f"a text of {len(tokens):,} tokens is too short; expected at least {block_size + 1:,}, a context and one more\n"
+            f"a text of {len(tokens):,} tokens is too short; expected at least {block_size + 1:,}, a context "
+            "and one more\n"
             "  hint : give a longer text, or choose a model with a shorter context"
         )

@@ -1,8 +1,8 @@
 """Token files in the format of llm.c and modded-nanogpt, so their published shards can be used here.
 
-A file is a header of 256 int32 (magic number, version, number of tokens, zeros) and the tokens, all little-endian. Magic
-number 20240520, version 1: uint16. For vocabularies above 65,536, llm.c's format for Llama 3: 20240801, version 7,
-uint32. A document begins with an end-of-text token.
+A file is a header of 256 int32 (magic number, version, number of tokens, zeros) and the tokens, all little-endian.
+Magic number 20240520, version 1: uint16. For vocabularies above 65,536, llm.c's format for Llama 3: 20240801, version
+7, uint32. A document begins with an end-of-text token.
 """
 
 import os

@@ -41,8 +41,8 @@ class DatasetSource:
 
 
 class Dataset:
-    """An existing dataset: `path`, `tokenizer`, `sources` (a tuple of DatasetSource) and `seal`, a checksum of everything
-    in the manifest except the weights, which may change at any time.
+    """An existing dataset: `path`, `tokenizer`, `sources` (a tuple of DatasetSource) and `seal`, a checksum of the
+    manifest's sources except their weights, which may change at any time.
 
     Checks the manifest's seal, the vocabulary and all headers now, and ids as they are read. Checksums of whole files
     are left to `inspect --verify`, because they take as long as reading the files. Raises DataError with every problem.
@@ -72,7 +72,7 @@ class Dataset:
         paths = [self.path / shard["file"] for shard in described["shards"]]
         counts = [shard["tokens"] for shard in described["shards"]]
         if sum(counts) != described["tokens"]:
-            problems.append(f"source {name!r}: expected {described['tokens']:,} tokens, found {sum(counts):,}")
+            problems.append(f"source {name!r}: expected {described['tokens']:,} tokens, files have {sum(counts):,}")
         try:
             return Shards(paths, self.tokenizer.vocab_size, counts)
         except DataError as error:
@@ -89,8 +89,10 @@ class Dataset:
         return {source.name: (source.weight, source.train) for source in self.sources}
 
     def validation(self, most=2**18):
-        """{source: (weight, validation tokens)} of the sources that have any, at most `most` tokens each (`read_spread`).
-        Raises DataError if no source has any."""
+        """{source: (weight, validation tokens)} of the sources that have any, at most `most` tokens each.
+
+        Raises DataError if no source has any.
+        """
         tokens = {s.name: (s.weight, read_spread(s.held_out, most, self.tokenizer.eot)) for s in self.sources}
         if not any(len(array) > 1 for _, array in tokens.values()):
             raise DataError(
