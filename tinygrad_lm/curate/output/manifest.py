@@ -1,43 +1,21 @@
-"""The folder that is prepared, from its first file to its last.
+"""The files of a dataset besides its token files.
 
-manifest.json   what there is, written last: counts, sums, the tokenizer and the settings
+manifest.json   counts, checksums, tokenizer and settings; written last
 tokenizer/      the tokenizer's files
-report.json     what each step removed; removed.jsonl has examples of it
-<source>/       train_000000.bin, …, val_000000.bin, …
+report.json     what each cleaning step removed
+removed.jsonl   examples of removed texts
 """
 
 from tinygrad_lm.curate.cleaning.duplicates import SIGNATURE_KINDS
-from tinygrad_lm.curate.output import report, shard_writer, signatures
+from tinygrad_lm.curate.output import report
 from tinygrad_lm.curate.output.journal import JOURNAL, reporting_write_errors, sealed_json
 from tinygrad_lm.curate.output.provenance import recorded_config
-from tinygrad_lm.data.mixture.dataset import MANIFEST, read_manifest
+from tinygrad_lm.data.mixture.dataset import MANIFEST, SPLITS, read_manifest
 from tinygrad_lm.files import replace
 
 
-def new_journal(mixture, settings, times, tokenizer):
-    """The journal before the first record.
-
-    times: when each raw file was written, which no manifest needs: between a kill and going on nothing is copied.
-    """
-    entries = {
-        source.name: {"report": report.new_report()} | {split: shard_writer.new_split() for split in report.SPLITS}
-        for source in mixture.sources
-    }
-    kinds = {kind for source in mixture.sources if source.files for kind in SIGNATURE_KINDS[source.clean.deduplicate]}
-    memory = {kind: signatures.new_signatures() for kind in sorted(kinds)}
-    return {"mixture": settings, "tokenizer": tokenizer_entry(tokenizer), "times": times} | {
-        "source": 0, "file": 0, "record": 0, "sources": entries, "signatures": memory,
-    }  # fmt: skip
-
-
-def tokenizer_entry(tokenizer):
-    """The description that makes it again from its files in the folder."""
-    files = sorted(tokenizer.contents())
-    return tokenizer.to_dict() | ({"folder": "tokenizer", "files": files} if files else {})
-
-
 def write_tokenizer(out, tokenizer):
-    """Its files."""
+    """Write the tokenizer's files."""
     for name, content in tokenizer.contents().items():
         with reporting_write_errors(out / "tokenizer" / name):
             (out / "tokenizer").mkdir(exist_ok=True)
@@ -45,28 +23,27 @@ def write_tokenizer(out, tokenizer):
 
 
 def write_results(out, mixture, state):
-    """Report, manifest; then what only the work needed goes."""
+    """Write the report and the manifest, and remove the work files."""
     with reporting_write_errors(out / "report.json"):
         replace(out / "report.json", report.report_json(state["sources"]).encode())
         replace(out / "removed.jsonl", "".join(report.removed_lines(state["sources"])).encode())
     sources = {}
     for name, entry in state["sources"].items():
-        sources[name] = {"weight": None, "floor": {split: split_floor(entry[split]) for split in report.SPLITS}}
-        for split in report.SPLITS:
+        sources[name] = {"weight": None, "floor": {split: split_floor(entry[split]) for split in SPLITS}}
+        for split in SPLITS:
             sources[name][split] = {key: entry[split][key] for key in ("documents", "tokens", "bytes", "shards")}
     write_manifest(out, {"tokenizer": state["tokenizer"], "mixture": state["mixture"], "sources": sources}, mixture)
 
 
 def split_floor(split):
-    """The mean −ln P per token of all documents of a synthetic source's split: no model does better, in expectation.
-    None where nobody knows it."""
+    """Lowest expected loss on the documents of a split, in nats per token; None if unknown."""
     return split["nats"] / split["tokens"] if split["nats"] and split["tokens"] else None
 
 
 def write_manifest(out, manifest, mixture):
-    """The manifest with the weights of the mixture file, for they may change at any time; and no work files.
+    """Write the manifest with the mixture file's current weights, and remove the work files.
 
-    written: what the file says, to compare with when the raw files are gone.
+    The manifest's entry "written" is the mixture file's own content, for comparison when the raw files are gone.
     """
     manifest["written"] = recorded_config(mixture)
     for source in mixture.sources:
@@ -75,5 +52,5 @@ def write_manifest(out, manifest, mixture):
         if not (out / MANIFEST).exists() or read_manifest(out) != manifest:
             replace(out / MANIFEST, sealed_json(manifest, indent=1))
         for name in [JOURNAL, *(f"signatures.{kind}" for kind in SIGNATURE_KINDS)]:
-            if (out / name).exists():  # where nothing is to be removed the folder may be one to read only
+            if (out / name).exists():  # without work files the folder may be read-only
                 (out / name).unlink()

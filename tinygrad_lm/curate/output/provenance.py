@@ -1,6 +1,7 @@
-"""What decides the bytes of a dataset, as its journal and its manifest record it."""
+"""The settings and inputs that determine the bytes of a dataset, as its journal and its manifest record them."""
 
 import hashlib
+import json
 from dataclasses import asdict
 
 from tinygrad_lm.curate.readers.formats import match_files
@@ -9,7 +10,7 @@ FILE_KEYS = ("files", "shards", "validation_shards")
 
 
 def recorded_config(mixture):
-    """What the mixture file alone says that decides which bytes are written, fit for JSON."""
+    """The part of the mixture file that determines the output, JSON-able."""
     sources = {}
     for source in mixture.sources:
         sources[source.name] = as_json_value(
@@ -22,12 +23,12 @@ def recorded_config(mixture):
 
 
 def recorded_inputs(mixture, found, tokenizer):
-    """All that decides which bytes are written, fit for JSON; so neither weights nor the share of damage.
+    """Everything that determines the output, JSON-able. Weights and the allowed damage do not.
 
-    A raw file is known by its name and size: a sum over terabytes would cost a reading of all of them, and its time of
-    change is another after every copy, while a file that grew or was fetched anew has another size. (`times` sees more,
-    as long as the work is under way.) The small files that cleaning compares with are known by their sums, for a
-    classifier has always the same size.
+    A raw file is identified by name and size: a checksum of terabytes would take as long as reading them, and copying
+    changes the modification time. A file that grew or was downloaded again usually has another size. (While an
+    unfinished run can be resumed, `modification_times` detects more.) The small files that cleaning uses are identified
+    by checksums, because all classifiers have the same size.
     """
     sources = {}
     for source in mixture.sources:
@@ -48,7 +49,7 @@ def recorded_inputs(mixture, found, tokenizer):
 
 
 def modification_times(found):
-    """When each raw file was last written, in ns: {source: {name: time}}."""
+    """When each raw file was last modified, in ns: {source: {name: time}}."""
     return {
         source: {name: path.stat().st_mtime_ns for paths in kinds.values() for name, path in paths.items()}
         for source, kinds in found.items()
@@ -56,10 +57,9 @@ def modification_times(found):
 
 
 def checksums(clean, folder):
-    """{name: sha256} of the files that a Clean names."""
-    names = sorted(name for pattern in clean.decontaminate for name in match_files(pattern, folder)) + (
-        [clean.classifier] if clean.classifier else []
-    )
+    """{name: sha256} of the files that a CleaningConfig names."""
+    names = sorted(name for pattern in clean.decontaminate for name in match_files(pattern, folder))
+    names += [clean.classifier] if clean.classifier else []
     found = {}
     for name in names:
         with open(folder / name, "rb") as file:
@@ -68,9 +68,5 @@ def checksums(clean, folder):
 
 
 def as_json_value(value):
-    """As JSON would give it back."""
-    if isinstance(value, dict):
-        return {key: as_json_value(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [as_json_value(entry) for entry in value]
-    return value if value is None or isinstance(value, (str, int, float)) else float(value)  # TOML's are Decimal
+    """The value as JSON would return it: with lists for tuples."""
+    return json.loads(json.dumps(value))

@@ -1,37 +1,36 @@
-"""What became of the records of a source: how many were damaged, what each step removed, and what is left.
+"""The report of a source: how many records were damaged, what each cleaning step removed, and what is left.
 
-All of it is plain JSON, for the journal carries it through a kill. Examples of what was removed are those whose ids
-have the least hashes: a random choice that depends neither on the order nor on where the work was taken up again.
+Its state is JSON-able, because the journal stores it. The examples of removed texts are those whose ids have the lowest
+hashes: a random choice that does not depend on order or interruptions.
 """
 
 import hashlib
 import json
 from copy import deepcopy
 
+from tinygrad_lm.data.mixture.dataset import SPLITS
 from tinygrad_lm.tables import aligned
 
-KEPT_EXAMPLES = 5  # examples of each step and source
-EXCERPT = 300  # characters of each
+KEPT_EXAMPLES = 5  # examples per step and source
+EXCERPT = 300  # characters of an example
 SHOWN = 3  # damaged records in the table
-SPLITS = ("train", "val")
-COUNTS = ("records", "pieces", "characters", "damaged", "lost", "damage", "worst")  # of a source, in report.json
+COUNTS = ("records", "pieces", "characters", "damaged", "lost", "damage", "worst")  # keys of a source in report.json
 NO_REMOVALS = {"reasons": {}, "documents": 0, "parts": 0, "characters": 0, "examples": []}
 
 
 def new_report():
     """The counts of a source before its first record.
 
-    records + pieces − damaged − the documents that steps removed = the documents that are left. pieces: how many more
-    there are because some were cut.
+    records + pieces − damaged − removed documents = remaining documents. pieces: additional documents from cutting
     """
     counts = {"records": 0, "pieces": 0, "characters": 0, "damaged": 0, "lost": 0}
     return counts | {"damage": [], "file": ["", 0], "worst": ["", 0], "removed": {}}
 
 
 def count_removal(removed, step, id, reason, text, characters=None, documents=1):
-    """One more document that a step removed; or a part of one that goes on, where `documents` is 0.
+    """Count a document that a step removed; or, with documents=0, a part of one that remains.
 
-    characters: of all of it, if `text` is an excerpt.
+    characters: of the whole text, if `text` is an excerpt
     """
     rank = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     entry = {"documents": documents, "parts": 1 - documents, "characters": characters or len(text)}
@@ -39,7 +38,7 @@ def count_removal(removed, step, id, reason, text, characters=None, documents=1)
 
 
 def merge_removals(removed, more):
-    """Add up what two parts of a source lost. removed: {step: what NOTHING has}"""
+    """Add the counts `more` to `removed`. Both: {step: dict with the keys of NO_REMOVALS}"""
     for step, entry in more.items():
         total = removed.setdefault(step, deepcopy(NO_REMOVALS))
         for reason, times in entry["reasons"].items():
@@ -49,12 +48,12 @@ def merge_removals(removed, more):
         total["examples"] = sorted(total["examples"] + entry["examples"])[:KEPT_EXAMPLES]
 
 
-def add_batch(report, worked):
-    """Add what a worker found in a batch."""
+def add_batch(report, result):
+    """Add a worker's BatchResult."""
     for key in ("records", "pieces", "characters"):
-        report[key] += getattr(worked, key)
-    merge_removals(report["removed"], worked.removed)
-    for file, damaged in worked.damaged:
+        report[key] += getattr(result, key)
+    merge_removals(report["removed"], result.removed)
+    for file, damaged in result.damaged:
         report["damaged"] += 1
         report["lost"] += damaged.lost
         examples = [*report["damage"], [file, damaged.id, damaged.reason, damaged.lost]]
@@ -67,32 +66,32 @@ def add_batch(report, worked):
 
 
 def damage_message(report, name, size, allowed):
-    """The complaint about a source of which more than this share is damaged. size: of its files, in bytes"""
+    """The message about a source with more than the allowed share of damage. size: of its files, in bytes"""
     (file, worst), damaged, records = report["worst"], report["damaged"], report["records"]
     return "\n".join([
         f"source {name}: {damaged:,} of {records:,} records are damaged, {damaged / records:.2%}; "
         f"damage = {allowed:g} allows {allowed:.2%}",
-        f"  lost       : {report['lost']:,} of {size:,} bytes; of a file that was cut short as many as it has",
+        f"  lost       : {report['lost']:,} of {size:,} bytes; a truncated file counts whole",
         f"  worst file : {file}, {worst:,} of them",
         *(f"  example    : {file}, {id}: {reason}" for file, id, reason, _ in report["damage"]),
-        "  hint       : fetch the files again and prepare with --restart; or raise `damage` and go on",
+        "  hint       : download the files again and use --restart; or raise `damage` and resume",
     ])  # fmt: skip
 
 
 def nothing_left_message(report, name, held_out):
-    """The complaint about a source that gives no document to train on."""
+    """The message about a source without training documents."""
     removed = [f"{step} {entry['documents']:,}" for step, entry in report["removed"].items() if entry["documents"]]
     removed += [f"damaged {report['damaged']:,}"] if report["damaged"] else []
     removed += [f"held out {held_out:,}"] if held_out else []
     return (
-        f"source {name}: no document is left to train on of {report['records']:,} records\n"
-        f"  removed : {', '.join(removed) or 'none, there are no records'}\n"
-        "  hint    : loosen [clean] or `validation`, give it other files, or take the source out; then --restart"
+        f"source {name}: no training document is left of {report['records']:,} records\n"
+        f"  removed : {', '.join(removed) or 'nothing; there are no records'}\n"
+        "  hint    : relax [clean] or `validation`, name other files, or remove the source; then use --restart"
     )
 
 
 def report_json(sources):
-    """report.json: {source: counts}, of {source: the journal's entry}."""
+    """The content of report.json, {source: counts}. sources: {source: the journal's entry}"""
     counts = {}
     for name, source in sources.items():
         report = source["report"]
@@ -105,7 +104,7 @@ def report_json(sources):
 
 
 def removed_lines(sources):
-    """removed.jsonl: a line for each example."""
+    """Yield the lines of removed.jsonl, one per example."""
     for name, source in sources.items():
         for step, entry in source["report"]["removed"].items():
             for _, id, reason, text in entry["examples"]:
@@ -113,12 +112,12 @@ def removed_lines(sources):
 
 
 def report_table(sources):
-    """The report for the eye: a line for each source, and below it how its records became documents."""
-    rows = [["source", "records", "documents", "held out", "tokens", "bytes a token"]]
+    """The report as a table: a line for each source, and below it what was removed."""
+    rows = [["source", "records", "documents", "held out", "tokens", "bytes/token"]]
     for name, source in sources.items():
         train, val = (source[split] for split in SPLITS)
         documents, tokens, size = (train[key] + val[key] for key in ("documents", "tokens", "bytes"))
-        records = source["report"]["records"]  # of token files nobody knows them
+        records = source["report"]["records"]  # unknown for existing token files
         counts = [f"{records:,}" if records else "-", f"{documents:,}", f"{val['documents']:,}", f"{tokens:,}"]
         rows.append([name, *counts, f"{size / tokens:.2f}" if size else "-"])
     head, *lines = aligned(rows)
@@ -127,7 +126,7 @@ def report_table(sources):
 
 
 def removal_lines(report):
-    """Lines of what to take from the records, and to add, to have the documents; and the first damaged records."""
+    """Yield lines with what leads from the records to the documents, and the first damaged records."""
     rows, notes = [], []
     if damaged := report["damaged"]:
         rows.append(["  - damaged", f"{damaged:,}"])
@@ -138,22 +137,22 @@ def removal_lines(report):
         notes.append([f"{parts}{entry['characters'] / max(1, report['characters']):.2%} of the characters"])
     if report["pieces"]:
         rows.append(["  + pieces", f"{report['pieces']:,}"])
-        notes.append(["more documents, as some were cut"])
+        notes.append(["more documents, because some were cut"])
     for line, (note, *more) in zip(aligned(rows), notes, strict=True):
         yield from (f"{line}  {note}", *more)
 
 
 def damaged_lines(report):
-    """Lines with the places of a few damaged records."""
+    """Yield lines with the places of the first damaged records."""
     for file, id, reason, _ in report["damage"][:SHOWN]:
         yield f"      {file}, {id}: {reason}"
     if report["damaged"] > SHOWN:
-        yield f"      … report.json has more of them; most are in {report['worst'][0]}"
+        yield f"      … more in report.json; most are in {report['worst'][0]}"
 
 
 def held_out_warnings(mixture, sources):
-    """A line for each source that nothing can be validated on."""
+    """Yield a line for each source without validation tokens."""
     for source in mixture.sources:
         if not sources[source.name]["val"]["tokens"]:
-            way = "name `validation_shards`" if source.shards else "raise `validation`"
-            yield f"warning: source {source.name}: nothing is held out to validate on; {way} and prepare it again"
+            remedy = "name `validation_shards`" if source.shards else "raise `validation`"
+            yield f"warning: source {source.name}: no validation tokens; {remedy} and prepare it again"

@@ -1,8 +1,8 @@
-"""Token files in the making.
+"""Write token files so that an interrupted run can resume.
 
-Tokens are appended to a file called `.partial`. When it has all it is to have it gets its header, is brought to the
-disk, and only then gets its name: what has the name of a token file is whole. What the journal does not know of can be
-taken back, for it will be made again, the same.
+Tokens are appended to a file with the suffix `.partial`. When it is full it gets its header, is synced, and only then
+renamed: a file with the name of a token file is complete. Bytes that the journal does not list are cut off on resume,
+because they will be written again.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ PARTIAL = ".partial"
 
 
 def new_split():
-    """The journal's entry of a split before its first document. open: tokens in the file in the making."""
+    """The journal's entry of a split before its first document. open: tokens in the unfinished file"""
     return {"documents": 0, "tokens": 0, "bytes": 0, "nats": 0.0, "shards": [], "open": 0}
 
 
 class ShardWriter:
-    """Writes one split of one source as folder/<split>_000000.bin, …; all full but the last.
+    """Write one split of one source as folder/<split>_000000.bin, …; all files but the last are full.
 
-    state: the journal's entry, changed in place; the files begin as it says.
+    state: the journal's entry, updated in place; existing files are rewound to it
     """
 
     def __init__(self, folder, split, vocab_size, shard_tokens, state):
@@ -36,7 +36,7 @@ class ShardWriter:
         rewind(folder, split, self.dtype.itemsize, state)
 
     def append(self, documents):
-        """The tokens of work.Documents to the end of the row; one may go on in the next file."""
+        """Append the tokens of TokenizedDocuments; a document may continue in the next file."""
         self.state["documents"] += len(documents)
         for document in documents:
             self.state["bytes"] += document.size
@@ -52,13 +52,13 @@ class ShardWriter:
                 self.finish()
 
     def sync(self):
-        """What was appended is on the disk."""
+        """Sync the appended tokens to disk."""
         if self.file:
             with reporting_write_errors(self.path):
                 os.fsync(self.file.fileno())
 
     def finish(self):
-        """The file in the making is a token file."""
+        """Complete the unfinished file."""
         if not self.state["open"]:
             return
         with reporting_write_errors(self.path):
@@ -83,7 +83,7 @@ class ShardWriter:
 
     @property
     def path(self):
-        """Of the file in the making."""
+        """The path of the unfinished file."""
         return self.folder / f"{self.split}_{len(self.state['shards']):06d}.bin{PARTIAL}"
 
     def _opened(self):
@@ -102,23 +102,23 @@ class ShardWriter:
 
 
 def write_all(file, content):
-    """All of it: a single write may take less, for instance where the disk is full soon."""
+    """Write all of the content; a single call may write less, for instance when the disk is almost full."""
     left = memoryview(content)
     while left:
         left = left[file.write(left) :]
 
 
 def rewind(folder, split, itemsize, state):
-    """The files of a split as the journal knows them: later ones go, and what was appended since."""
+    """Restore the files of a split to the journal's state: remove later files and later tokens."""
     whole, kept = len(state["shards"]), HEADER + state["open"] * itemsize if state["open"] else 0
     for path in sorted(folder.glob(f"{split}_*.bin*")):
         name = re.fullmatch(rf"{split}_([0-9]{{6,}})\.bin({re.escape(PARTIAL)})?", path.name)
         if not name or int(name[1]) < whole:
-            continue  # somebody else's, or one to keep
+            continue  # not ours, or to be kept
         with reporting_write_errors(path):
             if int(name[1]) > whole or not kept:
                 path.unlink()
-            elif path.suffix == ".bin":  # finished since then: it will be again
+            elif path.suffix == ".bin":  # finished after the journal was saved
                 path.rename(path.with_name(path.name + PARTIAL))
     if kept:
         truncate_file(folder / f"{split}_{whole:06d}.bin{PARTIAL}", kept)
@@ -127,19 +127,20 @@ def rewind(folder, split, itemsize, state):
 
 
 def truncate_file(path, size):
-    """Takes off what a file has beyond so many bytes. Raises DataError if it has less."""
+    """Cut a file to this size. Raises DataError if it is shorter."""
     check_file_size(path, size, least=True)
     with reporting_write_errors(path):
         os.truncate(path, size)
 
 
 def check_file_size(path, size, least=False):
+    """Raise DataError unless a file has this size, or with `least` this size or more."""
     try:
         found = path.stat().st_size
     except OSError:
         found = None
     if found is None or found < size or (found > size and not least):
         raise DataError(
-            f"prepare: {path} should have {size:,} bytes as the journal says, found "
-            f"{'no such file' if found is None else f'{found:,}'}; it was changed meanwhile: begin anew with --restart"
+            f"prepare: {path}: expected {size:,} bytes as the journal says, found "
+            f"{'no such file' if found is None else f'{found:,}'}; it was changed: start again with --restart"
         )

@@ -1,4 +1,4 @@
-"""The signatures of all documents that were kept, in memory to find duplicates and in a file to go on after a kill."""
+"""The signatures of all kept documents: in memory to find duplicates, in a file to resume."""
 
 import os
 
@@ -10,12 +10,12 @@ BLOCK = 2**12  # signatures read at once
 
 
 def new_signatures():
-    """The journal's entry: how many signatures are in the file, and of how many bytes."""
+    """The journal's entry before the first document: number of signatures in the file, and their bytes."""
     return {"count": 0, "bytes": 0}
 
 
 class SignatureStore:
-    """Duplicates of one kind among all sources. state: the journal's entry, which the file is cut to and read by."""
+    """Find duplicates of one kind across all sources. state: the journal's entry, to which the file is cut"""
 
     def __init__(self, out, kind, state):
         self.path, self.state, self.waiting = out / f"signatures.{kind}", state, []
@@ -30,14 +30,14 @@ class SignatureStore:
                     self.duplicates.seen(block[i : i + size])
 
     def seen(self, signature):
-        """Is there a document like this one before it?"""
+        """Whether an earlier document is like this one; if not, remember it."""
         if self.duplicates.seen(signature):
             return True
         self.waiting.append(signature)
         return False
 
     def sync(self):
-        """All that was seen is on the disk."""
+        """Sync all signatures to disk."""
         content = b"".join(self.waiting)
         with reporting_write_errors(self.path), open(self.path, "ab", buffering=0) as file:
             write_all(file, content)

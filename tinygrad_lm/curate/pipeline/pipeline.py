@@ -1,4 +1,4 @@
-"""The work of a preparation: batches out, answers in, tokens to their files, and a journal of it."""
+"""The main loop of `prepare`: send batches to workers, write the tokens to files, and save progress in the journal."""
 
 import json
 from functools import partial
@@ -6,37 +6,41 @@ from itertools import islice
 from os.path import relpath
 
 from tinygrad_lm.curate.output import journal, report
-from tinygrad_lm.curate.output.provenance import as_json_value
 from tinygrad_lm.curate.output.shard_writer import ShardWriter
 from tinygrad_lm.curate.output.signatures import SignatureStore
 from tinygrad_lm.curate.pipeline.batches import Batch, items_from_files, items_from_texts, make_batches, map_in_order
-from tinygrad_lm.curate.pipeline.inputs import synthetic_source
 from tinygrad_lm.curate.pipeline.worker import Job, process_batch
 from tinygrad_lm.curate.readers.record import too_damaged
 from tinygrad_lm.curate.survey import survey_files
+from tinygrad_lm.data.mixture.dataset import SPLITS
+from tinygrad_lm.data.synthetic.kinds import make_synthetic_source
 from tinygrad_lm.errors import DataError
 
-JOURNAL_INTERVAL = (
-    2**25
-)  # of content between two entries of the journal: a few seconds' work, and that is what a kill costs
+JOURNAL_INTERVAL = 2**25  # size of the records between two saves: a few seconds of work, which a kill would lose
 
 
 class Pipeline:
-    """What is left to do according to the journal's `state`, which changes as it is done."""
+    """Process everything that is not done according to the journal's `state`, and update the state.
 
-    def __init__(self, mixture, found, out, tokenizer, description, state):
+    mixture: MixtureConfig; found: what find_inputs returns; out: the output folder
+    """
+
+    def __init__(self, mixture, found, out, tokenizer, state):
         self.mixture, self.found, self.out, self.tokenizer, self.state = mixture, found, out, tokenizer, state
-        self.description = json.dumps(description)
+        self.tokenizer_description = json.dumps(state["tokenizer"])
         self.signatures = {kind: SignatureStore(out, kind, entry) for kind, entry in state["signatures"].items()}
         self.writers = []
 
-    def run(self, executor, ahead, received, bar):
-        """All sources to the end, or to the first batch after a signal was received."""
+    def process_sources(self, executor, ahead, received, bar):
+        """Process all sources, or stop at the first batch after a signal.
+
+        ahead: the most batches in flight; received: the list of stop_signals; bar: ProgressBar
+        """
         try:
             for number, source in enumerate(self.mixture.sources):
                 if number < self.state["source"]:
-                    self.writers_of(source)  # are its files still there?
-                elif self.source(source, partial(map_in_order, executor, ahead), received, bar):
+                    self.open_writers(source)  # checks its files
+                elif self.process_source(source, partial(map_in_order, executor, ahead), received, bar):
                     self.save(source=number + 1, file=0, record=0)
                 else:
                     return
@@ -44,12 +48,12 @@ class Pipeline:
             for writer in self.writers:
                 writer.close()
 
-    def source(self, source, answers, received, bar):
-        """One source. Returns whether it came to its end."""
+    def process_source(self, source, map_batches, received, bar):
+        """Process one source. Returns whether it is complete."""
         entry, since = self.state["sources"][source.name], 0
-        for batch in (self.listed if source.shards else self.written)(source, entry, answers):
+        for batch in (self.list_shards if source.shards else self.tokenize)(source, entry, map_batches):
             since += batch.size
-            bar.at(source.name, batch.file, batch.within, entry)
+            bar.update(source.name, batch.file, batch.within, entry)
             stop = bool(received)
             if stop or since >= JOURNAL_INTERVAL:
                 self.save(file=batch.file, record=batch.record)
@@ -58,12 +62,12 @@ class Pipeline:
                 return False
         return True
 
-    def written(self, source, entry, answers):
-        """Reads the records of a source and writes its tokens; yields each batch that is done."""
-        self.writers = train, val = self.writers_of(source)
-        for batch, worked in answers(process_batch, self.job(source), make_batches(self.records(source))):
-            report.add_batch(entry["report"], worked)
-            kept = [document for document in worked.documents if not self.is_duplicate(source, entry, document)]
+    def tokenize(self, source, entry, map_batches):
+        """Read the records of a source and write its tokens. Yields each finished batch."""
+        self.writers = train, val = self.open_writers(source)
+        for batch, result in map_batches(process_batch, self.job(source), make_batches(self.items(source))):
+            report.add_batch(entry["report"], result)
+            kept = [document for document in result.documents if not self.is_duplicate(entry, document)]
             for writer in self.writers:
                 writer.append([document for document in kept if document.held_out == (writer is val)])
             self.check_damage(source, entry["report"], ended=False)
@@ -74,69 +78,72 @@ class Pipeline:
         train.finish()
         val.finish()
 
-    def listed(self, source, entry, answers):
-        """Looks through token files that are there already; yields a batch for each."""
+    def list_shards(self, source, entry, map_batches):
+        """Survey the existing token files of a source. Yields a batch for each."""
         files = [("train", path) for path in self.found[source.name]["shards"].values()]
         files += [("val", path) for path in self.found[source.name].get("validation_shards", {}).values()]
         sizes = [path.stat().st_size for _, path in files]
         todo = [Batch([path], sizes[i], i, 1, sizes[i]) for i, (_, path) in enumerate(files)]
         first = self.state["file"] + self.state["record"]
-        for batch, [seen] in answers(survey_files, self.job(source), islice(todo, first, None)):
+        for batch, [seen] in map_batches(survey_files, self.job(source), islice(todo, first, None)):
             split, path = files[batch.file]
-            file = relpath(path.resolve(), self.out.resolve())  # ".." leaves the folder that a link leads to
+            file = relpath(
+                path.resolve(), self.out.resolve()
+            )  # resolved, because ".." after a symbolic link leaves the link's target
             shard = {"file": file, "tokens": seen["tokens"], "sha256": seen["sha256"]}
             entry[split]["shards"].append(shard)
             for key in ("documents", "tokens", "bytes"):
                 entry[split][key] += seen[key] or 0
             yield batch
         if not entry["train"]["tokens"]:
-            raise DataError(f"source {source.name}: its token files hold no token to train on; give it others")
+            raise DataError(f"source {source.name}: its token files contain no training tokens; name others")
 
-    def records(self, source):
-        """(file, record, Item) from where the journal is."""
+    def items(self, source):
+        """Yield (file number, record number, WorkItem) from the journal's place on."""
         if source.synthetic:
             count, seed, first = source.synthetic["documents"], source.synthetic.get("seed", 0), self.state["record"]
-            return items_from_texts(
-                source.name, synthetic_source(source.synthetic).documents(count, seed, first), first
-            )
-        return items_from_files(
-            self.found[source.name]["files"], source.format, self.state["file"], self.state["record"]
-        )
+            texts = make_synthetic_source(source.synthetic).documents(count, seed, first)
+            return items_from_texts(source.name, texts, first)
+        paths = self.found[source.name]["files"]
+        return items_from_files(paths, source.format, self.state["file"], self.state["record"])
 
     def job(self, source):
+        """The workers' description of a source."""
         return Job(
             out=str(self.out.resolve()),
-            tokenizer=self.description,
+            tokenizer=self.tokenizer_description,
             folder=str(self.mixture.folder.resolve()),
             validation=self.mixture.validation,
             clean=source.clean if source.files else None,
-            synthetic=json.dumps(as_json_value(source.synthetic)) if source.synthetic else None,
+            synthetic=json.dumps(source.synthetic) if source.synthetic else None,
         )
 
-    def is_duplicate(self, source, entry, document):
+    def is_duplicate(self, entry, document):
+        """Whether an earlier document is like this one; if so, count it as removed."""
         kind = next((kind for kind, keys in document.signatures.items() if self.signatures[kind].seen(keys)), None)
         if kind is None:
             return False
-        reason = "a document before it is like it"
+        reason = "like an earlier document"
         removed = entry["report"]["removed"]
         report.count_removal(removed, f"{kind} duplicate", document.id, reason, document.excerpt, document.characters)
         return True
 
     def check_damage(self, source, counts, ended):
+        """Raise DataError if more of the source is damaged than the mixture file allows."""
         size = sum(path.stat().st_size for path in self.found[source.name].get("files", {}).values())
         if too_damaged(counts["records"], counts["damaged"], size, counts["lost"], self.mixture.damage, ended):
             raise DataError(report.damage_message(counts, source.name, size, self.mixture.damage))
 
-    def writers_of(self, source):
-        """The ShardWriters of a source's two splits, with their files as the journal has them."""
+    def open_writers(self, source):
+        """The ShardWriters of a source's two splits, with the files rewound to the journal's state."""
         if source.shards:
             return []
         size, entry = self.mixture.shard_tokens, self.state["sources"][source.name]
         folder, vocab_size = self.out / source.name, self.tokenizer.vocab_size
-        return [ShardWriter(folder, split, vocab_size, size, entry[split]) for split in report.SPLITS]
+        return [ShardWriter(folder, split, vocab_size, size, entry[split]) for split in SPLITS]
 
     def save(self, **place):
-        """All that was made so far is on the disk, and then the journal says so."""
+        """Sync all output to disk, then save the journal."""
         for file in [*self.writers, *self.signatures.values()]:
             file.sync()
         self.state |= place
