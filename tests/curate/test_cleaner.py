@@ -124,7 +124,7 @@ def test_everything_wrong_is_told_at_once(folder):
     ]
     with pytest.raises(DataError) as raised:
         Cleaner(clean, folder)
-    assert str(raised.value) == "\n  ".join(["clean: 4 to mend", *found])
+    assert str(raised.value) == "\n  ".join(["clean: 4 problems", *found])
     assert (
         cleaning_problems(
             CleaningConfig(rules=tuple(RULES), decontaminate=("eval/*",), classifier="quality.safetensors"), folder

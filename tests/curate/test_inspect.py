@@ -69,7 +69,7 @@ def test_what_is_told_of_a_prepared_folder(out, tmp_path, capsys):
             here, size = entry[split], sum(len(tokenizer.vocabulary[i]) for i in row if i != tokenizer.eot)
             files = len(here["shards"])
             assert (
-                f"{name}, {split}: {here['documents']} documents, {len(row):,} tokens, {size / len(row):.2f} bytes a "
+                f"{name}, {split}: {here['documents']} documents, {len(row):,} tokens, {size / len(row):.2f} bytes per "
                 f"token, {files} file{'s' if files > 1 else ''}\n"
             ) in told
             top, count = Counter(row.tolist()).most_common(1)[0]
@@ -112,7 +112,7 @@ def test_a_folder_without_token_files_is_named(tmp_path, capsys):
 def test_a_file_is_no_folder(tmp_path, capsys):
     (tmp_path / "a.bin").write_bytes(b"")
     assert main(["inspect", tmp_path / "a.bin"]) == 2
-    assert f"inspect: {tmp_path / 'a.bin'} is a file; give the folder that it is in" in capsys.readouterr().err
+    assert f"inspect: {tmp_path / 'a.bin'} is a file; give its folder" in capsys.readouterr().err
 
 
 def test_as_many_documents_as_can_be(out, capsys):
@@ -146,7 +146,7 @@ def test_texts_cannot_play_with_the_terminal(tmp_path, capsys, monkeypatch):
 def test_the_suffix_says_how_it_is_drawn(name, begins, out, tmp_path, capsys):
     assert main(["inspect", out, "--plot", tmp_path / name]) == 0
     assert (tmp_path / name).read_bytes().startswith(begins)
-    assert f"drawn in {tmp_path / name}" in capsys.readouterr().out
+    assert f"frequencies: {tmp_path / name}" in capsys.readouterr().out
     assert not list(tmp_path.glob(".*"))
 
 
@@ -204,8 +204,8 @@ def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path
     nats = 20 * np.log(26) + 20 * np.log(20) - 19 * np.log(19)
     for split in ("train", "val"):
         line = (
-            f"  entropy            {nats:.4f} nats a document, {nats / 41:.4f} a character; "
-            f"these documents have {entry['floor'][split]:.4f} a token\n"
+            f"  entropy            {nats:.4f} nats per document, {nats / 41:.4f} per character; "
+            f"these documents have {entry['floor'][split]:.4f} per token\n"
         )
         assert told.count(line) == 1
     assert told.count("  entropy ") == 2
@@ -219,7 +219,7 @@ COPY = 'synthetic = { kind = "copy", documents = 50 }'
 
 def test_what_was_prepared_is_found_right(out, capsys):
     assert main(["inspect", out, "--verify"]) == 0
-    assert "is as it was prepared" in capsys.readouterr().out
+    assert "every file matches the manifest" in capsys.readouterr().out
 
 
 def rewrite(path, change):
@@ -258,28 +258,28 @@ def test_every_problem_is_listed(out, capsys):
     sums = sum_of(out / "books" / "train_000000.bin"), before
     capsys.readouterr()
     assert main(["inspect", out, "--verify"]) == 1
-    *problems, count = capsys.readouterr().out.splitlines()
+    count, *problems = capsys.readouterr().out.splitlines()
     expected = [
-        r"books/train_000000.bin: sha256 is " + sums[0][:12] + ", expected " + sums[1][:12],
+        r"books/train_000000.bin: expected sha256 " + sums[1][:12] + ", found " + sums[0][:12],
         r"books/train_000001.bin: its header says 400 tokens",
         r"books/train_000002.bin: token 0 is 65535, expected ids below 263",
         r"books/val_000000.bin: cannot be read: No such file",
-        r"web, val: 5 documents found, 6 expected",
+        r"web, val: expected 6 documents, found 5",
         r"web/train_000009.bin is not in the manifest",
-        r"more/val_000000.bin: tokens is",
+        r"more/val_000000.bin: expected tokens ",
         r"more, val: ",
         r"more/train_000007.bin.partial is not in the manifest",
     ]
     for part in expected:
         assert any(part in problem for problem in problems), part
     assert not any(re.search("[0-9a-f]{13}", problem) for problem in problems)
-    assert count == f"{len(problems)} wrong" == f"{len(expected)} wrong"
+    assert count == f"{out}: {len(problems)} problems" == f"{out}: {len(expected)} problems"
 
 
 def test_a_damaged_manifest_says_so(out, capsys):
     rewrite(out / "manifest.json", lambda c: c.replace(b'"documents": 5', b'"documents": 6'))
     assert main(["inspect", out]) == 2
-    assert "manifest.json: it is damaged" in capsys.readouterr().err
+    assert "manifest.json is damaged" in capsys.readouterr().err
 
 
 def test_another_tokenizer_in_the_folder_is_refused(out, capsys):

@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,9 @@ from tinygrad_lm.curate.output.journal import sealed_json
 from tinygrad_lm.curate.pipeline import inputs, worker
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.readers.record import Damaged
-from tinygrad_lm.data.synthetic.synthetic_source import Entropy
+from tinygrad_lm.data.config_table import number
+from tinygrad_lm.data.synthetic.kinds import KINDS
+from tinygrad_lm.data.synthetic.synthetic_source import Entropy, SyntheticSource, option
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -444,26 +446,24 @@ def test_the_table_names_the_first_damaged_records(mixture, tmp_path, capsys):
     row = next(i for i, line in enumerate(told) if "4  11.43% of the records" in line)
     assert told[row + 1 : row + 5] == [
         *(f"      more/b.lines, b.lines#{i}: it begins with !" for i in (1, 2, 3)),
-        "      … report.json has more of them; most are in more/b.lines",
+        "      … more in report.json; most are in more/b.lines",
     ]
     assert sum("report.json" in line for line in told) == 1
 
 
 def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, tmp_path, monkeypatch, tokenizer):
-    class Made:
+    @dataclass(frozen=True)
+    class Made(SyntheticSource):
+        share: float = option(0.5, number(0))
         entropy = Entropy(10.0, 0.5)
 
-        def documents(self, count, seed, first=0):
+        def documents(self, count, seed=0, first=0):
             return iter(([f"{seed} the 猫 the"] * 3 + documents(count, seed))[first:])
 
         def nats(self, text):
             return len(text) / 7
 
-    class Stub:
-        make = staticmethod(lambda settings: Made())
-
-    monkeypatch.setitem(sys.modules, "tinygrad_lm.data.synthetic.kinds", Stub)
-    monkeypatch.setattr("tinygrad_lm.data.synthetic.kinds", Stub, raising=False)
+    monkeypatch.setitem(KINDS, "stub", Made)
     monkeypatch.setattr(worker, "Cleaner", Cutter)
     worker.load_tools.cache_clear()
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20, seed = 4, share = 0.5 }'))
@@ -517,10 +517,10 @@ def with_ids(content, *ids):
         (lambda c: c[:-2], "its header says"),
         (lambda c: c[:-1], "its header says"),
         (lambda c: c + b"\0", "its header says"),
-        (lambda c: c[:100], "the file was cut short"),
+        (lambda c: c[:100], "the file is truncated"),
         (
             lambda c: b"\0" * 1024 + c[1024:],
-            "it is no token file, or damaged: leave it out, or fetch or prepare it again",
+            "it is damaged, or not a token file: remove it from the list, or fetch or prepare it again",
         ),
         (lambda c: c[:4] + b"\2" + c[5:], "expected magic number and version"),
         (lambda c: c[:8] + b"\xff\xff\xff\xff" + c[12:], "its header says -1"),
@@ -543,7 +543,7 @@ def test_token_files_without_a_token_are_no_source(mixture, tmp_path):
     first = prepare_inline(mixture, tmp_path / "first")
     damage(first / "web" / "train_000000.bin", lambda c: c[:8] + bytes(4) + c[12:1024])
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
-    with pytest.raises(DataError, match="source web: its token files hold no token"):
+    with pytest.raises(DataError, match="source web: its token files contain no training token"):
         prepare_inline(mixture, tmp_path / "second")
 
 
@@ -559,10 +559,12 @@ def test_no_match_and_the_same_file_twice_are_told_in_one_message(mixture, tmp_p
     with pytest.raises(DataError) as caught:
         prepare_inline(mixture, tmp_path / "out")
     message = str(caught.value)
-    assert "3 to mend" in message
-    assert "source books: books/a.lines would be read twice: it is books/a.lines in files of source books" in message
+    assert "3 problems" in message
+    assert (
+        "source books: books/a.lines would be read twice; it is also books/a.lines in files of source books" in message
+    )
     assert "source books: no file matches 'nothing/*'" in message
-    assert "source more: web/a.lines would be read twice: it is web/a.lines in files of source web" in message
+    assert "source more: web/a.lines would be read twice; it is also web/a.lines in files of source web" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -589,9 +591,9 @@ def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_wo
         return make
 
     monkeypatch.setattr(inputs, "Cleaner", refused(DataError, "a rule"))
-    monkeypatch.setattr(inputs, "synthetic_source", refused(ConfigError, "a kind"))
+    monkeypatch.setattr(inputs, "make_synthetic_source", refused(ConfigError, "a kind"))
     edit(mixture, ('files = ["more/*.lines"]', 'synthetic = { kind = "stub", documents = 20 }'))
-    with pytest.raises(DataError, match="2 to mend") as caught:
+    with pytest.raises(DataError, match="2 problems") as caught:
         prepare_inline(mixture, tmp_path / "out")
     for line in ("source books, web: a rule is unknown", "source more: a kind is unknown"):
         assert line in str(caught.value)
@@ -689,7 +691,7 @@ def test_a_source_of_which_nothing_is_left_says_what_removed_it(mixture, tmp_pat
         path.write_text((mixture.parent / "books" / path.name).read_text("utf-8"), "utf-8")
     with pytest.raises(DataError) as caught:
         prepare_inline(mixture, tmp_path / "out")
-    assert "source web: no document is left to train on of 52 records" in str(caught.value)
+    assert "source web: no training document is left of 52 records" in str(caught.value)
     assert "exact duplicate 50, no text 1" in str(caught.value) or "no text 1, exact duplicate 50" in str(caught.value)
 
 
@@ -699,7 +701,7 @@ def test_a_million_spaces_in_a_row_are_a_damaged_record(mixture, tmp_path):
         file.write("x" + " " * 1_000_000 + "x\n")
     report = json.loads((prepare_inline(mixture, tmp_path / "out") / "report.json").read_bytes())
     assert report["web"]["damaged"] == 2
-    assert "the tokenizer cannot cut it" in report["web"]["damage"][1][2]
+    assert "the tokenizer failed" in report["web"]["damage"][1][2]
 
 
 def test_half_a_surrogate_pair_is_a_damaged_record(mixture, tmp_path, monkeypatch):
@@ -724,7 +726,7 @@ def test_a_finished_one_is_left_as_it_is(mixture, tmp_path, capsys):
     assert prepare_inline(mixture, out, executor) == out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
     assert executor.submitted == 0
-    assert "is prepared already" in capsys.readouterr().out
+    assert "is finished already" in capsys.readouterr().out
 
 
 def test_other_weights_need_no_other_token_files(mixture, tmp_path, capsys):
@@ -815,7 +817,7 @@ def test_a_source_that_is_gone_leaves_no_files_after_a_restart(mixture, tmp_path
 def test_a_folder_of_something_else_is_left_alone(mixture, tmp_path, restart):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "diary.txt").write_text("mine")
-    with pytest.raises(ConfigError, match=r"is nothing that was prepared, it has diary\.txt"):
+    with pytest.raises(ConfigError, match=r"is not a dataset: it has other files, diary\.txt"):
         prepare_inline(mixture, tmp_path / "out", restart=restart)
     assert contents(tmp_path / "out") == {"diary.txt": b"mine"}
 
@@ -843,7 +845,7 @@ def test_files_of_the_same_names_that_are_not_ours_are_left_alone(mixture, tmp_p
     for file, text in theirs.items():
         (tmp_path / "out" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / file).write_text(text)
-    with pytest.raises(ConfigError, match=rf"nothing that was prepared, it has {name} of something else; .* --out"):
+    with pytest.raises(ConfigError, match=rf"not a dataset: it has other files, {name}; choose another --out"):
         prepare_inline(mixture, tmp_path / "out", restart=restart)
     assert contents(tmp_path / "out") == {file: text.encode() for file, text in theirs.items()}
 
@@ -852,13 +854,13 @@ def test_a_manifest_that_is_not_ours_is_told_before_missing_files(mixture, tmp_p
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text("{}")
     edit(mixture, ("web/*.lines", "gone/*.lines"))
-    with pytest.raises(ConfigError, match="nothing that was prepared"):
+    with pytest.raises(ConfigError, match="is not a dataset"):
         prepare_inline(mixture, tmp_path / "out")
 
 
 def test_a_file_is_no_folder_to_write_to(mixture, tmp_path):
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(ConfigError, match=r"out is a file, .*; give another with --out DIR"):
+    with pytest.raises(ConfigError, match=r"expected a folder to write to, found the file .*out; choose another --out"):
         prepare_inline(mixture, tmp_path / "out")
 
 
@@ -869,7 +871,7 @@ def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(
     path = mixture.parent / "books" / "a.lines"
     time = path.stat().st_mtime_ns
     rewritten(path)
-    with pytest.raises(ConfigError, match=r"books/a\.lines: written 20.* before, 20.* now") as caught:
+    with pytest.raises(ConfigError, match=r"books/a\.lines: modified 20.* before, 20.* now") as caught:
         prepare_inline(mixture, tmp_path / "out")
     assert "--restart" in str(caught.value)
     assert "more/a.lines" not in str(caught.value)
@@ -918,14 +920,16 @@ def test_what_is_written_is_not_read(mixture, tmp_path):
 
 
 def test_files_in_the_folder_to_write_to_alone_are_told(mixture):
-    with pytest.raises(DataError, match=r"'more/\*\.lines' matches files in .*more alone, .* another --out"):
+    with pytest.raises(
+        DataError, match=r"'more/\*\.lines' only matches files in the output folder .*more; choose another --out"
+    ):
         prepare_inline(mixture, mixture.parent / "more")
 
 
 @pytest.mark.parametrize("name", ["web", "web/"])
 def test_a_folder_among_the_files_is_told(mixture, tmp_path, name):
     edit(mixture, ('"web/*.lines"', f'"{name}"'))
-    with pytest.raises(DataError, match=rf"source web: '{name}' matches folders alone, expected files; write web/\*"):
+    with pytest.raises(DataError, match=rf"source web: '{name}' only matches folders, expected files; use web/\*"):
         prepare_inline(mixture, tmp_path / "out")
 
 
@@ -934,7 +938,7 @@ def test_two_at_once_are_refused(mixture, tmp_path):
 
     class Second(Inline):
         def submit(self, *arguments):
-            with pytest.raises(ConfigError, match="another process is preparing"):
+            with pytest.raises(ConfigError, match="another process is writing to"):
                 prepare_inline(mixture, tmp_path / "out")
             return super().submit(*arguments)
 
@@ -947,7 +951,7 @@ def test_a_damaged_journal_is_refused_and_can_be_made_anew(mixture, tmp_path, mo
     for change in (lambda c: c.replace(b'"record": ', b'"record": 1'), lambda c: c[:-9], lambda c: c[:300]):
         before = (out / "progress.json").read_bytes()
         (out / "progress.json").write_bytes(change(before))
-        with pytest.raises(DataError, match=r"progress\.json: it is damaged"):
+        with pytest.raises(DataError, match=r"progress\.json is damaged"):
             prepare_inline(mixture, out)
         (out / "progress.json").write_bytes(before)
     (out / "progress.json").write_bytes(before[:300])

@@ -32,7 +32,7 @@ def mixture(tmp_path, monkeypatch):
 
 
 def told_before(mixture, tmp_path):
-    """What is to mend, and nothing is begun."""
+    """The problems, when nothing is begun."""
     with pytest.raises(DataError) as caught:
         prepare_inline(mixture, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -51,7 +51,7 @@ def test_token_files_to_train_on_are_none_to_validate_on(mixture, tmp_path):
     prepare_inline(mixture, tmp_path / "first")
     shards = '["../first/web/train*.bin"]'
     edit(mixture, ('files = ["web/*.lines"]', f"shards = {shards}\nvalidation_shards = {shards}"))
-    assert "it is ../first/web/train_000000.bin in shards of source web" in told_before(mixture, tmp_path)
+    assert "it is also ../first/web/train_000000.bin in shards of source web" in told_before(mixture, tmp_path)
 
 
 def test_every_empty_file_and_lying_header_is_told(mixture, tmp_path):
@@ -61,7 +61,7 @@ def test_every_empty_file_and_lying_header_is_told(mixture, tmp_path):
         (mixture.parent / "books" / f"{name}.lines").write_bytes(b"")
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
     message = told_before(mixture, tmp_path)
-    assert "3 to mend" in message
+    assert "3 problems" in message
     for words in (r"books/a.lines: expected documents, found an empty", "books/c.lines: expected", "its header says"):
         assert words in message
 
@@ -76,7 +76,7 @@ def test_a_missing_library_is_told(mixture, tmp_path, monkeypatch):
     edit(mixture, ('"web/*.lines"', '"web/*"'), ('deduplicate = "exact"', 'deduplicate = "fuzzy"'))
     monkeypatch.setattr(inputs, "signature", lambda kind, text: missing(Path("datasketch.fuzzy")).__next__())
     message = told_before(mixture, tmp_path)
-    assert "5 to mend" in message  # one for each kind of file in a source, and datasketch
+    assert "5 problems" in message  # one for each kind of file in a source, and datasketch
     assert "source web: .gz needs a library" in message
     assert "source books, web, more: .fuzzy needs a library" in message
 
@@ -170,7 +170,7 @@ def test_without_raw_files_a_finished_one_is_left_as_it_is(mixture, bare, capsys
     assert prepare_inline(mixture, bare, executor) == bare
     assert contents(bare) == before
     assert executor.submitted == 0
-    assert "raw files are gone, so what the mixture file says was compared alone" in capsys.readouterr().out
+    assert "raw files are gone, so only the mixture file was compared" in capsys.readouterr().out
     edit(mixture, ('"1/2"', '"1/8"'), ('"1/4"', '"7/16"'))
     prepare_inline(mixture, bare)
     assert "source books: weight 1/2 before, 1/8 now" in capsys.readouterr().out
@@ -273,9 +273,9 @@ def test_a_source_with_nothing_held_out_is_warned_of(mixture, tmp_path, capsys):
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
     prepare_inline(mixture, tmp_path / "second")
     told = capsys.readouterr().out
-    assert "source web: nothing is held out to validate on; name `validation_shards`" in told
-    assert "source more: nothing is held out to validate on; raise `validation`" in told
-    assert "source books: nothing" not in told
+    assert "source web: no validation tokens; name `validation_shards`" in told
+    assert "source more: no validation tokens; raise `validation`" in told
+    assert "source books: no validation" not in told
     assert first
 
 
@@ -300,7 +300,7 @@ def test_a_file_system_without_locks_is_told_and_used(mixture, tmp_path, monkeyp
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert prepare_inline(mixture, tmp_path / "out")
-    assert f"no lock to be had, {os.strerror(number)}" in capsys.readouterr().out
+    assert f"warning: cannot lock {tmp_path / 'out'}: {os.strerror(number)}" in capsys.readouterr().out
 
 
 def bars(monkeypatch):

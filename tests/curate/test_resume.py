@@ -174,7 +174,7 @@ def test_a_full_disk_is_an_error_that_names_a_file_and_loses_nothing(tmp_path, e
         if status:
             assert message.startswith(f"prepare: cannot write {out}")
             assert "No space left on device" in message
-            assert "goes on from there" in message
+            assert "the same command resumes" in message
         assert contents(prepare_inline(mixture, out)) == expected
     assert set(statuses) == {0, 2}
 
@@ -283,7 +283,7 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
     with pytest.raises((KeyboardInterrupt, SystemExit)) as stopped:
         module.prepare_command(arguments)
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
-    assert f"{out}: what was done is saved; the same command goes on\n" in capsys.readouterr().out
+    assert f"{out}: progress is saved; the same command resumes\n" in capsys.readouterr().out
     assert not (out / "manifest.json").exists()
     done = executor.submitted - 3  # those under way are done again
     rest = Inline()
@@ -367,7 +367,7 @@ def test_a_worker_that_dies_is_an_error_with_a_way_out(tmp_path, gpt2):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=100, check=True)
     assert ended.stdout.startswith("prepare: a worker died: ")
-    assert "the same command goes on" in ended.stdout
+    assert "the same command resumes" in ended.stdout
 
 
 if __name__ == "__main__":

@@ -272,7 +272,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 @pytest.mark.parametrize("there", ["mine.tiktoken", "mine.tiktoken.json"])
 def test_a_tokenizer_that_exists_is_not_written_over(there, tokenizer, tmp_path):
     (tmp_path / there).write_bytes(b"old")
-    with pytest.raises(ConfigError, match=f"{there} exists; "):
+    with pytest.raises(ConfigError, match=f"{there} exists, and "):
         tokenizer.save(tmp_path / "mine.tiktoken")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 

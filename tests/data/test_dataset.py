@@ -32,7 +32,7 @@ def refused(folder):
     with pytest.raises(DataError) as caught:
         Dataset(folder)
     message = str(caught.value)
-    assert message.startswith(f"prepared data {folder}: ")
+    assert message.startswith(f"dataset {folder}: ")
     return message
 
 
@@ -115,7 +115,7 @@ def test_everything_wrong_in_one_message(folder):
     change(folder, lambda manifest: manifest["sources"]["sums"]["train"].update(tokens=7))
     change(folder, lambda manifest: manifest["sources"]["sums"].update(weight="1/2"))
     problems = refused(folder).split("\n  ")
-    expected = ["5 to mend", "train_000000.bin: cannot be read", "train_000001.bin: its header says"]
+    expected = ["5 problems", "train_000000.bin: cannot be read", "train_000001.bin: its header says"]
     expected += [
         "val_000000.bin: the manifest says",
         "source 'sums': expected 7 tokens, its files have",

@@ -26,7 +26,7 @@ def add_arguments(parser):
         "--out",
         default=f"tokenizer{SUFFIX}",
         metavar="NAME",
-        help=f"path ending in {SUFFIX}, or a name for --tokenizer to find in the cache [tokenizer{SUFFIX}]",
+        help=f"path ending in {SUFFIX}, or a name in the user's cache [tokenizer{SUFFIX}]",
     )
     parser.add_argument("--special", nargs="+", default=[], metavar="TOKEN", help=f"special tokens besides {END}")
     parser.set_defaults(function=train_tokenizer_command)

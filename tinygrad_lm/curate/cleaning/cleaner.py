@@ -1,11 +1,10 @@
-"""What is done to one document on its way to the shards, without knowing the others.
+"""Clean one document, independently of the others.
 
 normalise → rules, in the order given → classifier → decontamination
 
-Each step sees what the ones before left. Normalisation is first, for all others compare characters. Rules cost least
-and throw out most. The classifier judges whole documents, as it learned them, and decontamination is last, as for
-GPT-3: only so is it sure of what is trained on, since c4 takes out lines, which brings words together that were not.
-Its pieces are not judged again.
+Each step sees the result of the one before. Normalisation is first, because all others compare characters. Rules cost
+least and remove most. The classifier judges whole documents, as in its training. Decontamination is last, as for GPT-3,
+so that it sees the final text: c4 removes lines and so joins words. Its pieces are not judged again.
 """
 
 from dataclasses import dataclass
@@ -17,37 +16,38 @@ from tinygrad_lm.curate.cleaning.contamination import GRAM, Contamination, evalu
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.quality import RULES
 from tinygrad_lm.curate.readers.formats import match_files
+from tinygrad_lm.data.config_table import problem_list
 from tinygrad_lm.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A text that a step took out, a whole document or part of one, and why."""
+    """A text that a step removed, a whole document or a part of one, and why."""
 
     step: str  # "normalise", the name of a rule, "classifier", "decontaminate"
-    reason: str  # of a few that each step has, to count them by
+    reason: str  # one of a few per step, for counting
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What became of a document. texts: usually one; none if a step removed it; its pieces if it was cut."""
+    """A cleaned document. texts: usually one; none if a step removed it; its pieces if it was cut."""
 
     texts: tuple
     removed: tuple
 
 
 class Cleaner:
-    """cleaner(text) -> Cleaned, as a source's `clean` settings say.
+    """cleaner(text) -> Cleaned, as a CleaningConfig describes.
 
-    clean: data.mixture.Clean; folder: the one that its patterns and paths are seen from. Cheap to make: the classifier
-    and the evaluation texts are read at the first document, once a process for all Cleaners that name the same files.
-    Raises DataError, with all that is wrong in one message, for unknown rules and files that are not there.
+    clean: mixture_file.CleaningConfig; folder: its patterns and paths are relative to it. The classifier and the
+    evaluation texts are read at the first document, once per process for all Cleaners with the same files.
+    Raises DataError with every unknown rule and missing file.
     """
 
     def __init__(self, clean, folder="."):
         if found := cleaning_problems(clean, folder):
-            raise DataError("\n  ".join([f"clean: {len(found)} to mend", *found]))
+            raise DataError(problem_list("clean", found))
         self.rules = [(name, RULES[name]) for name in clean.rules]
         self.classifier = clean.classifier and Path(folder, clean.classifier)
         self.evaluations = _paths(clean.decontaminate, folder)
@@ -75,14 +75,14 @@ class Cleaner:
 
 
 def cleaning_problems(clean, folder="."):
-    """What is wrong with `clean` settings that can be seen without reading files, as sentences."""
+    """The problems of a CleaningConfig that can be found without reading files."""
     found = [
         f"rules: {name!r} is unknown; expected some of {', '.join(RULES)}" for name in clean.rules if name not in RULES
     ]
     if clean.classifier and not Path(folder, clean.classifier).is_file():
-        found.append(f"classifier: there is no {Path(folder, clean.classifier)}; train-classifier makes one")
+        found.append(f"classifier: {Path(folder, clean.classifier)} is missing; train-classifier makes one")
     found += [
-        f"decontaminate: no file is called {Path(folder, pattern)}; check the pattern"
+        f"decontaminate: no file matches {Path(folder, pattern)}; check the pattern"
         for pattern in clean.decontaminate
         if not _paths([pattern], folder)
     ]
@@ -90,8 +90,7 @@ def cleaning_problems(clean, folder="."):
 
 
 def cleaning_notes(cleans, folder="."):
-    """What to know of several `clean` settings before the work begins, as sentences. Reads the evaluation files, so
-    that a damaged one raises DataError now."""
+    """Yield warnings about CleaningConfigs. Reads the evaluation files, so a damaged one raises DataError now."""
     for paths in dict.fromkeys(_paths(clean.decontaminate, folder) for clean in cleans):
         if paths:
             short, count = too_short(paths)
@@ -99,12 +98,12 @@ def cleaning_notes(cleans, folder="."):
             if short:
                 yield (
                     f"decontaminate: {short:,} of {count:,} texts in {names} have fewer than {GRAM} words; "
-                    "copies of these are not found"
+                    "copies of these are not detected"
                 )
 
 
 def _paths(patterns, folder):
-    """The files of some patterns, each once, in order."""
+    """The files that match the patterns, each once, sorted."""
     return tuple(sorted({str(Path(folder, name)) for pattern in patterns for name in match_files(pattern, folder)}))
 
 

@@ -132,9 +132,7 @@ def refuse_modified_files(out, before, now):
     ]
     if lines:
         first = f"prepare: files were modified since {out} was begun, so its first part may come from other text:"
-        hint = (
-            "hint : start again with --restart, or restore the original files with their timestamps (cp -p, rsync -t)"
-        )
+        hint = "hint : use --restart, or restore the original files with their timestamps (cp -p, rsync -t)"
         more = [f"and {len(lines) - SHOWN_LINES:,} more"] if len(lines) > SHOWN_LINES else []
         raise ConfigError("\n  ".join([first, *lines[:SHOWN_LINES], *more, hint]))
 

@@ -1,4 +1,4 @@
-"""Records in batches, sent to workers and taken back in order, with a bounded number of them under way."""
+"""Group records into batches and map a function over them in worker processes, in order and in bounded memory."""
 
 import multiprocessing
 import os
@@ -14,24 +14,24 @@ from tinygrad_lm.curate.pipeline.worker import WorkItem
 from tinygrad_lm.curate.readers.formats import format_of
 from tinygrad_lm.curate.readers.record import Damaged, Record
 
-BATCH_SIZE = 2**20  # characters or bytes: sending one costs little beside the work on it, and a few fit into any memory
-RECORD_OVERHEAD = 100  # what a record takes beside its content, so that a batch of empty ones ends, too
+BATCH_SIZE = 2**20  # characters or bytes: large enough to hide the cost of sending, small enough for several in memory
+RECORD_OVERHEAD = 100  # counted per record, so that a batch of empty records ends too
 
 
 @dataclass
 class Batch:
-    """Items for a worker, and the place after them: `record` records of file number `file` are then consumed."""
+    """WorkItems for a worker, and the place after them: `record` records of file number `file` are consumed."""
 
     items: list = field(default_factory=list)
     size: int = 0
     file: int = 0
     record: int = 0
-    within: int = 0  # the size of what was read of this file since work began
-    held: int = 0  # the size of the items in memory
+    within: int = 0  # size of the records read from this file in this run
+    held: int = 0  # size of the items in memory
 
 
 def make_batches(found, size=None):
-    """Batches of about `size` each, of (file number, record number, Item)s."""
+    """Yield batches of about `size`. found: (file number, record number, WorkItem)s"""
     batch = Batch()
     for file, record, item in found:
         content = 0 if isinstance(item.found, Damaged) else content_size(item.found.content)
@@ -48,12 +48,12 @@ def make_batches(found, size=None):
 
 
 def content_size(content):
-    """Of a record's content: a text, bytes, or a row of such."""
+    """The size of a record's content: a text, bytes, or a tuple of these."""
     return sum(map(content_size, content)) if isinstance(content, tuple) else len(content)
 
 
 def items_from_files(paths, format, file=0, record=0):
-    """(file number, records of it consumed, Item) of all records from a place on. paths: {name: Path}."""
+    """Yield (file number, record number, WorkItem) of all records from a place on. paths: {name: Path}"""
     for number, (name, path) in islice(enumerate(paths.items()), file, None):
         kind = format_of(path, format)
         first = record if number == file else 0
@@ -62,16 +62,16 @@ def items_from_files(paths, format, file=0, record=0):
 
 
 def items_from_texts(name, texts, record=0):
-    """The same of texts that a program makes, after so many."""
+    """Yield the same for generated texts; `record` of them came before."""
     for count, text in enumerate(texts, record + 1):
         yield 0, count, WorkItem(name, None, Record(f"{name}#{count}", text))
 
 
 def map_in_order(executor, ahead, function, argument, batches):
-    """(batch, function(argument, batch.items)) for each batch, in order.
+    """Yield (batch, function(argument, batch.items)) for each batch, in order.
 
-    At most `ahead` of them are under way, and more than one only if they hold at most 2 · BATCH each on average: a
-    record may be 64 MiB.
+    At most `ahead` batches are in flight, and fewer if they hold more than 2 · BATCH_SIZE each on average, because a
+    record can have 64 MiB.
     """
     waiting, held = deque(), 0
 
@@ -96,7 +96,7 @@ def map_in_order(executor, ahead, function, argument, batches):
 
 @contextmanager
 def worker_processes(count):
-    """So many worker processes. They are spawned, for a copy (fork) of a process with threads may hang."""
+    """An executor of worker processes. They are spawned, because forking a process with threads can hang."""
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
     try:
@@ -106,7 +106,7 @@ def worker_processes(count):
 
 
 def start_worker():
-    """A worker leaves Ctrl-C to its parent, and ends when that was killed: nobody would send it work or an end."""
+    """Start a worker process: ignore Ctrl-C, which the parent handles, and exit when the parent dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

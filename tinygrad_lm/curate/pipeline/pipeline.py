@@ -87,9 +87,7 @@ class Pipeline:
         first = self.state["file"] + self.state["record"]
         for batch, [seen] in map_batches(survey_files, self.job(source), islice(todo, first, None)):
             split, path = files[batch.file]
-            file = relpath(
-                path.resolve(), self.out.resolve()
-            )  # resolved, because ".." after a symbolic link leaves the link's target
+            file = relpath(path.resolve(), self.out.resolve())  # ".." after a symbolic link leaves the link's target
             shard = {"file": file, "tokens": seen["tokens"], "sha256": seen["sha256"]}
             entry[split]["shards"].append(shard)
             for key in ("documents", "tokens", "bytes"):

@@ -1,4 +1,4 @@
-"""JSON lines: one object a line, whose field "text" is a document. The Pile, C4 and many others come so."""
+"""JSON lines: one object per line, whose field "text" is a document; the format of the Pile, C4 and many others."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ FIELD = "text"
 
 
 def json_records(path):
-    """The lines, as bytes. An empty line is none."""
+    """Yield the lines as bytes, without empty ones."""
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
         while (line := stream.readline(LARGEST_RECORD + 1)) or stream.damage:
@@ -38,11 +38,11 @@ def json_text(content):
     except UnicodeDecodeError as error:
         raise ValueError(f"expected UTF-8, found byte 0x{content[error.start]:02x} at offset {error.start:,}") from None
     except RecursionError:
-        raise ValueError("expected an object with a text, found brackets in brackets without end") from None
+        raise ValueError("expected an object with a text, found too deeply nested brackets") from None
     except ValueError as error:
         raise ValueError(f"expected JSON, found {content[:40]!r}: {error}") from None
     value = found.get(FIELD) if isinstance(found, dict) else None
     if not isinstance(value, str):
         raise ValueError(f"expected an object with a text {FIELD!r}, found {str(found)[:60]}")
-    utf8(value)  # refuses half a surrogate pair, which JSON can express and UTF-8 cannot
+    utf8(value)  # raises for half a surrogate pair, which JSON can express and UTF-8 cannot
     return value

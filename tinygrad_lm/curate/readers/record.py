@@ -1,29 +1,26 @@
-"""What a reader finds: records, and places where there should have been one."""
+"""What all readers share: records, damaged places, how much damage is too much, and optional libraries."""
 
 from dataclasses import dataclass
 from importlib import import_module
 
 from tinygrad_lm.errors import DataError
 
-LARGEST_RECORD = (
-    64 * 2**20
-)  # bytes of a record; a longer one is damage, or a way to exhaust the memory, and is not read
+LARGEST_RECORD = 64 * 2**20  # bytes; a longer record counts as damaged and is not read, to protect the memory
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One document as it lies in its file. id: the file's name and the place in it, such as "crawl.warc.gz#12"."""
+    """One document as stored in its file. id: the file's name and the place in it, such as crawl.warc.gz#12"""
 
     id: str
-    content: object  # str or bytes: what the format's `text` makes a text of
+    content: object  # the argument of the format's extract_text: str, bytes, or a tuple
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
     """A place where a record cannot be read, and why.
 
-    lost: bytes of the file that were passed over with it. How much is missing of a file that was cut short, nobody
-    knows; so it is as many as the file has.
+    lost: skipped bytes of the file. It is unknown how much is missing from a truncated file; so its size is counted.
     """
 
     id: str
@@ -31,15 +28,15 @@ class Damaged:
     lost: int = 0
 
 
-CLEAR = 10  # damaged records, fewer of which may be chance
-ENOUGH = 100  # records from which on the share of damaged ones means something
+CLEAR = 10  # damaged records; fewer may be chance
+ENOUGH = 100  # records; for fewer the share of damage is not meaningful
 
 
 def too_damaged(records, damaged, size, lost, allowed, ended):
-    """Is more than the allowed share of the records damaged, or of the files' bytes (`size` of them) lost?
+    """Whether more than the allowed share of the records is damaged, or of the files' bytes (`size`) lost.
 
-    Before the end only a clear excess of damaged records counts: of n, CLEAR or more and more than np + 3 √(np(1 − p)),
-    three standard deviations above what the share p itself would give. Where none is allowed the first one counts.
+    Before the end only a clear excess of damaged records counts: of n, at least CLEAR and more than
+    np + 3 √(np(1 − p)), three standard deviations above the expectation for the share p. If p is 0, one is enough.
     """
     if lost > allowed * size or (damaged and not allowed):
         return True
@@ -50,10 +47,10 @@ def too_damaged(records, damaged, size, lost, allowed, ended):
 
 
 def require_library(library, use):
-    """Raises DataError, with the way to get it, where a library is missing. use: what asks for it."""
+    """Raise DataError, with the command to install it, if a library is missing. use: what needs it"""
     try:
         import_module(library)
     except ImportError as error:
         raise DataError(
-            f"{use} needs the library {library}, which is missing; get it with: pip install 'tinygrad-lm[data]'"
+            f"{use} needs the library {library}, which is not installed; run: pip install 'tinygrad-lm[data]'"
         ) from error
