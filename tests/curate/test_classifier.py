@@ -123,10 +123,10 @@ def saved_bytes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "expected one that train-classifier wrote"),
-        (b"no safetensors at all", "expected one that train-classifier wrote"),
-        (safetensors.numpy.save({"wte": np.zeros(3)}, {"classifier": "{"}), "expected one that train-classifier wrote"),
-        (safetensors.numpy.save({"wte": np.zeros(3)}), "expected one that train-classifier wrote"),
+        (b"", "expected a file from train-classifier"),
+        (b"no safetensors at all", "expected a file from train-classifier"),
+        (safetensors.numpy.save({"wte": np.zeros(3)}, {"classifier": "{"}), "expected a file from train-classifier"),
+        (safetensors.numpy.save({"wte": np.zeros(3)}), "expected a file from train-classifier"),
         (safetensors.numpy.save({"weight": np.zeros(3), "bias": np.zeros(1)}), "expected 'tinygrad_lm quality"),
         (
             safetensors.numpy.save(
@@ -139,7 +139,7 @@ def saved_bytes(tmp_path_factory):
                 {"weight": np.zeros(FEATURES, "f4"), "bias": np.zeros(1, "f4")},
                 {"classifier": json.dumps({"format": FILE_FORMAT, "settings": {}})},
             ),
-            "is damaged: its sum is not that of its weights",
+            "is damaged: its checksum is wrong",
         ),
     ],
 )

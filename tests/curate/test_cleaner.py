@@ -119,8 +119,8 @@ def test_everything_wrong_is_told_at_once(folder):
     assert found == [
         "rules: 'gofer' is unknown; expected some of gopher, repetition, c4, fineweb",
         "rules: 'c5' is unknown; expected some of gopher, repetition, c4, fineweb",
-        f"classifier: there is no {folder / 'x.safetensors'}; train-classifier makes one",
-        f"decontaminate: no file is called {folder / 'exam/*'}; check the pattern",
+        f"classifier: {folder / 'x.safetensors'} is missing; train-classifier makes one",
+        f"decontaminate: no file matches {folder / 'exam/*'}; check the pattern",
     ]
     with pytest.raises(DataError) as raised:
         Cleaner(clean, folder)
@@ -151,7 +151,7 @@ def test_evaluation_texts_that_are_too_short_are_told(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(texts))
     clean, several = CleaningConfig(decontaminate=("a.json",)), CleaningConfig(decontaminate=("*.json",))
     assert list(cleaning_notes([clean, CleaningConfig(), several, clean], tmp_path)) == [
-        "decontaminate: 2 of 3 texts in a.json have fewer than 13 words; copies of these are not found",
+        "decontaminate: 2 of 3 texts in a.json have fewer than 13 words; copies of these are not detected",
         "decontaminate: 3 of 4 texts in a.json, b.json, c.json, … have fewer than 13 words; copies of these are not "
         "found",
     ]

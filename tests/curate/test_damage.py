@@ -139,7 +139,7 @@ def test_bytes_that_look_like_the_beginning_of_a_member_are_none(tmp_path):
     with open_bytes(path) as stream:
         assert stream.read().startswith(b"text")
         assert stream.resume() == path.stat().st_size
-        assert "cut short" in stream.damage
+        assert "is truncated" in stream.damage
 
 
 def test_a_piece_of_text_begins_after_the_damage_with_a_line(tmp_path):
@@ -225,7 +225,7 @@ def test_damage_is_told_with_its_place(tmp_path):
     path = write_file(tmp_path, "a.jsonl.gz", DOCUMENTS * 50)
     path.write_bytes(path.read_bytes()[:200])
     _, [damage], _ = read_file(path)
-    assert damage.reason == "the .gz data end in the middle, at byte 200: the file was cut short"
+    assert damage.reason == "the .gz data end inside a member, at byte 200: the file is truncated"
 
     path = write_file(tmp_path, "a.xml", DOCUMENTS)
     lines = path.read_text().replace("<ns>1</ns>", "<ns>1</nq>").splitlines()
@@ -247,4 +247,4 @@ def test_damage_is_told_with_its_place(tmp_path):
     os.truncate(path, path.stat().st_size - 504)
     _, [damage], _ = read_file(path)
     assert damage.id == "a.warc.wet#3"
-    assert damage.reason == "the file ends after 500 of the record's 1,000 bytes: it was cut short"
+    assert damage.reason == "the file ends after 500 of the record's 1,000 bytes: it is truncated"

@@ -62,7 +62,9 @@ def test_the_keys_of_different_bands_differ():
 def test_what_to_install_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasketch", None)
     duplicates._empty.cache_clear()
-    with pytest.raises(DataError, match=r"needs datasketch: pip install 'tinygrad-lm\[data\]'"):
+    with pytest.raises(
+        DataError, match=r"needs the library datasketch, which is not installed; run: pip install 'tinygrad-lm\[data\]'"
+    ):
         signature("fuzzy", "a")
 
 

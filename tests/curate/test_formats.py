@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
         ("a.warc", b"\n\n", "expected a WARC file"),
         ("a.xml", b"<html></html>", "begins with <mediawiki>, found b'<html></html>'"),
         ("a.xml", b"words", "found b'words'"),
-        ("a.parquet", b"PAR1 but no more", "; fetch it again"),
+        ("a.parquet", b"PAR1 but no more", "; download it again"),
     ],
 )
 def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
@@ -170,7 +170,7 @@ def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
     raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
     size = path.stat().st_size // 3
     os.truncate(path, size)
-    with pytest.raises(DataError, match=rf"cut short(.|\n)*{size:,} of {size:,} bytes lost"):
+    with pytest.raises(DataError, match=rf"is truncated(.|\n)*{size:,} of {size:,} bytes lost"):
         list(read_texts([path]))
 
 
@@ -207,7 +207,7 @@ def test_several_members_are_one_file(tmp_path):
         path.write_bytes(whole + b"rubbish")
         with open_bytes(path) as stream:
             assert stream.read() == b"one" + b"two" * 100_000
-            assert "damaged" in stream.damage or "cut short" in stream.damage
+            assert "damaged" in stream.damage or "is truncated" in stream.damage
 
 
 def test_the_example_mixture_is_read_whole(tmp_path):

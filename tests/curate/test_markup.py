@@ -206,7 +206,7 @@ def test_a_start_without_its_last_stars_ends_with_its_line():
 def test_a_book_without_its_markers_is_none():
     with pytest.raises(ValueError, match=r"START OF THE PROJECT GUTENBERG EBOOK.*format text"):
         gutenberg.book_text(b"Only a text.")
-    with pytest.raises(ValueError, match=r"END OF THE PROJECT GUTENBERG EBOOK.*cut short"):
+    with pytest.raises(ValueError, match=r"END OF THE PROJECT GUTENBERG EBOOK.*truncated"):
         gutenberg.book_text(raw.HEADERS["today"].encode() + b"Only a beginning.")
     assert gutenberg.book_text(raw.book("").encode()) is None
 

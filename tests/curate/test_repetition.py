@@ -42,7 +42,7 @@ def test_the_most_frequent_row(n):
     total = round(times * 2 * n / TOP_GRAMS[n])  # 2n characters so many times are just the largest share
     rows = [row(0, n)] * times
     assert repetition(scattered(rows, total)) is None
-    reason = f"more than {TOP_GRAMS[n]:.0%} of characters are in one row of {n} words"
+    reason = f"more than {TOP_GRAMS[n]:.0%} of characters are in one {n}-gram"
     assert repetition(scattered(rows, total - 1)) == reason
 
 
@@ -51,7 +51,7 @@ def test_repeated_rows(n):
     different = round(100 * DUPLICATE_GRAMS[n])  # each of 2n characters, there twice: of 200n the largest share
     rows = [row(i, n) for i in range(different)] * 2
     assert repetition(scattered(rows, 200 * n)) is None
-    reason = f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated rows of {n} words"
+    reason = f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated {n}-grams"
     assert repetition(scattered(rows, 200 * n - 1)) == reason
 
 
@@ -86,7 +86,7 @@ def test_characters_in_repeated_paragraphs():
 
 def test_the_last_rows_of_a_text_count():
     assert repetition("a b c d") is None
-    assert repetition("a b a b") == "more than 20% of characters are in one row of 2 words"
+    assert repetition("a b a b") == "more than 20% of characters are in one 2-gram"
 
 
 def plainly(text):
@@ -111,11 +111,11 @@ def plainly(text):
             most = max(counts.values(), default=0)
             top = max((len("".join(row)) * most for row in counts if counts[row] == most > 1), default=0)
             if top > TOP_GRAMS[n] * total:
-                return f"more than {TOP_GRAMS[n]:.0%} of characters are in one row of {n} words"
+                return f"more than {TOP_GRAMS[n]:.0%} of characters are in one {n}-gram"
         else:
             covered = {i + k for i, row in enumerate(rows) if row in rows[:i] for k in range(n)}
             if sum(len(words[i]) for i in covered) > DUPLICATE_GRAMS[n] * total:
-                return f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated rows of {n} words"
+                return f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated {n}-grams"
     return None
 
 

@@ -148,7 +148,7 @@ def test_the_command(files, tmp_path, capsys):
     settings = classifier.settings
     assert (settings["steps"], settings["seed"]) == (60, 0)
     assert 90 <= settings["good"] < 120
-    assert f"learned from {settings['good']} good and {settings['bad']} bad texts" in out
+    assert f"trained on {settings['good']} good and {settings['bad']} bad texts" in out
     assert f"accuracy      {settings['accuracy']:.3f}" in out
     assert "score       good     bad    kept" in out
     for seed, spread, wanted in ((14, 0, 1), (13, 1, 0)):  # others of the same kinds
@@ -172,10 +172,10 @@ def test_the_first_so_many_texts_are_read(files):
 
 def test_a_file_that_is_there_stays(files, tmp_path, capsys, monkeypatch):
     """And that is told before the work begins."""
-    monkeypatch.setattr("tinygrad_lm.curate.cleaning.train_classifier.texts", None)
+    monkeypatch.setattr("tinygrad_lm.curate.cleaning.train_classifier.read_texts", None)
     (tmp_path / "a.safetensors").write_bytes(b"mine")
     assert command(files, tmp_path / "a.safetensors") == 2
-    assert "a.safetensors exists; give another name, or remove it first" in capsys.readouterr().err
+    assert "a.safetensors exists; choose another name, or remove it first" in capsys.readouterr().err
     assert (tmp_path / "a.safetensors").read_bytes() == b"mine"
 
 
@@ -183,14 +183,14 @@ def test_a_file_that_is_there_stays(files, tmp_path, capsys, monkeypatch):
     ("more", "complaint"),
     [
         (["--good", "nothing.txt"], "nothing.txt"),
-        (["--good", __file__], "test_train_classifier.py: its name does not tell its format"),
+        (["--good", __file__], "test_train_classifier.py: its name does not imply its format"),
         (
             ["--documents", "3"],
-            "texts: expected some to learn from and one in 10 to hold out, found 3 and 0; give more",
+            "texts: expected some for training and one in 10 held out, found 3 and 0; provide more",
         ),
         (["--documents", "0"], "at least one document and one step, found 0 and 60"),
         (["--steps", "-1"], "at least one document and one step, found 50000 and -1"),
-        (["--out", "missing/a.safetensors"], "is in a folder that does not exist"),
+        (["--out", "missing/a.safetensors"], "the folder of missing/a.safetensors does not exist"),
         (["--seed", "-1"], "a seed is a whole number"),
     ],
 )
@@ -204,5 +204,5 @@ def test_mistakes_are_told(files, tmp_path, capsys, more, complaint):
 
 def test_nothing_to_hold_out_is_an_error(tmp_path):
     (tmp_path / "a.txt").write_text("\n")
-    with pytest.raises(DataError, match=r"bad texts: .* found 0 and 0; give more"):
+    with pytest.raises(DataError, match=r"bad texts: .* found 0 and 0; provide more"):
         read_features([str(tmp_path / "a.txt")], 5, "bad")

@@ -96,7 +96,7 @@ def test_a_manifest_that_was_changed_is_refused(folder):
     assert f"expected the seal {told[:12]}, found " in refused(folder)
     for content in ("", "[]", "3", "{}", "{", text[:-20]):
         path.write_text(content)
-        assert "manifest.json: " in refused(folder)
+        assert "manifest.json is damaged, " in refused(folder)
 
 
 def test_an_unfinished_folder(folder):
@@ -118,7 +118,7 @@ def test_everything_wrong_in_one_message(folder):
     expected = ["5 problems", "train_000000.bin: cannot be read", "train_000001.bin: its header says"]
     expected += [
         "val_000000.bin: the manifest says",
-        "source 'sums': expected 7 tokens, its files have",
+        "source 'sums': expected 7 tokens, files have",
         "add up to 7/6",
     ]
     assert len(problems) == len(expected)
@@ -135,7 +135,7 @@ def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
     moved = folder.rename(folder.parent / "elsewhere" / "data")
     (problem,) = refused(moved).split("\n  ")[1:]
     assert "../cats.bin: cannot be read: No such file" in problem
-    assert "its path is seen from the prepared folder" in problem
+    assert "its path is relative to the dataset" in problem
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
 )
 def test_a_manifest_of_another_shape(edit, folder):
     change(folder, edit)
-    assert "manifest.json: " in refused(folder)
+    assert "manifest.json is damaged, " in refused(folder)
     assert "prepare it again" in refused(folder)
 
 
@@ -171,7 +171,7 @@ def test_sources_without_floor_or_held_out_documents(tmp_path):
     assert list(Dataset(folder).validation()) == ["a"]
     assert Dataset(folder).sources[1].floor is None
     folder = write_dataset(tmp_path / "b", {"a": one | {"val": [[1]]}, "b": one})
-    with pytest.raises(DataError, match=r"no source has tokens to validate on.*name validation_shards"):
+    with pytest.raises(DataError, match=r"no source has validation tokens.*name validation_shards"):
         Dataset(folder).validation()
 
 

@@ -32,7 +32,7 @@ def mixture(prepared, config, block_size, validation_tokens, inside_documents=Fa
     eot = prepared.tokenizer.eot
     if inside_documents and eot is None:
         raise ConfigError(
-            f"prepared data {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
+            f"dataset {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
             "nothing says where documents begin; leave out --inside-documents"
         )
     batches = MixtureBatches(

@@ -1,8 +1,8 @@
 """Web archives (WARC, ISO 28500), in which CommonCrawl publishes pages as sent and, as WET files, their text.
 
 A record is a header like HTTP's, an empty line, Content-Length bytes, and two empty lines. CommonCrawl makes each
-record a separate gzip member. warcio parses the headers; its iterator over records is not used, because it accepts truncated
-records. A file that is truncated between two records cannot be recognised.
+record a separate gzip member. warcio parses the headers; its iterator over records is not used, because it accepts
+truncated records. A file that is truncated between two records cannot be recognised.
 """
 
 from io import BytesIO
