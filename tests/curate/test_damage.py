@@ -7,7 +7,7 @@ import random
 from itertools import pairwise
 
 import pytest
-import raw
+import raw_files
 from curate.reading import FILES, as_read, read_file, write_file
 
 from tinygrad_lm.curate.readers.compression import PIECE, open_bytes
@@ -119,7 +119,7 @@ def test_reading_goes_on_at_the_next_member(suffix, tmp_path):
     """Of twenty members the third is damaged near its beginning: 5 % of the file are lost, and told."""
     path, dice = tmp_path / f"a.jsonl{suffix}", random.Random(1)
     documents = ["".join(dice.choices("abcdefgh ", k=200)) for _ in range(2000)]
-    places = members(path, raw.write_jsonl, documents, 20)
+    places = members(path, raw_files.write_jsonl, documents, 20)
     spoiled = bytearray(path.read_bytes())
     spoiled[places[2] + 20 : places[2] + 60] = b"\xff" * 40
     path.write_bytes(spoiled)
@@ -144,7 +144,7 @@ def test_bytes_that_look_like_the_beginning_of_a_member_are_none(tmp_path):
 
 def test_a_piece_of_text_begins_after_the_damage_with_a_line(tmp_path):
     path = tmp_path / "a.txt.gz"
-    write_lines = lambda path, lines: raw.write_text(path, "".join(lines))
+    write_lines = lambda path, lines: raw_files.write_text(path, "".join(lines))
     lines = [f"line {i:04} ünd {random.Random(i).random()}\n" for i in range(3000)]
     places = members(path, write_lines, lines, 3)
     spoiled = bytearray(path.read_bytes())
@@ -168,7 +168,7 @@ def test_of_a_file_that_was_cut_short_as_much_is_lost_as_there_is(name, tmp_path
 
 def test_a_dump_loses_the_page_that_is_damaged(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [(f"T{i}", 0, f"Text {i}.", None) for i in range(400)])
+    raw_files.write_dump(path, [(f"T{i}", 0, f"Text {i}.", None) for i in range(400)])
     content, size = path.read_bytes(), path.stat().st_size
     whole = [f"T{i}\n\nText {i}." for i in range(400)]
     path.write_bytes(content.replace(b"<id>200</id>", b"<id>200</ID>"))
@@ -186,7 +186,7 @@ def test_a_dump_loses_the_page_that_is_damaged(tmp_path):
 def test_a_dump_goes_on_at_the_next_member(tmp_path):
     """Dumps come as bzip2 streams of a hundred pages."""
     path = tmp_path / "a.xml.bz2"
-    raw.write_dump(tmp_path / "a.xml", [(f"T{i}", 0, f"Text {i}.", None) for i in range(300)])
+    raw_files.write_dump(tmp_path / "a.xml", [(f"T{i}", 0, f"Text {i}.", None) for i in range(300)])
     head, *pages = (tmp_path / "a.xml").read_bytes().split(b"  <page>")
     parts = [head, *(b"".join(b"  <page>" + page for page in pages[i : i + 100]) for i in (0, 100, 200))]
     streams = [bz2.compress(part) for part in parts]

@@ -6,9 +6,9 @@ import sys
 
 import pyarrow as pa
 import pytest
-import raw
+import raw_files
 from curate.reading import FILES, read_file, write_file
-from invented import FORMS, documents
+from invented_texts import FORMS, documents
 from make import write_mixture
 from pyarrow import parquet
 
@@ -57,7 +57,7 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
     assert str(path) in str(read_file(path)[2])
 
     if path.suffix in (".gz", ".bz2", ".zst"):
-        raw.write_bytes(path, b"")
+        raw_files.write_bytes(path, b"")
         assert "found an empty file" in str(read_file(path)[2])
         path.write_bytes(b"no such thing")
         assert f"expected a {path.suffix} file" in str(read_file(path)[2])
@@ -85,20 +85,20 @@ def test_a_table_without_texts_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
     assert (
-        "expected a column text of strings, found text: int64, url: string; rename the column that holds the "
+        "expected a column text of strings, found text: int64, url: string; rename the column with the "
         "documents to text"
     ) in str(read_file(path)[2])
-    raw.write_parquet(path, [])
+    raw_files.write_parquet(path, [])
     assert "table without rows" in str(read_file(path)[2])
 
 
 def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     path = tmp_path / "a.parquet"
-    raw.write_parquet(path, ["first", None, "third"])
+    raw_files.write_parquet(path, ["first", None, "third"])
     found, [damage], _ = read_file(path)
     assert (found, damage.id, damage.reason) == (["first", "third"], "a.parquet#2", "its text is null")
 
-    raw.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
+    raw_files.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
     content = bytearray(path.read_bytes())
     with parquet.ParquetFile(path) as file:
         column = file.metadata.row_group(1).column(0)
@@ -167,7 +167,7 @@ def test_texts_stop_at_too_much_damage(tmp_path):
 @pytest.mark.parametrize("count", [50, 500])
 def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
+    raw_files.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
     size = path.stat().st_size // 3
     os.truncate(path, size)
     with pytest.raises(DataError, match=rf"is truncated(.|\n)*{size:,} of {size:,} bytes lost"):
@@ -189,7 +189,7 @@ def test_files_are_found_where_names_have_brackets(tmp_path):
 
 def test_a_compressed_file_may_hide_its_suffix(tmp_path):
     path = tmp_path / "a.jsonl"
-    raw.write_jsonl(tmp_path / "a.jsonl.gz", ["text"])
+    raw_files.write_jsonl(tmp_path / "a.jsonl.gz", ["text"])
     (tmp_path / "a.jsonl.gz").rename(path)
     assert read_file(path) == (["text"], [], None)
 
@@ -198,7 +198,7 @@ def test_several_members_are_one_file(tmp_path):
     for suffix in (".gz", ".bz2", ".zst"):
         path, whole = tmp_path / f"a{suffix}", b""
         for part in (b"one", b"", b"two" * 100_000):
-            raw.write_bytes(path, part)
+            raw_files.write_bytes(path, part)
             whole += path.read_bytes()
         path.write_bytes(whole)
         with open_bytes(path) as stream:
@@ -237,5 +237,5 @@ def test_a_format_in_front_of_a_path(tmp_path):
         "\n\n\n".join(books[10:]),
     ]
     assert all("Project Gutenberg" in text for text in read_texts([tmp_path / "books" / "*.txt"]))
-    raw.write_text(tmp_path / "at 10:30.txt", "now")
+    raw_files.write_text(tmp_path / "at 10:30.txt", "now")
     assert list(read_texts([tmp_path / "at 10:30.txt"])) == ["now"]

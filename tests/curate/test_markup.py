@@ -4,7 +4,8 @@ import gzip
 import zlib
 
 import pytest
-import raw
+import raw_books
+import raw_files
 
 from tinygrad_lm.curate.readers import gutenberg, html, wikipedia, wikitext
 
@@ -26,12 +27,12 @@ def chunked(body, size=37):
 
 
 def test_menus_scripts_and_footers_are_no_text():
-    assert html.page_text(response(raw.page(TEXT).encode())) == TEXT
-    assert html.page_text(response(raw.page(TEXT).encode(), "application/xhtml+xml; charset=utf-8")) == TEXT
+    assert html.page_text(response(raw_files.page(TEXT).encode())) == TEXT
+    assert html.page_text(response(raw_files.page(TEXT).encode(), "application/xhtml+xml; charset=utf-8")) == TEXT
 
 
 def test_what_is_no_page_has_no_text():
-    page = raw.page(TEXT).encode()
+    page = raw_files.page(TEXT).encode()
     assert html.page_text(response(page, "image/png")) is None
     assert html.page_text(response(page, status="404 Not Found")) is None
     assert html.page_text(response(page, status="301 Moved Permanently")) is None
@@ -42,7 +43,7 @@ def test_what_is_no_page_has_no_text():
 
 
 def test_a_page_is_unpacked():
-    page = raw.page(TEXT).encode()
+    page = raw_files.page(TEXT).encode()
     assert html.page_text(response(chunked(page), Transfer_Encoding="chunked")) == TEXT
     assert html.page_text(response(page, Transfer_Encoding="chunked")) == TEXT  # the header is a leftover
     assert html.page_text(response(gzip.compress(page), Content_Encoding="gzip")) == TEXT
@@ -58,7 +59,7 @@ def test_a_page_is_unpacked():
 
 def test_the_encoding_is_found():
     russian = "Первый абзац страницы, в котором достаточно слов, чтобы быть текстом.\n\nВторой абзац этой страницы."
-    page = raw.page(russian).replace("©", "")
+    page = raw_files.page(russian).replace("©", "")
     undeclared = page.replace('<meta charset="utf-8">', "")
     assert html.page_text(response(page.encode())) == russian
     assert html.page_text(response(b"\xef\xbb\xbf" + undeclared.encode())) == russian
@@ -71,7 +72,7 @@ def test_the_encoding_is_found():
 def test_the_encoding_is_not_guessed_where_it_can_be_known():
     """Of so few bytes, the detector takes both for encodings of the Baltic."""
     spanish = "The cañon of the river is deep."
-    page = raw.page(spanish).replace("©", "").replace('<meta charset="utf-8">', "")
+    page = raw_files.page(spanish).replace("©", "").replace('<meta charset="utf-8">', "")
     assert html.page_text(response(page.encode())) == spanish
     assert html.page_text(response(page.encode("latin-1"), "text/html; charset=ISO-8859-1")) == spanish
     assert html.page_text(response(page.encode("latin-1"))) != spanish
@@ -136,7 +137,7 @@ def test_wikitext_that_cannot_be_right():
 
 def test_a_dump_gives_its_articles_alone(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(
+    raw_files.write_dump(
         path,
         [
             ("Talk:A", 1, "talk", None),
@@ -155,7 +156,7 @@ def test_a_dump_gives_its_articles_alone(tmp_path):
 
 def test_pages_that_lack_something_and_pages_of_other_models(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [(title, 0, "text", None) for title in "ABCDE"])
+    raw_files.write_dump(path, [(title, 0, "text", None) for title in "ABCDE"])
     content = path.read_text()
     first, *pages = content.split("  <page>\n")
     pages[0] = pages[0].replace("<ns>0</ns>", "")
@@ -170,7 +171,7 @@ def test_pages_that_lack_something_and_pages_of_other_models(tmp_path):
 
 def test_entities_that_a_dump_declares_are_not_known(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [("A", 0, "text", None)])
+    raw_files.write_dump(path, [("A", 0, "text", None)])
     entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i in range(12))
     path.write_text(f"<!DOCTYPE mediawiki [{entities}]>" + path.read_text().replace(">text<", ">&e11;<"))
     [damage] = wikipedia.article_records(path)
@@ -183,23 +184,24 @@ def test_entities_that_a_dump_declares_are_not_known(tmp_path):
 # ---- books
 
 
-@pytest.mark.parametrize("header", raw.HEADERS)
-@pytest.mark.parametrize("footer", raw.FOOTERS)
+@pytest.mark.parametrize("header", raw_books.HEADERS)
+@pytest.mark.parametrize("footer", raw_books.FOOTERS)
 def test_a_book_is_what_stands_between_the_markers(header, footer):
     book = "CHAPTER I.\n\nIt began *** in the garden.\n\n\nTHE END"
     for ends in ("\n", "\r\n"):
-        assert gutenberg.book_text(raw.book(book, header, footer).replace("\n", ends).encode()) == book
-    assert gutenberg.book_text(b"\xef\xbb\xbf" + raw.book(book, header, footer).encode()) == book
+        assert gutenberg.book_text(raw_books.book(book, header, footer).replace("\n", ends).encode()) == book
+    assert gutenberg.book_text(b"\xef\xbb\xbf" + raw_books.book(book, header, footer).encode()) == book
 
 
 def test_a_start_without_its_last_stars_ends_with_its_line():
     header = "*** START OF THE PROJECT GUTENBERG EBOOK A TALE"
     for first in ("CHAPTER I.", "CHAPTER I.\n\n***\n\nIt began."):
         for between in ("\n", "\n\n"):
-            book = f"{header}{between}{first}{raw.FOOTERS['today']}"
+            book = f"{header}{between}{first}{raw_books.FOOTERS['today']}"
             assert gutenberg.book_text(book.encode()) == first
     assert (
-        gutenberg.book_text(f"{header},\nIN TWO\nVOLUMES ***\nIt began.{raw.FOOTERS['today']}".encode()) == "It began."
+        gutenberg.book_text(f"{header},\nIN TWO\nVOLUMES ***\nIt began.{raw_books.FOOTERS['today']}".encode())
+        == "It began."
     )
 
 
@@ -207,18 +209,18 @@ def test_a_book_without_its_markers_is_none():
     with pytest.raises(ValueError, match=r"START OF THE PROJECT GUTENBERG EBOOK.*format text"):
         gutenberg.book_text(b"Only a text.")
     with pytest.raises(ValueError, match=r"END OF THE PROJECT GUTENBERG EBOOK.*truncated"):
-        gutenberg.book_text(raw.HEADERS["today"].encode() + b"Only a beginning.")
-    assert gutenberg.book_text(raw.book("").encode()) is None
+        gutenberg.book_text(raw_books.HEADERS["today"].encode() + b"Only a beginning.")
+    assert gutenberg.book_text(raw_books.book("").encode()) is None
 
 
 def test_a_book_that_mentions_the_markers_is_kept_whole():
     long = "words\n" * 20_000
     book = f"{long}*** START OF THE PROJECT GUTENBERG EBOOK\nEnd of the Project Gutenberg\n{long}END"
-    assert gutenberg.book_text(raw.book(book).encode()) == book
+    assert gutenberg.book_text(raw_books.book(book).encode()) == book
 
 
 def test_old_books_are_in_latin_1():
-    book = raw.book("Zoë").replace("Language: English", "Language: French\n\nCharacter set encoding: ISO-8859-1")
+    book = raw_books.book("Zoë").replace("Language: English", "Language: French\n\nCharacter set encoding: ISO-8859-1")
     assert gutenberg.book_text(book.encode("latin-1")) == "Zoë"
     with pytest.raises(ValueError, match="expected UTF-8"):
-        gutenberg.book_text(raw.book("Zoë").encode("latin-1"))
+        gutenberg.book_text(raw_books.book("Zoë").encode("latin-1"))

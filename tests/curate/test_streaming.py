@@ -7,7 +7,7 @@ import tracemalloc
 from concurrent.futures import Future
 
 import pytest
-import raw
+import raw_files
 from curate.reading import extract_once, read_file
 
 from tinygrad_lm.curate.pipeline.batches import (
@@ -43,14 +43,14 @@ def noise(size):
 @pytest.mark.parametrize(
     ("name", "write"),
     [
-        ("a.jsonl", raw.write_jsonl),
-        ("a.jsonl.gz", raw.write_jsonl),
-        ("a.jsonl.zst", raw.write_jsonl),
-        ("a.jsonl.bz2", raw.write_jsonl),
-        ("a.parquet", raw.write_parquet),
-        ("a.warc.wet.gz", raw.write_wet),
-        ("a.warc", raw.write_warc),
-        ("a.xml", raw.write_wikipedia),
+        ("a.jsonl", raw_files.write_jsonl),
+        ("a.jsonl.gz", raw_files.write_jsonl),
+        ("a.jsonl.zst", raw_files.write_jsonl),
+        ("a.jsonl.bz2", raw_files.write_jsonl),
+        ("a.parquet", raw_files.write_parquet),
+        ("a.warc.wet.gz", raw_files.write_wet),
+        ("a.warc", raw_files.write_warc),
+        ("a.xml", raw_files.write_wikipedia),
     ],
 )
 def test_a_file_is_not_read_whole(name, write, tmp_path):
@@ -71,14 +71,14 @@ def test_a_file_is_not_read_whole(name, write, tmp_path):
 def test_a_text_is_not_read_whole(tmp_path):
     """Of 15 MB a few pieces are in memory at once."""
     path, sizes = tmp_path / "a.txt", []
-    raw.write_text(path, "\n".join([noise(1000)] * 15_000))
+    raw_files.write_text(path, "\n".join([noise(1000)] * 15_000))
     assert peak(lambda: sizes.extend(len(record.content) for record in plain.plain_records(path))) < 5 * MB
     assert sum(sizes) == path.stat().st_size
 
 
 def test_the_first_record_needs_the_first_bytes_alone(tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    raw.write_jsonl(path, [noise(1000)] * 10_000)
+    raw_files.write_jsonl(path, [noise(1000)] * 10_000)
     asked = []
 
     class Counting(io.BufferedReader):
@@ -95,7 +95,7 @@ def test_the_first_record_needs_the_first_bytes_alone(tmp_path):
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
 def test_a_file_that_unpacks_to_no_end_takes_bounded_memory(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
-    raw.write_bytes(path, bytes(100 * MB))
+    raw_files.write_bytes(path, bytes(100 * MB))
     assert path.stat().st_size < MB
 
     def run():
@@ -133,7 +133,7 @@ def test_a_line_that_is_too_long_is_passed_over(small, tmp_path):
 def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
     for name in ("a.warc.wet", "a.warc.wet.gz"):
         path = tmp_path / name
-        raw.write_wet(path, ["before", "a line\n" * MB, "after"])
+        raw_files.write_wet(path, ["before", "a line\n" * MB, "after"])
         texts, [damage], _ = read_file(path)
         assert texts == ["before", "after"]
         assert (damage.id, damage.reason) == (f"{name}#3", "a record of 7,000,000 bytes, more than 10,000")
@@ -149,7 +149,7 @@ def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
 
 def test_a_page_that_is_too_long_is_passed_over(small, tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [("A", 0, "before", None), ("B", 0, "long " * MB, None), ("C", 0, "after", None)])
+    raw_files.write_dump(path, [("A", 0, "before", None), ("B", 0, "long " * MB, None), ("C", 0, "after", None)])
     texts, [damage], _ = read_file(path)
     assert texts == ["A\n\nbefore", "C\n\nafter"]
     assert (damage.id, damage.reason) == ("a.xml#2", "more than 10,000 bytes without a <page>")
@@ -160,7 +160,7 @@ def test_a_page_that_is_too_long_is_passed_over(small, tmp_path):
 @pytest.mark.parametrize("between", [("<!--", "-->"), ("<page a='", "'/>")])
 def test_a_tag_without_end_is_not_kept(between, small, tmp_path):
     path = tmp_path / "a.xml"
-    path.write_text(raw.SITE + between[0] + "x" * 20 * MB + between[1] + "</mediawiki>")
+    path.write_text(raw_files.SITE + between[0] + "x" * 20 * MB + between[1] + "</mediawiki>")
     [damage] = wikipedia.article_records(path)
     assert damage.reason == "more than 10,000 bytes without a <page>"
     assert peak(lambda: list(wikipedia.article_records(path))) < 2 * MB
@@ -170,19 +170,19 @@ def test_a_tag_without_end_is_not_kept(between, small, tmp_path):
 def test_a_long_text_comes_in_pieces(unit, small, tmp_path):
     path = tmp_path / "a.txt"
     text = (unit * 50_000)[:30_500]
-    raw.write_text(path, text)
+    raw_files.write_text(path, text)
     pieces = [extract_once(format_of(path), record.content) for record in plain.plain_records(path)]
     assert "".join(pieces) == text
     assert len(pieces) > 3
     assert all(len(piece.encode()) <= small for piece in pieces)
     assert unit != "a line\n" or all(piece.endswith("\n") for piece in pieces[:-1])
-    raw.write_text(path, "x" * small)
+    raw_files.write_text(path, "x" * small)
     assert len(list(plain.plain_records(path))) == 1
 
 
 def test_a_text_is_cut_at_an_empty_line_where_there_is_one(small, tmp_path):
     path = tmp_path / "a.txt"
-    raw.write_text(path, ("x" * 99 + "\n") * 70 + "\n" + ("y" * 99 + "\n") * 100)
+    raw_files.write_text(path, ("x" * 99 + "\n") * 70 + "\n" + ("y" * 99 + "\n") * 100)
     pieces = [record.content for record in plain.plain_records(path)]
     assert pieces[0].endswith(b"x\n\n")
     assert b"x" not in pieces[1]

@@ -1,4 +1,4 @@
-"""Prepared data, small enough for a test, in the layout that tinygrad_lm/data/mixture/dataset.py tells of."""
+"""A dataset small enough for a test, in the layout of tinygrad_lm/data/mixture/dataset.py."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def sums(seed, k=150):
 
 
 def write_dataset(folder, sources, tokenizer=CHARACTERS):
-    """Make the folder. sources: {name: {"weight": "3/5", "train": [tokens of each shard], "val": […], "floor": …}}."""
+    """Write a dataset. sources: {name: {"weight": "3/5", "train": [tokens of each shard], "val": […], "floor": …}}."""
     folder.mkdir(parents=True)
     manifest = {"tokenizer": tokenizer.to_dict() | {"folder": "tokenizer"}, "mixture": {}, "sources": {}}
     (folder / "tokenizer").mkdir()
@@ -34,15 +34,15 @@ def write_dataset(folder, sources, tokenizer=CHARACTERS):
         (folder / "tokenizer" / name).write_bytes(content)
     for name, source in sources.items():
         (folder / name).mkdir()
-        told = {"weight": source["weight"], "floor": {"train": None, "val": source.get("floor")}}
+        entry = {"weight": source["weight"], "floor": {"train": None, "val": source.get("floor")}}
         for kind in ("train", "val"):
             shards = [
                 write_shard(folder, f"{name}/{kind}_{i:06d}.bin", tokens, tokenizer.vocab_size)
                 for i, tokens in enumerate(source.get(kind, []))
             ]
             tokens = sum(shard["tokens"] for shard in shards)
-            told[kind] = {"documents": 1, "tokens": tokens, "bytes": tokens, "shards": shards}
-        manifest["sources"][name] = told
+            entry[kind] = {"documents": 1, "tokens": tokens, "bytes": tokens, "shards": shards}
+        manifest["sources"][name] = entry
     write_manifest(folder, manifest)
     return folder
 
@@ -60,7 +60,7 @@ def write_manifest(folder, manifest):
 
 
 def two_sources(folder, shift=0):
-    """Cats and sums, 2/3 to 1/3; the sums have a floor. shift: makes it another mixture."""
+    """A dataset of cats and sums, 2/3 to 1/3; the sums have a floor. shift: chooses other texts"""
     encode = CHARACTERS.encode
     train = [encode(cats(shift, 200)), encode(cats(shift + 1, 100))]
     return write_dataset(
@@ -73,7 +73,7 @@ def two_sources(folder, shift=0):
 
 
 def with_end_of_text(folder):
-    """A tokenizer of bytes that has an end-of-text token, 256."""
+    """A tokenizer of bytes with an end-of-text token, 256."""
     folder.mkdir()
     tokens = [*byte_letters().values(), "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))

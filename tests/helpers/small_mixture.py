@@ -1,4 +1,4 @@
-"""A mixture of a few kilobytes, an executor that computes at once, and what a folder holds."""
+"""A mixture of a few kilobytes, an executor that computes immediately, and the content of a folder."""
 
 import itertools
 import json
@@ -19,7 +19,7 @@ WORDS = ["the", "and", "other", "there", "weather", "ab", "Ünder", "猫", "ten"
 
 
 def tiny_tokenizer(folder):
-    """A vocabulary of GPT-2's kind with six merges, from files in a folder."""
+    """A vocabulary like GPT-2's with six merges, from files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokens = [*byte_letters().values(), *(merge.replace(" ", "") for merge in MERGES), "<|endoftext|>"]
     (folder / "encoder.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
@@ -28,7 +28,7 @@ def tiny_tokenizer(folder):
 
 
 def line_records(path):
-    """A format for these tests: a record a line; ! is a damaged one, ? has no text, * turns out to be damaged."""
+    """A format for tests: one record per line; ! is damaged, ? has no text, * fails in extract_text."""
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), start=1):
         id = f"{Path(path).name}#{number}"
         yield Damaged(id, "it begins with !") if line.startswith("!") else Record(id, line)
@@ -44,7 +44,7 @@ LINES = Format("lines", (".lines",), line_records, line_text)
 
 
 class Inline:
-    """An executor that computes when it is asked. `executor.submitted` counts."""
+    """An executor that computes in submit. `executor.submitted` counts the calls."""
 
     submitted = 0
 
@@ -64,7 +64,7 @@ def documents(count, seed):
 
 
 def write_mixture(folder, shard_tokens=10_000, validation=0.2, **settings):
-    """Three sources in three files each, with duplicates among them, damage and empty records. Returns its path."""
+    """Write three sources with duplicates, damaged and empty records. Returns the path of the mixture file."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = documents(120, seed=1)
     parts = {
@@ -89,15 +89,15 @@ def write_mixture(folder, shard_tokens=10_000, validation=0.2, **settings):
 
 
 def contents(folder):
-    """{path: bytes} of all files below a folder."""
+    """{path: bytes} of all files in a folder tree."""
     paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def set_up(patch, folder, batch=600, journal=1500):
-    """The tests' format and tokenizer; small batches, and an entry in the journal after every few.
+    """Patch in the tests' format and tokenizer, small batches and frequent saves of the journal.
 
-    No test here cuts the power, so nobody waits for the disk.
+    fsync does nothing, because no test here cuts the power.
     """
     patch.setattr(os, "fsync", lambda descriptor: None)
     tokenizer = tiny_tokenizer(folder / "vocabulary")
@@ -113,7 +113,7 @@ def prepare_inline(mixture, out, executor=None, **settings):
 
 
 def tokens_in(out, source, split):
-    """All ids of a split by an independent reading of llm.c's layout: 256 int32, then uint16."""
+    """All ids of a split, from an independent reader of llm.c's format: 256 int32, then uint16."""
     parts = [np.empty(0, "<u2")]
     for number in itertools.count():
         path = out / source / f"{split}_{number:06d}.bin"

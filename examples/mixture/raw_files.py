@@ -1,6 +1,6 @@
-"""Raw files in the true formats, written here: what crawls, dumps and shelves look like.
+"""Write raw files in real formats: crawls, dumps, tables.
 
-write_*(path, documents) writes texts as a file of one format, compressed as its suffix says.
+write_*(path, documents) writes texts to a file of one format, compressed according to its suffix.
 """
 
 import bz2
@@ -21,7 +21,7 @@ DATE = "2024-02-21T01:02:03Z"
 
 
 def write_bytes(path, content):
-    """Compressed as the suffix says."""
+    """Write bytes, compressed according to the suffix."""
     compress = {
         ".gz": gzip.compress,
         ".bz2": bz2.compress,
@@ -40,7 +40,7 @@ def write_jsonl(path, documents):
 
 
 def write_parquet(path, documents, rows=100):
-    """FineWeb's columns; `rows` to a row group."""
+    """Write FineWeb's columns, with `rows` per row group."""
     texts = list(documents)
     table = pa.table({
         "text": pa.array(texts, pa.string()),
@@ -54,7 +54,7 @@ def write_parquet(path, documents, rows=100):
 
 
 def write_wet(path, documents):
-    """CommonCrawl's text files: a warcinfo record, then a conversion a page; under .gz, a gzip member a record."""
+    """CommonCrawl's WET files: a warcinfo record, then a conversion per page; under .gz, a gzip member per record."""
     with archive(path) as (writer, put):
         for i, text in enumerate(documents):
             fields = {"WARC-Date": DATE, "WARC-Identified-Content-Language": "eng"}
@@ -70,7 +70,7 @@ def write_wet(path, documents):
 
 
 def write_warc(path, documents):
-    """CommonCrawl's pages: for each its request, the server's response and the crawler's metadata."""
+    """CommonCrawl's WARC files: for each page the request, the response and the crawler's metadata."""
     with archive(path) as (writer, put):
         for i, text in enumerate(documents):
             request = StatusAndHeaders("GET /a HTTP/1.1", [("Host", "example.org")], is_http_request=True)
@@ -83,7 +83,7 @@ def write_warc(path, documents):
 
 @contextmanager
 def archive(path):
-    """(what makes records, what writes them) for a WARC file, which begins with a record about itself."""
+    """Yield (a WARCWriter, a function that writes a record) for a file that begins with a warcinfo record."""
     with open(path, "wb") as file:
         writer = WARCWriter(file, gzip=Path(path).suffix == ".gz", warc_version="1.0")
 
@@ -102,7 +102,7 @@ def response(writer, url, body, fields, status="200 OK"):
 
 
 def page(text):
-    """A web page: the text between a menu and a footer."""
+    """A web page with the text between a menu and a footer."""
     paragraphs = "\n".join(f"<p>{escape(paragraph)}</p>" for paragraph in text.split("\n\n"))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>A page</title><style>p {{ color: red }}</style></head><body>
@@ -135,7 +135,7 @@ SITE = """<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="
 
 
 def write_dump(path, pages):
-    """A MediaWiki export. pages: (title, namespace, wikitext, the title that it redirects to or None)"""
+    """Write a MediaWiki export. pages: (title, namespace, wikitext, target of the redirect or None)"""
     parts = [SITE]
     for i, (title, namespace, wikitext, target) in enumerate(pages, start=1):
         redirect = f'    <redirect title="{xml(target)}" />\n' if target else ""
@@ -166,7 +166,7 @@ def xml(text):
 
 
 def write_wikipedia(path, documents):
-    """Articles with all that an article has, among a redirect, a talk page and a template."""
+    """Write articles with typical markup, between redirects, talk pages and templates."""
     pages = []
     for i, text in enumerate(documents):
         pages.append((f"Article {i}", 0, article(text), None))
@@ -180,7 +180,7 @@ def write_wikipedia(path, documents):
 
 
 def article(text):
-    """The wikitext of an article that reads as `text`."""
+    """The wikitext of an article whose text is `text`."""
     first, *others = text.split("\n\n")
     body = "\n\n".join(
         f"{paragraph}<ref>{{{{cite web|url=http://example.org|title=NOTE}}}}</ref>" for paragraph in others
@@ -204,119 +204,3 @@ def article(text):
 {{{{Portal|PORTAL}}}}
 [[Kategorie:CATEGORY]]
 """
-
-
-# What stands before and after the books of different years.
-HEADERS = {
-    "today": """The Project Gutenberg eBook of A Made-Up Tale
-
-HEADER of our own words, in the place of the licence's.
-
-Title: A Made-Up Tale
-
-Language: English
-
-*** START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
-
-
-""",
-    "two lines": """HEADER
-
-*** START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE,
-IN TWO VOLUMES ***
-
-""",
-    "2004": """The Project Gutenberg EBook of A Made-Up Tale
-
-HEADER
-
-*** START OF THIS PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
-
-
-
-Produced by Somebody CREDIT and the Online
-Distributed Proofreading Team
-
-
-""",
-    "2003": """HEADER
-
-***START OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE***
-
-
-E-text prepared by Somebody CREDIT
-
-
-""",
-    "2002": """HEADER
-
-*END THE SMALL PRINT! FOR PUBLIC DOMAIN EBOOKS*Ver.02/11/02*END*
-
-This eBook was produced by CREDIT.
-
-""",
-    "1994": """**The Project Gutenberg Etext of A Made-Up Tale**
-
-***START**THE SMALL PRINT!**FOR PUBLIC DOMAIN ETEXTS**START***
-HEADER
-*END*THE SMALL PRINT! FOR PUBLIC DOMAIN ETEXTS*Ver.04.29.93*END*
-
-
-""",
-    "copyrighted": """HEADER
-
-*** START OF THE COPYRIGHTED PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
-
-""",
-}
-FOOTERS = {
-    "today": """
-
-*** END OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
-
-FOOTER of our own words.
-""",
-    "2004": """
-
-
-
-
-End of the Project Gutenberg EBook of A Made-Up Tale, by Nobody
-
-*** END OF THIS PROJECT GUTENBERG EBOOK A MADE-UP TALE ***
-
-FOOTER
-""",
-    "possessive": """
-
-End of Project Gutenberg's A Made-Up Tale, by Nobody
-
-FOOTER
-""",
-    "2003": """
-
-***END OF THE PROJECT GUTENBERG EBOOK A MADE-UP TALE***
-
-FOOTER
-""",
-    "1994": """
-
-End of The Project Gutenberg Etext of A Made-Up Tale
-""",
-    "German": """
-
-Ende dieses Projekt Gutenberg Etextes A Made-Up Tale
-""",
-}
-
-
-def book(text, header="today", footer="today"):
-    return HEADERS[header] + text + FOOTERS[footer]
-
-
-def write_books(folder, documents):
-    """A file a book, in a folder, with the licence's markers of different years in turn."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for i, text in enumerate(documents):
-        header, footer = list(HEADERS)[i % len(HEADERS)], list(FOOTERS)[i % len(FOOTERS)]
-        write_text(Path(folder, f"pg{i}.txt"), book(text, header, footer))

@@ -1,4 +1,4 @@
-"""Texts of four kinds, invented: each has words and sentences of its own, so some are harder to learn than others."""
+"""Invented texts of four kinds with different words and sentences, so that some are harder to learn than others."""
 
 import random
 
@@ -61,7 +61,7 @@ WORDS = {
 
 
 def documents(kind, count, seed=0):
-    """So many texts of "web", "wikipedia", "books" or "papers", of about 1,000 characters, always the same."""
+    """`count` texts of "web", "wikipedia", "books" or "papers", of about 1,000 characters; a function of the seed."""
     dice = random.Random(f"{kind} {seed}")
     words = {field: text.split() for field, text in WORDS[kind].items()}
 
