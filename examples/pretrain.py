@@ -91,7 +91,7 @@ def start(
 
 
 def find(mixture, folder):
-    """The Prepared data of a mixture file, prepared first where they are not, and compared with it where they are; or
+    """The Dataset of a mixture file, prepared first where they are not, and compared with it where they are; or
     those of a folder."""
     if mixture is None:
         raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN goes on")

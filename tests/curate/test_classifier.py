@@ -69,7 +69,7 @@ def test_a_better_score_keeps_all_that_a_worse_one_keeps():
 
 
 def test_the_draw_is_not_the_one_of_other_choices():
-    """Were it the hash that duplicates and held-out texts go by, all that is kept would be on one side."""
+    """With the hash that decides about validation, all kept texts would be on one side."""
     from tinygrad_lm.curate.cleaning.duplicates import signature
 
     texts = [f"text {i}" for i in range(5000)]

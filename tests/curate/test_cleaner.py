@@ -1,4 +1,4 @@
-"""The way of one document: which steps it takes, in which order, and what is said of what they remove."""
+"""Cleaning one document: which steps run, in which order, and how removed texts are reported."""
 
 import json
 import pickle
@@ -67,7 +67,7 @@ def test_lines_that_c4_takes_out_are_told_and_the_next_rule_does_not_see_them():
         ("fineweb", "10% of characters or more are in repeated lines"),
     ]
     assert cleaned.removed[1].text == "\n".join([SENTENCE] * 3)
-    # Of a text that goes as a whole no lines are told besides.
+    # For a text that is removed whole, removed lines are not reported separately.
     assert Cleaner(CleaningConfig(rules=("c4",)))("Menu\nImprint").removed == (
         Removal("c4", "fewer than 3 sentences", "Menu\nImprint"),
     )
@@ -103,7 +103,7 @@ def test_decontamination_cuts_and_tells_the_passages(folder):
 
 
 def test_decontamination_sees_what_c4_put_together(folder):
-    """Words of two lines that come to stand in a row when the line between them goes."""
+    """Words of two lines become neighbours when the line between them is removed."""
     half = EVALUATION.index("that")
     text = f"{SENTENCE}\n{EVALUATION[:half]}.\nMenu\n{EVALUATION[half:]}.\n{SENTENCE}"
     assert Cleaner(CleaningConfig(decontaminate=("eval/*",)), folder)(text).texts == (text,)

@@ -1,4 +1,4 @@
-"""Files that were cut short, at every byte, or have flipped bytes: what is whole is read, what is not is told."""
+"""Files truncated at every byte, or with flipped bytes: intact records are read, damaged ones reported."""
 
 import bz2
 import gzip
@@ -48,7 +48,7 @@ def test_a_file_cut_short_anywhere_says_so(name, tmp_path):
 
 @pytest.mark.parametrize("name", FILES)
 def test_flipped_bytes_end_in_nothing_but_records_and_damage(name, tmp_path):
-    """They are not seen everywhere, but always where the format has checksums."""
+    """They are detected where the format has checksums."""
     path = write_file(tmp_path, name, DOCUMENTS)
     content, whole = path.read_bytes(), as_read(name, DOCUMENTS)
     seed = random.randrange(2**32)  # other bytes in each run
@@ -104,7 +104,7 @@ def test_a_damaged_member_of_an_archive_is_lost_alone(name, tmp_path):
 
 
 def members(path, write, documents, count):
-    """A file of as many members, with a part of the documents in each. Returns where they begin."""
+    """Write a file of this many members, with a part of the documents in each. Returns where they begin."""
     size, places, content = len(documents) // count, [], b""
     for i in range(count):
         write(path, documents[i * size : (i + 1) * size])
@@ -116,7 +116,7 @@ def members(path, write, documents, count):
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
 def test_reading_goes_on_at_the_next_member(suffix, tmp_path):
-    """Of twenty members the third is damaged near its beginning: 5 % of the file are lost, and told."""
+    """The third of twenty members is damaged near its beginning: 5 % of the file are lost and reported."""
     path, dice = tmp_path / f"a.jsonl{suffix}", random.Random(1)
     documents = ["".join(dice.choices("abcdefgh ", k=200)) for _ in range(2000)]
     places = members(path, raw_files.write_jsonl, documents, 20)
@@ -198,7 +198,7 @@ def test_a_dump_goes_on_at_the_next_member(tmp_path):
 
 
 def test_no_record_is_given_before_its_checksum_is_known(tmp_path):
-    """The worst case: all of a record has been decompressed when the piece of the file ends, but for the checksum."""
+    """The worst case: a piece of the file ends after a record's data and before its checksum."""
     path = tmp_path / "a.warc.wet.gz"
     for size in range(2000):
         text = "".join(random.Random(size).choices("abcdefgh ", k=size))

@@ -1,4 +1,4 @@
-"""Which reader a file gets, and what is refused before anything is read."""
+"""Which reader a file gets, and which files are refused."""
 
 import os
 import random
@@ -229,7 +229,7 @@ def test_the_example_mixture_is_read_whole(tmp_path):
 
 
 def test_a_format_in_front_of_a_path(tmp_path):
-    """For files whose names do not tell it; a colon in a file's own name is none."""
+    """For files whose names do not imply it; a colon in a file's name is not a format."""
     write_mixture(tmp_path, count=20)
     books = documents("books", 20)
     assert list(read_texts([f"gutenberg:{tmp_path}/books/*.txt"])) == [

@@ -1,4 +1,4 @@
-"""A look into token files: what is counted is what is there, and whatever is wrong is found."""
+"""Inspecting token files: counts are right, and every problem is found."""
 
 import errno
 import hashlib
@@ -31,7 +31,7 @@ def out(tmp_path, monkeypatch):
 
 @given(st.lists(st.integers(0, 7), max_size=60), st.integers(1, 9), st.integers(1, 20), st.data())
 def test_a_survey_counts_what_is_there(tmp_path_factory, ids, block, cut, data):
-    """Documents that go over the edge of a block, or of a file, too; and what is before the first is part of none."""
+    """Also with documents across blocks and files; tokens before the first one belong to none."""
 
     class Eight:
         vocab_size, eot, vocabulary = 8, 0, [b"end", b"1", b"22", b"333", b"4", b"5", b"6", b"7"]
@@ -131,7 +131,7 @@ def bare(folder, text):
 
 
 def test_texts_cannot_play_with_the_terminal(tmp_path, capsys, monkeypatch):
-    """Control characters are shown as what they are; letters, tabs and ends of lines stay."""
+    """Control characters are escaped; letters, tabs and line ends stay."""
     monkeypatch.setattr(ByteTokenizer, "eot", 0)
     folder = bare(tmp_path / "bare", "\0a\x1b[2Jb\rc\x07\x7f\x85d\te\nü猫")
     assert main(["inspect", folder, "--tokenizer", "byte"]) == 0
@@ -160,7 +160,7 @@ def test_the_suffix_says_how_it_is_drawn(name, begins, out, tmp_path, capsys):
     ],
 )
 def test_a_picture_that_cannot_be_drawn_there(name, complaint, out, tmp_path, capsys, monkeypatch):
-    """Is told before the work begins."""
+    """It is reported before the work begins."""
     monkeypatch.setattr(inspect, "Survey", None)
     (tmp_path / "x.tmp").write_bytes(b"")
     assert main(["inspect", out, "--plot", tmp_path / name]) == 2
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_no_part_of_a_picture(out, tmp_path, capsys, monkeypa
 
 
 def test_lengths_are_drawn_as_they_are(tmp_path, monkeypatch):
-    """However few and short: each step of a curve is at a length, and as high as its documents are many."""
+    """Each step of a curve is at a length, and as high as the number of its documents."""
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"")))
     empty = SimpleNamespace(lengths=Counter(), counts=np.zeros(3, int), documents=0)
@@ -192,7 +192,7 @@ def test_lengths_are_drawn_as_they_are(tmp_path, monkeypatch):
 
 
 def test_the_entropy_of_a_synthetic_source_is_told_beside_its_documents(tmp_path, monkeypatch, capsys):
-    """Exactly: 20 letters of 26 cost 20 ln 26, and where such a document of 41 characters ends has its entropy, too."""
+    """Exactly: 20 letters of 26 cost 20 ln 26, and the geometric length has its entropy too."""
     set_up(monkeypatch, tmp_path)
     mixture = write_mixture(tmp_path / "raw")
     mixture.write_text(mixture.read_text().replace('files = ["more/*.lines"]', COPY))
@@ -237,7 +237,7 @@ def sum_of(path):
 
 
 def all_at_once(out):
-    """{what is done to a file: words of the complaint}"""
+    """Damage a dataset in every way that the test expects."""
     manifest = json.loads((out / "manifest.json").read_bytes())
     manifest.pop("seal")
     manifest["sources"]["web"]["val"]["documents"] += 1

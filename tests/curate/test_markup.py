@@ -1,4 +1,4 @@
-"""What is text in a web page, an article, a book, and what is not."""
+"""The text of web pages, articles and books, without their markup."""
 
 import gzip
 import zlib
@@ -70,7 +70,7 @@ def test_the_encoding_is_found():
 
 
 def test_the_encoding_is_not_guessed_where_it_can_be_known():
-    """Of so few bytes, the detector takes both for encodings of the Baltic."""
+    """With so few bytes the detector guesses Baltic encodings."""
     spanish = "The cañon of the river is deep."
     page = raw_files.page(spanish).replace("©", "").replace('<meta charset="utf-8">', "")
     assert html.page_text(response(page.encode())) == spanish

@@ -1,4 +1,4 @@
-"""Raw files to token files: what is in them, whoever computes it, and what is refused."""
+"""From raw files to a dataset: its content, with any executor, and what is refused."""
 
 import hashlib
 import json
@@ -61,7 +61,7 @@ def edit(path, *pairs):
 
 
 def kept(folder, sources=("books", "web", "more")):
-    """{source: its texts that are left}, as a reader of README would do it: each text once, the first source's."""
+    """{source: its remaining texts}, computed in the simplest way: each text once, in the first source that has it."""
     seen, texts = set(), {}
     for source in sources:
         texts[source] = []
@@ -94,7 +94,7 @@ def test_the_token_files_hold_every_text_once_in_order(mixture, tmp_path, tokeni
 
 
 def test_a_file_is_laid_out_as_llm_c_lays_it_out(mixture, tmp_path, tokenizer):
-    """Byte for byte what a small writer of its documented header makes."""
+    """Byte for byte equal to a small independent writer."""
     out = prepare_inline(mixture, tmp_path / "out")
     ids = tokens_in(out, "web", "train").tolist()
     header = [20240520, 1, len(ids)] + [0] * 253
@@ -179,7 +179,7 @@ def test_the_report_counts_every_record(mixture, tmp_path, capsys):
 
 
 def test_evaluation_files_are_looked_at_before_the_work_begins(mixture, tmp_path, capsys):
-    """Those of the last source, too."""
+    """Also those of the last source."""
     mixture.write_text(mixture.read_text() + '[source.clean]\ndecontaminate = ["eval.json"]\n')
     (mixture.parent / "eval.json").write_text('["the"]')
     prepare_inline(mixture, tmp_path / "out")
@@ -231,7 +231,7 @@ def test_without_deduplication_all_stay(mixture, tmp_path):
 
 @given(st.data())
 def test_what_is_held_out_does_not_depend_on_order_or_files(tmp_path_factory, data):
-    """Nor on the other documents: it is decided by each text alone."""
+    """Nor on the other documents: each text decides alone."""
     texts = documents(40, seed=3)
     shuffled = data.draw(st.permutations(texts))
     cut = data.draw(st.integers(1, 39))
@@ -268,7 +268,7 @@ def test_more_than_65536_tokens_take_four_bytes(mixture, tmp_path, monkeypatch, 
 
 
 class Backwards:
-    """An executor that computes the newest first, and nothing before it is asked for."""
+    """An executor that computes only on request, the newest first."""
 
     def __init__(self):
         self.waiting, self.most = [], 0
@@ -301,7 +301,7 @@ def test_any_executor_writes_the_same_bytes(mixture, tmp_path, undisturbed, work
     assert backwards.most == 2 * workers + 1  # bounded, and several at once
     with ThreadPoolExecutor(workers) as executor:
         assert contents(prepare_inline(mixture, tmp_path / "threads", executor, workers=workers)) == undisturbed
-        assert executor.submit(int).result() == 0  # whose it is may use it further
+        assert executor.submit(int).result() == 0  # the caller's executor stays usable
 
 
 @settings(max_examples=20)
@@ -317,7 +317,7 @@ def test_the_size_of_a_batch_and_the_journal_do_not_matter(tmp_path_factory, bat
 
 
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
-    """The default: spawned, so that they share nothing with this one."""
+    """The default: spawned processes, which share nothing with this one."""
     set_up(monkeypatch, tmp_path)
     for i, text in enumerate(documents(60, seed=5)):
         (tmp_path / f"{i:02}.txt").write_bytes(text.encode())
@@ -366,7 +366,7 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
     left = {line for path in (mixture.parent / "more").glob("*") for line in path.read_text().splitlines()} - set(cats)
     pieces = [piece for line in left for piece in line.split(" ab ") if piece]
     made = report["more"]["train"]["documents"] + report["more"]["val"]["documents"]
-    for line in left:  # all pieces of a record on the side that its whole text says
+    for line in left:  # all pieces are in the split of their whole text
         for piece in line.split(" ab "):
             assert not piece or piece in sides[held_out(line, 0.2)]
     assert made + sum(report["more"]["removed"].get("exact duplicate", {"reasons": {}})["reasons"].values()) == len(
@@ -378,10 +378,10 @@ def test_what_cleaning_removes_is_gone_and_counted(mixture, tmp_path, monkeypatc
 
 
 def test_the_table_adds_up(mixture, tmp_path, monkeypatch, capsys):
-    """Of each source: its records, less and more what stands below them, are its documents."""
+    """For each source, records plus the changes listed below it give its documents."""
 
     class First(Cutter):
-        """Takes a letter from all, before they are cut or removed."""
+        """Removes a letter from all texts before they are cut or removed."""
 
         def __call__(self, text):
             cleaned = super().__call__(text[1:])
@@ -419,7 +419,7 @@ def test_the_table_adds_up_when_evaluation_texts_are_cut_out(tmp_path, monkeypat
 
 
 def sums(table):
-    """{source: (records, documents, {what: how many more})} as a table of the report shows them."""
+    """{source: (records, documents, {step: change})}, parsed from the report's table."""
     found, name = {}, None
     for line in table.splitlines()[1:]:
         if line.startswith(("  - ", "  + ")):
@@ -601,7 +601,7 @@ def test_what_is_wrong_with_cleaning_or_a_synthetic_source_is_told_before_any_wo
 
 
 def test_a_restart_takes_away_what_was_written_and_nothing_else(mixture, tmp_path, monkeypatch, tokenizer):
-    """Of another tokenizer, too, whose files would be taken for this one's."""
+    """Also the files of another tokenizer."""
     files = tokenizer.contents() | {"other.tiktoken": b"of before"}
     with monkeypatch.context() as patch:
         patch.setattr(type(tokenizer), "contents", lambda self: files)
@@ -632,12 +632,12 @@ def test_more_damage_than_allowed_stops_with_the_worst_file(mixture, tmp_path):
         prepare_inline(mixture, tmp_path / "out")
     assert "source books: 2 of 73 records are damaged, 2.74%; damage = 0.02 allows 2.00%" in str(caught.value)
     assert "books/c.lines, c.lines#1: it begins with *" in str(caught.value)
-    edit(mixture, ("damage = 0.02", "damage = 0.5"))  # which is no other preparation
+    edit(mixture, ("damage = 0.02", "damage = 0.5"))  # does not change the output
     assert prepare_inline(mixture, tmp_path / "out")
 
 
 def test_damage_stops_long_before_the_end(mixture, tmp_path):
-    """As soon as it is clear, not after all; and the file with the most is named."""
+    """As soon as the excess is clear; and the worst file is named."""
     (mixture.parent / "books" / "b.lines").write_text("!\n" * 3 + "the\n")
     (mixture.parent / "books" / "c.lines").write_text("!\n" * 50_000)
     edit(mixture, ("damage = 0.5", "damage = 0.05"))
@@ -649,7 +649,7 @@ def test_damage_stops_long_before_the_end(mixture, tmp_path):
 
 
 def test_bytes_that_are_not_read_count_as_records_do(mixture, tmp_path, monkeypatch):
-    """The rest of a file may be one damaged record, and not among the first that are."""
+    """The rest of a file may be one damaged record."""
     (mixture.parent / "books" / "c.lines").write_text("!\n" * 6 + "the\n" * 994)
     size = sum(path.stat().st_size for path in (mixture.parent / "books").glob("*.lines"))
 
@@ -696,7 +696,7 @@ def test_a_source_of_which_nothing_is_left_says_what_removed_it(mixture, tmp_pat
 
 
 def test_a_million_spaces_in_a_row_are_a_damaged_record(mixture, tmp_path):
-    """They are too much for tiktoken's regular expression."""
+    """tiktoken's regular expression fails on them."""
     with open(mixture.parent / "web" / "a.lines", "a") as file:
         file.write("x" + " " * 1_000_000 + "x\n")
     report = json.loads((prepare_inline(mixture, tmp_path / "out") / "report.json").read_bytes())
@@ -771,7 +771,7 @@ def test_other_settings_or_files_are_refused_by_name(mixture, tmp_path, name, fi
 
 
 def begun(mixture, out, monkeypatch, finished=False):
-    """A preparation that a failing worker stopped in its second source, or a finished one."""
+    """Run `prepare` until a worker fails in the second source, or to the end."""
 
     class Failing(Inline):
         def submit(self, function, job, items):
@@ -823,7 +823,7 @@ def test_a_folder_of_something_else_is_left_alone(mixture, tmp_path, restart):
 
 
 def test_a_restart_takes_nothing_away_outside_of_its_folder(mixture, tmp_path):
-    """Whatever a manifest that came from elsewhere lists."""
+    """Even if a foreign manifest lists such paths."""
     out = prepare_inline(mixture, tmp_path / "out")
     manifest = json.loads((out / "manifest.json").read_bytes())
     manifest["tokenizer"]["files"] += ["../../mine.txt", str(tmp_path / "mine.txt")]
@@ -867,7 +867,7 @@ def test_a_file_is_no_folder_to_write_to(mixture, tmp_path):
 def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(mixture, tmp_path, monkeypatch):
     begun(mixture, tmp_path / "out", monkeypatch)
     before, later = contents(tmp_path / "out"), mixture.parent / "more" / "a.lines"
-    rewritten(later)  # of a source that is not begun it does not matter
+    rewritten(later)  # not begun, so it may change
     path = mixture.parent / "books" / "a.lines"
     time = path.stat().st_mtime_ns
     rewritten(path)
@@ -879,7 +879,7 @@ def test_a_file_that_was_written_anew_meanwhile_is_refused_though_it_is_as_long(
     out = prepare_inline(mixture, tmp_path / "out", restart=True)
     assert contents(out) == contents(prepare_inline(mixture, tmp_path / "anew"))
     os.utime(path, ns=(time, time))
-    prepare_inline(mixture, out)  # of what is finished nobody asks: a copy has other times
+    prepare_inline(mixture, out)  # times of finished datasets are not compared, because copies have others
 
 
 def test_a_source_that_is_not_begun_may_be_written_anew(mixture, tmp_path, monkeypatch):
@@ -897,19 +897,19 @@ def test_a_source_that_is_not_begun_may_be_written_anew(mixture, tmp_path, monke
     state = json.loads((tmp_path / "out" / "progress.json").read_bytes())
     assert state["source"] == 2
     assert state["record"] > 0
-    prepare_inline(mixture, tmp_path / "out")  # begun by now, but as it is
+    prepare_inline(mixture, tmp_path / "out")  # begun by now, and unchanged
     assert contents(prepare_inline(mixture, tmp_path / "out")) == contents(prepare_inline(mixture, tmp_path / "anew"))
 
 
 def rewritten(path):
-    """Other text of the same length, five seconds later."""
+    """Write other text of the same length, five seconds later."""
     time = path.stat().st_mtime_ns
     path.write_bytes(path.read_bytes().replace(b"the", b"hte"))
     os.utime(path, ns=(time, time + 5_000_000_000))
 
 
 def test_what_is_written_is_not_read(mixture, tmp_path):
-    """Patterns that match the output, too."""
+    """Even if patterns match the output."""
     folder = mixture.parent
     edit(mixture, ('"more/*.lines"', '"more/**/*.*"'), ("[[source]]", '[[source]]\nformat = "lines"'))
     before = contents(prepare_inline(mixture, folder / "more" / "out"))

@@ -1,4 +1,4 @@
-"""Preparing: what is told before hours of work, what may change between two times, and what is told of it."""
+"""Preparing again: what is checked before hours of work, what may change between runs, and what is reported."""
 
 import errno
 import io
@@ -32,7 +32,7 @@ def mixture(tmp_path, monkeypatch):
 
 
 def told_before(mixture, tmp_path):
-    """The problems, when nothing is begun."""
+    """The problems that are reported before anything is written."""
     with pytest.raises(DataError) as caught:
         prepare_inline(mixture, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -159,7 +159,7 @@ def test_token_files_seen_from_a_folder_behind_a_link(mixture, tmp_path):
 
 @pytest.fixture
 def bare(mixture, tmp_path):
-    """A finished folder without its raw files."""
+    """A finished dataset without its raw files."""
     out = prepare_inline(mixture, tmp_path / "out")
     (mixture.parent / "web").rename(mixture.parent / "away")
     return out
@@ -228,7 +228,7 @@ def test_a_source_that_is_not_begun_may_be_another(mixture, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("allowed", [0.001, 0.01, 0.1])
 def test_chance_does_not_stop_what_the_end_would_pass(allowed):
-    """Half the share is damaged: looking at it again and again stops none of 200; four times the share stops all."""
+    """With half the allowed share, repeated checks stop none of 200 runs; with four times the share, all."""
     stopped = []
     for share in (allowed / 2, 4 * allowed):
         damaged = np.random.default_rng(0).random((200, 20_000)) < share
@@ -258,7 +258,7 @@ def test_a_clear_excess_stops_and_at_the_end_the_share(records, damaged, allowed
 
 
 def test_bytes_that_were_lost_stop_it_at_once():
-    """However few records they were."""
+    """However few records are affected."""
     assert too_damaged(1000, 1, 10_000, 101, 0.01, ended=False)
     assert not too_damaged(1000, 1, 10_000, 100, 0.01, ended=True)
 
@@ -304,7 +304,7 @@ def test_a_file_system_without_locks_is_told_and_used(mixture, tmp_path, monkeyp
 
 
 def bars(monkeypatch):
-    """The progress bars that are made from now on: {"total", "initial", "n"} of each."""
+    """A list of the progress bars that are made from now on."""
     made = []
 
     class Bar(tqdm.tqdm):

@@ -1,4 +1,4 @@
-"""The rule against repetition: at its thresholds, and against a slow one that counts in the plainest way."""
+"""The rule against repetition: at its thresholds, and against a slow plain implementation."""
 
 from collections import Counter
 
@@ -24,7 +24,7 @@ def filler(characters):
 
 
 def scattered(rows, characters):
-    """The rows of words with different words between them, so many characters in all."""
+    """The n-grams with different words between them, with this many characters in all."""
     between = filler(characters - sum(len(word) for row in rows for word in row))
     assert len(between) >= len(rows)
     words = [word for row, word in zip(rows, between, strict=False) for word in (*row, word)]
@@ -90,7 +90,7 @@ def test_the_last_rows_of_a_text_count():
 
 
 def plainly(text):
-    """The rule as the paper says it, for each n anew."""
+    """The rule as in the paper, for each n separately."""
     for kind, parts in (("line", text.split("\n")), ("paragraph", PARAGRAPHS.split(text))):
         before, again = set(), []
         parts = [part for part in parts if part.strip()]
@@ -121,7 +121,7 @@ def plainly(text):
 
 @st.composite
 def repetitive_texts(draw):
-    """Different words with passages of them again elsewhere, in lines and paragraphs."""
+    """Different words with repeated passages, in lines and paragraphs."""
     words = [f"{i:0{draw(st.integers(1, 4))}}" for i in range(draw(st.integers(0, 120)))]
     for _ in range(draw(st.integers(0, 4))):
         start, length, to = (draw(st.integers(0, 100)) for _ in range(3))

@@ -1,7 +1,7 @@
-"""A pipeline that is killed, stopped or finds the disk full, at every place where it can be, and goes on.
+"""Runs of `prepare` that are killed or stopped, or meet a full disk, at every possible place, and resume.
 
-Run as a program this file is the victim: it forks a process for each thing that preparing asks of the file system, and
-lets that process die (or find the disk full) there. The tests look at what is left, and go on from it.
+Run as a program, this file is the victim: it forks a process for each call to the file system and lets that process
+die (or meet a full disk) there. The tests check what is left and resume from it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.errors import DataError
 
 ROOT = Path(__file__).parents[2]
-SIZES = (1500, 2500)  # of a batch, and between two entries of the journal: enough of both, and not too many
+SIZES = (1500, 2500)  # of a batch; between two saves of the journal
 WRITES = {"os.mkdir", "os.rename", "os.truncate"}
 
 
@@ -37,9 +37,9 @@ WRITES = {"os.mkdir", "os.rename", "os.truncate"}
 
 
 def at_call(k, act):
-    """From the k-th call on that opens, makes, writes, renames, cuts, removes or syncs, `act(event)` comes before it.
+    """Call `act(event)` before the k-th and later calls that open, create, write, rename, truncate, remove or sync.
 
-    In the middle of it where tokens or signatures are written.
+    Writes of tokens and signatures are interrupted in the middle.
     """
     calls = itertools.count(1)
 
@@ -64,7 +64,7 @@ def kill(event):
 
 
 def disk_full(event):
-    """Nothing can be written any more; reading and removing goes on."""
+    """Writing fails; reading and removing still work."""
     if event in WRITES | {"write", "fsync", "put"}:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -86,7 +86,7 @@ def attempt(mixture, out, k, act):
 
 
 def victim(folder, act, pairs):
-    """Stopped at the first, second, … call; or at one and then, going on, at another, as often as `pairs` says."""
+    """Stop at the first, second, … call; or `pairs` times at a random call and, when resuming, at another."""
     global message
     with pytest.MonkeyPatch.context() as patch:
         set_up(patch, folder, *SIZES)
@@ -104,7 +104,7 @@ def victim(folder, act, pairs):
 
 
 def outcomes(folder, act, pairs=0):
-    """(folder prepared so far, exit status, message) for each place to be stopped at."""
+    """Yield (output folder, exit status, message) for each place of interruption."""
     command = [sys.executable, __file__, folder, act, "--pairs", str(pairs)]
     places = map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
@@ -124,7 +124,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """In memory where that is possible: these tests write thousands of files."""
+    """In memory if possible, because these tests write thousands of files."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
@@ -134,14 +134,14 @@ def tmp_path(tmp_path):
 
 @pytest.fixture
 def expected(tmp_path, monkeypatch):
-    """(mixture, {name: bytes} of an undisturbed pipeline of it)."""
+    """(mixture file, {name: bytes} of its uninterrupted output)."""
     set_up(monkeypatch, tmp_path, *SIZES)
     mixture = write_mixture(tmp_path / "raw", shard_tokens=700)
     return mixture, contents(prepare_inline(mixture, tmp_path / "undisturbed"))
 
 
 def whole_so_far(out, expected):
-    """What has the name of a token file is one, from its first byte to its last."""
+    """Check that every file with the name of a token file is complete."""
     for path in out.glob("*/*.bin"):
         assert path.read_bytes() == expected[path.relative_to(out).as_posix()]
     if (out / "manifest.json").exists():
@@ -180,7 +180,7 @@ def test_a_full_disk_is_an_error_that_names_a_file_and_loses_nothing(tmp_path, e
 
 
 def test_files_that_may_not_grow(tmp_path, expected):
-    """A real limit of the operating system, met in the middle of a write."""
+    """A real limit of the operating system, reached in the middle of a write."""
     resource = pytest.importorskip("resource", reason="this system has no limits to set")
     mixture, _ = expected
     text = mixture.read_text().replace("shard_tokens = 700", "shard_tokens = 100000")
@@ -222,7 +222,7 @@ def test_a_disk_that_is_really_full(tmp_path, expected):
 
 
 def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tells_of_it(tmp_path, monkeypatch):
-    """What a power cut could lose cannot be seen by killing a process: look at what was synced, how long, and when."""
+    """Killing a process cannot show what a power failure loses, so check what was synced, and when."""
     synced, renamed, problems = {}, set(), []
 
     def fsync(descriptor):
@@ -285,7 +285,7 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
     assert f"{out}: progress is saved; the same command resumes\n" in capsys.readouterr().out
     assert not (out / "manifest.json").exists()
-    done = executor.submitted - 3  # those under way are done again
+    done = executor.submitted - 3  # those in flight are repeated
     rest = Inline()
     assert contents(prepare_inline(mixture, out, rest)) == expected
     whole = Inline()

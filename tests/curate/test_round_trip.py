@@ -1,4 +1,4 @@
-"""Whatever documents Hypothesis draws, each format that can carry them gives them back."""
+"""Each format returns whatever documents Hypothesis draws for it."""
 
 import json
 
@@ -87,7 +87,7 @@ def test_prose_within_markup(name, tmp_path_factory, drawn):
 
 
 def read_as(path):
-    """The texts of a file in which nothing is amiss."""
+    """The texts of an undamaged file."""
     texts, damaged, error = read_file(path)
     assert (damaged, error) == ([], None)
     return texts

@@ -1,4 +1,4 @@
-"""Files larger than the memory: a reader holds a record at a time, and no file can make it hold more."""
+"""Files larger than the memory: a reader holds one record at a time, whatever the file contains."""
 
 import io
 import json
@@ -189,7 +189,7 @@ def test_a_text_is_cut_at_an_empty_line_where_there_is_one(small, tmp_path):
 
 
 def test_few_bytes_are_under_way_where_records_are_long():
-    """Ahead of the answer that is waited for there are at most `ahead` batches, and of long ones fewer."""
+    """At most `ahead` batches are in flight, and fewer large ones."""
 
     class Held:
         most = held = make_batches = 0

@@ -1,4 +1,4 @@
-"""Training the quality classifier: its gradient, its batches, and that it finds what was planted."""
+"""Training the quality classifier: its gradient, its batches, and that it recovers planted differences."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_passes_and_kinds_and_seeds_have_orders_of_their_own():
 
 
 def test_planted_quality_is_found():
-    """Two sorts of text from known frequencies, so the best that any classifier can do is known: their likelihoods."""
+    """Two kinds of text from known frequencies, so the best possible classifier is known: their likelihood ratio."""
     good, bad = texts(600, 1), texts(600, 2, spread=1.0)
     losses = []
     model = fit_logistic(
@@ -89,7 +89,7 @@ def test_planted_quality_is_found():
     assert min(facts["accuracy"], facts["precision"], facts["recall"]) > 0.93
     assert facts["kept of good"] > 10 * facts["kept of bad"]
     same = measure_scores(*([classifier.score(text) for text in texts(200, seed)] for seed in (3, 4)))
-    assert abs(same["accuracy"] - 0.5) < 0.1  # what does not differ is not told apart
+    assert abs(same["accuracy"] - 0.5) < 0.1  # equal texts cannot be distinguished
 
 
 def test_training_is_the_same_every_time_and_other_for_other_seeds():
@@ -171,7 +171,7 @@ def test_the_first_so_many_texts_are_read(files):
 
 
 def test_a_file_that_is_there_stays(files, tmp_path, capsys, monkeypatch):
-    """And that is told before the work begins."""
+    """And it is reported before the work begins."""
     monkeypatch.setattr("tinygrad_lm.curate.cleaning.train_classifier.read_texts", None)
     (tmp_path / "a.safetensors").write_bytes(b"mine")
     assert command(files, tmp_path / "a.safetensors") == 2

@@ -1,4 +1,4 @@
-"""The command train-tokenizer: a vocabulary of the size that was asked for, or a message and nothing written."""
+"""The command train-tokenizer: a vocabulary of the requested size, or a message and no file."""
 
 import argparse
 import re
@@ -76,7 +76,7 @@ WRONG = {
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_options(kind, files, tmp_path, monkeypatch):
-    """Are told before the work begins."""
+    """They are reported before the work begins."""
     monkeypatch.setattr(train_tokenizer, "count_words", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.tiktoken").write_text("old")

@@ -1,4 +1,4 @@
-"""Byte pair encoding, learnt: the same merges as by counting anew after each, and as Hugging Face's library learns."""
+"""Learning byte pair encoding: the same merges as by counting again after each, and as Hugging Face's library."""
 
 import tracemalloc
 from collections import Counter
@@ -69,7 +69,7 @@ def test_when_every_word_is_one_token_no_pair_is_left():
 
 
 def test_a_long_word_is_no_trouble():
-    """Only its occurrences of the pair are looked at, not all its pairs."""
+    """Only its occurrences of the pair are visited, not all its pairs."""
     assert [len(left + right) for left, right in learn_merges({"ab" * 2**17: 1})] == [2 ** (i + 1) for i in range(18)]
     assert len(list(islice(learn_merges({"".join(map(chr, range(0x4E00, 0x9000))) * 3: 1}), 2000))) == 2000
 

@@ -1,4 +1,4 @@
-"""A trained tokenizer: there and back, as tiktoken and as Hugging Face's library cut, from files that are whole."""
+"""A trained tokenizer: round trips, agreement with tiktoken and Hugging Face's library, and its files."""
 
 import base64
 import json
@@ -106,7 +106,7 @@ def test_gpt2_s_merges_are_found_by_their_ranks(gpt2):
 
 @given(data=st.data())
 def test_halves_are_what_merging_one_pair_at_a_time_leaves(data):
-    """The lowest rank first, and from the left: also by ranks that nobody learnt, in which tokens cannot arise."""
+    """The lowest rank first, then from the left; also for random ranks with unreachable tokens."""
     tokens = data.draw(st.lists(st.text("ab", min_size=2, max_size=9), unique=True, min_size=1, max_size=30))
     ranks = {token.encode(): rank for rank, token in enumerate(["a", "b", *tokens])}
     for token in list(ranks)[2:]:
@@ -121,7 +121,7 @@ def test_halves_are_what_merging_one_pair_at_a_time_leaves(data):
 
 
 class Counted(dict):
-    """Counts the looks."""
+    """Counts the look-ups."""
 
     looks = 0
 
@@ -132,7 +132,7 @@ class Counted(dict):
 
 @pytest.mark.parametrize("text", ["=" * 2**13, "-=" * 2**12, "".join(map(str, range(2500)))])
 def test_the_work_for_a_long_token_is_in_proportion_to_its_length(text):
-    """A line of a table, and the like: to look at all its pairs after every merge takes as many looks squared."""
+    """Such as a line of a table: visiting all pairs after every merge would take quadratic time."""
     tokens = trained(f"{text} {text}", None).tokens
     ranks = Counted({token: rank for rank, token in enumerate(tokens)})
     longest = max(tokens, key=len)
@@ -278,7 +278,7 @@ def test_a_tokenizer_that_exists_is_not_written_over(there, tokenizer, tmp_path)
 
 
 def test_what_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch):
-    """The ranks come last, so where they are, what belongs to them is there, too."""
+    """The ranks are written last, so if they exist, the rest exists too."""
     written = []
 
     def full(path, content):

@@ -1,4 +1,4 @@
-"""Where text comes from: in which order, what is refused, and that no broken download ever becomes the corpus."""
+"""Sources of text: their order, what is refused, and that a broken download never becomes the corpus."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def say_nothing(handler, server):
 
 @pytest.fixture(autouse=True)
 def nothing_found(monkeypatch, tmp_path):
-    """No data folder, an empty cache, nobody at the other end; and GOOD is what is expected from there."""
+    """No data folder, an empty cache, no server; and GOOD is the expected content."""
     monkeypatch.delenv("TINYGRAD_LM_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(corpus, "cache_folder", lambda: tmp_path / "cache" / "tinygrad_lm")
@@ -131,7 +131,7 @@ def test_an_unreadable_file_says_so(monkeypatch, tmp_path):
     def refuse(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not do: to the superuser nothing is unreadable
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not work for the superuser
     with pytest.raises(DataError, match="cannot be read: Permission denied; check its permissions"):
         load_corpus(tmp_path / "secret.txt")
 

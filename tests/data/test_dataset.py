@@ -1,4 +1,4 @@
-"""Prepared data are what they were prepared as, or are refused."""
+"""A dataset is read as it was written, or refused."""
 
 import json
 from fractions import Fraction
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def change(folder, edit):
-    """Another manifest, sealed as if it had been written so."""
+    """Change the manifest and seal it again."""
     manifest = json.loads((folder / "manifest.json").read_text())
     edit(manifest)
     write_manifest(folder, manifest)
@@ -67,7 +67,7 @@ def test_weights_are_not_in_the_seal_and_all_else_is(folder):
 
 
 def test_the_tokenizer_is_the_folder_s(tmp_path):
-    """It may be moved, and the one that it was made from may be gone."""
+    """The dataset may be moved, and the original tokenizer may be gone."""
     pytest.importorskip("tiktoken")
     tokenizer = with_end_of_text(tmp_path / "mine")
     write_dataset(tmp_path / "data", {"a": {"weight": "1", "train": [[256, 1, 2]]}}, tokenizer)
@@ -126,7 +126,7 @@ def test_everything_wrong_in_one_message(folder):
 
 
 def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
-    """So it says why they are not found when the folder was moved without them."""
+    """So the message explains why they are missing after the folder was moved."""
     there = folder / "cats" / "train_000000.bin"
     there.rename(folder.parent / "cats.bin")
     change(folder, lambda manifest: manifest["sources"]["cats"]["train"]["shards"][0].update(file="../cats.bin"))
@@ -161,7 +161,7 @@ def test_a_manifest_of_another_shape(edit, folder):
 
 
 def test_sources_without_floor_or_held_out_documents(tmp_path):
-    """Of a mixture some may have none; of all of them is nothing to validate on."""
+    """Some sources may have none; if all have none, there is nothing to validate on."""
     one = {"weight": "1/2", "train": [[1, 2, 3]]}
     folder = write_dataset(
         tmp_path / "a", {"a": one | {"val": [[1, 2]]}, "b": one, "c": one | {"weight": "0", "val": [[1]]}}
@@ -176,7 +176,7 @@ def test_sources_without_floor_or_held_out_documents(tmp_path):
 
 
 class Row:
-    """What Shards are."""
+    """A stand-in for Shards."""
 
     def __init__(self, tokens):
         self.tokens = tokens
@@ -191,7 +191,7 @@ class Row:
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=60), most=st.integers(1, 300))
 def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
-    """Blocks side by side, none of which lacks its share by much, each from the first document that begins in time."""
+    """Evenly spaced blocks of about equal size, each from a document boundary if one is near."""
     begins = np.cumsum([0, *lengths])[:-1]
     tokens = np.arange(1, sum(lengths) + 1)  # each is its own, but for those that begin documents
     tokens[begins] = 0
@@ -213,7 +213,7 @@ def test_validation_is_spread_over_all_that_is_held_out(lengths, most):
 
 
 def test_every_file_is_validated_on(tmp_path):
-    """As much of each as it has of the whole."""
+    """In proportion to their lengths."""
     val = [np.full(30_000, 1), np.full(60_000, 2), np.full(10_000, 3)]
     folder = write_dataset(tmp_path / "a", {"a": {"weight": "1", "train": [[1, 2]], "val": val}})
     ((_, tokens),) = Dataset(folder).validation(50_000).values()

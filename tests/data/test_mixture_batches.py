@@ -1,4 +1,4 @@
-"""The batches of a mixture: the shares that were asked for, every token of a source once an epoch, the same for all."""
+"""Batches of a mixture: the requested shares, every token once per epoch, the same batches for any number of ranks."""
 
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -13,7 +13,7 @@ from tinygrad_lm.errors import ConfigError, DataError
 
 
 class Row:
-    """Tokens that tell their place, as Shards would be read."""
+    """Tokens that are their places, with the interface of Shards."""
 
     def __init__(self, first, length):
         self.tokens = np.arange(first, first + length)
@@ -57,7 +57,7 @@ def test_among_any_first_windows_shares_are_within_the_bound(weights):
 
 
 def test_the_bound_is_reached():
-    """By equal weights all sources are due at once, and the last of them waits for the others."""
+    """With equal weights all sources are due at once, and the last waits for the others."""
     weights = [Fraction(1, 5)] * 5
     turns, before = alternation(weights)
     assert turns.tolist() == [0, 1, 2, 3, 4]
@@ -110,8 +110,7 @@ def test_steps_that_pass_no_source_too_often():
 
 @given(weights=weightings(3, 4), data=st.data(), seed=st.integers(0, 2**64 - 1))
 def test_no_token_is_a_target_again_before_the_others_of_its_source(weights, data, seed):
-    """In each epoch of each source nearly all of its tokens, each once; what is left out is at the ends, and less
-    than two windows."""
+    """In each epoch of each source every token at most once; less than two windows are left out, at the ends."""
     lengths = data.draw(st.lists(st.integers(6, 60), min_size=len(weights), max_size=len(weights)))
     stream = mixture(weights, lengths, batch_size=3, block_size=5, seed=seed)
     targets = np.concatenate([stream(step)[1] for step in range(data.draw(st.integers(1, 40)))])
@@ -133,7 +132,7 @@ def test_epochs_begin_at_all_places_and_in_all_orders():
 
 
 def test_sources_of_the_same_length_have_orders_of_their_own():
-    """Which are theirs by name: they keep them when another source is put in front."""
+    """The order depends on the name: adding another source does not change it."""
     rows = {f"s{k}": Row(k * FIRST, 400) for k in range(3)}
 
     def starts(names, name):
@@ -218,7 +217,7 @@ def test_mistakes():
 
 
 def test_a_period_as_long_as_allowed():
-    """A million windows, exact to the last: neighbours that are 2e-12 apart stand in their right order."""
+    """A million windows, exactly: neighbours that are 2e-12 apart are in the right order."""
     turns, before = alternation([Fraction(499_999, 10**6), Fraction(500_001, 10**6)])
     q = np.bincount(turns)
     assert q.tolist() == [499_999, 500_001]

@@ -1,4 +1,4 @@
-"""Mixture files: what they say, and everything that can be wrong with one."""
+"""Mixture files: their content, and everything that can be wrong with one."""
 
 from fractions import Fraction
 
@@ -86,7 +86,7 @@ def test_what_a_short_file_leaves_to_us(tmp_path):
 
 @given(counts=st.lists(st.integers(1, 999), min_size=1, max_size=5))
 def test_weights_are_exact(counts, tmp_path_factory):
-    """As fractions or as decimals, whatever their floating-point sum."""
+    """As fractions or decimals, whatever their floating-point sum."""
     folder, total = tmp_path_factory.getbasetemp(), sum(counts)
     text = "".join(source(f"s{i}", f'weight = "{n}/{total}"') for i, n in enumerate(counts))
     weights = [s.weight for s in load(folder, text).sources]
@@ -126,7 +126,7 @@ def test_gpt3s_weights_are_parted_among_those_that_have_none(tmp_path):
 
 
 def test_gpt3s_epochs():
-    """As the paper prints them, within the rounding of its three columns; but for WebText2, where no rounding does."""
+    """As in the paper, within the rounding of its three columns; except WebText2, which no rounding explains."""
     found = gpt3_epochs()
     printed = {name: epochs for name, (_, _, epochs) in GPT3_MIXTURE.items()}
     assert printed == {"commoncrawl": 0.44, "webtext2": 2.9, "books1": 1.9, "books2": 0.43, "wikipedia": 3.4}
@@ -216,7 +216,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[message[:60] for _, message in WRONG])
 def test_one_mistake(text, message, tmp_path):
-    """It is told, with the file; and nothing that is right is blamed."""
+    """It is reported with the file, and nothing else is."""
     with pytest.raises(DataError) as caught:
         load(tmp_path, text)
     told = str(caught.value)

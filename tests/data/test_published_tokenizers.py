@@ -48,7 +48,7 @@ def test_the_pattern_is_tiktoken_s(gpt2):
 
 
 def small_files(folder, merges=("t h", "th e", "Ġ the"), more=("<|endoftext|>",)):
-    """A vocabulary of GPT-2's kind with a few merges."""
+    """A vocabulary like GPT-2's with a few merges."""
     tokens = [*byte_letters().values(), *("".join(merge.split()) for merge in merges), *more]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
@@ -179,7 +179,7 @@ def test_a_stream_never_yields_half_a_character(tokenizer, text):
 
 
 def test_a_stream_does_not_wait_for_the_end(tokenizer):
-    """A character is there when its last token is; one of bytes, where these are tokens, a token later."""
+    """A character is complete with its last token; with byte tokens, one token later."""
     taken, seen = [], ""
 
     def ids():

@@ -1,4 +1,4 @@
-"""Token files: read back as they were written, and whatever lies about itself is refused by name."""
+"""Token files: read as written, and files with wrong headers are refused by name."""
 
 import os
 
@@ -84,7 +84,7 @@ def test_an_id_that_no_int32_holds_is_refused_too(tmp_path):
 
 
 def test_a_file_that_is_cut_short_meanwhile_is_an_error(tmp_path):
-    """Where a memory map would end the process."""
+    """A memory map would kill the process."""
     path = write(tmp_path / "a.bin", range(100))
     found = Shards([path], 1000)
     os.truncate(path, HEADER + 50)

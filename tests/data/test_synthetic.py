@@ -1,4 +1,4 @@
-"""Synthetic sources: their probabilities sum to one, their entropy is what their documents cost, seeds fix them."""
+"""Synthetic sources: probabilities sum to one, the entropy is the mean cost of documents, seeds fix them."""
 
 import itertools
 import math
@@ -163,7 +163,7 @@ def test_seeds_and_numbers_give_other_documents(source):
     ],
 )
 def test_the_documents_of_a_seed_never_change(kind, first, third):
-    """Whatever was drawn for those before."""
+    """Whatever was drawn for earlier ones."""
     documents = list(USUAL[kind].documents(3, 3))
     assert documents[0].startswith(first)
     assert documents[2].startswith(third)

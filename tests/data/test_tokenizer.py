@@ -1,4 +1,4 @@
-"""Text to ids and back: nothing is lost, nothing is guessed, and what cannot be said is refused by name."""
+"""Text to ids and back: nothing is lost or guessed, and what cannot be encoded is refused by name."""
 
 import json
 import sys
