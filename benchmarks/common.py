@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_info
 
-from tinygrad_lm.backend import cores, parallel, workers
+from tinygrad_lm.threads import cores, parallel, workers
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 

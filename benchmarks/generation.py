@@ -18,10 +18,10 @@ from common import machine, record
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import cores
+from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.models.config import PRESETS
-from tinygrad_lm.models.generate import generate_batch
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores
 
 
 def main():
@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--tokens", type=int, default=256)
     args = parser.parse_args()
     torch.set_num_threads(cores())
-    kernels.load()
+    kernels.enable()
     model, peer = twins()
     floor = model.parameters.data.nbytes / bandwidth(model.parameters.data)
     print(f"{machine()}, PyTorch {torch.__version__}")

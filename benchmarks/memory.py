@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from common import machine, record, status
 
-from tinygrad_lm.backend import cores, workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 

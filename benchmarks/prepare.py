@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from common import machine, record
 
-from tinygrad_lm.backend import cores
 from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer
+from tinygrad_lm.threads import cores
 
 MIXTURE = """tokenizer = "gpt2"
 validation = 0.01

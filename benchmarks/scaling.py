@@ -16,10 +16,10 @@ import numpy as np
 from common import machine, product_ceiling, product_flops, record
 from matplotlib.figure import Figure
 
-from tinygrad_lm.backend import cores, workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 

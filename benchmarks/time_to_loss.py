@@ -18,12 +18,12 @@ import torch
 from common import machine, record
 from torch_nanogpt import TorchGPT, TorchTrainer
 
-from tinygrad_lm.backend import cores, workers
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, windows
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.loop import Trainer

@@ -19,10 +19,10 @@ from common import machine, product_ceiling, product_flops, record
 from torch_nanogpt import TorchGPT, TorchTrainer
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import cores, keep_memory, workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores, keep_memory, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
@@ -52,7 +52,7 @@ def compare(preset, args):
         trainer = Trainer(GPT(shape), batches, config, cores())
 
         def step(i):
-            with kernels.numpy_alone() if alone else nullcontext():
+            with kernels.disabled() if alone else nullcontext():
                 return trainer.step(i)[0]
 
         return step

@@ -12,12 +12,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.backend import cores, resolve_device
+from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import cores
 from tinygrad_lm.train import material, session
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer

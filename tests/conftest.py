@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 from tinygrad_lm import backend, kernels  # noqa: E402
 from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
 
-kernels.load()  # as training does, so that no test depends on which came before it
+kernels.enable()  # as training does, so that no test depends on which came before it
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("normal", max_examples=100, derandomize=False, **common)

@@ -11,22 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_run import example
 
-from tinygrad_lm.backend import (
-    blocks,
-    dtype_of,
-    is_floating,
-    parallel,
-    random,
-    resolve_device,
-    to_device,
-    wide,
-    workers,
-)
+from tinygrad_lm.backend import dtype_of, is_floating, random, resolve_device, to_device, wide
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import blocks, parallel, workers
 from tinygrad_lm.train import session
 
 

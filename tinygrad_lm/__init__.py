@@ -5,14 +5,14 @@
     (x * x).sum().backward()
     x.grad                                        # [[2., 4.]]
 
-The engine is in `engine/`, every operation with its derivative in `ops/`, the transformer in `models/gpt.py`, and the
-training loop in `train/loop.py`.
+The engine is in `engine/`, every operation with its derivative in `ops/`, the parts of a network in `nn/`, the
+optimizers in `optim/`, the transformer in `models/gpt.py`. Around them stands what makes them fast, large and safe.
 """
 
-from tinygrad_lm import kernels, ops  # noqa: F401  kernels register themselves
-from tinygrad_lm.engine.gradcheck import gradcheck
-from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm import models, nn, ops, optim
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.testing.gradcheck import gradcheck
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "gradcheck", "no_grad", "ops"]
+__all__ = ["Tensor", "gradcheck", "models", "nn", "no_grad", "ops", "optim"]

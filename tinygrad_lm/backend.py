@@ -1,11 +1,8 @@
 """Arrays and where they live: NumPy on the CPU, CuPy on a GPU; and random numbers that are a function, not a state."""
 
-import ctypes
 import os
 import sys
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -135,85 +132,22 @@ def dtype_of(name):
 def random(seed, stream, *counter):
     """A NumPy generator whose numbers depend on the arguments alone.
 
-    `stream` is a name such as "init/wte.weight", `counter` up to three integers such as step and rank. Distinct
+    `stream` is a name such as "init/wte.weight", `counter` up to three integers such as step and row. Distinct
     arguments give independent numbers, so a resumed run draws what an undisturbed one would have drawn, with no state
     to save and no order of calls to keep. Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")
     encrypts a counter under a key; its counter's first word is left to the generator to count in.
     """
-    key, counter = philox(seed, stream, *counter)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
+    counter = np.array([0, *counter, *[0] * (3 - len(counter))], np.uint64)
+    return np.random.Generator(np.random.Philox(key=philox_key(seed, stream), counter=counter))
 
 
-def philox(seed, stream, *counter):
-    """The key, two 64-bit words, and the counter, four, that `random` starts from.
-
-    For `counter` may stand one array of three. In a captured step it lies on the GPU, and kernels alone can read it.
-    """
-    if counter and getattr(counter[0], "ndim", 0):
-        counter = to_device(counter[0], "cpu").tolist()
+def philox_key(seed, stream):
+    """The key that `random` draws with: two 64-bit words."""
     if not 0 <= seed < 2**64:
         raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")
-    key = np.array([seed, zlib.crc32(stream.encode())], np.uint64)
-    return key, np.array([0, *counter, *[0] * (3 - len(counter))], np.uint64)
+    return np.array([seed, zlib.crc32(stream.encode())], np.uint64)
 
 
-_pool = None
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
-
-
-@contextmanager
-def workers(n):
-    """Within the block `parallel` computes n things at once.
-
-    A thread a core, each with the whole of its own work and single-threaded BLAS, leaves nothing to wait for: NumPy
-    runs outside the interpreter's lock. Threads inside every small matrix product wait for each other instead, and
-    for any other program that takes a core from one of them: measured 10 to 40 times slower then.
-    """
-    from threadpoolctl import threadpool_limits
-
-    global _pool
-    before = _pool
-    keep_memory()
-    # One has no thread of its own: CuPy's current stream and allocator are those of the thread that chose them.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) if n > 1 else nullcontext() as _pool:
-        try:
-            yield
-        finally:
-            _pool = before
-
-
-def keep_memory():
-    """Let the C library keep what is freed, in one place for all threads, for the arrays of the next training step.
-
-    Otherwise glibc hands large arrays back to the system, and the system clears every page of the next ones: measured
-    23,000 page faults and a tenth of the time of a step of `modern`. Memory in use at the peak is the same. Elsewhere
-    nothing is done.
-    """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        for option, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, 2**30), (M_TRIM_THRESHOLD, 2**31 - 1)):
-            library.mallopt(option, value)
-
-
-def peak_memory():
-    """The most memory that this process has had at once, in bytes; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def blocks(start, stop, device):
-    """Slices from start to stop: on a CPU short ones for `parallel`, whose entries stay in the cache; else one."""
-    step = 2**16 if device == "cpu" else max(1, stop - start)
-    return [slice(i, min(i + step, stop)) for i in range(start, stop, step)]
-
-
-def parallel(function, *arguments):
-    """[function(x, ...) for x, ... in zip(*arguments)], at once if `workers` are there."""
-    return list((_pool.map if _pool else map)(function, *arguments))
-
-
-def cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def counted(counter):
+    """A counter as integers: it may be given as one array, which may lie on a GPU."""
+    return to_device(counter[0], "cpu").tolist() if counter and getattr(counter[0], "ndim", 0) else list(counter)

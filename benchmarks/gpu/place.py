@@ -30,7 +30,7 @@ class Gpu:
         import cupy
 
         self.xp, self.nan_pool = cupy, cupy.cuda.MemoryPool()
-        kernels.load()
+        kernels.enable()
 
     def normal(self, seed, shape, dtype="float32"):
         return self.xp.random.RandomState(seed).standard_normal(shape, "f4").astype(DTYPES[dtype])

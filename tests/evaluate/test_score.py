@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import example, given
 from hypothesis import strategies as st
 from small_evaluation import EndedTokenizer, Told, uniform
 from small_gpt import configs, shaken, tiny
 
 from tinygrad_lm import no_grad
-from tinygrad_lm.backend import workers
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate.score import encode, score, spans
 from tinygrad_lm.ops import log_softmax
+from tinygrad_lm.testing.checks import agree
+from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
 
 MODEL = shaken(tiny("gpt2"), seed=3)  # V 7, window 5

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from small_evaluation import EndedTokenizer, byte_gpt, ended, json_file, values
 
 from tinygrad_lm import no_grad
-from tinygrad_lm.backend import workers
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.evaluate import evaluation, humaneval, prompting, squad
+from tinygrad_lm.threads import workers
 
 MODEL = byte_gpt(24)
 

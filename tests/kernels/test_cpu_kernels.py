@@ -7,17 +7,14 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
-import checks
 import numpy as np
 import pytest
-from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES
 from small_gpt import Given
 
 from tinygrad_lm import kernels
-from tinygrad_lm.engine.graph import recording
+from tinygrad_lm.engine.observe import recording
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.numpy import attention as numpy_attention
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
@@ -25,6 +22,9 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
 from tinygrad_lm.optim import adamw
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 
@@ -208,7 +208,7 @@ def test_training_with_kernels_and_without_agrees(preset):
         trainer = Trainer(GPT(replace(PRESETS[preset], **shape)), batches, config)
         return [trainer.step(step)[0] for step in range(20)]
 
-    with kernels.numpy_alone():
+    with kernels.disabled():
         expected = losses()
     found = losses()
     np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -49,7 +49,7 @@ def test_losses_and_gradient_norms_agree_with_the_cpus(device, preset):
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 def test_without_cupy_no_cuda_kernel_is_registered():
-    program = "import sys; from tinygrad_lm import kernels; kernels.load(); print(*sys.modules)"
+    program = "import sys; from tinygrad_lm import kernels; kernels.enable(); print(*sys.modules)"
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert "tinygrad_lm.kernels" in ended.stdout.split()

@@ -282,7 +282,7 @@ def odd_ledgers():
 
     return {
         "chain": trace(chain),
-        "checkpoint": trace(lambda: (ops.checkpoint(x, function=lambda a: ops.tanh(a * w)) * x).sum()),
+        "checkpoint": trace(lambda: (ops.recompute(x, function=lambda a: ops.tanh(a * w)) * x).sum()),
         "bare": trace((x * x).sum()),
         "statistics": trace(lambda: (x * x).sum(), keep=0, local=0),
         "not a number": trace(lambda: (x * np.nan).sum()),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from random_graphs import programs, run
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.paths import above, count, paths
 from tinygrad_lm.learn.ledger.trace import trace
+from tinygrad_lm.testing.random_graphs import programs, run
 
 LIMIT = 2000
 
@@ -108,11 +108,11 @@ def test_what_cannot_be_listed_is_refused_with_the_way_out():
         paths(ledger.where(op="sum"), "x", (0, 0))
 
     def inside(w):
-        return ops.checkpoint(w * 2, function=lambda h: ops.tanh(h) * w)
+        return ops.recompute(w * 2, function=lambda h: ops.tanh(h) * w)
 
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
         paths(trace(inside, 1.0), "w")
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
-        paths(trace(lambda x, w: ops.checkpoint(x, function=lambda h: h * w), 1.0, 2.0), "w")
+        paths(trace(lambda x, w: ops.recompute(x, function=lambda h: h * w), 1.0, 2.0), "w")
     with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
-        paths(trace(lambda w: ops.checkpoint(w, function=ops.tanh), 1.0), "w")
+        paths(trace(lambda w: ops.recompute(w, function=ops.tanh), 1.0), "w")

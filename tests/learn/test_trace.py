@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_graphs import programs, run
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -16,6 +15,7 @@ from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.learn.memory import captured
+from tinygrad_lm.testing.random_graphs import programs, run
 
 few = settings(max_examples=settings.default.max_examples // 2)
 
@@ -168,8 +168,8 @@ def test_a_weight_that_two_checkpoints_share_gets_both_gradients():
     x, w = leaf(1, 2), leaf(3, 4, name="w")
 
     def f():
-        h = ops.checkpoint(x, function=lambda h: h * w)
-        return ops.checkpoint(h, function=lambda h: ops.checkpoint(h, function=lambda h: ops.tanh(h) * w)).sum()
+        h = ops.recompute(x, function=lambda h: h * w)
+        return ops.recompute(h, function=lambda h: ops.recompute(h, function=lambda h: ops.tanh(h) * w)).sum()
 
     ledger = trace(f)
     check(ledger)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_lm import no_grad, ops
-from tinygrad_lm.backend import workers
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.data.synthetic.kinds import SEPARATOR, Copy
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.loop import Trainer

@@ -13,7 +13,6 @@ from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-from tinygrad_lm.backend import cores
 from tinygrad_lm.curate.cleaning.cleaner import cleaning_notes
 from tinygrad_lm.curate.output import report
 from tinygrad_lm.curate.output.manifest import write_results, write_tokenizer
@@ -34,6 +33,7 @@ from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.data.mixture.source_weights import gpt3_epochs_line
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
+from tinygrad_lm.threads import cores
 
 
 def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, progress=False):

@@ -3,15 +3,17 @@
 Every operation on tensors leaves a Node behind: who its parents were, and a function `backward` that turns the
 gradient of its result, dy = ∂L/∂y, into the gradients of its inputs, dx = dy ∂y/∂x. Walking the nodes from the loss
 back to the leaves and adding up what arrives at each is the chain rule (Linnainmaa 1970; Rumelhart et al. 1986).
+
+What this adds to examples/minimal.py: the values are not kept, only what the gradients need; gradients that are not
+wanted are not computed; and what one step needed is freed as soon as the walk has passed it.
 """
 
 import operator
-import threading
-from contextlib import contextmanager
 from itertools import count
-from typing import ClassVar
 
-from tinygrad_lm.backend import array_module, device_of, wide
+from tinygrad_lm.backend import array_module, wide
+from tinygrad_lm.engine.observe import observers
+from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import GraphError, ShapeError
 
 
@@ -25,10 +27,8 @@ class Node:
     shape     of its value. The value itself is not kept: what backward mentions is exactly what stays alive
     grad      ∂L/∂(its value), summed over the uses seen so far; lasting at a leaf, passing elsewhere
     name      of a parameter, for messages
-    kernels   faster ways to add two gradients, by device
     """
 
-    kernels: ClassVar = {}
     __slots__ = ("__weakref__", "backward", "grad", "name", "op", "order", "parents", "shape")
     created = count()
 
@@ -50,24 +50,28 @@ class Node:
             else:
                 self.grad += dx
         else:
-            # Elsewhere never in place: somebody else may hold dx, for a rule may return dy itself, even twice.
-            if self.grad is not None:
-                dx = self.kernels.get(device_of(dx), operator.add)(self.grad, dx)
-            self.grad = dx
+            # Elsewhere never in place: another node may hold dx too, for a rule may return dy itself, even twice.
+            self.grad = dx if self.grad is None else add(self.grad, dx)
 
     def __repr__(self):
         return f"Node({self.name or (self.op.name if self.op else 'leaf')}, shape={self.shape})"
 
 
-def backpropagate(root, seed, visit=None):
-    """Add ∂(seed · root)/∂leaf to the gradient of every leaf that root was computed from, and free the graph.
+@replaceable
+def add(a, b):
+    """The sum of two gradients of one value."""
+    return a + b
 
-    root: Node; seed: an array of root's shape, the gradient to start with.
-    visit(node, dy, dxs), if given, sees each operation's node on the way, with the gradient of its result and those
-    of its inputs, before the node is cleared.
+
+def backpropagate(root, dy):
+    """Add ∂(dy · root)/∂leaf to the gradient of every leaf that root was computed from, and free the graph.
+
+    root: Node; dy: an array of root's shape, the gradient to start with.
     """
     nodes = ancestors(root)
-    root.accumulate(seed)
+    for observer in observers:
+        observer.begin(nodes)
+    root.accumulate(dy)
     for node in nodes:
         if node.op is None:
             continue
@@ -77,12 +81,14 @@ def backpropagate(root, seed, visit=None):
                 None if parent is None or dx is None else unbroadcast(dx() if callable(dx) else dx, parent.shape)
                 for parent, dx in zip(node.parents, node.backward(dy), strict=True)
             ]
-            if visit:
-                visit(node, dy, dxs)
+            for observer in observers:
+                observer.step(node, dy, dxs)
             for parent, dx in zip(node.parents, dxs, strict=True):
                 if dx is not None:
                     parent.accumulate(dx)
         node.backward, node.parents = None, ()  # what only this step needed is freed here, not at the end
+    for observer in observers:
+        observer.end(nodes)
 
 
 def ancestors(root):
@@ -110,8 +116,7 @@ def ancestors(root):
 def unbroadcast(dx, shape):
     """Sum dx over the axes along which broadcasting had copied an array of this shape: copying's derivative is adding.
 
-    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError. Half precision is
-    added up in float32 and rounded once.
+    Only absent axes and axes of size 1 can have been copied; any other difference is a ShapeError.
     """
     if dx.shape == shape:
         return dx
@@ -121,25 +126,3 @@ def unbroadcast(dx, shape):
     if absent < 0 or summed.shape[absent:] != shape:
         raise ShapeError(f"backward: a gradient of shape {dx.shape} arrived at a value of shape {shape}")
     return summed.reshape(shape).astype(dx.dtype, copy=False)
-
-
-class _Mode(threading.local):
-    recording = True
-
-
-mode = _Mode()
-
-
-@contextmanager
-def recording(on):
-    """Within the block operations leave nodes (on=True) or don't (on=False). Each thread has its own setting."""
-    before, mode.recording = mode.recording, on
-    try:
-        yield
-    finally:
-        mode.recording = before
-
-
-def no_grad():
-    """Within `with no_grad():` nothing is recorded and nothing is kept for a backward pass: for evaluation."""
-    return recording(False)

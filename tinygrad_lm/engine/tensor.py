@@ -1,13 +1,18 @@
-"""Tensor: an array, and where it came from."""
+"""Tensor: an array, and where it came from.
+
+What this adds to examples/minimal.py: any number of axes, dtypes and devices; operators and methods for every operation
+(arithmetic.py); and habits that would lose a gradient in silence are refused with the way out.
+"""
 
 import numpy as np
 
 from tinygrad_lm.backend import array_module, device_of, is_floating
+from tinygrad_lm.engine.arithmetic import Arithmetic, operations
 from tinygrad_lm.engine.graph import Node, backpropagate
 from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
 
 
-class Tensor:
+class Tensor(Arithmetic):
     """An n-dimensional array that operations record a graph for.
 
     Tensor(data, requires_grad=False, name="")
@@ -16,8 +21,8 @@ class Tensor:
     With requires_grad=True it is a leaf: after `loss.backward()` its `grad` holds ∂loss/∂data. Gradients of several
     backward passes add up until `zero_grad()`.
 
-    Its operators and methods (+, @, [], sum, reshape, ...) are bound in `tinygrad_lm/ops/__init__.py`.
-    Arrays are not to be changed in place between the forward pass and `backward`: the way back would read new values.
+    Arrays are not to be changed in place between the forward pass and `backward`: the gradients would be computed from
+    the new values.
     """
 
     __slots__ = ("__weakref__", "data", "node")
@@ -56,29 +61,28 @@ class Tensor:
         if self.node is not None:
             self.node.grad = None
 
-    def backward(self, seed=None, visit=None):
-        """Add the gradients of this scalar to the `grad` of every leaf it was computed from (engine/graph.py).
+    def backward(self, dy=None):
+        """Add the gradients of this scalar to the `grad` of every leaf it was computed from (graph.py).
 
-        For a tensor that is not one number, `seed` is the array of its shape to start from: the gradient of some
-        loss by this tensor. The graph is freed on the way. `visit`: see `backpropagate`.
+        For a tensor that is not a scalar, `dy` is the array of its shape to start from: the gradient of some loss by
+        this tensor. The graph is freed on the way.
         """
         if self.node is None:
             raise GraphError(
                 f"backward: nothing was recorded for this tensor {self.describe()}\n"
                 "  rule : a result is recorded if an input has requires_grad=True, outside no_grad()"
             )
-        if seed is None:
+        if dy is None:
             if self.size != 1:
                 raise ShapeError(
-                    f"backward: the gradient of a tensor of shape {self.shape} is not one number's\n"
-                    "  rule : backward() starts from a scalar, backward(seed) from an array of the tensor's shape\n"
-                    "  hint : .sum() or .mean() first, or pass the gradient that arrives here"
+                    f"backward: it starts from a scalar; this tensor has shape {self.shape}\n"
+                    "  hint : .sum() or .mean() first, or backward(dy) with the gradient that arrives here"
                 )
-            seed = array_module(self.data).ones_like(self.data)
-        seed = seed.data if isinstance(seed, Tensor) else as_array(seed, like=self.data)
-        if seed.shape != self.shape:
-            raise ShapeError(f"backward: seed has shape {seed.shape}, the tensor {self.shape}; they must be equal")
-        backpropagate(self.node, seed.astype(self.dtype, copy=False), visit)
+            dy = array_module(self.data).ones_like(self.data)
+        dy = as_array(dy, like=self.data)
+        if dy.shape != self.shape:
+            raise ShapeError(f"backward: dy has shape {dy.shape}, the tensor {self.shape}; they must be equal")
+        backpropagate(self.node, dy.astype(self.dtype, copy=False))
 
     def detach(self):
         """The same array, with no graph behind it."""
@@ -87,7 +91,7 @@ class Tensor:
     def item(self):
         """The one number in it, as a Python number."""
         if self.size != 1:
-            raise ShapeError(f"item: a tensor of shape {self.shape} is not one number")
+            raise ShapeError(f"item: a tensor of shape {self.shape} has {self.size} numbers, not one")
         return self.data.item()
 
     def numpy(self):
@@ -97,14 +101,24 @@ class Tensor:
     def __array__(self, dtype=None, copy=None):
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
-    def __float__(self):
-        return float(self.item())
+    def __array_function__(self, function, types, arguments, options):
+        """NumPy's functions on tensors without a graph; with one they would lose it."""
+        name = function.__name__
+        if recorded([*arguments, *options.values()]):
+            here = f"ops.{name}" if hasattr(operations, name) else "an operation of tinygrad_lm.ops"
+            raise GraphError(
+                f"np.{name}: it would lose the graph of a recorded tensor\n  hint : use {here}, or the values x.numpy()"
+            )
+        return function(*map(plain, arguments), **{key: plain(x) for key, x in options.items()})
 
-    def __len__(self):
-        return len(self.data)
-
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
+    def __reduce__(self):
+        """Copies and pickles hold a leaf's values and gradient, and become leaves of their own."""
+        if self.node is not None and self.node.op is not None:
+            raise GraphError(
+                f"copy: this tensor {self.describe()} has a graph behind it, which cannot be copied\n"
+                "  hint : x.detach() has its values alone"
+            )
+        return rebuilt, (type(self), self.data, self.requires_grad, self.grad, self.node.name if self.node else "")
 
     def describe(self):
         """Shape, dtype, device and origin in one line: '(8, 768) float32 cpu, from layer_norm'."""
@@ -118,11 +132,33 @@ class Tensor:
         return f"Tensor({values}, {self.describe()})"
 
 
+def rebuilt(kind, data, requires_grad, grad, name):
+    """A leaf from what `__reduce__` gave. Its node is new: it must be older than all that will be computed from it."""
+    self = kind.of(data, Node(None, (), None, data.shape, name) if requires_grad else None)
+    if requires_grad:
+        self.node.grad = grad
+    return self
+
+
+def recorded(x):
+    """Whether a value is a recorded tensor, or a list or tuple with one somewhere in it."""
+    if isinstance(x, (list, tuple)):
+        return any(map(recorded, x))
+    return isinstance(x, Tensor) and x.requires_grad
+
+
+def plain(x):
+    """A value with arrays in the places of its tensors."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(map(plain, x))
+    return x.numpy() if isinstance(x, Tensor) else x
+
+
 def as_array(data, like=None):
     """Numbers, nested lists, arrays or a tensor -> an array.
 
-    What has no dtype of its own adapts to the array `like`: `x * 2` stays on x's device and in x's dtype. Only lists
-    of integers stay integers, for they are ids or indices.
+    What has no dtype adapts to the array `like`: `x * 2` stays on x's device and in x's dtype. Only lists of integers
+    stay integers, for they are ids or indices.
     """
     if isinstance(data, Tensor):
         return data.data
@@ -130,7 +166,12 @@ def as_array(data, like=None):
         return (np if like is None else array_module(like)).asarray(data)
     if hasattr(data, "dtype"):
         return data
-    array = np.asarray(data)
+    if recorded(data):
+        raise GraphError(
+            "Tensor: a list of recorded tensors would become bare numbers, without their graph\n"
+            "  hint : ops.stack(*xs) and ops.concat(*xs) join tensors"
+        )
+    array = np.asarray(plain(data))
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise DtypeError(
             f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}"
@@ -140,6 +181,6 @@ def as_array(data, like=None):
     adapts = array.dtype.kind == "f" or type(data) is int
     dtype = like.dtype if adapts and is_floating(like.dtype) else np.float32 if array.dtype.kind == "f" else None
     xp = array_module(like)
-    if xp is not np and not array.ndim:  # made where it is needed: a captured step copies nothing from the host
+    if xp is not np and not array.ndim:  # made where it is needed, without a copy from the host
         return xp.full((), array.item(), dtype or array.dtype)
     return xp.asarray(array, dtype=dtype)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import cores, resolve_device, workers
+from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, DataError, TinygradError
 from tinygrad_lm.evaluate.evaluation import Evaluation
 from tinygrad_lm.evaluate.reading import find
@@ -19,6 +19,7 @@ from tinygrad_lm.evaluate.report import as_json, table
 from tinygrad_lm.evaluate.tasks import TASKS
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.threads import cores, workers
 
 
 def main(arguments=None):
@@ -58,7 +59,7 @@ def run(args):
     paths = locate(wanted, args.data)
     items = {name: TASKS[name].read(*paths[name]) for name in wanted}
     device = resolve_device(args.device)
-    kernels.load()
+    kernels.enable()
     model, tokenizer = load(args.model, device)
     settings = {name: getattr(args, name) for name in ("limit", "shots", "batch_size")}
     settings["stride"] = args.stride if args.stride is not None else model.config.block_size

@@ -4,10 +4,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinygrad_lm.backend import parallel
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.evaluate.score import encode, score
-from tinygrad_lm.models.generate import generate
+from tinygrad_lm.generation.generate import generate
+from tinygrad_lm.threads import parallel
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, parallel, to_device, wide
-from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.backend import array_module, to_device, wide
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
+from tinygrad_lm.threads import parallel
 
 
 @dataclass(frozen=True)

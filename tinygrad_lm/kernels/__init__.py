@@ -1,53 +1,38 @@
-"""Kernels: faster stand-ins for rules of ops/, with the same contract.
+"""Kernels: faster implementations of what the core defines, one subject a file, in a room for each way to compute.
 
-Blocked NumPy (numpy/) is registered at once. Compiled loops (numba/; on a GPU cuda/) take its place from `load()`
-on, which training calls; so what one tries out at a prompt runs the definitions.
+    numpy/  blocks that fit into the cache, and all cores
+    numba/  loops compiled for this machine, if Numba is installed (the extra `fast`)
+    cuda/   a GPU's, if CuPy is installed: each .py beside the .cu that it launches
+
+Importing tinygrad_lm registers none of them, so at a prompt and under a debugger the definitions run. The programs that
+train or generate call `enable()`. The files register with `@….on(device, dtype)` (engine/replaceable.py).
 """
 
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from pkgutil import iter_modules
 
-from tinygrad_lm.engine.graph import Node
-from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels.numpy import activation, attention, cross_entropy  # noqa: F401
-from tinygrad_lm.nn.module import Parameters
-from tinygrad_lm.optim.adamw import AdamW
-from tinygrad_lm.optim.muon import Muon
+from tinygrad_lm.engine.replaceable import Replaceable
 
-NUMBA = ["activation", "adamw", "attention", "matmul", "normalize", "rotary", "tokens"]
-CUDA = [
-    "activation",
-    "add",
-    "adamw",
-    "attention",
-    "cross_entropy",
-    "dropout",
-    "embedding",
-    "matmul",
-    "normalize",
-    "rotary",
-]
-NUMPY_KERNELS = {name: dict(op.kernels) for name, op in Op.registry.items()}
+ROOMS = {"numpy": "numpy", "numba": "numba", "cuda": "cupy"}  # and the library that each needs; later ones come first
 
 
-def load():
-    """Register the Numba kernels if Numba is installed (the extra `fast`), and the CUDA kernels if CuPy is."""
-    for library, room, names in (("numba", "numba", NUMBA), ("cupy", "cuda", CUDA)):
+def enable():
+    """Use the implementations that this machine can run, in all threads."""
+    for room, library in ROOMS.items():
         if find_spec(library):
-            for name in names:
-                import_module(f"tinygrad_lm.kernels.{room}.{name}")
+            package = import_module(f"{__name__}.{room}")
+            for file in iter_modules(package.__path__):
+                import_module(f"{package.__name__}.{file.name}")
+    Replaceable.enabled = True
 
 
 @contextmanager
-def numpy_alone():
-    """Within the block everything runs as without compiled kernels: for comparisons."""
-    owners = {**Op.registry, "AdamW": AdamW, "Muon": Muon, "Parameters": Parameters, "Node": Node}
-    before = {name: owner.kernels for name, owner in owners.items()}
-    for name, owner in owners.items():
-        owner.kernels = NUMPY_KERNELS.get(name, {})
+def disabled():
+    """Within the block the definitions run, in all threads: for comparisons."""
+    before, Replaceable.enabled = Replaceable.enabled, False
     try:
         yield
     finally:
-        for name, owner in owners.items():
-            owner.kernels = before[name]
+        Replaceable.enabled = before

@@ -37,8 +37,6 @@ class GPTConfig:
     zero_init: bool = False  # blocks start as the identity: output projections and head are zero
     softcap: float = 0.0  # logits within ±softcap, through tanh; 0: unbounded
     dropout: float = 0.0
-    lora: int = 0  # rank of the adapters that the blocks' matrices get (nn/layers.py); 0: none
-    recompute: bool = False  # keep only the blocks' inputs for the backward pass
 
     def __post_init__(self):
         problems = [
@@ -53,7 +51,7 @@ class GPTConfig:
         ]
         problems += [
             f"{name} must be at least 0, found {getattr(self, name)}"
-            for name in ("n_hidden", "n_head_embd", "norm_eps", "lora")
+            for name in ("n_hidden", "n_head_embd", "norm_eps")
             if getattr(self, name) < 0
         ]
         if not self.rope_base > 0:

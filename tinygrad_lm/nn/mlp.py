@@ -1,6 +1,7 @@
 """The MLP of a transformer block: where each position thinks on its own."""
 
 from tinygrad_lm import ops
+from tinygrad_lm.nn.context import NONE
 from tinygrad_lm.nn.layers import Dropout, Linear
 from tinygrad_lm.nn.module import Module
 
@@ -21,12 +22,12 @@ class MLP(Module):
 
     def __init__(self, config, out_std):
         C, hidden = config.n_embd, config.hidden
-        self.c_gate = Linear(C, hidden, config.bias, lora=config.lora) if config.gated else None
-        self.c_fc = Linear(C, hidden, config.bias, lora=config.lora)
-        self.c_proj = Linear(hidden, C, config.bias, std=out_std, lora=config.lora)
+        self.c_gate = Linear(C, hidden, config.bias) if config.gated else None
+        self.c_fc = Linear(C, hidden, config.bias)
+        self.c_proj = Linear(hidden, C, config.bias, std=out_std)
         self.activation = ACTIVATIONS[config.activation]
         self.dropout = Dropout(config.dropout)
 
-    def __call__(self, x, noise=None):
+    def forward(self, x, context=NONE):
         h = self.activation(self.c_fc(x)) if self.c_gate is None else self.activation(self.c_gate(x)) * self.c_fc(x)
-        return self.dropout(self.c_proj(h), noise)
+        return self.dropout(self.c_proj(h), context)

@@ -1,180 +1,181 @@
-"""Modules, and the flat array that all their parameters live in."""
+"""Modules: the parts of a network, which hold parameters and compute.
 
-import copy
-import math
-from typing import ClassVar
+What this adds to examples/minimal.py: there the weights are a dict; here they are attributes of the parts that use
+them, and all of them lie in one flat array (flat.py).
+"""
+
+from fnmatch import fnmatchcase
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, blocks, device_of, dtype_of, parallel, random, to_device, wide, zeros
+from tinygrad_lm.backend import dtype_of, random, to_device
+from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.engine.tensor import Tensor
-from tinygrad_lm.errors import CheckpointError
+from tinygrad_lm.errors import ConfigError, ShapeError
+from tinygrad_lm.nn.flat import FlatParameters
 
 
 class Parameter(Tensor):
-    """A leaf tensor of a module: zeros until `Module.initialize` fills it with mean + std · N(0, 1)."""
+    """A leaf tensor of a module, which `Module.initialize` fills with mean + std · N(0, 1).
 
-    __slots__ = ("mean", "std")
+    Once it has a place in the module's flat array, `p.data = array` copies into that.
+    """
+
+    __slots__ = ("mean", "std", "store")
 
     def __init__(self, *shape, std=0.0, mean=0.0):
         super().__init__(np.zeros(shape, np.float32), requires_grad=True)
-        self.std, self.mean = std, mean
+        self.std, self.mean, self.store = std, mean, None
+
+    @property
+    def flat(self):
+        """The FlatParameters that it has its place in, or None."""
+        return self.store and self.store()
+
+    def __setattr__(self, name, value):
+        if name == "data" and getattr(self, "store", None) and value is not self.data:
+            if value.shape != self.shape:
+                raise ShapeError(f"parameter: data has shape {value.shape}, expected {self.shape}")
+            self.data[...] = value
+        else:
+            super().__setattr__(name, value)
 
     def zero_grad(self):
         """Set the gradient to zero, where it is: in the flat array that the optimizers read."""
-        if self.grad is not None:
+        if self.flat is None:
+            super().zero_grad()
+        elif self.grad is not None:
             self.grad[...] = 0
+
+    def __reduce__(self):
+        rebuilt, arguments = super().__reduce__()
+        return rebuilt, arguments, (None, {"store": None, "mean": self.mean, "std": self.std})
 
 
 class Module:
-    """A part of a network: parameters and modules are its attributes, and `__call__` computes.
+    """A part of a network: parameters and modules are its attributes, and `forward` computes.
 
-    Parameters are named by the way to them, such as "h.0.attn.c_q.weight".
+        class Layer(nn.Module):
+            def __init__(self):
+                self.linear = nn.Linear(2, 3)
+
+            def forward(self, x):
+                return ops.tanh(self.linear(x))
+
+        layer = Layer().initialize(seed=0)
+        y = layer(x)
+
+    Attributes may be lists, tuples and dicts of modules and parameters, nested as deep as one likes. A parameter is
+    named by the way to it, such as "h.0.attn.c_q.weight"; one that several modules share counts once, under its first
+    name. After `initialize`, `model.flat` is the store of all parameters (flat.py).
     """
 
     name = ""
+    ready = False  # initialize has been here
 
-    def named_modules(self, prefix=""):
+    def forward(self, *inputs):
+        """What the module computes; calling the module runs it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def __call__(self, *inputs, **options):
+        if not self.ready:
+            self.check_ready()
+        thread.modules.append(self.name)
+        try:
+            return self.forward(*inputs, **options)
+        finally:
+            thread.modules.pop()
+
+    def check_ready(self):
+        """Raise ConfigError if this module has parameters that were never initialised."""
+        names = [name for name, value in vars(self).items() if isinstance(value, Parameter)]
+        if names:
+            raise ConfigError(
+                f"{type(self).__name__} {self.name}: its parameters {', '.join(names)} have no values yet\n"
+                "  hint : model.initialize(seed=0), once the whole model is put together"
+            )
+
+    def named_modules(self):
         """(name, module) for this module and all below it, in the order they were assigned."""
-        yield prefix, self
-        for key, value in vars(self).items():
-            for i, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(part, Module):
-                    path = key if i is None else f"{key}.{i}"
-                    yield from part.named_modules(f"{prefix}.{path}" if prefix else path)
+        return [(name, part) for name, part in parts(self, "", set()) if isinstance(part, Module)]
 
     def named_parameters(self):
         """(name, Parameter) for all of them."""
-        for prefix, module in self.named_modules():
-            for key, value in vars(module).items():
-                if isinstance(value, Parameter):
-                    yield f"{prefix}.{key}" if prefix else key, value
+        return [(name, part) for name, part in parts(self, "", set()) if isinstance(part, Parameter)]
 
-    def initialize(self, seed=0, dtype=np.float32, device="cpu", frozen=lambda name: False):
-        """Give every parameter its place in one flat array, `self.parameters`, and its first value.
+    def parameters(self):
+        """All parameters, for an optimizer: `AdamW(model.parameters())`."""
+        return [part for _, part in self.named_parameters()]
+
+    def initialize(self, seed=0, dtype=np.float32, device="cpu"):
+        """Give every parameter its first value, and its place in one flat array, `self.flat`. Returns the module.
 
         The value depends on the seed and the parameter's name alone: the same in any order, on any device. Seed None
-        leaves zeros, for weights that will be loaded. dtype: also by name, "bfloat16" for one. frozen: of which names
-        no gradient is wanted.
+        leaves zeros, for weights that will be loaded. dtype: of the weights, also by name.
         """
         for name, module in self.named_modules():
-            module.name = name
-        named = dict(self.named_parameters())
-        for name, p in named.items():
-            if frozen(name):
-                p.node = None
-        self.parameters = Parameters(named, zeros(sum(p.size for p in named.values()), dtype_of(dtype), device))
-        masters = self.parameters.masters()
-        for name, p in self.parameters.items() if seed is not None else ():
+            module.name, module.ready = name, True
+        inside = [part for _, part in parts(self, "", set()) if part is not self and not isinstance(part, Parameter)]
+        self.flat = FlatParameters(self, inside, dtype_of(dtype), device)
+        for name, p in self.flat.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)
             if p.std:
                 values += p.std * random(seed, f"init/{name}").standard_normal(p.shape)
-            masters[name][...] = to_device(values.astype(masters[name].dtype), device)
-        self.parameters.round()
+            p.data = to_device(values.astype(p.dtype), device)
         return self
 
-    def replica(self):
-        """A module with the same weights (the same memory) and gradients of its own: for a thread of its own."""
-        arrays = [array for p in self.parameters.values() for array in (p.data, p.grad)]
-        twin = copy.deepcopy(self, {id(self.parameters): {}} | {id(array): array for array in arrays})  # but not these
-        twin.parameters = Parameters(dict(twin.named_parameters()), self.parameters.data, self.parameters.master)
-        return twin
+    def lay_out(self):
+        """Put the parameters, as they are now, into a new flat array. Returns the module.
+
+        For a model whose parts were exchanged, frozen or copied after it was initialised.
+        """
+        before = {id(p): (p.data, p.grad) for p in self.parameters()}
+        first = next(iter(self.parameters()))
+        self.initialize(None, first.dtype, first.device)
+        for p in self.flat.values():
+            values, gradient = before[id(p)]
+            p.data = values
+            if gradient is not None and p.requires_grad:
+                p.grad[...] = gradient
+        return self
+
+    def __getstate__(self):
+        return {key: value for key, value in vars(self).items() if key != "flat"} | {"laid_out": hasattr(self, "flat")}
+
+    def __setstate__(self, state):
+        """A copy has a flat array of its own, with the same values and gradients."""
+        laid_out = state.pop("laid_out")
+        vars(self).update(state)
+        if laid_out:
+            self.lay_out()
 
 
-class Parameters(dict):
-    """Parameters by name, all of them slices of one flat array `data`, their gradients of another, `grad`.
+def parts(value, name, seen):
+    """(name, part) for each Module, Parameter, list, tuple and dict in a value, at the first name that leads to it."""
+    if not isinstance(value, (Module, Parameter, list, tuple, dict)) or isinstance(value, FlatParameters):
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield name, value
+    if isinstance(value, Parameter):
+        return
+    children = vars(value) if isinstance(value, Module) else value
+    for key, child in children.items() if isinstance(children, dict) else enumerate(children):
+        yield from parts(child, f"{name}.{key}" if name else str(key), seen)
 
-    So the optimizer's update is a few operations on long arrays instead of many on short ones, the gradient norm one
-    reduction, and a checkpoint one write. Matrices come first, then vectors, for they are treated differently; frozen
-    ones, which have no gradient, come last, so that weights and gradients have the same places.
 
-    master   what is trained, saved and loaded: in float32 where `data` is of half precision, whose eight or eleven bits
-             would swallow most updates (Micikevicius et al. 2018, "Mixed precision training", section 3.1); `round`
-             copies it to `data`, which the model computes with, over whatever was written there. Otherwise `data`
-             itself
-    grad     of master's dtype
-    kernels  faster ways to Σ g² of a flat array, by device
-    """
-
-    kernels: ClassVar = {}
-
-    def __init__(self, named, data, master=None):
-        super().__init__(sorted(named.items(), key=lambda item: (not item[1].requires_grad, item[1].ndim < 2)))
-        self.trained = [name for name, p in self.items() if p.requires_grad]
-        self.data, self.device = data, device_of(data)
-        half = data.dtype != wide(data.dtype)
-        self.master = master if master is not None else zeros(data.size, np.float32, self.device) if half else data
-        # Zeros that are never written to take no memory: a model that only predicts has no gradients.
-        self.grad = zeros(sum(self[name].size for name in self.trained), self.master.dtype, self.device)
-        self.blocks = blocks(0, self.grad.size, self.device)
-        self.slices, start = {}, 0
-        for name, p in self.items():
-            self.slices[name] = here = slice(start, start + p.size)
-            p.data = self.data[here].reshape(p.shape)
-            if p.requires_grad:
-                p.node.name = name
-                p.node.grad = self.grad[here].reshape(p.shape)
-            start = here.stop
-
-    def load(self, arrays):
-        """Copy arrays into the parameters of the same names. CheckpointError tells all that does not fit; nothing is
-        copied then."""
-        problems = [f"{name} is missing" for name in self if name not in arrays]
-        problems += [f"{name} is not a parameter of this model" for name in arrays if name not in self]
-        problems += [
-            f"{name} has shape {arrays[name].shape}, expected {p.shape}"
-            for name, p in self.items()
-            if name in arrays and arrays[name].shape != p.shape
-        ]
-        if problems:
-            raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(problems))
-        for name, master in self.masters().items():
-            master[...] = to_device(arrays[name].astype(master.dtype, copy=False), self.device)
-        self.round()
-
-    def masters(self):
-        """{name: its part of `master`, in its shape}"""
-        return {name: self.master[self.slices[name]].reshape(p.shape) for name, p in self.items()}
-
-    def round(self):
-        """Bring `data` up to what `master` has become."""
-        if self.data is not self.master:
-            self.data[...] = self.master
-
-    def zero_grad(self):
-        """Set all gradients to zero."""
-
-        def clear(block):
-            self.grad[block] = 0
-
-        parallel(clear, self.blocks)
-
-    def collect(self, other):
-        """Add the gradients of other Parameters to these, and set those to zero."""
-
-        def move(block):
-            self.grad[block] += other.grad[block]
-            other.grad[block] = 0
-
-        parallel(move, self.blocks)
-
-    def runs(self, names):
-        """The named parameters as slices of the flat array, as few and as long as can be."""
-        runs = []
-        for name in self:
-            if name in names:
-                here = self.slices[name]
-                if runs and runs[-1].stop == here.start:
-                    runs[-1] = slice(runs[-1].start, here.stop)
-                else:
-                    runs.append(here)
-        return runs
-
-    def norm(self):
-        """√Σ g² over all gradient entries: a Python float, or on a GPU an array of no axes, without waiting for it."""
-        xp = array_module(self.grad)
-        if self.device != "cpu":
-            squares = self.kernels.get(self.device, lambda g: (g * g).sum())
-            return xp.sqrt(squares(self.grad))
-        squares = parallel(lambda block: float(xp.vdot(self.grad[block], self.grad[block]).real), self.blocks)
-        return math.sqrt(sum(squares))
+def freeze(model, *patterns):
+    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model."""
+    named = model.named_parameters()
+    idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name, _ in named)]
+    if idle:
+        raise ConfigError(
+            f"freeze: no parameter is named {' or '.join(map(repr, idle))}\n"
+            f"  names : {', '.join(name for name, _ in named[:4])}, … {named[-1][0]}\n"
+            "  hint  : 'wte.*' and 'h.[0-2].*' are patterns"
+        )
+    for name, p in named:
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            p.node = None
+    return model.lay_out() if model.ready else model

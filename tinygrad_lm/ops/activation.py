@@ -3,7 +3,7 @@
 import math
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 from tinygrad_lm.ops.elementwise import logistic
 
 
@@ -13,8 +13,8 @@ def relu(x):
 
     x: any shape
     """
-    positive = x.real > 0
-    return array_module(x).maximum(x, 0), lambda dy: (dy * positive,)
+    xp, positive = array_module(x), x.real > 0
+    return xp.maximum(x, 0), lambda dy: (xp.where(positive, dy, 0),)
 
 
 @op
@@ -23,12 +23,12 @@ def relu_squared(x):
 
     x: any shape. So et al. 2021, "Primer: Searching for efficient transformers".
     """
-    r = array_module(x).maximum(x, 0)
-    return r * r, lambda dy: (2 * dy * r,)
+    xp = array_module(x)
+    r = xp.maximum(x, 0)
+    return r * r, lambda dy: (2 * xp.where(r.real > 0, dy, 0) * r,)
 
 
 @op
-@half_in_float32
 def silu(x):
     """y = x σ(x)        dx = dy (σ + y (1 − σ))
 
@@ -40,7 +40,6 @@ def silu(x):
 
 
 @op
-@half_in_float32
 def gelu(x):
     """y = x Φ(x)        dx = dy (Φ + x φ)
 
@@ -58,7 +57,6 @@ def gelu(x):
 
 
 @op
-@half_in_float32
 def gelu_tanh(x):
     """y = x (1 + t)/2,  t = tanh u,  u = √(2/π) (x + 0.044715 x³)        dx = dy ((1 + t) + x (1 − t²) u′)/2
 

@@ -1,6 +1,6 @@
 """Cross-entropy: how wrong the predictions are. The loss of a language model, alone and with its last layer."""
 
-from tinygrad_lm.backend import array_module, wide
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.ops.embedding import check_ids
@@ -15,12 +15,11 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
 
     The mean is over the N positions whose target is not ignore_index; over none it is 0. Where from: −log P_t =
     log Σ exp x_j − x_t, whose derivative by x_j is P_j − [j = t]: what the model gave, less what it should have given.
-    Only exp(x − max) is kept; P is never written out. The loss of half precision logits is float32, as its dy is: in
-    two or three digits one step of training would not be seen.
+    Only exp(x − max) is kept; P is never written out.
     """
     check_targets(logits, targets)
-    xp, shape, dtype = array_module(logits), logits.shape, logits.dtype
-    x = logits.reshape(targets.size, shape[-1]).astype(wide(dtype), copy=False)
+    xp, shape = array_module(logits), logits.shape
+    x = logits.reshape(targets.size, shape[-1])
     targets = targets.reshape(-1)
     counted = targets != ignore_index
     target = xp.where(counted, targets, 0)
@@ -35,10 +34,10 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
     y = xp.where(counted, nll, 0).sum() / N
 
     def backward(dy):
-        share = (dy * counted / N).astype(e.dtype)  # each counted position's part of the mean
-        dx = e * (share[:, None] / total)
+        share = xp.where(counted, dy / N, 0).astype(e.dtype)  # each counted position's part of the mean
+        dx = xp.where(counted[:, None], e * (share[:, None] / total), 0)
         dx[row, target] -= share
-        return dx.reshape(shape).astype(dtype, copy=False), None
+        return dx.reshape(shape), None
 
     return y.astype(x.dtype, copy=False), backward
 
@@ -49,9 +48,9 @@ def linear_cross_entropy(x, w, targets, *, ignore_index=-100):
 
     (..., C), (C, V), integers (...) -> one number, in nats
 
-    A language model's last layer and its loss, cross_entropy(linear(x, w), targets), as one operation. The logits x w
-    are its largest array by far, and nobody else wants them. Here they are written out; the kernels hold a few rows
-    of them at a time (Hsu et al. 2024, "Liger kernel: Efficient Triton kernels for LLM training").
+    A language model's last layer and its loss, cross_entropy(linear(x, w), targets), as one operation: the logits x w,
+    its largest array by far, are an intermediate value, which an implementation need not hold as a whole (Hsu et al.
+    2024, "Liger kernel: Efficient Triton kernels for LLM training").
     """
     check_targets(x, targets, "x")
     logits, through_linear = linear.rule(x, w)

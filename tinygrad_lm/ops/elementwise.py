@@ -1,7 +1,7 @@
 """Arithmetic, entry by entry. Shapes broadcast as NumPy's; the engine sums the gradients back (`unbroadcast`)."""
 
 from tinygrad_lm.backend import array_module, device_of, dtype_of, to_device
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 
 
 @op
@@ -42,7 +42,6 @@ def divide(a, b):
 
 
 @op
-@half_in_float32
 def power(a, b):
     """y = aᵇ        da = dy b aᵇ⁻¹,  db = dy y log a
 
@@ -99,7 +98,6 @@ def sqrt(x):
 
 
 @op
-@half_in_float32
 def tanh(x):
     """y = tanh x        dx = dy (1 − y²)
 
@@ -110,7 +108,6 @@ def tanh(x):
 
 
 @op
-@half_in_float32
 def sigmoid(x):
     """y = 1 / (1 + exp −x)        dx = dy y (1 − y)
 
@@ -129,27 +126,29 @@ def logistic(x):
 
 
 @op
-@half_in_float32
 def maximum(a, b):
     """y = max(a, b)        da = dy [a > b],  db = dy [b > a],  half to each where a = b
 
     a, b: any shapes that broadcast
     """
     xp = array_module(a)
-    greater, equal = a.real > b.real, a.real == b.real
-    share = greater + equal * a.real.dtype.type(0.5)
-    return xp.where(greater, a, b), lambda dy: (dy * share, dy * (1 - share))
+    greater, equal, less = a.real > b.real, a.real == b.real, a.real < b.real
+
+    def backward(dy):
+        half = xp.where(equal, dy / 2, 0)
+        return xp.where(greater, dy, half), xp.where(less, dy, half)
+
+    return xp.where(greater | xp.isnan(a.real), a, b), backward
 
 
 @op
-@half_in_float32
 def where(condition, a, b):
     """y = a where condition, else b        da = dy [condition],  db = dy [not condition]
 
     condition (boolean), a, b: any shapes that broadcast
     """
     xp = array_module(a)
-    return xp.where(condition, a, b), lambda dy: (None, dy * (condition != 0), dy * (condition == 0))
+    return xp.where(condition, a, b), lambda dy: (None, xp.where(condition, dy, 0), xp.where(condition, 0, dy))
 
 
 @op

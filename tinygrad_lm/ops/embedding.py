@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, wide
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import DtypeError, TokenError
 
@@ -19,9 +19,9 @@ def embedding(w, ids):
     xp, shape = array_module(w), w.shape
 
     def backward(dy):
-        dw = xp.zeros(shape, wide(dy.dtype))
-        xp.add.at(dw, ids, dy.astype(dw.dtype, copy=False))  # a token that occurs twice adds both its gradients
-        return dw.astype(dy.dtype, copy=False), None
+        dw = xp.zeros(shape, dy.dtype)
+        xp.add.at(dw, ids, dy)  # a token that occurs twice adds both its gradients
+        return dw, None
 
     return w[ids], backward
 

@@ -2,9 +2,6 @@
 
 import math
 
-import numpy as np
-
-from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
@@ -19,17 +16,20 @@ def matmul(a, b):
     rule adds over it: da_ik = Σ_j dy_ij b_kj, which is entry (i, k) of dy bᵀ. Likewise db_kj = Σ_i a_ik dy_ij.
     """
     if a.ndim < 2 or b.ndim < 2:
-        raise ShapeError("a vector is no matrix\n  hint : x[None, :] is a row, x[:, None] a column")
+        raise ShapeError(
+            f"it needs at least two axes, found shapes {a.shape} and {b.shape}\n"
+            "  hint : x[None, :] is a row, x[:, None] a column"
+        )
     if a.shape[-1] != b.shape[-2]:
-        hint = "\n  hint : GPT-2 files store weights as (in, out)" if a.shape[-1] == b.shape[-1] else ""
+        hint = "\n  hint : b.swapaxes(-1, -2) would fit" if a.shape[-1] == b.shape[-1] else ""
         raise ShapeError(f"inner dimensions differ: a.shape[-1] = {a.shape[-1]}, b.shape[-2] = {b.shape[-2]}{hint}")
 
     def backward(dy):
-        da = lambda: product(dy, b.swapaxes(-1, -2))
-        db = lambda: product(a.swapaxes(-1, -2), dy)
+        da = lambda: dy @ b.swapaxes(-1, -2)
+        db = lambda: a.swapaxes(-1, -2) @ dy
         return da, db
 
-    return product(a, b), backward
+    return a @ b, backward
 
 
 @op
@@ -46,7 +46,7 @@ def linear(x, w, b=None):
     if b is not None and b.shape != w.shape[1:]:
         raise ShapeError(f"b has shape {b.shape}, one entry for each of the {w.shape[1]} outputs is expected")
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    y = product(rows, w)
+    y = rows @ w
     if b is not None:
         y += b
     return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
@@ -57,19 +57,8 @@ def linear_backward(rows, w, b, shape):
 
     def backward(dy):
         dy = dy.reshape(len(rows), w.shape[1])
-        dx = lambda: product(dy, w.T).reshape(shape)
-        dw = lambda: product(rows.T, dy)
+        dx = lambda: (dy @ w.T).reshape(shape)
+        dw = lambda: rows.T @ dy
         return (dx, dw) if b is None else (dx, dw, dy)  # dy is summed to b's shape where broadcasting is undone
 
     return backward
-
-
-def product(a, b):
-    """a b; of half precision added up in float32 and rounded once.
-
-    NumPy's product of bfloat16 is float32, and that of float16 slow, for BLAS has neither; CuPy has both for two
-    matrices, but not for stacks.
-    """
-    if wide(a.dtype) is a.dtype or (array_module(a) is not np and a.ndim == b.ndim == 2):
-        return a @ b
-    return (a.astype(wide(a.dtype)) @ b.astype(wide(b.dtype))).astype(a.dtype)

@@ -1,12 +1,11 @@
 """Normalisation over the last axis, the channels. Statistics of half precision are taken in float32."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
 
 @op
-@half_in_float32
 def layer_norm(x, w=None, b=None, *, eps=1e-5):
     """y = x̂ w + b,  x̂ = (x − μ)/σ        dx = (g − mean g − x̂ mean(g x̂))/σ with g = dy w,  dw = Σ dy x̂,  db = Σ dy
 
@@ -33,7 +32,6 @@ def layer_norm(x, w=None, b=None, *, eps=1e-5):
 
 
 @op
-@half_in_float32
 def rms_norm(x, w=None, *, eps=1e-6):
     """y = x̂ w,  x̂ = x/ρ        dx = (g − x̂ mean(g x̂))/ρ with g = dy w,  dw = Σ dy x̂
 

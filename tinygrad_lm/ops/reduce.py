@@ -1,7 +1,7 @@
 """Reductions over one axis, several, or all of them (axis=None)."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 
 
 def spread(y, axis, shape, keepdims):
@@ -13,7 +13,6 @@ def spread(y, axis, shape, keepdims):
 
 
 @op
-@half_in_float32
 def sum(x, *, axis=None, keepdims=False):
     """y = Σ x        dx = dy, spread over the entries of the sum
 
@@ -24,7 +23,6 @@ def sum(x, *, axis=None, keepdims=False):
 
 
 @op
-@half_in_float32
 def mean(x, *, axis=None, keepdims=False):
     """y = Σ x / n        dx = dy / n, spread over the entries of the mean
 
@@ -32,26 +30,24 @@ def mean(x, *, axis=None, keepdims=False):
     """
     shape = x.shape
     y = x.mean(axis, keepdims=keepdims)
-    share = (y.size or 1) / (x.size or 1)  # 1/n; n itself may be beyond half precision
+    share = (y.size or 1) / (x.size or 1)  # 1/n
     return y, lambda dy: (spread(dy * share, axis, shape, keepdims),)
 
 
 @op
-@half_in_float32
 def max(x, *, axis=None, keepdims=False):
     """y = max x        dx = dy [x = y] / (number of entries that equal y)
 
     x: any shape with an entry to every maximum
     """
-    shape = x.shape
+    xp = array_module(x)
     y = x.max(axis, keepdims=True)
-    share = (x == y).astype(x.dtype)
-    share /= share.sum(axis, keepdims=True)
-    return y if keepdims else x.max(axis), lambda dy: (spread(dy, axis, shape, keepdims) * share,)
+    equal = (x == y) | xp.isnan(x.real)
+    n = equal.sum(axis, keepdims=True).astype(x.real.dtype)
+    return y if keepdims else x.max(axis), lambda dy: (xp.where(equal, spread(dy, axis, x.shape, keepdims) / n, 0),)
 
 
 @op
-@half_in_float32
 def logsumexp(x, *, axis=None, keepdims=False):
     """y = log Σ exp x        dx = dy exp(x − y)
 

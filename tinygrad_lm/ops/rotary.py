@@ -5,12 +5,11 @@ import functools
 import numpy as np
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
 
 @op
-@half_in_float32
 def rotary(x, *, base=10000.0, start=0, scaling=()):
     """y = R(t) x        dx = R(−t) dy
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, wide
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
@@ -58,13 +58,12 @@ def getitem(x, *, index):
     repeats = not all(isinstance(part, single) for part in parts)
 
     def backward(dy):
-        dx = xp.zeros(shape, wide(dy.dtype) if repeats else dy.dtype)
+        dx = xp.zeros(shape, dy.dtype)
         if repeats:
-            # An entry that was taken twice gets both gradients; `dx[index] += dy` gives it one.
-            xp.add.at(dx, index, dy.astype(dx.dtype, copy=False))
+            xp.add.at(dx, index, dy)  # an entry that was taken twice gets both gradients; += would give it one
         else:
             dx[index] = dy
-        return (dx.astype(dy.dtype, copy=False),)
+        return (dx,)
 
     return x[index], backward
 

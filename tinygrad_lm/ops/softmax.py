@@ -1,11 +1,10 @@
 """Softmax: any numbers in, a probability distribution out."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.op import half_in_float32, op
+from tinygrad_lm.engine.op import op
 
 
 @op
-@half_in_float32
 def softmax(x, *, axis=-1):
     """y = exp x / Σ exp x        dx = y (dy − Σ y dy)
 
@@ -25,7 +24,6 @@ def softmax(x, *, axis=-1):
 
 
 @op
-@half_in_float32
 def log_softmax(x, *, axis=-1):
     """y = x − log Σ exp x        dx = dy − exp(y) Σ dy
 

@@ -1,19 +1,31 @@
-"""Gradient clipping."""
+"""The gradient's norm, and what is done where it is too large."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.engine.replaceable import replaceable
 
 
-def clip_gradients(parameters, max_norm):
-    """Scale all gradients by one factor so that their norm is at most max_norm. Returns the norm before.
+def clip_gradients(flat, max_norm, count=1):
+    """Divide all gradients by `count`, and scale them so that their norm is then at most max_norm. Returns the norm.
 
-    Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1. max_norm 0: no limit.
-    On a CPU a norm that is not finite is returned with the gradients as they were. On a GPU nobody looks at the norm,
-    an array of no axes there, for that would be to wait for it: gradients within the limit are multiplied by 1.
+    flat: a model's FlatParameters, or an optimizer's. count: how many targets the sum of gradients is over, if it is
+    to become the mean. max_norm 0: no limit, as for a norm that is not finite. The norm, before it is limited, is a 0-d
+    array where the gradients are, because reading it would synchronise a GPU.
+    Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     """
-    norm = parameters.norm()
-    if parameters.device != "cpu":
-        if max_norm:
-            parameters.grad *= max_norm / array_module(norm).maximum(norm, max_norm)
-    elif 0 < max_norm < norm < float("inf"):
-        parameters.grad *= max_norm / norm
+    xp = array_module(flat.grad)
+    norm = xp.sqrt(sum_of_squares(flat.grad)) / count
+    limit = xp.where(xp.isfinite(norm), max_norm / xp.maximum(norm, max_norm), 1) if max_norm else 1
+    scale(flat.grad, xp.asarray(limit / count, flat.grad.dtype))
     return norm
+
+
+@replaceable
+def sum_of_squares(x):
+    """Σ x² of a flat array, as a 0-d array."""
+    return (x * x).sum()
+
+
+@replaceable
+def scale(x, factor):
+    """x ← factor x, in place. factor: a number, or a 0-d array where x is."""
+    x *= factor

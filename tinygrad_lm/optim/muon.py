@@ -1,13 +1,14 @@
 """Muon: for the matrices of the hidden layers, momentum made orthogonal."""
 
 import math
-import operator
-from typing import ClassVar
 
-from tinygrad_lm.backend import array_module, device_of, parallel, to_device
+from tinygrad_lm.backend import array_module, to_device
+from tinygrad_lm.engine.replaceable import replaceable
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.optim.optimizer import Optimizer
 
 
-class Muon:
+class Muon(Optimizer):
     """Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks".
 
     m ← μ m + g                              momentum
@@ -15,46 +16,29 @@ class Muon:
 
     Gradient matrices are dominated by a few directions. O(·) keeps the directions and makes their sizes equal, so that
     rare ones are learned as fast. For matrices (in, out) only; embeddings, head and vectors are for AdamW.
-    kernels: other matrix products than `@`, by device.
     """
 
-    kernels: ClassVar = {}
-
-    def __init__(self, parameters, names, lr=0.02, momentum=0.95):
-        self.parameters, self.lr, self.momentum = parameters, lr, momentum
-        names = [name for name in parameters if name in set(names)]
-        xp, masters = array_module(parameters.master), parameters.masters()
-        self.m = xp.zeros(sum(parameters[name].size for name in names), parameters.master.dtype)
-        self.matrices, start = [], 0
-        for name in names:
-            w = masters[name]
-            m = self.m[start : start + w.size].reshape(w.shape)
-            self.matrices.append((w, parameters[name].grad, m))
-            start += w.size
-
-    def step(self, factor=1.0):
-        """One update with learning rate lr · factor."""
-        self.apply(self.numbers(factor))
-        self.parameters.round()
+    def __init__(self, parameters, lr=0.02, momentum=0.95):
+        super().__init__(parameters)
+        if wrong := [f"{p.node.name} {p.shape}" for p in self.parameters if p.ndim != 2]:
+            raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
+        self.lr, self.momentum = lr, momentum
+        self.parameters.sort(key=lambda p: self.flat.slices[p.node.name].start)
+        self.m = self.moments()
 
     def numbers(self, factor):
-        """What the next update has of its own: the learning rate."""
+        """The learning rate."""
         return [self.lr * factor]
 
     def apply(self, numbers):
-        """The update with these numbers, as AdamW's."""
+        """The update with these numbers, which may be an array where the weights are."""
         (lr,) = numbers
-        multiply = self.kernels.get(device_of(self.m), operator.matmul)
-
-        def update(w, g, m):
-            m *= self.momentum
-            m += g
-            n_in, n_out = w.shape
-            step = orthogonalize(g + self.momentum * m, multiply=multiply)
-            step *= lr * math.sqrt(max(1, n_out / n_in))
-            w -= step
-
-        parallel(update, *zip(*self.matrices, strict=True))
+        matrices, start = [], 0
+        for p in self.parameters:
+            m = self.m[start : start + p.size].reshape(p.shape)
+            matrices.append((p.data, p.grad, m))
+            start += p.size
+        update_all(self.m, matrices, lr, self.momentum)
 
     def state(self):
         """What a resumed run needs: arrays by name."""
@@ -62,14 +46,31 @@ class Muon:
 
     def load_state(self, state):
         """Continue from what `state` returned."""
-        self.m[...] = to_device(state["m"], device_of(self.m))
+        self.m[...] = to_device(state["m"], self.flat.device)
+
+
+@replaceable
+def update_all(_, matrices, lr, momentum):
+    """`update` for each (w, g, m)."""
+    for w, g, m in matrices:
+        update(w, g, m, lr, momentum)
+
+
+def update(w, g, m, lr, momentum):
+    """The two lines above, in place, for one matrix (in, out)."""
+    m *= momentum
+    m += g
+    n_in, n_out = w.shape
+    step = orthogonalize(g + momentum * m)
+    step *= lr * math.sqrt(max(1, n_out / n_in))
+    w -= step
 
 
 # The best odd polynomials for three steps from singular values in [0.001, 1]: Amsel et al. 2025, "The Polar Express".
 COEFFICIENTS = [(8.2872, -23.5959, 17.3004), (4.1071, -2.9478, 0.5448), (3.9487, -2.9089, 0.5518)]
 
 
-def orthogonalize(x, coefficients=COEFFICIENTS, multiply=operator.matmul):
+def orthogonalize(x, coefficients=COEFFICIENTS):
     """A matrix with x's singular vectors, and singular values near 1 if they were above 1/300 of x's norm.
 
     Newton–Schulz iteration: an odd polynomial of a matrix acts on its singular values alone, σ ↦ aσ + bσ³ + cσ⁵. Near 1
@@ -77,10 +78,16 @@ def orthogonalize(x, coefficients=COEFFICIENTS, multiply=operator.matmul):
     five with fixed ones, train no better.
     """
     if x.shape[0] > x.shape[1]:
-        return orthogonalize(x.T, coefficients, multiply).T
+        return orthogonalize(x.T, coefficients).T
     xp = array_module(x)
     x = x / (xp.sqrt((x * x).sum()) + 1e-7)  # no singular value above 1
     for a, b, c in coefficients:
-        s = multiply(x, x.T)
-        x = a * x + multiply(b * s + c * multiply(s, s), x)
+        s = product(x, x.T)
+        x = a * x + product(b * s + c * product(s, s), x)
     return x
+
+
+@replaceable
+def product(a, b):
+    """The product of two matrices."""
+    return a @ b

@@ -39,7 +39,7 @@ def load(where, device="cpu", dtype=np.float32):
     "gpt2-medium", "gpt2-large", "gpt2-xl", any "owner/name" of the Hugging Face hub, or "openai:124M" (355M, 774M,
     1558M). The files tell the layout. Raises a TinygradError that tells what was looked for, and where.
     """
-    kernels.load()
+    kernels.enable()
     device = resolve_device(device)
     folder = locate(str(where))
     names = sorted(os.listdir(folder))

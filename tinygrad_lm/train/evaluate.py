@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import parallel, to_device
+from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts, windows
-from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.engine.observe import no_grad
+from tinygrad_lm.threads import parallel
 
 
 def evaluate(model, tokens, batch_size, document_token=None):

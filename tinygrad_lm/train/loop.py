@@ -7,11 +7,12 @@ import time
 import numpy as np
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import parallel, to_device, workers
+from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.signals import stop_signals
+from tinygrad_lm.threads import parallel, workers
 from tinygrad_lm.train.config import make_optimizers
 from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
 from tinygrad_lm.train.evaluate import evaluate
@@ -28,7 +29,7 @@ class Trainer:
     """
 
     def __init__(self, model, batches, config, threads=1):
-        kernels.load()
+        kernels.enable()
         self.model, self.batches, self.config = model, batches, config
         self.optimizers = make_optimizers(model.parameters, config)
         on_cpu = model.parameters.device == "cpu"

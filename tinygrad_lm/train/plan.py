@@ -5,8 +5,8 @@ import statistics
 import time
 from dataclasses import replace
 
-from tinygrad_lm.backend import workers
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
 
 

@@ -5,11 +5,12 @@ import sys
 import time
 from shlex import quote
 
-from tinygrad_lm.backend import cores, peak_memory, resolve_device
+from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
+from tinygrad_lm.threads import cores, peak_memory
 from tinygrad_lm.train.loop import Trainer, train
 from tinygrad_lm.train.material import reopen
 from tinygrad_lm.train.run import Run, check_free

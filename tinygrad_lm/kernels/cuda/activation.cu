@@ -55,6 +55,9 @@ extern "C" __global__ void activation_backward(const REAL* dy, const REAL* x, RE
     float v[WIDTH], d[WIDTH];
     load(x + i, v);
     load(dy + i, d);
-    for (int j = 0; j < WIDTH; j++) d[j] *= SLOPE(F)(v[j]);
+    for (int j = 0; j < WIDTH; j++) {
+        float slope = SLOPE(F)(v[j]);
+        d[j] = slope == 0 ? 0 : d[j] * slope;  // a gradient that is masked is 0, whatever it was
+    }
     store(dx + i, d);
 }

@@ -69,9 +69,9 @@ extern "C" __global__ void __launch_bounds__(128, 2)
             for (int n = 0; n < D / 8; n++)
                 for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
             if (DROPOUT) {
-                word place = (row + mine + 16 * m) * (S / 8) + j / 8;
+                word place = (h * (long long)T + mine + 16 * m) * (S / 8) + j / 8;
                 unsigned bits[4];
-                keep_keys<TILE>(bits, {counter, key0, key1, limit}, place, S / 8);
+                keep_keys<TILE>(bits, {counter, key0, key1, limit, word(b)}, place, S / 8);
 #pragma unroll
                 for (int n = 0; n < TILE / 8; n++)
                     for (int i = 0; i < 4; i++) z[m][n][i] = stays(bits, n, i) ? z[m][n][i] : 0;

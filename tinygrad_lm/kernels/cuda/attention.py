@@ -12,17 +12,16 @@ THREADS, LARGEST = 128, 128  # of a block; the largest head: more does not fit t
 ROWS = 64  # keys of a block, and with one strip a warp queries
 
 
-@attention.kernel("cuda")
-def attention_on_gpu(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
+@attention.on("cuda", "bfloat16")
+def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
     """The rule of ops/attention.py, for bfloat16. Of P one number a row is kept, of the dropout nothing."""
-    B, T, H, D = check_inputs(q, k, v, causal, starts)
+    B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]
     check_probability(p)
     if not (covers(q.dtype, D, S, p) and covered(q, k, v)):
-        return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
+        return NotImplemented
     xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
-    if starts is not None:
-        starts = contiguous(xp.asarray(starts, i4))
+    starts = None if document_starts is None else contiguous(xp.asarray(document_starts, i4))
     strips = 2 if D <= 64 else 1
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
     drawn = arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0), f4(1))

@@ -61,9 +61,9 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 #pragma unroll
             for (int m = 0; m < STRIPS; m++) {
                 if (DROPOUT) {
-                    word place = (row + mine + 16 * m) * (S / 8) + (j + from) / 8;
+                    word place = (h * (long long)T + mine + 16 * m) * (S / 8) + (j + from) / 8;
                     unsigned bits[4];
-                    keep_keys<N>(bits, {counter, key0, key1, limit}, place, S / 8);
+                    keep_keys<N>(bits, {counter, key0, key1, limit, word(b)}, place, S / 8);
 #pragma unroll
                     for (int n = 0; n < N / 8; n++)
                         for (int i = 0; i < 4; i++) dP[m][n][i] = stays(bits, n, i) ? dP[m][n][i] * grown : 0;
@@ -171,8 +171,8 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
                     }
             unsigned bits = 0;
             if (DROPOUT) {
-                word place = ((b * (long long)H + h) * T + query) * (S / 8) + mine / 8;
-                bits = keep_queries<N>({counter, key0, key1, limit}, place, S / 8);
+                word place = (h * (long long)T + query) * (S / 8) + mine / 8;
+                bits = keep_queries<N>({counter, key0, key1, limit, word(b)}, place, S / 8);
             }
 #pragma unroll
             for (int n = 0; n < N / 8; n++)

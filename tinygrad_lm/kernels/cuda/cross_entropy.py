@@ -4,7 +4,7 @@ Targets are not looked at here, which would cost a synchronisation: one outside 
 """
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.graph import mode
+from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, kernel, width
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
 from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy, linear_cross_entropy
@@ -14,12 +14,12 @@ THREADS = 512  # of a block that has a row of logits
 ROWS = 4096  # of logits at a time: 400 MB in bfloat16 for GPT-2's vocabulary. Each chunk adds to all of dw, in float32
 
 
-@cross_entropy.kernel("cuda")
+@cross_entropy.on("cuda", "float32", "bfloat16")
 def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
     """The rule of ops/cross_entropy.py, y and dy in float32. The logits are kept and two numbers a row."""
     check_targets(logits, targets)
     if not covered(logits):
-        return cross_entropy.rule(logits, targets, ignore_index=ignore_index)
+        return NotImplemented
     check_ids(targets, logits.shape[-1])
     xp, x, V = array_module(logits), contiguous(logits), logits.shape[-1]
     t = contiguous(targets.reshape(-1).astype(i4))
@@ -37,7 +37,7 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
     return y, backward
 
 
-@linear_cross_entropy.kernel("cuda")
+@linear_cross_entropy.on("cuda", "float32", "bfloat16")
 def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
     """The rule of ops/cross_entropy.py, y and dy in float32. There are the logits of ROWS positions at a time.
 
@@ -46,9 +46,9 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
     """
     check_targets(x, targets, "x")
     if not covered(x, w) or w.ndim != 2 or x.shape[-1] != len(w):
-        return linear_cross_entropy.rule(x, w, targets, ignore_index=ignore_index)
+        return NotImplemented
     check_ids(targets, w.shape[1])
-    xp, shape, (C, V), recording = array_module(x), x.shape, w.shape, mode.recording
+    xp, shape, (C, V), recording = array_module(x), x.shape, w.shape, thread.recording
     rows, t = contiguous(x.reshape(-1, C)), contiguous(targets.reshape(-1).astype(i4))
     N, V_, ignored = t.size, i4(V), i4(ignore_index)
     buffer = xp.empty((min(N, ROWS), V), x.dtype)
@@ -85,7 +85,7 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
 
 
 def mean(x, nll, targets, ignored):
-    """The mean of the losses over the N counted positions, and 1/N: arrays of no axes."""
+    """The mean of the losses over the N counted positions, and 1/N: 0-d arrays."""
     y, share = (array_module(x).empty((), f4) for _ in range(2))
     kernel("cross_entropy", "mean_loss", x)(1, THREADS, nll, targets, y, share, i4(nll.size), ignored)
     return y, share

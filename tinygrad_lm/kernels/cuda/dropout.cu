@@ -1,24 +1,24 @@
 // Dropout: y = x / (1 − p) where u ≥ p, else 0, with u uniform in [0, 1).
 //
-// u is a function of key and place, see philox.cuh. Backward is the same function of dy: nothing is kept but the key.
+// u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, and 8 entries for each. Backward is the same function of dy: nothing is kept but the key.
 // A thread computes one counter and has eight entries of x.
 // Memory: reads x and writes y; about 25 integer instructions an entry, which the reading hides.
 
 #include "common.cuh"
 #include "philox.cuh"
 
-extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, const word* counter, word key0, word key1,
-                                   unsigned limit, float scale) {
+extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, long long of_row, const word* counter,
+                                   word key0, word key1, unsigned limit, float scale) {
     long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (thread * 8 >= n) return;
-    unsigned bits = kept({counter, key0, key1, limit}, thread);
+    unsigned bits = kept({counter, key0, key1, limit, word(thread / of_row)}, thread % of_row);
 #pragma unroll
     for (int k = 0; k < 8; k += WIDTH) {
         long long start = thread * 8 + k;
         if (start >= n) return;
         float v[WIDTH];
         load(x + start, v);
-        for (int i = 0; i < WIDTH; i++) v[i] *= bits >> (k + i) & 1 ? scale : 0;
+        for (int i = 0; i < WIDTH; i++) v[i] = bits >> (k + i) & 1 ? v[i] * scale : 0;
         store(y + start, v);
     }
 }

@@ -5,16 +5,20 @@ from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
 from tinygrad_lm.ops.matmul import linear, matmul
-from tinygrad_lm.optim.muon import Muon
-
-Muon.kernels["cuda"] = lambda a, b: multiply(a, b) if covered(a, b) else a @ b
+from tinygrad_lm.optim.muon import product
 
 
-@matmul.kernel("cuda")
+@product.on("cuda", "float32", "bfloat16")
+def product_on_gpu(a, b):
+    """The definition of optim/muon.py."""
+    return multiply(a, b) if covered(a, b) else NotImplemented
+
+
+@matmul.on("cuda", "float32", "bfloat16")
 def matmul_on_gpu(a, b):
     """The rule, but where leading axes are broadcast."""
     if a.ndim < 2 or a.shape[-1:] != b.shape[-2:-1] or a.shape[:-2] != b.shape[:-2] or not covered(a, b):
-        return matmul.rule(a, b)
+        return NotImplemented
 
     def backward(dy):
         da = lambda: multiply(dy, b.swapaxes(-1, -2))
@@ -24,12 +28,12 @@ def matmul_on_gpu(a, b):
     return multiply(a, b), backward
 
 
-@linear.kernel("cuda")
+@linear.on("cuda", "float32", "bfloat16")
 def linear_on_gpu(x, w, b=None):
     """The rule; the bias is added, and its gradient summed, within the products."""
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
     if not fits or not covered(x, w, b):
-        return linear.rule(x, w, b)
+        return NotImplemented
     rows, shape = x.reshape(-1, len(w)), x.shape
     y = multiply(rows, w, bias=b).reshape(*shape[:-1], w.shape[1])
     return y, linear_backward(rows, w, b, shape)

@@ -7,35 +7,35 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 THREADS = 256  # of a block, at most
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
-TEAMS, SUMS = 512, 2**21  # of the way back: so many at most, each leaves a row of sums; more if those are short
+TEAMS, SUMS = 512, 2**21  # of the backward pass: so many at most, each leaves a row of sums; more if those are short
 
 # N rows, C channels
 
 
-@layer_norm.kernel("cuda")
+@layer_norm.on("cuda", "float32", "bfloat16")
 def layer_norm_on_gpu(x, w=None, b=None, *, eps=1e-5):
     """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂."""
     check_channels(x, w, b)
-    return norm(x, w, b, eps, centred=1) or layer_norm.rule(x, w, b, eps=eps)
+    return norm(x, w, b, eps, centred=1)
 
 
-@rms_norm.kernel("cuda")
+@rms_norm.on("cuda", "float32", "bfloat16")
 def rms_norm_on_gpu(x, w=None, *, eps=1e-6):
     """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂."""
     check_channels(x, w)
-    return norm(x, w, None, eps, centred=0) or rms_norm.rule(x, w, eps=eps)
+    return norm(x, w, None, eps, centred=0)
 
 
 def norm(x, w, b, eps, centred):
-    """Value and way back, or None where a row is too long for a block's registers or the dtype has no kernel."""
+    """Value and way back, or NotImplemented where a row is too long for a block's registers or the dtype has no kernel."""
     if not covered(x, w, b):
-        return None
+        return NotImplemented
     x, w, b = map(contiguous, (x, w, b))
     C, xp = x.shape[-1], array_module(x)
     W = width(C, x)
     longest = THREADS * min(PACKETS * W, ENTRIES)
     if longest < C:
-        return None
+        return NotImplemented
     team = min(THREADS, -(-C // (32 * W)) * 32)
     threads = 128 if team == 32 else team
     N, constants = x.size // C, {"PACKETS": -(-C // (team * W)), "CENTRED": centred, "TEAM": team}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.backend import philox
+from tinygrad_lm.backend import philox_key
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.kernels.cuda.compile import f4
 
@@ -12,14 +12,14 @@ from tinygrad_lm.kernels.cuda.compile import f4
 def arguments(xp, p, seed, stream, *counter):
     """(counter, key0, key1, limit, 1 / (1 − p)), to keep entries with probability 1 − p.
 
-    `counter` is up to three whole numbers, or one array of three uint64 on the device: a captured step reads there
-    which step it is.
+    `counter` is (step, row), or one array of these two as uint64 on the device: a captured step reads there which step
+    it is.
     """
     if len(counter) == 1 and isinstance(counter[0], xp.ndarray):
-        key, words = philox(seed, stream)[0], counter[0]
-        if words.shape != (3,) or words.dtype != np.uint64:
-            raise ShapeError(f"a counter on the device has shape (3,) of uint64, found {words.shape} of {words.dtype}")
+        words = counter[0]
+        if words.shape != (2,) or words.dtype != np.uint64:
+            raise ShapeError(f"a counter on the device has shape (2,) of uint64, found {words.shape} of {words.dtype}")
     else:
-        key, words = philox(seed, stream, *counter)
-        words = xp.asarray(words[1:])
-    return words, *key, np.uint32(math.ceil(float(f4(p)) * 2**24)), f4(1 / (1 - p))
+        step, row = counter
+        words = xp.asarray(np.array([step, row], np.uint64))
+    return words, *philox_key(seed, stream), np.uint32(math.ceil(float(f4(p)) * 2**24)), f4(1 / (1 - p))

@@ -7,12 +7,12 @@ from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, for_each, 
 from tinygrad_lm.ops.rotary import angles, check_pairs, rotary
 
 
-@rotary.kernel("cuda")
+@rotary.on("cuda", "float32", "bfloat16")
 def rotary_on_gpu(x, *, base=10000.0, start=0, scaling=()):
     """The rule of ops/rotary.py; cos and sin are float32 for half precision too."""
     check_pairs(x)
     if not covered(x):
-        return rotary.rule(x, base=base, start=start, scaling=scaling)
+        return NotImplemented
     xp, (_, T, H, D) = array_module(x), x.shape
     cos, sin = angles(xp, T, D, base, start, scaling, np.dtype(f4))
 

@@ -1,4 +1,4 @@
-"""The MLP's activations in one pass each way: for float32; everything else goes to the rule."""
+"""The MLP's activations in one pass each way."""
 
 import math
 
@@ -10,32 +10,30 @@ from tinygrad_lm.ops.activation import gelu_tanh, relu_squared
 A, B = f4(2 * math.sqrt(2 / math.pi)), f4(0.044715)
 
 
-@gelu_tanh.kernel("cpu")
+@gelu_tanh.on("cpu", "float32")
 def gelu_tanh_in_one_pass(x):
     """(1 + tanh u)/2 is the logistic function σ of 2u, so y = x σ(2u) and dx = dy (σ + x σ (1 − σ) 2u′)."""
-    return one_pass(gelu_tanh, gelu_tanh_forward, gelu_tanh_backward, x)
+    return one_pass(gelu_tanh_forward, gelu_tanh_backward, x)
 
 
-@relu_squared.kernel("cpu")
+@relu_squared.on("cpu", "float32")
 def relu_squared_in_one_pass(x):
     """y = max(x, 0)²        dx = 2 dy max(x, 0)"""
-    return one_pass(relu_squared, relu_squared_forward, relu_squared_backward, x)
+    return one_pass(relu_squared_forward, relu_squared_backward, x)
 
 
-def one_pass(op, forward, backward, x):
+def one_pass(forward, backward, x):
     """The contract of a rule for a pair of loops over flat arrays. Only x is kept."""
-    if x.dtype != f4:
-        return op.rule(x)
     x = np.asarray(x, order="C")
     y = np.empty_like(x)
     forward(x.reshape(-1), y.reshape(-1))
 
-    def way_back(dy):
+    def gradients(dy):
         dx = np.empty_like(x)
         backward(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
         return (dx,)
 
-    return y, way_back
+    return y, gradients
 
 
 @inlined
@@ -67,4 +65,4 @@ def relu_squared_forward(x, y):
 @compiled
 def relu_squared_backward(dy, x, dx):
     for i in range(x.size):
-        dx[i] = f4(2) * dy[i] * max(x[i], f4(0))
+        dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)

@@ -1,20 +1,20 @@
-"""AdamW's update in one pass over weights, gradient and moments, for float32; else the definition is used."""
+"""AdamW's update in one pass over weights, gradient and moments."""
 
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, f4
 from tinygrad_lm.optim import adamw
+from tinygrad_lm.threads import blocks, parallel
 
 
-def update_in_one_pass(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay):
-    """The definition in optim/adamw.py."""
-    if w.dtype != f4:
-        return adamw.update(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay)
+@adamw.update.on("cpu", "float32")
+def adamw_in_one_pass(w, g, m, v, lr, beta1, beta2, correction1, correction2, eps, decay):
+    """The definition of optim/adamw.py."""
+    if not w.size == g.size == m.size == v.size:
+        return NotImplemented  # NumPy says what is wrong
     rates = f4(lr / correction1), f4(1 - lr * decay)
-    update(w, g, m, v, *rates, f4(beta1), f4(1 - beta1), f4(beta2), f4(1 - beta2), f4(1 / correction2), f4(eps))
-
-
-adamw.AdamW.kernels["cpu"] = update_in_one_pass
+    rates += f4(beta1), f4(1 - beta1), f4(beta2), f4(1 - beta2), f4(1 / correction2), f4(eps)
+    parallel(lambda here: update(w[here], g[here], m[here], v[here], *rates), blocks(w.size))
 
 
 @compiled

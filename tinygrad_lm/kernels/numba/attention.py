@@ -1,7 +1,7 @@
 """Attention on a CPU without the weights P in memory (Dao et al. 2022, "FlashAttention").
 
 In the blocks of numpy/attention.py. What lies between the products is one pass here, and instead of P one number a row
-is kept, log Σ exp: the way back computes P again from it, which is cheaper than to fetch it from memory, and the memory
+is kept, log Σ exp: the backward pass computes P again from it, which is cheaper than to fetch it from memory, and the memory
 needed grows with T, not with T².
 """
 
@@ -10,22 +10,22 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
-from tinygrad_lm.kernels.numpy.attention import attention_in_blocks, blocks, rows, unrows
+from tinygrad_lm.kernels.numpy.attention import blocks, rows, unrows
 from tinygrad_lm.ops.attention import attention, check_inputs
 
 NO_STARTS = np.zeros((0, 0), np.int64)
 
 
-@attention.kernel("cpu")
-def attention_in_one_pass(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
-    """The rule of ops/attention.py, for float32 without dropout of the weights."""
-    if p or q.dtype != f4:
-        return attention_in_blocks(q, k, v, causal=causal, starts=starts, p=p, key=key)
-    B, T, H, D = check_inputs(q, k, v, causal, starts)
+@attention.on("cpu", "float32")
+def attention_in_one_pass(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
+    """The rule of ops/attention.py, without dropout of the weights."""
+    if p:
+        return NotImplemented
+    B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]
     R, scale = H // G, f4(1 / math.sqrt(D))
     repeat = R if causal else 0
-    starts = None if starts is None else np.ascontiguousarray(starts, np.int64)
+    starts = None if document_starts is None else np.ascontiguousarray(document_starts, np.int64)
     y, lse = np.empty_like(q, order="C"), np.empty((B, G, T * R), f4)
 
     def hidden(b, here, keys):

@@ -1,4 +1,4 @@
-"""The product of few rows with a large matrix, as in generation: for float32; everything else goes to the rule.
+"""The product of few rows with a large matrix, as in generation.
 
 Then the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix into an
 order of its own; here each of its numbers is fetched once and meets all rows while it is in the cache.
@@ -17,17 +17,12 @@ TILE = 384  # columns: a few rows of so many fit into the first-level cache, and
 one_at_a_time = threading.Lock()  # Numba's threads must not be asked by two of ours at once
 
 
-@linear.kernel("cpu")
+@linear.on("cpu", "float32")
 def linear_of_few_rows(x, w, b=None):
     """The rule of ops/matmul.py, all cores together on the columns of y."""
     few = w.ndim == 2 and w.size >= LARGE and len(w) < x.size <= FEW * len(w) and x.shape[-1] == len(w)
-    if (
-        not few
-        or x.dtype != f4
-        or not (w.flags.c_contiguous or w.flags.f_contiguous)
-        or not one_at_a_time.acquire(blocking=False)
-    ):
-        return linear.rule(x, w, b)
+    if not few or not (w.flags.c_contiguous or w.flags.f_contiguous) or not one_at_a_time.acquire(blocking=False):
+        return NotImplemented
     rows = np.ascontiguousarray(x.reshape(-1, len(w)))
     y = np.empty((len(rows), w.shape[1]), f4)
     try:

@@ -1,4 +1,4 @@
-"""Norms in one pass each way, a row at a time: for float32; everything else goes to the rule."""
+"""Norms in one pass each way, a row at a time."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 # N rows, C channels
 
 
-@layer_norm.kernel("cpu")
+@layer_norm.on("cpu", "float32")
 def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
     """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂; dw and db are summed on the way."""
     check_channels(x, w, b)
-    if x.dtype != f4 or not x.shape[-1]:
-        return layer_norm.rule(x, w, b, eps=eps)
+    if not x.shape[-1]:
+        return NotImplemented
     C = x.shape[-1]
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
@@ -29,12 +29,12 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
     return y.reshape(x.shape), backward
 
 
-@rms_norm.kernel("cpu")
+@rms_norm.on("cpu", "float32")
 def rms_norm_by_rows(x, w=None, *, eps=1e-6):
     """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way."""
     check_channels(x, w)
-    if x.dtype != f4 or not x.shape[-1]:
-        return rms_norm.rule(x, w, eps=eps)
+    if not x.shape[-1]:
+        return NotImplemented
     C = x.shape[-1]
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain = np.ones(C, f4) if w is None else w

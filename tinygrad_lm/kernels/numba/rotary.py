@@ -1,17 +1,15 @@
-"""Rotary positions in one pass: for float32; everything else goes to the rule."""
+"""Rotary positions in one pass."""
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.compile import compiled
 from tinygrad_lm.ops.rotary import angles, check_pairs, rotary
 
 
-@rotary.kernel("cpu")
+@rotary.on("cpu", "float32")
 def rotary_in_one_pass(x, *, base=10000.0, start=0, scaling=()):
     """The rule of ops/rotary.py."""
     check_pairs(x)
-    if x.dtype != f4:
-        return rotary.rule(x, base=base, start=start, scaling=scaling)
     cos, sin = (a[:, 0] for a in angles(np, x.shape[1], x.shape[3], base, start, scaling, x.dtype))  # (T, D/2)
 
     def turned(x, sin):

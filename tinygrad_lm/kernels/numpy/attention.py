@@ -16,11 +16,12 @@ ROWS = 64  # queries a block
 CACHE = 2**17  # scores a block: a core's second-level cache holds them and their gradients
 
 
-@attention.kernel("cpu")
-def attention_in_blocks(q, k, v, *, causal=True, starts=None, p=0.0, key=None):
-    """The rule of ops/attention.py, which is called for what is rare: dropout of the weights, and half precision."""
-    if p or q.dtype.itemsize == 2:
-        return attention.rule(q, k, v, causal=causal, starts=starts, p=p, key=key)
+@attention.on("cpu", "float32", "float64")
+def attention_in_blocks(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
+    """The rule of ops/attention.py, without dropout of the weights."""
+    if p:
+        return NotImplemented
+    starts = document_starts
     _, _, H, D = check_inputs(q, k, v, causal, starts)
     S, G = k.shape[1:3]
     R, scale = H // G, 1 / math.sqrt(D)

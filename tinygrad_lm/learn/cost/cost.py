@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import cores, parallel, workers
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.cost.budget import GPUS, flops_per_token, matrix_size, table
 from tinygrad_lm.learn.cost.step import HEAD, record
 from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.run import Run
 
@@ -46,7 +46,7 @@ def run(args):
     config = replace(config, block_size=args.block_size or config.block_size)
     batch_size = args.batch_size or recipe.batch_size
     tokens = batch_size * config.block_size
-    kernels.load()
+    kernels.enable()
     execute = flops_per_token(config, causal=True) * tokens <= EXECUTED
     try:
         step = record(config, batch_size, execute, recipe.frozen)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_lm import files
-from tinygrad_lm.backend import cores, resolve_device, workers
+from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.learn.doctor.chart import MARKS, draw
 from tinygrad_lm.learn.doctor.examine import activity, overfit, updates
@@ -25,6 +25,7 @@ from tinygrad_lm.learn.doctor.finding import (
     unused_tokens,
     validation_curve,
 )
+from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.loop import Trainer
 from tinygrad_lm.train.material import reopen
 from tinygrad_lm.train.run import Run

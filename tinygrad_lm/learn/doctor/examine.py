@@ -11,7 +11,7 @@ import numpy as np
 
 from tinygrad_lm.backend import to_device, wide
 from tinygrad_lm.data.loader import Batches
-from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor.finding import Finding, judge
 from tinygrad_lm.learn.observe import observing

@@ -81,7 +81,7 @@ def above(ledger, leaf):
                 if step.inside or step.number in again:
                     raise ConfigError(
                         f"paths: the way leads through a checkpoint, at #{step.number} {step.op}, whose inside is\n"
-                        "  computed anew\n  hint : trace without ops.checkpoint (config.recompute=False)"
+                        "  computed anew\n  hint : trace without ops.recompute (config.recompute=False)"
                     )
                 if input.local is None:
                     count = step.incoming.size * input.contribution.size

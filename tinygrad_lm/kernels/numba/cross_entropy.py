@@ -1,36 +1,18 @@
-"""The two ends of a language model: rows of the embedding, and the loss. For float32; else the rule is used."""
+"""The loss in one pass each way over the logits."""
 
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
 from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy
-from tinygrad_lm.ops.embedding import check_ids, embedding
+from tinygrad_lm.ops.embedding import check_ids
 
 f8 = np.float64
 
 
-@embedding.kernel("cpu")
-def embedding_by_rows(w, ids):
-    """The rule of ops/embedding.py."""
-    if w.dtype != f4:
-        return embedding.rule(w, ids)
-    check_ids(ids, len(w))
-    shape = w.shape
-
-    def backward(dy):
-        dw = np.zeros(shape, f4)
-        add_rows(np.ascontiguousarray(dy).reshape(ids.size, shape[1]), ids.reshape(-1), dw)
-        return dw, None
-
-    return w[ids], backward
-
-
-@cross_entropy.kernel("cpu")
+@cross_entropy.on("cpu", "float32")
 def cross_entropy_by_rows(logits, targets, *, ignore_index=-100):
     """The rule of ops/cross_entropy.py. The logits are kept and two numbers a row, and no other array of their size."""
     check_targets(logits, targets)
-    if logits.dtype != f4:
-        return cross_entropy.rule(logits, targets, ignore_index=ignore_index)
     x = np.ascontiguousarray(logits).reshape(targets.size, logits.shape[-1])
     t = targets.reshape(-1)
     check_ids(t[t != ignore_index], x.shape[1])
@@ -44,13 +26,6 @@ def cross_entropy_by_rows(logits, targets, *, ignore_index=-100):
         return dx.reshape(logits.shape), None
 
     return y, backward
-
-
-@compiled
-def add_rows(dy, ids, dw):
-    for i in range(len(ids)):
-        for j in range(dw.shape[1]):
-            dw[ids[i], j] += dy[i, j]
 
 
 @compiled
@@ -74,8 +49,9 @@ def losses(x, targets, ignore_index, largest, total):
 def losses_backward(share, x, targets, ignore_index, largest, total, dx):
     """dx = share (P − [target]); 0 where the target is ignored."""
     for i in range(x.shape[0]):
-        part = share if targets[i] != ignore_index else f4(0)
+        if targets[i] == ignore_index:
+            dx[i] = f4(0)
+            continue
         for j in range(x.shape[1]):
-            dx[i, j] = exp(x[i, j] - largest[i]) * (part / total[i])
-        if targets[i] != ignore_index:
-            dx[i, targets[i]] -= part
+            dx[i, j] = exp(x[i, j] - largest[i]) * (share / total[i])
+        dx[i, targets[i]] -= share

@@ -5,10 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_lm.backend import random, to_device
-from tinygrad_lm.engine.graph import no_grad
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.models.sampling import Sampler
-from tinygrad_lm.nn.attention import Past
+from tinygrad_lm.generation.cache import Cache
+from tinygrad_lm.generation.sampling import Sampler
+from tinygrad_lm.nn.context import Context
 
 
 class Drawn(NamedTuple):
@@ -31,9 +32,10 @@ def generate(model, prompt, n, seed=0, **sampling):
 def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, **sampling):
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
-    Each text is that which its prompt would get alone (but for rounding); the model computes them together, for most
-    of the time goes into fetching its weights from memory. stop: a function of the ids that were drawn for a prompt;
-    where it is true the text ends. vocab_size: no id from there on is drawn; published models pad their tables.
+    The model computes them together, since most of the time goes into fetching its weights from memory. What is drawn
+    for a prompt depends on its place among them, up to rounding on nothing else. stop: a function of the ids that were
+    drawn for a prompt; where it is true the text ends. vocab_size: no id from there on is drawn; published models pad
+    their tables.
     """
     if n < 0:
         raise ConfigError(f"generate: n must be at least 0, found {n}")
@@ -48,13 +50,13 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, sampler):
     """What `generate_batch` describes."""
     size = model.config.block_size
     lengths = [len(text) for text in texts]
-    pasts = read_prompts(model, [text[-size:] for text in texts]) if n else []
+    caches = read_prompts(model, [text[-size:] for text in texts]) if n else []
     active = list(range(len(texts)))
     for i in range(n):
         for row in active:
-            if pasts[row][0].length == size:
-                pasts[row] = read(model, texts[row][-(size // 2 or 1) :])
-        logits = predict(model, [texts[row][-1] for row in active], [pasts[row] for row in active])
+            if caches[row].length == size:
+                caches[row] = filled_cache(model, texts[row][-(size // 2 or 1) :])
+        logits = predict(model, [texts[row][-1] for row in active], [caches[row] for row in active])
         for row, z in zip(active, logits, strict=True):
             token = sampler.draw(z[:vocab_size], texts[row], random(seed, "sample", i, row).random())
             texts[row].append(token)
@@ -65,26 +67,25 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, sampler):
 
 
 def read_prompts(model, texts):
-    """A past for each text; equal texts are read once."""
-    distinct = list({tuple(text): text for text in texts}.values())
-    pasts = dict(zip(map(tuple, distinct), (read(model, text) for text in distinct), strict=True))
-    return [[past.copy() for past in pasts[tuple(text)]] for text in texts]
+    """A cache for each text; equal texts are read once."""
+    caches = {text: filled_cache(model, text) for text in dict.fromkeys(map(tuple, texts))}
+    return [caches[tuple(text)].copy() for text in texts]
 
 
-def read(model, text):
-    """The past that all tokens of a text but its last make: the last one is still to be fed."""
-    past = [Past(model.config.block_size) for _ in model.h]
+def filled_cache(model, text):
+    """The cache of all tokens of a text but its last, which is still to be fed."""
+    cache = Cache(model.config.block_size)
     if len(text) > 1:
         with no_grad():
-            model.features(to_device(np.array([text[:-1]]), model.parameters.device), past=[past])
-    return past
+            model.features(to_device(np.array([text[:-1]]), model.flat.device), Context(cache=(cache,)))
+    return cache
 
 
-def predict(model, tokens, pasts):
+def predict(model, tokens, caches):
     """The logits of what follows one more token in each text, (B, V)."""
     with no_grad():
-        features = model.features(to_device(np.array(tokens)[:, None], model.parameters.device), past=pasts)
-        return model.logits(features).numpy()[:, -1]
+        logits = model(to_device(np.array(tokens)[:, None], model.flat.device), Context(cache=tuple(caches)))
+        return logits.numpy()[:, -1]
 
 
 def logprob(logits, token):

@@ -1,13 +1,13 @@
 """Recomputation: memory for time."""
 
 from tinygrad_lm.backend import is_floating
-from tinygrad_lm.engine.graph import no_grad, recording
+from tinygrad_lm.engine.observe import no_grad, recording
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.engine.tensor import Tensor
 
 
 @op
-def checkpoint(*xs, function):
+def recompute(*xs, function):
     """y = f(x₀, x₁, …)        dxᵢ = dy ∂f/∂xᵢ, through a second evaluation of f
 
     xs: whatever `function` takes

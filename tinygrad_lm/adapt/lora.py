@@ -1,0 +1,56 @@
+"""LoRA: train small matrices beside large ones that stay as they are. Functions that change a model.
+
+Hu et al. 2021, "LoRA: Low-rank adaptation of large language models".
+"""
+
+from tinygrad_lm import ops
+from tinygrad_lm.backend import random, to_device
+from tinygrad_lm.nn.layers import Linear
+from tinygrad_lm.nn.module import Parameter, freeze
+
+ALPHA = 32  # what adapters of any rank are scaled by (table 11, for GPT-2)
+
+
+class LoRALinear(Linear):
+    """y = x w + b + α/r (x A) B with A (in, r) and B (r, out), equation 3; B starts at zero, so y is as before."""
+
+    def __init__(self, linear, rank):
+        self.weight, self.bias = linear.weight, linear.bias
+        n_in, n_out = linear.weight.shape
+        self.lora_a = Parameter(n_in, rank, std=n_in**-0.5)
+        self.lora_b = Parameter(rank, n_out)
+
+    def forward(self, x):
+        return super().forward(x) + ops.linear(self.scale * ops.linear(x, self.lora_a), self.lora_b)
+
+    @property
+    def scale(self):
+        """α/r."""
+        return ALPHA / len(self.lora_b)
+
+
+def lora(model, rank, seed=0):
+    """Give the Linear layers of a model's blocks, model.h, adapters, and freeze all but these. Returns the model."""
+    for _, module in model.named_modules():
+        for key, part in vars(module).items():
+            if type(part) is Linear and part.name.startswith("h."):
+                adapted = LoRALinear(part, rank)
+                a = adapted.lora_a
+                noise = random(seed, f"init/{part.name}.lora_a").standard_normal(a.shape)
+                a.data = to_device((a.std * noise).astype(part.weight.dtype), part.weight.device)
+                adapted.lora_b.data = to_device(adapted.lora_b.data.astype(part.weight.dtype), part.weight.device)
+                setattr(module, key, adapted)
+    model.lay_out()
+    return freeze(model, *(name for name in model.flat if ".lora_" not in name))
+
+
+def merge(model):
+    """Fold the adapters of a model into its weights (section 4.1: at no cost), and take them out. Returns the model."""
+    for _, module in model.named_modules():
+        for key, part in vars(module).items():
+            if isinstance(part, LoRALinear):
+                plain = Linear(*part.weight.shape, bias=part.bias is not None)
+                plain.weight, plain.bias = part.weight, part.bias
+                plain.weight.data = part.weight.data + part.scale * (part.lora_a.data @ part.lora_b.data)
+                setattr(module, key, plain)
+    return model.lay_out()

@@ -1,0 +1,53 @@
+"""What went wrong in an operation: its name and rule, where in the model, and all its inputs with their shapes."""
+
+import numpy as np
+
+from tinygrad_lm.backend import is_floating
+from tinygrad_lm.engine.observe import current_module
+from tinygrad_lm.engine.precision import is_half
+from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError, TinygradError
+
+
+def check_dtypes(op, inputs, y):
+    """Floating inputs and the value must agree: one float64 that slips in doubles the cost of all that follows.
+
+    Half precision goes with float32 (precision.py). y is None if nothing came of it.
+    """
+    floating = {x.dtype for x in inputs if is_floating(x.dtype)}
+    half = {dtype for dtype in floating if is_half(dtype)}
+    allowed = floating | {np.dtype(np.float32)} if half else floating
+    wrong = len(half or floating) > 1 or (half and not floating <= half | {np.dtype(np.float32)})
+    if wrong or (floating and y is not None and is_floating(y.dtype) and y.dtype not in allowed):
+        result = "" if y is None else f"; the result would be {y.dtype}"
+        raise DtypeError(
+            f"{place(op)}: the inputs' dtypes do not fit each other{result}\n"
+            "  rule : all floating inputs share one dtype, and so does the result; bare Python numbers adapt\n"
+            f"{listing(op, inputs)}\n  hint : x.to(dtype=...) converts"
+        )
+
+
+def failure(op, error, inputs):
+    """Raise the error again naming the operation, its rule and all inputs; a ShapeError if it has no kind."""
+    if len({x.device for x in inputs}) > 1:
+        raise DeviceError(
+            f"{place(op)}: the inputs are on different devices\n"
+            f"{listing(op, inputs)}\n  hint : x.to('cuda') moves a tensor"
+        ) from error
+    if isinstance(error, TypeError):
+        check_dtypes(op, inputs, None)  # NumPy does not mix bfloat16 and float16
+    else:
+        kind = type(error) if isinstance(error, TinygradError) else ShapeError
+        message, *hint = str(error).split("\n")
+        lines = [f"{place(op)}: {message}", f"  rule : {op.signature}", listing(op, inputs), *hint]
+        raise kind("\n".join(lines)) from error
+
+
+def place(op):
+    """'linear', or within a model 'linear in h.0.attn.c_q'."""
+    return f"{op.name} in {module}" if (module := current_module()) else op.name
+
+
+def listing(op, inputs):
+    """One line an input: its name in the rule, shape, dtype, device and origin."""
+    names = op.input_names(len(inputs))
+    return "\n".join(f"  {name:<5}: {x.describe()}" for name, x in zip(names, inputs, strict=False))

@@ -1,0 +1,68 @@
+"""What is at work in this thread, and who looks on.
+
+Nothing in here computes. A module notes its name while it runs, for messages and for observers; an observer sees each
+operation and each step of a backward pass, for ledgers and measurements. Without observers the cost is one look at an
+empty list.
+"""
+
+import threading
+from contextlib import contextmanager
+
+
+class _Thread(threading.local):
+    """recording: do operations leave nodes? modules: the names of the modules that are running, innermost last."""
+
+    recording = True
+
+    def __init__(self):
+        self.modules = []
+
+
+thread = _Thread()
+observers = []
+
+
+class Observer:
+    """Sees what the engine does while it is `observing`. Any of the methods may be overridden."""
+
+    def operation(self, op, inputs, options, y):
+        """An operation was called with these inputs (tensors, arrays or numbers) and gave the tensor y."""
+
+    def begin(self, nodes):
+        """A backward pass begins; it will go over these nodes, youngest first."""
+
+    def step(self, node, dy, dxs):
+        """The pass is at a node: the gradient of its value, and those of its inputs, before they are added."""
+
+    def end(self, nodes):
+        """The pass has gone over these nodes."""
+
+
+@contextmanager
+def observing(observer):
+    """Within the block the observer sees what all threads do."""
+    observers.append(observer)
+    try:
+        yield observer
+    finally:
+        observers.remove(observer)
+
+
+def current_module():
+    """The name of the innermost module at work in this thread, such as "h.0.attn.c_q"; "" outside of modules."""
+    return thread.modules[-1] if thread.modules else ""
+
+
+@contextmanager
+def recording(on):
+    """Within the block operations leave nodes (on=True) or do not (on=False). Each thread has its own setting."""
+    before, thread.recording = thread.recording, on
+    try:
+        yield
+    finally:
+        thread.recording = before
+
+
+def no_grad():
+    """Within `with no_grad():` nothing is recorded and nothing is kept for a backward pass: for evaluation."""
+    return recording(False)

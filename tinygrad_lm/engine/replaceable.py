@@ -1,0 +1,56 @@
+"""@replaceable: a definition that faster implementations can stand in for.
+
+    @replaceable
+    def sum_of_squares(x):
+        return (x * x).sum()
+
+    @sum_of_squares.on("cpu", "float32")  # in kernels/
+    def sum_of_squares_in_blocks(x): ...
+
+The definition says what is computed; it is what one reads, and what runs at a prompt and under a debugger. Where
+implementations are switched on (`kernels.enable()`), a call runs the one for the device and dtype of its first array.
+An implementation returns NotImplemented for arguments that it does not cover; then the definition runs.
+
+All that has implementations has them in this one way: the rules of operations (op.py), the sum of two gradients,
+AdamW's update, the mask of a dropout.
+"""
+
+import functools
+
+from tinygrad_lm.backend import device_of
+
+
+class Replaceable:
+    """A function whose first argument is an array, and its implementations by (device, name of a dtype)."""
+
+    enabled = False  # for all of them at once: kernels/__init__.py
+
+    def __init__(self, definition):
+        functools.update_wrapper(self, definition)
+        self.definition, self.implementations = definition, {}
+
+    def on(self, device, *dtypes):
+        """Decorator: use this function for arrays on a device, "cpu" or "cuda", of these dtypes."""
+
+        def register(implementation):
+            self.implementations |= {(device, dtype): implementation for dtype in dtypes}
+            return implementation
+
+        return register
+
+    def implementation(self, device, dtype):
+        """The implementation that is in use for a device and a NumPy dtype, or None."""
+        return self.implementations.get((device, dtype.type.__name__)) if Replaceable.enabled else None
+
+    def __call__(self, x, *arguments, **options):
+        if Replaceable.enabled and (faster := self.implementation(device_of(x), x.dtype)):
+            result = faster(x, *arguments, **options)
+            if result is not NotImplemented:
+                return result
+        return self.definition(x, *arguments, **options)
+
+    def __reduce__(self):
+        return self.__qualname__  # pickled and copied as itself, by its name in its module
+
+
+replaceable = Replaceable

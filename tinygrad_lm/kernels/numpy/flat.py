@@ -1,0 +1,39 @@
+"""Passes over long flat arrays, in blocks that stay in a core's cache, on all cores."""
+
+import numpy as np
+
+from tinygrad_lm.optim import adamw, muon
+from tinygrad_lm.optim.clipping import scale, sum_of_squares
+from tinygrad_lm.threads import blocks, parallel
+
+
+@adamw.update.on("cpu", "float32", "float64")
+def adamw_in_blocks(w, g, m, v, *numbers):
+    """The definition of optim/adamw.py."""
+
+    def update(here):
+        adamw.update.definition(w[here], g[here], m[here], v[here], *numbers)
+
+    parallel(update, blocks(w.size))
+
+
+@muon.update_all.on("cpu", "float32", "float64")
+def muon_on_all_cores(_, matrices, lr, momentum):
+    """The definition of optim/muon.py, a matrix a core."""
+    parallel(lambda matrix: muon.update(*matrix, lr, momentum), matrices)
+
+
+@sum_of_squares.on("cpu", "float32", "float64")
+def sum_of_squares_in_blocks(x):
+    """The definition of optim/clipping.py; the blocks' sums are added in float64."""
+    return np.float64(sum(parallel(lambda here: float(np.vdot(x[here], x[here])), blocks(x.size))))
+
+
+@scale.on("cpu", "float32", "float64")
+def scale_in_blocks(x, factor):
+    """The definition of optim/clipping.py."""
+
+    def multiply(here):
+        x[here] *= factor
+
+    parallel(multiply, blocks(x.size))

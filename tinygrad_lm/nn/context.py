@@ -1,0 +1,23 @@
+"""What a call of a model hands down to its parts, besides x: one object instead of an argument for each."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Context:
+    """Empty for evaluation. Each part takes from it what it needs.
+
+    key              (seed, step, row) for the random numbers of dropout, where row is the number of the batch's first
+                     row among all rows of the step; empty: nothing is dropped
+    document_starts  integers (B, T), for each position the first one that it may see, counted from the beginning of
+                     the cache; None: it sees all before it (data/loader.py)
+    cache            for generation: for each of the B rows a Cache (generation/cache.py), which has the keys and values
+                     of its text so far, and grows by the tokens of the call
+    """
+
+    key: tuple = ()
+    document_starts: object = None
+    cache: tuple = ()
+
+
+NONE = Context()

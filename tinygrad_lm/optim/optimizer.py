@@ -1,0 +1,46 @@
+"""What all optimizers share: which parameters they train, and where the state of an update lies."""
+
+from tinygrad_lm.backend import array_module
+from tinygrad_lm.errors import ConfigError
+
+
+class Optimizer:
+    """parameters: some of one initialised module, as `model.parameters()`; frozen ones are left out.
+
+    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, and `apply(numbers)`, the update.
+    """
+
+    def __init__(self, parameters):
+        name = type(self).__name__
+        if isinstance(parameters, (str, dict)) or not hasattr(parameters, "__iter__"):
+            raise ConfigError(f"{name}: expected parameters, found a {type(parameters).__name__}; model.parameters()")
+        given = list(dict.fromkeys(parameters))
+        if wrong := [p for p in given if getattr(p, "flat", None) is None]:
+            raise ConfigError(
+                f"{name}: {len(wrong)} of {len(given)} parameters belong to no initialised module; the first is\n"
+                f"  {wrong[0]!r:.80}\n  hint : {name}(model.parameters()), after model.initialize(seed=0)"
+            )
+        self.parameters = [p for p in given if p.requires_grad]
+        if not self.parameters:
+            why = f"all {len(given)} parameters are frozen" if given else "no parameters were given"
+            raise ConfigError(f"{name}: {why}, so there is nothing to train")
+        if len({id(p.flat) for p in self.parameters}) > 1:
+            raise ConfigError(f"{name}: the parameters are of several models; make an optimizer for each")
+
+    @property
+    def flat(self):
+        """The store that the parameters lie in (nn/flat.py)."""
+        return self.parameters[0].flat
+
+    def moments(self):
+        """A new flat array of zeros with an entry for each entry of the parameters."""
+        return array_module(self.flat.data).zeros(sum(p.size for p in self.parameters), self.flat.data.dtype)
+
+    def step(self, factor=1.0):
+        """One update with learning rate lr · factor."""
+        self.flat.check()
+        self.apply(self.numbers(factor))
+
+    def zero_grad(self):
+        """Set all gradients of the model to zero."""
+        self.flat.zero_grad()
