@@ -37,7 +37,7 @@ class Logistic(Module):
         self.weight = Parameter(FEATURES, 1)  # a matrix, because AdamW decays matrices
         self.bias = Parameter(1)
 
-    def __call__(self, ids, values):
+    def forward(self, ids, values):
         w = ops.embedding(self.weight, ids)  # (B, N, 1)
         return (w * values[:, :, None]).sum(axis=1) + self.bias  # (B, 1)
 
@@ -51,7 +51,7 @@ def logistic_loss(z, good):
 def fit_logistic(good, bad, steps, seed=0, report=lambda step, loss: None):
     """Train a Logistic. good, bad: lists of what `features` returns. The same arguments give the same weights."""
     model = Logistic().initialize(seed)
-    optimizer = AdamW(model.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     half = BATCH // 2
     labels = np.repeat([1, 0], half)
     for step in range(steps):
@@ -60,7 +60,7 @@ def fit_logistic(good, bad, steps, seed=0, report=lambda step, loss: None):
         error = logistic_loss(model(*pad_features(rows)), labels)
         error.backward()
         optimizer.step(warmup_cosine(step, steps, floor=0.0))
-        model.parameters.zero_grad()
+        optimizer.zero_grad()
         report(step, float(error.data))
     return model
 
