@@ -34,7 +34,7 @@ from tinygrad_lm.curate.output.journal import sealed_json
 from tinygrad_lm.curate.pipeline import inputs, worker
 from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.readers.record import Damaged
-from tinygrad_lm.data.config_table import number
+from tinygrad_lm.data.config_table import number_kind
 from tinygrad_lm.data.synthetic.kinds import KINDS
 from tinygrad_lm.data.synthetic.synthetic_source import Entropy, SyntheticSource, option
 from tinygrad_lm.errors import ConfigError, DataError
@@ -454,7 +454,7 @@ def test_the_table_names_the_first_damaged_records(mixture, tmp_path, capsys):
 def test_what_a_synthetic_source_draws_is_not_cleaned_and_has_a_floor(mixture, tmp_path, monkeypatch, tokenizer):
     @dataclass(frozen=True)
     class Made(SyntheticSource):
-        share: float = option(0.5, number(0))
+        share: float = option(0.5, number_kind(0))
         entropy = Entropy(10.0, 0.5)
 
         def documents(self, count, seed=0, first=0):

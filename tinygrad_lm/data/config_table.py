@@ -35,33 +35,33 @@ def as_floats(value):
     return float(value) if isinstance(value, Decimal) else value
 
 
-def number(least):
+def number_kind(least):
     return f"a number of at least {least}", lambda x: type(x) in (int, float) and isfinite(x) and x >= least
 
 
-def share():
+def share_kind():
     return "a share from 0 to less than 1", lambda x: type(x) in (int, float) and 0 <= x < 1  # bool is an int, too
 
 
-def whole(least, most):
+def whole_kind(least, most):
     return f"a whole number from {least} to {most}", lambda x: type(x) is int and least <= x <= most
 
 
-def text(expected):
+def text_kind(expected):
     return expected, _is_text
 
 
-def texts(expected, least=0):
+def texts_kind(expected, least=0):
     """A list of at least so many texts."""
     return expected, lambda x: isinstance(x, list) and len(x) >= least and all(map(_is_text, x))
 
 
-def one_of(*choices):
+def choice_kind(*choices):
     *others, last = [f'"{choice}"' for choice in choices]
     return f"{', '.join(others)} or {last}" if others else last, lambda x: x in choices
 
 
-def json_table():
+def table_kind():
     """A table that JSON can hold: without dates, NaN and infinity."""
     return "a table of texts and numbers", _is_json_table
 

@@ -70,7 +70,7 @@ def begin_or_resume(out, mixture, state, restart):
         update_finished(out, mixture, state["mixture"])
         return None
     elif (out / JOURNAL).exists():
-        return resume(out, state)
+        return resume_journal(out, state)
     else:
         save_journal(out, state)
     return state
@@ -83,7 +83,7 @@ def update_finished(out, mixture, settings=None):
     """
     manifest = read_manifest(out)
     if settings is None:
-        refuse_differences(out, manifest.get("written", {}), recorded_config(mixture))
+        refuse_differences(out, manifest["written"], recorded_config(mixture))
     else:
         refuse_differences(out, manifest["mixture"], settings)
     before = {name: entry["weight"] for name, entry in manifest["sources"].items()}
@@ -95,7 +95,7 @@ def update_finished(out, mixture, settings=None):
             print(f"source {name}: weight {before[name]} before, {entry['weight']} now; its token files are unchanged")
 
 
-def resume(out, new):
+def resume_journal(out, new):
     """The saved state, checked against a new one. Sources that were not begun may have changed."""
     state = read_sealed(out / JOURNAL)
     begun = list(state["sources"])[: state["source"] + bool(state["file"] or state["record"])]

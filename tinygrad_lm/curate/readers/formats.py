@@ -94,17 +94,17 @@ def read_texts(patterns, damage=0.01):
                 found.append(f"data file {path}: record {text.id}: {text.reason}")
                 lost += text.lost
                 if too_damaged(records, len(found), size, lost, damage, ended=False):
-                    raise DataError(damage_message(records, found, size, lost, damage))
+                    raise DataError(damaged_files_message(records, found, size, lost, damage))
         finally:
             for line in found[before : before + SHOWN_RECORDS]:
                 print(f"damaged: {line}", file=sys.stderr)
             if more := len(found[before + SHOWN_RECORDS :]):
                 print(f"damaged: data file {path}: {more:,} more", file=sys.stderr)
     if found and (len(found) == records or too_damaged(records, len(found), size, lost, damage, records >= ENOUGH)):
-        raise DataError(damage_message(records, found, size, lost, damage))
+        raise DataError(damaged_files_message(records, found, size, lost, damage))
 
 
-def damage_message(records, found, size, lost, damage):
+def damaged_files_message(records, found, size, lost, damage):
     """The message about too much damage."""
     return (
         f"{found[-1]}\n  {len(found):,} of {records:,} records are damaged, {lost:,} of {size:,} bytes lost, "

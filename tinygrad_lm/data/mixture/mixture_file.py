@@ -34,8 +34,17 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from tinygrad_lm.data import config_table as check
-from tinygrad_lm.data.config_table import as_floats, check_table, problem_list
+from tinygrad_lm.data.config_table import (
+    as_floats,
+    check_table,
+    choice_kind,
+    problem_list,
+    share_kind,
+    table_kind,
+    text_kind,
+    texts_kind,
+    whole_kind,
+)
 from tinygrad_lm.data.mixture.source_weights import take_weights, weight_problems
 from tinygrad_lm.errors import DataError
 
@@ -160,23 +169,23 @@ def _checked(table, kinds, where, problems):
 
 PATTERNS = "a list of file patterns"
 MIXTURE_KEYS = {
-    "tokenizer": check.text("the name or the path of a tokenizer"),
-    "validation": check.share(),
-    "damage": check.share(),
-    "shard_tokens": check.whole(1, 2**31 - 1),
-    "preset": check.one_of("gpt3"),
+    "tokenizer": text_kind("the name or the path of a tokenizer"),
+    "validation": share_kind(),
+    "damage": share_kind(),
+    "shard_tokens": whole_kind(1, 2**31 - 1),
+    "preset": choice_kind("gpt3"),
 }
 CLEANING_KEYS = {
-    "rules": check.texts("a list of names"),
-    "deduplicate": check.one_of("none", "exact", "fuzzy"),
-    "decontaminate": check.texts(PATTERNS),
-    "classifier": check.text("the path of a classifier"),
+    "rules": texts_kind("a list of names"),
+    "deduplicate": choice_kind("none", "exact", "fuzzy"),
+    "decontaminate": texts_kind(PATTERNS),
+    "classifier": text_kind("the path of a classifier"),
 }
 SOURCE_KEYS = {
     "name": ("a text", lambda name: isinstance(name, str)),
-    "files": check.texts(PATTERNS, least=1),
-    "format": check.text("the name of a format"),
-    "shards": check.texts(PATTERNS, least=1),
-    "validation_shards": check.texts(PATTERNS, least=1),
-    "synthetic": check.json_table(),
+    "files": texts_kind(PATTERNS, least=1),
+    "format": text_kind("the name of a format"),
+    "shards": texts_kind(PATTERNS, least=1),
+    "validation_shards": texts_kind(PATTERNS, least=1),
+    "synthetic": table_kind(),
 }

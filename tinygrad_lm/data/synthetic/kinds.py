@@ -14,13 +14,13 @@ from functools import cached_property
 from itertools import islice
 from math import log
 
-from tinygrad_lm.data.config_table import check_table, number, problem_list, whole
+from tinygrad_lm.data.config_table import check_table, number_kind, problem_list, whole_kind
 from tinygrad_lm.data.synthetic.markov import Chain, entropies
 from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy, speeches
 from tinygrad_lm.data.synthetic.synthetic_source import (
     Entropy,
     SyntheticSource,
-    alphabet,
+    alphabet_kind,
     draw_geometric,
     draw_string,
     geometric_nats,
@@ -40,11 +40,11 @@ class Markov(SyntheticSource):
     language: the seed of the chain's probabilities. The seed of `documents` draws texts of the same language.
     """
 
-    order: int = option(2, whole(1, 10))
-    alphabet: str = option("abcdefgh", alphabet())
-    length: float = option(200.0, number(1))  # characters per document, on average
-    concentration: float = option(0.3, number(0.05))  # see Chain
-    language: int = option(0, whole(0, 2**64 - 1))
+    order: int = option(2, whole_kind(1, 10))
+    alphabet: str = option("abcdefgh", alphabet_kind())
+    length: float = option(200.0, number_kind(1))  # characters per document, on average
+    concentration: float = option(0.3, number_kind(0.05))  # see Chain
+    language: int = option(0, whole_kind(0, 2**64 - 1))
 
     def __post_init__(self):
         super().__post_init__()
@@ -78,8 +78,8 @@ class Copy(SyntheticSource):
     (Elhage et al. 2021, "A mathematical framework for transformer circuits").
     """
 
-    alphabet: str = option("abcdefghijklmnopqrstuvwxyz", alphabet(without=SEPARATOR))
-    length: float = option(20.0, number(1))  # of the string, on average
+    alphabet: str = option("abcdefghijklmnopqrstuvwxyz", alphabet_kind(without=SEPARATOR))
+    length: float = option(20.0, number_kind(1))  # of the string, on average
 
     def write(self, rng):
         string = draw_string(rng, self.alphabet, 1 + draw_geometric(rng, self.length - 1))
@@ -108,9 +108,9 @@ class Induction(SyntheticSource):
     ones on average.
     """
 
-    keys: str = option("ABCDEFGH", alphabet())
-    values: str = option("abcdefghijklmnopqrstuvwxyz", alphabet())
-    pairs: float = option(20.0, number(1))  # per document, on average
+    keys: str = option("ABCDEFGH", alphabet_kind())
+    values: str = option("abcdefghijklmnopqrstuvwxyz", alphabet_kind())
+    pairs: float = option(20.0, number_kind(1))  # per document, on average
 
     def write(self, rng):
         value = draw_string(rng, self.values, len(self.keys))
@@ -141,8 +141,8 @@ class Induction(SyntheticSource):
 class Arithmetic(SyntheticSource):
     """Lines such as 17+5=22. Both numbers are uniform below 10^digits; the sum costs nothing."""
 
-    digits: int = option(2, whole(1, 18))
-    lines: float = option(10.0, number(1))  # per document, on average
+    digits: int = option(2, whole_kind(1, 18))
+    lines: float = option(10.0, number_kind(1))  # per document, on average
 
     def write(self, rng):
         pairs = rng.integers(10**self.digits, size=(1 + draw_geometric(rng, self.lines - 1), 2)).tolist()
@@ -173,7 +173,7 @@ class Arithmetic(SyntheticSource):
 class Play(SyntheticSource):
     """Consecutive speeches of the built-in play (play.py)."""
 
-    speeches: float = option(3.0, number(1))  # per document, on average
+    speeches: float = option(3.0, number_kind(1))  # per document, on average
 
     def write(self, rng):
         return "".join(islice(speeches(rng), 1 + draw_geometric(rng, self.speeches - 1)))
@@ -191,7 +191,7 @@ class Play(SyntheticSource):
 
 
 KINDS = {"markov": Markov, "copy": Copy, "induction": Induction, "arithmetic": Arithmetic, "play": Play}
-DOCUMENT_KEYS = {"documents": whole(1, 2**63 - 1), "seed": whole(0, 2**64 - 1)}  # arguments of `documents`
+DOCUMENT_KEYS = {"documents": whole_kind(1, 2**63 - 1), "seed": whole_kind(0, 2**64 - 1)}  # arguments of `documents`
 
 
 def make_synthetic_source(table):

@@ -50,7 +50,7 @@ def option_kinds(source):
     return {f.name: f.metadata["kind"] for f in fields(source)}
 
 
-def alphabet(without=""):
+def alphabet_kind(without=""):
     """The kind of a text of different characters."""
     fits = lambda x: isinstance(x, str) and 1 < len(x) == len(set(x)) and not set(x) & set(without)
     return "two different characters or more" + f", none of them {without!r}" * bool(without), fits
