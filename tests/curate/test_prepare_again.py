@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tqdm
-from curate.test_prepare import begun, damage, edit, held_out
-from small_mixture import Inline, contents, documents, prepare_inline, set_up, write_mixture
+from curate.preparing import begun, damage, edit, held_out
+from small_mixture import Inline, contents, documents, prepare_inline
 
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier
 from tinygrad_lm.curate.pipeline import inputs
@@ -19,14 +19,6 @@ from tinygrad_lm.curate.readers.formats import FORMATS
 from tinygrad_lm.curate.readers.record import too_damaged
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError, DataError
-
-
-@pytest.fixture
-def mixture(tmp_path, monkeypatch):
-    """The small mixture's file."""
-    set_up(monkeypatch, tmp_path)
-    return write_mixture(tmp_path / "raw")
-
 
 # ---- what is told before the work
 
