@@ -45,7 +45,7 @@ def test_the_size_of_an_id(vocab_size, dtype):
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 1), (0, 4), (4, 0), (2, 2), (0, -1)])
 def test_nothing_is_read_beyond_the_end(tmp_path, start, count):
-    with pytest.raises(DataError, match="there are 3"):
+    with pytest.raises(DataError, match="expected a range within 3 tokens"):
         Shards([write(tmp_path / "a.bin", [1, 2, 3])], 10).read(start, count)
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_cut_short_meanwhile_is_an_error(tmp_path):
     found = Shards([path], 1000)
     os.truncate(path, HEADER + 50)
     assert found.read(0, 25).tolist() == list(range(25))
-    with pytest.raises(DataError, match=r"a\.bin: expected 20 bytes .* found 10; the file was cut short"):
+    with pytest.raises(DataError, match=r"a\.bin: expected 20 bytes .* found 10; the file is truncated"):
         found.read(20, 10)
 
 

@@ -4,8 +4,7 @@ import argparse
 import sys
 from importlib import import_module
 
-from tinygrad_lm.errors import DataError, TinygradError
-from tinygrad_lm.streams import guarded
+from tinygrad_lm.programs import program
 
 # Each module defines add_arguments(parser), which also sets parser default `function`: parsed arguments -> exit status.
 # Only the chosen module is imported.
@@ -23,6 +22,7 @@ COMMANDS = {
 }
 
 
+@program
 def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else [str(argument) for argument in arguments]
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.data", description=__doc__)
@@ -37,24 +37,7 @@ def main(arguments=None):
     if args.command is None:
         parser.print_help()
         return 0
-    try:
-        with guarded(unwritten):
-            return args.function(args)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def unwritten(error):
-    """End the command: silently if the reader of its output, such as head, has closed the pipe."""
-    if isinstance(error, BrokenPipeError):
-        raise error
-    raise DataError(f"cannot write to standard output: {error.strerror}; redirect it elsewhere") from error
+    return args.function(args)
 
 
 if __name__ == "__main__":

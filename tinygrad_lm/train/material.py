@@ -25,7 +25,7 @@ def text(corpus, tokenizer, config, block_size):
 
 
 def mixture(prepared, config, block_size, validation_tokens, inside_documents=False):
-    """The batches of Prepared data, and what to validate on: at most so many tokens a source.
+    """The batches of a Dataset, and what to validate on: at most so many tokens a source.
 
     inside_documents: is attention to stay inside documents?
     """
@@ -57,7 +57,7 @@ def text_settings(path, corpus):
 
 
 def mixture_settings(prepared, validation_tokens, inside_documents):
-    """What config.json tells of Prepared data."""
+    """What config.json records of a Dataset."""
     return {
         "prepared": str(prepared.path.resolve()),
         "seal": prepared.seal,
