@@ -23,8 +23,8 @@ LOWER = ("wte.*", "wpe.*", "h.0.*")
 
 def frozen_copy(model, frozen):
     """The same weights, some of them frozen."""
-    twin = GPT(model.config, None, model.parameters.data.dtype, frozen=frozen)
-    twin.parameters.load({name: p.data for name, p in model.parameters.items()})
+    twin = GPT(model.config, None, model.flat.data.dtype, frozen=frozen)
+    twin.flat.load({name: p.data for name, p in model.flat.items()})
     return twin
 
 
@@ -36,14 +36,14 @@ def test_an_adapter_by_its_equation_and_by_complex_step(n_in, n_out, rank, bias)
     """y = x w + b + 32/r x A B; every entry of the gradients of A, B and x."""
     rng = np.random.default_rng(0)
     layer = Linear(n_in, n_out, bias, lora=rank).initialize(0, np.complex128)
-    values = {name: rng.standard_normal(p.shape) for name, p in layer.parameters.items()}
+    values = {name: rng.standard_normal(p.shape) for name, p in layer.flat.items()}
     x, dy = rng.standard_normal((2, 3, n_in)), rng.standard_normal((2, 3, n_out))
 
     def y(**changes):
         v = {"x": x, "bias": 0.0} | values | changes
         return v["x"] @ (v["weight"] + 32 / rank * v["lora_a"] @ v["lora_b"]) + v["bias"]
 
-    layer.parameters.load(values)
+    layer.flat.load(values)
     start = Tensor(x + 0j, requires_grad=True)
     result = layer(start)
     agree(result.data.real, y(), "value")
@@ -64,7 +64,7 @@ def test_merged_it_computes_the_same_with_no_adapter(drawn, seed):
     model, (x, _) = shaken(config, seed), random_tokens(config, 2, T, seed)
     plain = merge(model)
     assert plain.config == replace(config, lora=0)
-    assert not [name for name in plain.parameters if "lora" in name]
+    assert not [name for name in plain.flat if "lora" in name]
     agree(plain(x).data, model(x).data, "logits")
     assert (plain is model) == (config.lora == 0)
 
@@ -78,8 +78,8 @@ def test_with_new_adapters_a_model_computes_what_it_did(preset):
     assert np.array_equal(model(x).data, base(x).data)
     _, gradient = differentiate(model, x, y)
     assert model.h[0].attn.c_q.lora_b.grad.any()
-    assert gradient.size == sum(p.size for name, p in model.parameters.items() if ".lora_" in name)
-    assert sorted(model.parameters.trained) == sorted(name for name in model.parameters if ".lora_" in name)
+    assert gradient.size == sum(p.size for name, p in model.flat.items() if ".lora_" in name)
+    assert sorted(model.flat.trained) == sorted(name for name in model.flat if ".lora_" in name)
 
 
 def test_other_adapters_than_those_that_were_there():
@@ -104,9 +104,9 @@ def test_adapters_of_half_precision_are_folded_in_from_their_masters():
     config = tiny("gpt2", lora=2)
     single, half = (GPT(config, dtype=dtype) for dtype in ("float32", "bfloat16"))
     rng = np.random.default_rng(0)
-    for name, w in single.parameters.masters().items():
-        w[...] = half.parameters.masters()[name][...] = rng.standard_normal(w.shape)
-    half.parameters.round()
+    for name, w in single.flat.masters().items():
+        w[...] = half.flat.masters()[name][...] = rng.standard_normal(w.shape)
+    half.flat.round()
     expected, found = (merge(model).parameters for model in (single, half))
     assert found.data.dtype.name == "bfloat16"
     assert np.array_equal(found.master, expected.master)
@@ -129,18 +129,18 @@ def test_freezing_some_changes_no_gradient_of_the_others(drawn, data):
     config, T = drawn
     model, (x, y) = shaken(replace(config, lora=0)), random_tokens(config, 2, T)
     differentiate(model, x, y)
-    frozen = data.draw(st.sets(st.sampled_from(list(model.parameters)), max_size=len(model.parameters) - 1))
+    frozen = data.draw(st.sets(st.sampled_from(list(model.flat)), max_size=len(model.flat) - 1))
     for recompute in (False, True):
         model.config = replace(model.config, recompute=recompute)
         twin = frozen_copy(model, frozen)
         _, gradient = differentiate(twin, x, y)
-        assert set(twin.parameters.trained) == set(twin.parameters) - frozen
-        assert gradient.size == sum(p.size for name, p in twin.parameters.items() if name not in frozen)
-        for name, p in twin.parameters.items():
+        assert set(twin.flat.trained) == set(twin.flat) - frozen
+        assert gradient.size == sum(p.size for name, p in twin.flat.items() if name not in frozen)
+        for name, p in twin.flat.items():
             if name in frozen:
                 assert p.grad is None
             else:
-                assert np.array_equal(p.grad, model.parameters[name].grad), name
+                assert np.array_equal(p.grad, model.flat[name].grad), name
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])
@@ -179,9 +179,9 @@ def test_no_product_is_computed_for_a_frozen_matrix(lora, frozen, monkeypatch):
     x, y = random_tokens(model.config, 2, 5)
     asked = watched(monkeypatch, ops.linear)
     differentiate(model, x, y)
-    names = {id(p.data): name for name, p in model.parameters.items() if p.ndim == 2}
+    names = {id(p.data): name for name, p in model.flat.items() if p.ndim == 2}
     products = {names[address] for address, i in asked if i == 1}
-    assert products == {name for name in model.parameters.trained if model.parameters[name].ndim == 2} - {
+    assert products == {name for name in model.flat.trained if model.flat[name].ndim == 2} - {
         "wte.weight",
         "wpe.weight",
     }
@@ -198,7 +198,7 @@ def test_below_all_that_is_trained_nothing_is_recorded():
     assert model.h[1](h).node is not None
     nodes = ancestors(cross_entropy(model(x), y).node)
     assert [node.op.name for node in nodes if node.op].count("attention") == 1
-    assert {node.name for node in nodes if node.op is None} == set(model.parameters.trained)
+    assert {node.name for node in nodes if node.op is None} == set(model.flat.trained)
 
 
 def test_a_frozen_model_computes_the_same_and_records_nothing():
@@ -206,14 +206,14 @@ def test_a_frozen_model_computes_the_same_and_records_nothing():
     x, _ = random_tokens(model.config, 2, 5)
     frozen = frozen_copy(model, ("*",))
     assert frozen(x).node is None
-    assert frozen.parameters.grad.size == 0
+    assert frozen.flat.grad.size == 0
     assert np.array_equal(frozen(x).data, model(x).data)
 
 
 def test_adapters_can_be_frozen_by_name_as_any_other():
     model = GPT(tiny("gpt2", lora=2), frozen=("h.0.*", "*.lora_a"))
-    assert model.parameters.trained
-    assert all(fnmatchcase(name, "h.1.*.lora_b") for name in model.parameters.trained)
+    assert model.flat.trained
+    assert all(fnmatchcase(name, "h.1.*.lora_b") for name in model.flat.trained)
 
 
 @pytest.mark.parametrize("lora", [0, 2])
