@@ -35,6 +35,8 @@ class FlatParameters(dict):
         for name, p in self.items():
             here = self.slices[name] = slice(start, start + p.size)
             start = here.stop
+            if p.flat is not None:
+                p.flat.contents = None  # that store has lost a parameter, which its next check must see
             p.store = None
             p.data = self.data[here].reshape(p.shape)
             p.store = weakref.ref(self)
@@ -49,6 +51,7 @@ class FlatParameters(dict):
             return  # nothing at all was assigned since the last look
         now = dict(self.module().named_parameters())
         changed = [name for name in {**self, **now} if now.get(name) is not self.get(name)]
+        changed += [name for name, p in self.items() if p.flat is not self and name not in changed]
         if changed:
             raise ConfigError(
                 f"parameters were added, exchanged or removed after the model was initialised: {', '.join(changed)}\n"

@@ -88,7 +88,7 @@ class Module:
 
     def check_ready(self):
         """Raise ConfigError if this module has parameters that were never initialised."""
-        names = [name for name, value in vars(self).items() if isinstance(value, Parameter)]
+        names = [name for name, p in self.named_parameters() if p.flat is None]
         if names:
             raise ConfigError(
                 f"{type(self).__name__} {self.name}: its parameters {', '.join(names)} have no values yet\n"

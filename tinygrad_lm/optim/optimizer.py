@@ -38,8 +38,18 @@ class Optimizer:
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
-        self.flat.check()
+        self.check()
         self.apply(self.numbers(factor))
+
+    def check(self):
+        """Raise ConfigError if the model's parameters are no longer those that this optimizer was made for."""
+        flat = self.flat
+        if flat is None or any(p.flat is not flat or not p.requires_grad for p in self.parameters):
+            raise ConfigError(
+                f"{type(self).__name__}: some of its parameters were frozen, exchanged or copied since it was made\n"
+                "  hint : make a new optimizer of the model's parameters as they are now"
+            )
+        flat.check()
 
     def zero_grad(self):
         """Set all gradients of the model to zero."""
