@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_run import example
 
-from tinygrad_lm.backend import dtype_of, is_floating, random, resolve_device, to_device, wide
+from tinygrad_lm.backend import counted, dtype_of, is_floating, random, resolve_device, to_device, wide
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda.errors import explained
@@ -264,7 +264,10 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
     assert not resumed or set(re.findall(r"--[a-z-]+", now)) == {"--resume", "--device"}
 
 
-@pytest.mark.parametrize("counter", [(np.int64(3),), (np.uint64(3), np.int32(0)), (np.array([3, 0, 0], np.uint64),)])
+@pytest.mark.parametrize(
+    "counter", [(np.int64(3),), (np.uint64(3), np.int32(0)), (np.array([3, 0, 0], np.uint64),), (np.array([3]),)]
+)
 def test_a_counter_may_be_of_any_integers(counter):
-    """NumPy's as well as Python's, and one array of three: the same numbers."""
-    assert random(7, "a stream", *counter).random() == random(7, "a stream", 3).random()
+    """NumPy's as well as Python's, and one array of up to three: the same numbers."""
+    assert random(7, "a stream", *counted(counter)).random() == random(7, "a stream", 3).random()
+    assert all(type(number) is not np.ndarray for number in counted(counter))
