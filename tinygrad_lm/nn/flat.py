@@ -47,8 +47,8 @@ class FlatParameters(dict):
     def check(self):
         """Raise ConfigError if the module's parameters are no longer those that were laid out."""
         contents = [ids(part) for part in (self.module(), *self.inside)]
-        if contents == self.contents:
-            return  # nothing at all was assigned since the last look
+        if contents == self.contents or self.module() is None:
+            return  # nothing at all was assigned since the last look, or nothing can be any more
         now = dict(self.module().named_parameters())
         changed = [name for name in {**self, **now} if now.get(name) is not self.get(name)]
         changed += [name for name, p in self.items() if p.flat is not self and name not in changed]
@@ -99,5 +99,5 @@ class FlatParameters(dict):
 
 def ids(part):
     """The identities of what is in a module, list, tuple or dict."""
-    part = getattr(part, "__dict__", part)
+    part = getattr(part, "__dict__", part) or ()
     return [*map(id, part.values() if isinstance(part, dict) else part)]

@@ -130,8 +130,7 @@ class Module:
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
-        first = next(iter(self.parameters()))
-        self.initialize(None, first.dtype, first.device)
+        self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():
             values, gradient = before[id(p)]
             p.data = values

@@ -38,18 +38,14 @@ class Optimizer:
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
-        self.check()
-        self.apply(self.numbers(factor))
-
-    def check(self):
-        """Raise ConfigError if the model's parameters are no longer those that this optimizer was made for."""
-        flat = self.flat
-        if flat is None or any(p.flat is not flat or not p.requires_grad for p in self.parameters):
+        if self.flat is not None:
+            self.flat.check()
+        if any(p.flat is None or p.flat is not self.flat or not p.requires_grad for p in self.parameters):
             raise ConfigError(
-                f"{type(self).__name__}: some of its parameters were frozen, exchanged or copied since it was made\n"
+                f"{type(self).__name__}: some of its parameters were frozen, exchanged or moved since it was made\n"
                 "  hint : make a new optimizer of the model's parameters as they are now"
             )
-        flat.check()
+        self.apply(self.numbers(factor))
 
     def zero_grad(self):
         """Set all gradients of the model to zero."""
