@@ -64,6 +64,7 @@ def test_a_file_is_not_read_whole(name, write, tmp_path):
             assert not isinstance(record, Damaged)
             counts.append(len(record.id))
 
+    next(iter(format.read_records(path)))  # imports the reader's libraries, which would count
     assert peak(run) < 1.5 * MB
     assert len(counts) == 3_000
 
