@@ -11,11 +11,11 @@ from small_run import status
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn import __main__ as program
-from tinygrad_lm.learn.puzzles.bug import find, hint, question
 from tinygrad_lm.learn.puzzles.bugs import value
 from tinygrad_lm.learn.puzzles.compare import compare, gradients, names
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
 from tinygrad_lm.learn.puzzles.laws import LAWS, broken_laws
+from tinygrad_lm.learn.puzzles.puzzle import find, hint, question
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
 
 HAS_KINKS = {"max", "maximum"}  # at a tie there is no derivative; the operation's own sharing is what is right

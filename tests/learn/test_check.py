@@ -11,8 +11,8 @@ from small_run import status
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn import __main__ as program
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, cotangent
-from tinygrad_lm.learn.puzzles.exercises import EXERCISES
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
+from tinygrad_lm.learn.puzzles.solutions import EXERCISES
 
 
 def learn(*arguments):

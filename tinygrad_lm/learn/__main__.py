@@ -7,12 +7,12 @@ from tinygrad_lm.errors import TinygradError
 from tinygrad_lm.learn.cost import cost
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import page
-from tinygrad_lm.learn.puzzles import bug, check, exercise
+from tinygrad_lm.learn.puzzles import check, exercise, puzzle
 
 # Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
 COMMANDS = {
     "page": page,
-    "bug": bug,
+    "bug": puzzle,
     "exercise": exercise,
     "check": check,
     "doctor": doctor,

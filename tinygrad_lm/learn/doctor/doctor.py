@@ -15,8 +15,7 @@ from tinygrad_lm import files
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.learn.doctor.chart import MARKS, draw
-from tinygrad_lm.learn.doctor.examine import activity, overfit, updates
-from tinygrad_lm.learn.doctor.finding import (
+from tinygrad_lm.learn.doctor.log_findings import (
     FINE,
     WRONG,
     first_loss,
@@ -25,6 +24,7 @@ from tinygrad_lm.learn.doctor.finding import (
     unused_tokens,
     validation_curve,
 )
+from tinygrad_lm.learn.doctor.model_findings import activity, overfit, updates
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.loop import Trainer
 from tinygrad_lm.train.material import reopen

@@ -8,7 +8,7 @@ import inspect
 from pathlib import Path
 
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.puzzles.exercises import EXERCISES
+from tinygrad_lm.learn.puzzles.solutions import EXERCISES
 
 HEADER = '''"""Exercise: the way back of {name}. Fill in `backward`, then run
 

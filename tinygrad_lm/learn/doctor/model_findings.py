@@ -13,7 +13,7 @@ from tinygrad_lm.backend import to_device, wide
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.learn.doctor.finding import Finding, judge
+from tinygrad_lm.learn.doctor.log_findings import Finding, judge
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.nn.layers import Dropout
 from tinygrad_lm.nn.mlp import ACTIVATIONS
