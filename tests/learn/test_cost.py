@@ -18,7 +18,7 @@ from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
 from tinygrad_lm.learn.cost import budget, cost, flops
 from tinygrad_lm.learn.cost.kept import root
-from tinygrad_lm.learn.cost.step import record
+from tinygrad_lm.learn.cost.training_step import record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.run import Run

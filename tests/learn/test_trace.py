@@ -15,7 +15,7 @@ from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
-from tinygrad_lm.learn.memory import captured
+from tinygrad_lm.learn.saved import captured
 
 few = settings(max_examples=settings.default.max_examples // 2)
 

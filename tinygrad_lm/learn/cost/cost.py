@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_lm import kernels
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.cost.budget import GPUS, flops_per_token, matrix_size, table
-from tinygrad_lm.learn.cost.step import HEAD, record
+from tinygrad_lm.learn.cost.training_step import HEAD, record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig

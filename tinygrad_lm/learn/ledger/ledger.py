@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.ledger.record import Line
+from tinygrad_lm.learn.ledger.calls import Line
 from tinygrad_lm.learn.ledger.snapshot import Snapshot
-from tinygrad_lm.learn.ledger.text import write
+from tinygrad_lm.learn.ledger.ledger_text import write
 
 
 @dataclass

@@ -17,8 +17,8 @@ import numpy as np
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import ConfigError, GraphError
-from tinygrad_lm.learn.ledger.record import Recorder
-from tinygrad_lm.learn.ledger.walk import Walk
+from tinygrad_lm.learn.ledger.calls import Recorder
+from tinygrad_lm.learn.ledger.backward import Walk
 
 
 def trace(f, *inputs, names=None, keep=4096, local=4096):

@@ -9,9 +9,9 @@ from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.engine.graph import ancestors, unbroadcast
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.learn.ledger.ledger import Input, Leaf, Ledger, Step
-from tinygrad_lm.learn.ledger.record import short
+from tinygrad_lm.learn.ledger.calls import short
 from tinygrad_lm.learn.ledger.snapshot import snapshot
-from tinygrad_lm.learn.memory import Held, saved
+from tinygrad_lm.learn.saved import Held, saved
 
 ENTRYWISE = {"tinygrad_lm.ops.elementwise", "tinygrad_lm.ops.activation"}
 

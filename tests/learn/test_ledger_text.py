@@ -9,7 +9,7 @@ from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.learn.ledger.snapshot import snapshot
-from tinygrad_lm.learn.ledger.text import bars, show, size
+from tinygrad_lm.learn.ledger.ledger_text import bars, show, size
 from tinygrad_lm.learn.ledger.trace import trace
 
 README = Path(__file__).parents[2] / "README.md"

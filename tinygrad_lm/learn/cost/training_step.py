@@ -12,7 +12,7 @@ import numpy as np
 
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.learn.cost import flops, kept
-from tinygrad_lm.learn.memory import saved
+from tinygrad_lm.learn.saved import saved
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
