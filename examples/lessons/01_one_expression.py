@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from tinygrad_lm import Tensor
+from tinygrad_lm.engine.observe import Observer, observing
 
 VALUES = {"w": 1.5, "x": 0.8, "b": -0.4, "t": 0.2}
 
@@ -60,11 +61,13 @@ def engine(values):
 
     print("\nThe engine walks the same steps. Each line: an operation, its formula, the gradient that arrived.")
 
-    def visit(node, dy, dxs):
-        value, derivative = node.op.formula.split(" " * 8)
-        print(f"  {node.op.name:9} {value:11} {derivative:34} dy = {dy:+.6f}")
+    class Printer(Observer):
+        def step(self, node, dy, dxs):
+            value, derivative = node.op.halves
+            print(f"  {node.op.name:9} {value:11} {derivative:34} dy = {dy:+.6f}")
 
-    L.backward(visit=visit)
+    with observing(Printer()):
+        L.backward()
     return {name: v.grad.item() for name, v in zip(values, (w, x, b, t), strict=True)}
 
 

@@ -51,10 +51,10 @@ def main(out="."):
         norms[name] = float(np.linalg.norm(g))
         print(f"  {name:44} {norms[name]:.6f}")
 
-    model.parameters.zero_grad()
+    model.flat.zero_grad()
     loss().backward()
     note("the whole batch")
-    model.parameters.zero_grad()
+    model.flat.zero_grad()
     for half in (slice(0, 1), slice(1, 2)):
         (loss(half) / 2).backward()
         note(f"row {half.start}, its loss divided by 2" + ", added" * half.start)

@@ -58,7 +58,7 @@ def momentum(point, lr=1.9 / 200, mu=0.8):
 
 def adamw(point, lr=0.3):
     # Means over 5 and 20 steps. The usual betas, 0.9 and 0.999, are for thousands of steps with noise.
-    return AdamW(point.parameters, lr=lr, betas=(0.8, 0.95), weight_decay=0.0).step
+    return AdamW(point.parameters(), lr=lr, betas=(0.8, 0.95), weight_decay=0.0).step
 
 
 def descend(optimizer, turn):
@@ -69,7 +69,7 @@ def descend(optimizer, turn):
         loss = point.loss()
         places.append(point.w.data.copy())
         losses.append(loss.item())
-        point.parameters.zero_grad()
+        point.flat.zero_grad()
         loss.backward()
         step()
     return np.array(places), np.array(losses)

@@ -23,7 +23,7 @@ def main(out="."):
     ids = np.array([[letters.index(letter) for letter in TEXT]])
     x, y = ids[:, :-1], ids[:, 1:]  # at every position the next letter is the target
     model = GPT(GPTConfig(len(letters), x.shape[1], n_layer=1, n_head=2, n_embd=8), dtype=np.float64)
-    print(f"{x.size} letters, {len(letters)} of them different, {model.parameters.data.size} parameters")
+    print(f"{x.size} letters, {len(letters)} of them different, {model.flat.data.size} parameters")
 
     # 1. Forward: (1, T) tokens → (1, T, V) logits → one number. 2. Backward.
     def forward():
@@ -39,12 +39,13 @@ def main(out="."):
     # rounding: it adds the same q·b to all scores of a query, and a softmax does not see a constant (lesson 5).
     for leaf in ledger.leaves:
         came = sum(input.contribution.array for _, input in ledger.uses(leaf.number))
-        assert np.array_equal(came, model.parameters[leaf.name].grad)
+        assert np.array_equal(came, model.flat[leaf.name].grad)
     print("\nEach parameter's gradient is the sum of what came to it, bit for bit. One step in full:\n")
     print(ledger.where(op="attention"))
 
     # 3. What the gradient promises: a small step −η g changes the loss by −η ‖g‖².
-    g, w, norm = model.parameters.grad.copy(), model.parameters.data, model.parameters.norm()
+    g, w = model.flat.grad.copy(), model.flat.data
+    norm = np.linalg.norm(g)
     print(f"\nThe gradient's norm is {norm:.6f}. A step of −η g should lower the loss by η ‖g‖²:")
     promises, first = [], w.copy()
     for η in (1e-1, 1e-2, 1e-3, 1e-4):
@@ -55,8 +56,9 @@ def main(out="."):
     print("The smaller the step the truer: a gradient knows the slope here, not how the surface bends.")
 
     # 4. Update. AdamW divides each entry of the step by the size of its recent gradients (lesson 9).
-    AdamW(model.parameters, lr=1e-2).step()
-    model.parameters.zero_grad()
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    optimizer.step()
+    optimizer.zero_grad()
     after = forward().item()
     print(f"\nAfter one step of AdamW the loss is {after:.6f}.")
     return {"loss": loss, "after": after, "promises": promises, "ledger": ledger, "model": model}

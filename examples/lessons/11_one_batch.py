@@ -63,10 +63,10 @@ def main(out="."):
 
 def train(loss):
     model = GPT(GPTConfig(V, T, n_layer=2, n_head=4, n_embd=32, tied=False))
-    optimizer, losses = AdamW(model.parameters, lr=3e-3, weight_decay=0.0), []
+    optimizer, losses = AdamW(model.parameters(), lr=3e-3, weight_decay=0.0), []
     for _ in range(STEPS):
         value = loss(model)
-        model.parameters.zero_grad()
+        optimizer.zero_grad()
         value.backward()
         optimizer.step()
         losses.append(value.item())

@@ -11,10 +11,9 @@ import numpy as np
 
 from tinygrad_lm.backend import to_device, wide
 from tinygrad_lm.data.loader import Batches
-from tinygrad_lm.engine.observe import no_grad
+from tinygrad_lm.engine.observe import Observer, current_module, no_grad, observing
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor.log_findings import Finding, judge
-from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.nn.layers import Dropout
 from tinygrad_lm.nn.mlp import ACTIVATIONS
 from tinygrad_lm.ops import attention
@@ -58,7 +57,7 @@ def updates(trainer, step):
 
     It changes the trainer's model: give a copy. Two findings.
     """
-    parameters = trainer.model.parameters
+    parameters = trainer.model.flat
     matrices = [name for name in parameters.trained if parameters[name].ndim == 2]
     trainer.gradients(step)
     gradients = {name: size(parameters[name].grad) for name in matrices}
@@ -117,21 +116,27 @@ def gradient_depth(gradients, finite):
     )
 
 
+class ActivityObserver(Observer):
+    """Collects by module which hidden units are ever above 0, and the entropies of attention heads."""
+
+    def __init__(self):
+        self.alive, self.entropies = {}, {}
+
+    def operation(self, op, inputs, options, y):
+        module = current_module()
+        if op in ACTIVATIONS.values() and module.endswith(".mlp"):
+            hidden = inputs[0].numpy()
+            self.alive[module] = (hidden > 0).reshape(-1, hidden.shape[-1]).any(0)
+        elif op is attention:
+            self.entropies[module] = entropy(*(x.numpy() for x in inputs))
+
+
 def activity(model, tokens):
     """Dead hidden units, attention entropy, and the size of the logits on a batch (B, T). Three findings."""
-    alive, entropies, names = {}, {}, {op.name for op in ACTIVATIONS.values()}
-
-    def see(module, op, inputs, options, y):
-        if op.name in names and module.endswith(".mlp"):
-            hidden = inputs[0].numpy()
-            alive[module] = (hidden > 0).reshape(-1, hidden.shape[-1]).any(0)
-        elif op.name == "attention":
-            entropies[module] = entropy(*(x.numpy() for x in inputs))
-
-    with no_grad(), observing(model, see):
-        logits = model(to_device(tokens, model.parameters.device)).numpy().astype(np.float64)
-    dead = {module: float(1 - units.mean()) for module, units in alive.items()}
-    relative = [values.tolist() for values in entropies.values()]
+    with no_grad(), observing(ActivityObserver()) as seen:
+        logits = model(to_device(tokens, model.flat.device)).numpy().astype(np.float64)
+    dead = {module: float(1 - units.mean()) for module, units in seen.alive.items()}
+    relative = [values.tolist() for values in seen.entropies.values()]
     return [dead_units(dead, tokens.size), attention_entropy(relative), logit_scale(logits, model.config.softcap)]
 
 
@@ -153,7 +158,7 @@ def dead_units(dead, tokens):
 def entropy(q, k, v):
     """How widely each head looks: the mean over queries of Σ −P log P / ln(number of keys seen), (H,) in [0, 1].
 
-    P is what the definition of attention saves for its way back.
+    P is what the definition of attention keeps for its gradient function.
     """
     B, T, H, _ = q.shape
     S, G = k.shape[1:3]

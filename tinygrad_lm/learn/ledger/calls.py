@@ -1,24 +1,21 @@
-"""Recorder: while it is on, every operation leaves a note of where in the source it was called, and on what values.
+"""CallObserver: notes where in the source each operation is called, and on what values.
 
-The engine itself notes nothing of this, so training pays nothing for it. The recorder stands in for `Op.__call__`
-within its block, and looks at the call stack.
+The engine keeps nothing of this, so training pays nothing for it. The lines are found by looking at the call stack.
 """
 
 import inspect
 import linecache
 import os
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinygrad_lm.engine.op import Op
-from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.engine.observe import Observer, current_module
 from tinygrad_lm.learn.ledger.snapshot import Snapshot, snapshot
 
 PACKAGE = Path(__file__).parents[2]
-OWN = {str(PACKAGE / "learn" / "ledger" / name) for name in ("trace.py", "walk.py")}  # trace begins here
-WITHIN = tuple(str(PACKAGE / part) + os.sep for part in ("engine", "ops", "kernels"))  # nobody looks for a line there
+TRACE = str(PACKAGE / "learn" / "ledger" / "trace.py")  # the traced function begins here
+MACHINERY = tuple(str(PACKAGE / part) for part in (f"engine{os.sep}", f"ops{os.sep}", f"kernels{os.sep}", f"nn{os.sep}module.py"))
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,15 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Note:
-    """What was seen of one operation's call.
+class Call:
+    """One call of an operation.
 
-    callers: the lines that led to it, innermost first; codes: of the functions they are in; module: the path of the nn
-    module that made it; options: their texts by name; inputs: their Snapshots; value: that of the result.
+    callers  the lines that led to it, innermost first
+    codes    the code objects of the functions that these lines are in
+    module   the name of the module that called it, such as "h.0.attn.c_q"
+    options  {name: text} of the options that are not the default
+    inputs   a Snapshot of each
+    value    the Snapshot of the result
     """
 
     callers: tuple
@@ -53,40 +54,23 @@ class Note:
     value: Snapshot
 
 
-class Recorder:
-    """What was noted, by the creation number of a node: notes of operations, names of values, arrays of leaves."""
+class CallObserver(Observer):
+    """Collects, by the creation number of a node: Calls, names of values, Snapshots of values, arrays of leaves."""
 
     def __init__(self, keep):
         self.keep = keep
-        self.notes, self.names, self.leaves, self.values = {}, {}, {}, {}
+        self.calls, self.names, self.leaves, self.values = {}, {}, {}, {}
 
-    @contextmanager
-    def on(self):
-        """Within the block operations are noted."""
-        plain = Op.__call__
-
-        def noted(op, *inputs, **options):
-            y = plain(op, *inputs, **options)
-            if y.node is not None:
-                self.note(op, y, inputs, options, sys._getframe(1))
-            return y
-
-        Op.__call__ = noted
-        try:
-            yield
-        finally:
-            Op.__call__ = plain
-
-    def note(self, op, y, inputs, options, frame):
-        """Note one call, made by this frame."""
-        frames = list(stack(frame))
-        callers = [(f.f_code.co_filename, f.f_lineno) for f in frames]
-        modules = (f.f_locals.get("self") for f in frames)
+    def operation(self, op, inputs, options, y):
+        if y.node is None:
+            return
+        frames = list(stack(sys._getframe(1)))
+        lines = [(frame.f_code.co_filename, frame.f_lineno) for frame in frames]
         self.values[y.node.order] = snapshot(y.data, self.keep)
-        self.notes[y.node.order] = Note(
-            callers=tuple(Line(file, number, linecache.getline(file, number).strip()) for file, number in callers),
-            codes={f.f_code for f in frames},
-            module=next((each.name for each in modules if hasattr(each, "named_modules")), ""),  # nn is above `learn`
+        self.calls[y.node.order] = Call(
+            callers=tuple(Line(file, number, linecache.getline(file, number).strip()) for file, number in lines),
+            codes={frame.f_code for frame in frames},
+            module=current_module(),
             options=changed(op, options),
             inputs=tuple(self.input(x, frames) for x in inputs),
             value=self.values[y.node.order],
@@ -94,12 +78,12 @@ class Recorder:
 
     def input(self, x, frames):
         """The Snapshot of an input; one that has a node is also given its name."""
-        if not isinstance(x, Tensor) or x.node is None:
-            return snapshot(as_array(x), self.keep)
+        if x.node is None:
+            return snapshot(x.data, self.keep)
         order = x.node.order
         if not self.names.get(order):
             # Other functions than those that made it call it by the names of their parameters.
-            made = self.notes.get(order)
+            made = self.calls.get(order)
             self.names[order] = name_of(x, [f for f in frames if made is None or f.f_code in made.codes])
         if x.node.op is None:
             self.leaves[order] = x.data
@@ -109,9 +93,9 @@ class Recorder:
 
 
 def stack(frame):
-    """The frames of a call outside of the engine and its operations, innermost first, up to trace's own."""
-    while frame is not None and frame.f_code.co_filename not in OWN:
-        if not frame.f_code.co_filename.startswith(WITHIN):
+    """The frames of a call, innermost first, up to trace's own; without those of the engine and its operations."""
+    while frame is not None and frame.f_code.co_filename != TRACE:
+        if not frame.f_code.co_filename.startswith(MACHINERY):
             yield frame
         frame = frame.f_back
 
@@ -128,10 +112,10 @@ def name_of(x, frames):
 def changed(op, options):
     """{name: text} of the options that are not what they are by default."""
     usual = inspect.signature(op.rule).parameters
-    return {name: short(value) for name, value in options.items() if value is not usual[name].default}
+    return {name: one_line(value) for name, value in options.items() if value is not usual[name].default}
 
 
-def short(value):
+def one_line(value):
     """A value as text of one line."""
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
