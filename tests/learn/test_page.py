@@ -20,7 +20,7 @@ from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.models.gpt import GPT
 
-WEB = files("tinygrad_lm.learn") / "web"
+WEB = files("tinygrad_lm.learn.ledger") / "web"
 
 
 class Elements(HTMLParser):

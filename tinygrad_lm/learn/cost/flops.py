@@ -48,7 +48,7 @@ REDUCING = {"sum", "mean", "max", "logsumexp", "cross_entropy"}
 MOVING = {"broadcast_to", "concat", "getitem", "reshape", "stack", "swapaxes", "transpose"}
 VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # and not even a byte is moved
 PRODUCTS = {"linear", "linear_cross_entropy", "matmul", "attention"}
-INSIDE = {"checkpoint"}  # what its function calls is counted there
+INSIDE = {"recompute"}  # what its function calls is counted there
 
 
 def visible(T, S, causal):

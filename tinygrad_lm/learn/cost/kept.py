@@ -59,7 +59,7 @@ def attention(y, q, k, v, p=0.0, **others):
     Where rows of several heads or times change places, there is a copy: of q, and of y.
     """
     (B, T, H, _), (_, S, G, _) = q.shape, k.shape
-    P = [blank((B, H, T, S), q.dtype) for _ in range(2 if p else 1)]
+    P = [blank((B, H, T, S), dtype) for dtype in ([q.dtype, bool] if p else [q.dtype])]
     copy = blank(q.shape, q.dtype)
     return [q if T == 1 or H == G else copy, k, v, *P, y if T == 1 or H == 1 else blank(q.shape, q.dtype)]
 

@@ -1,4 +1,4 @@
-"""The value of every operation once more, computed in another way: Python's math on single numbers, loops, einsum.
+"""The value of operations once more, computed in another way: Python's math on single numbers, loops, einsum.
 
 A derivative check compares a rule's two halves with each other; only this says that the value is the one meant.
 """
@@ -8,8 +8,6 @@ import statistics
 import zlib
 
 import numpy as np
-
-from tinygrad_lm.engine.tensor import Tensor
 
 
 def each(function):
@@ -45,11 +43,13 @@ def sigmoid(x):
 
 
 def keep(shape, p, key):
-    """Philox's uniform numbers for this key, drawn without the package's help."""
-    seed, stream, *counter = key
-    words = [0, *counter, *[0] * (3 - len(counter))]
-    bits = np.random.Philox(key=[seed, zlib.crc32(stream.encode())], counter=words)
-    return np.random.Generator(bits).random(shape, "float32") >= p
+    """Philox's uniform numbers for this key, row after row, drawn without the package's help."""
+    seed, stream, step, row = key
+    drawn = []
+    for b in range(shape[0] if shape else 1):
+        bits = np.random.Philox(key=[seed, zlib.crc32(stream.encode())], counter=[0, step, row + b, 0])
+        drawn.append(np.random.Generator(bits).random(shape[1:], np.float32) >= p)
+    return np.array(drawn, bool).reshape(shape)
 
 
 def dropout(x, p, key):
@@ -85,14 +85,14 @@ def slowed(frequency, factor=1.0, low=1.0, high=4.0, length=1):
     return (1 - share) * frequency / factor + share * frequency
 
 
-def attention(q, k, v, causal=True, starts=None, p=0.0, key=None):
+def attention(q, k, v, causal=True, document_starts=None, p=0.0, key=None):
     """One query after the other, each over the keys that it may see."""
     (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
     R, y = H // G, np.empty_like(q)
     mask = (keep((B, G, R * T, S), p, key) if p else np.ones((B, G, R * T, S))) / (1 - p)
     for b, t, h in np.ndindex(B, T, H):
         g, seen = h // R, t + S - T + 1 if causal else S
-        start = 0 if starts is None else starts[b, t]
+        start = 0 if document_starts is None else document_starts[b, t]
         weights = np.exp([k[b, s, g] @ q[b, t, h] / math.sqrt(D) for s in range(start, seen)])
         weights = weights / weights.sum() * mask[b, g, h % R * T + t, start:seen]
         y[b, t, h] = weights @ v[b, start:seen, g]
@@ -116,54 +116,15 @@ def permuted(x, axes):
     return y
 
 
-def swapped(x, axis1, axis2):
+def transpose(x, axes):
+    return permuted(x, range(x.ndim)[::-1] if axes is None else axes)
+
+
+def swapaxes(x, axis1, axis2):
     axes = list(range(x.ndim))
     axes[axis1], axes[axis2] = axes[axis2], axes[axis1]
     return permuted(x, axes)
 
 
-REFERENCES = {
-    "add": each(lambda a, b: a + b),
-    "subtract": each(lambda a, b: a - b),
-    "multiply": each(lambda a, b: a * b),
-    "divide": each(lambda a, b: a / b),
-    "power": each(math.pow),
-    "maximum": each(max),
-    "where": each(lambda c, a, b: a if c else b),
-    "negate": each(lambda x: -x),
-    "exp": each(math.exp),
-    "log": each(math.log),
-    "sqrt": each(math.sqrt),
-    "tanh": each(math.tanh),
-    "sigmoid": sigmoid,
-    "relu": each(lambda x: x if x > 0 else 0.0),
-    "relu_squared": each(lambda x: x**2 if x > 0 else 0.0),
-    "silu": lambda x: x * sigmoid(x),
-    "gelu": each(lambda x: x * statistics.NormalDist().cdf(x)),
-    "gelu_tanh": lambda x: x * sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)),
-    "to": lambda x, device: x,
-    "sum": fold(math.fsum),
-    "mean": fold(statistics.fmean),
-    "max": fold(max),
-    "logsumexp": log_sum_exp,
-    "softmax": lambda x, axis: np.exp(log_softmax(x, axis)),
-    "log_softmax": log_softmax,
-    "reshape": lambda x, shape: np.array(x.ravel().tolist()).reshape(shape),
-    "transpose": lambda x, axes: permuted(x, range(x.ndim)[::-1] if axes is None else axes),
-    "swapaxes": swapped,
-    "broadcast_to": lambda x, shape: x + np.zeros(shape),
-    "getitem": lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]],
-    "concat": lambda *xs, axis: np.moveaxis(np.concatenate([np.moveaxis(x, axis, 0) for x in xs]), 0, axis),
-    "stack": lambda *xs, axis: np.concatenate([np.expand_dims(x, axis) for x in xs], axis),
-    "matmul": lambda a, b: np.einsum("...ik,...kj->...ij", a, b),
-    "linear": lambda x, w, b=0: np.einsum("...i,io->...o", x, w) + b,
-    "layer_norm": layer_norm,
-    "rms_norm": rms_norm,
-    "dropout": dropout,
-    "embedding": lambda w, ids: np.eye(len(w))[ids] @ w,
-    "rotary": rotary,
-    "attention": attention,
-    "cross_entropy": cross_entropy,
-    "linear_cross_entropy": linear_cross_entropy,
-    "checkpoint": lambda *xs, function: function(*map(Tensor, xs)).data,
-}
+def concat(*xs, axis):
+    return np.moveaxis(np.concatenate([np.moveaxis(x, axis, 0) for x in xs]), 0, axis)

@@ -1,10 +1,10 @@
 """Random graphs out of the registry: programs that Hypothesis draws, and that tensors run through."""
 
 import numpy as np
-from drawing import seeds, signed
 from hypothesis import strategies as st
 
 from tinygrad_lm import ops
+from tinygrad_lm.testing.drawing import seeds, signed
 
 # Steps from one or two values to a new one. All values broadcast to (n, n), so any step can follow any other; and no
 # step enlarges its values without bound, so thirty of them stay in range.
@@ -30,8 +30,8 @@ ONE = {
     "getitem": lambda x: x[::-1] if x.ndim else x,
     "repeat": lambda x: x[[0] * len(x)] if x.ndim else x,
     "stack": lambda x: ops.stack(x, x * 0.5, axis=0).sum(0) * 0.5,
-    "dropout": lambda x: ops.dropout(x, p=0.2, key=(1, "graph")),
-    "checkpoint": lambda x: ops.recompute(x, function=lambda x: ops.tanh(x) * x * 0.5),
+    "dropout": lambda x: ops.dropout(x, p=0.2, key=(1, "graph", 0, 0)),
+    "recompute": lambda x: ops.recompute(x, function=lambda x: ops.tanh(x) * x * 0.5),
 }
 TWO = {
     "add": lambda a, b: (a + b) * 0.5,
