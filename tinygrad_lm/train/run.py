@@ -17,8 +17,8 @@ from shlex import quote
 from tinygrad_lm.data.tokenizers import tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import replace
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import TrainConfig
