@@ -11,7 +11,7 @@ from tinygrad_lm import ops
 from tinygrad_lm.learn.ledger.snapshot import snapshot
 from tinygrad_lm.learn.ledger.ledger_text import bars, show, size
 from tinygrad_lm.learn.ledger.trace import trace
-from tinygrad_lm.nn.recomputed import recomputed
+from tinygrad_lm.adapt.recomputed import recomputed
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -16,7 +16,7 @@ from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.learn.saved import captured
-from tinygrad_lm.nn.recomputed import recomputed
+from tinygrad_lm.adapt.recomputed import recomputed
 from tinygrad_lm.testing.random_graphs import programs, run
 
 few = settings(max_examples=settings.default.max_examples // 2)
@@ -111,7 +111,7 @@ def test_a_gpt_is_traced_to_every_parameter(preset, recompute, dtype):
     assert all(ledger[step.inside].op == "recompute" for step in attention if step.inside)
     assert [line.place.split(":")[0] for line in attention[0].callers[-2:]] == [
         "tinygrad_lm/models/gpt.py",
-        "tinygrad_lm/nn/recomputed.py" if recompute else "test_trace.py",
+        "tinygrad_lm/adapt/recomputed.py" if recompute else "test_trace.py",
     ]
     assert {step.module for step in ledger.where("h.0*").steps} >= {"h.0", "h.0.attn", "h.0.mlp.c_proj"}
     depths = [step.depth for step in ledger.steps]

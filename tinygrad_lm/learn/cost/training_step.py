@@ -17,7 +17,7 @@ from tinygrad_lm.learn.saved import saved
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.nn.lora import lora
+from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.nn.module import freeze
 
 
