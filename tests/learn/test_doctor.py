@@ -370,7 +370,7 @@ def test_observing_names_the_modules_and_leaves_nothing_behind():
     assert seen[-1] == ("", "linear", (1, 5, 7))
     count = len(seen)
     assert observers == []
-    with pytest.raises(ShapeError, match="in h.0.ln_1"), observing(Names()):
+    with pytest.raises(ShapeError, match=r"in h\.0\.ln_1"), observing(Names()):
         model.h[0](ops.add(np.zeros((1, 5, 3)), 0.0))
     assert {kind: dict(vars(kind)) for kind in before} == before
     assert observers == []

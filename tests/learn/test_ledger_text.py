@@ -8,16 +8,16 @@ import numpy as np
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
-from tinygrad_lm.learn.ledger.snapshot import snapshot
-from tinygrad_lm.learn.ledger.ledger_text import bars, show, size
-from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.adapt.recomputed import recomputed
+from tinygrad_lm.learn.ledger.ledger_text import bars, show, size
+from tinygrad_lm.learn.ledger.snapshot import snapshot
+from tinygrad_lm.learn.ledger.trace import trace
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "learn.md"
 
 
-def test_the_readme_shows_what_its_program_prints(tmp_path, capsys):
-    learn = README.read_text(encoding="utf-8").partition("\n## Learn")[2]
+def test_the_docs_show_what_their_program_prints(tmp_path, capsys):
+    learn = PAGE.read_text(encoding="utf-8")
     program, shown = re.search(r"```python\n(.*?)```\n+```\n…\n\n(.*?)\n\n…\n```", learn, re.DOTALL).groups()
     path = tmp_path / "example.py"
     path.write_text(program, encoding="utf-8")

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.engine.observe import Observer, current_module, observing
 from tinygrad_lm.learn.cost import flops, kept
 from tinygrad_lm.learn.saved import saved
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.nn.module import freeze
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.calls import Line
-from tinygrad_lm.learn.ledger.snapshot import Snapshot
 from tinygrad_lm.learn.ledger.ledger_text import ledger_text
+from tinygrad_lm.learn.ledger.snapshot import Snapshot
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Ledger:
     def where(self, name="*", op="*", depth=None):
         """A Ledger of the steps that match everything that is given.
 
-        name   a pattern for the step's label, its module, its number as "#12", or the name of one of its inputs: "h.0.*"
+        name   a pattern for the step's label, its module, its number as "#12", or the name of an input: "h.0.*"
         op     a pattern for the operation's name
         depth  at most so many steps away from the loss
         """

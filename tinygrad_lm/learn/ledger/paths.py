@@ -59,7 +59,9 @@ def paths(ledger, name, entry=(), limit=1000):
         raise ConfigError(f"paths: {name!r} has shape {leaf.shape}, so {entry} is not an entry of it")
     entry = tuple(i % n for i, n in zip(entry, leaf.shape, strict=True))
     if len(ledger.steps) < ledger.of:
-        raise ConfigError("paths: the ledger is only a part of the backward pass\n  hint : pass the whole one, not .where(...)")
+        raise ConfigError(
+            "paths: the ledger is only a part of the backward pass\n  hint : pass the whole one, not .where(...)"
+        )
     uses = above(ledger, leaf)
     counts = count(ledger, uses)
     total = int(counts[leaf.number][entry]) if leaf.number in counts else 0
