@@ -114,7 +114,7 @@ def test_the_order(lesson):
         assert paths == 5 * 2**n - 3  # p(0) = 2 and p(n) = 3 + 2 p(n − 1)
         assert nodes == 3 * n + 2
         for walk in (module.every_path, module.youngest_first):
-            assert module.run(walk, module.tower(n))[0] == 2 * 8**n
+            assert module.gradient_by(walk, module.tower(n))[0] == 2 * 8**n
         root, x = module.tower(n)
         root.backward()
         assert x.grad == 2 * 8**n

@@ -77,7 +77,7 @@ def log(folder, change):
 def command(*arguments):
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
-    return doctor.run(parser.parse_args(list(map(str, arguments))))
+    return doctor.examine_run(parser.parse_args(list(map(str, arguments))))
 
 
 def verdicts(folder):

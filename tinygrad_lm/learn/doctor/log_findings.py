@@ -1,4 +1,4 @@
-"""One finding of the training doctor, and what a run's log alone can tell."""
+"""A finding of the training doctor, and the findings that need only the log and the tokens of a run."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ FINE, LOOK, WRONG = "fine", "look", "wrong"
 
 @dataclass
 class Finding:
-    """title: what was looked at; value: what was measured; meaning, usual, advice: a sentence each.
+    """title: what was examined; value: what was measured; meaning, usual, advice: a sentence each.
 
     numbers: the measurement for doctor.json and for the picture.
     """
@@ -25,12 +25,12 @@ class Finding:
 
 
 def judge(look, wrong):
-    """The verdict from two conditions."""
+    """The verdict: wrong if `wrong`, else worth a look if `look`, else fine."""
     return WRONG if wrong else LOOK if look else FINE
 
 
 def first_loss(log, vocab_size, pretrained=False):
-    """The loss before the first update against ln V, that of equal odds for every token."""
+    """Compare the loss before the first update with ln V, the loss of equal probabilities for all tokens."""
     steps, losses = log.curve("loss")
     expected = math.log(vocab_size)
     found = losses[0] if steps and steps[0] == 1 else math.nan
@@ -77,7 +77,7 @@ def spikes(log):
 
 
 def norm_curve(log, clip):
-    """Gradient norms over the run: do they grow, and how many steps were clipped?"""
+    """Measure how gradient norms grow over the run, and how many steps were clipped."""
     norms = np.array(log.curve("norm")[1])
     half = norms[len(norms) // 2 :]
     clipped = float((half > clip).mean()) if clip and len(half) else 0.0
@@ -85,10 +85,10 @@ def norm_curve(log, clip):
     growth = float(np.median(norms[-tail:]) / max(np.median(half[: len(half) // 2 + 1]), 1e-30)) if len(norms) else 1.0
     return Finding(
         "gradient norm over the run",
-        f"{growth:.2g} times its middle value at the end; {clipped:.0%} of the second half clipped at {clip:g}",
+        f"{growth:.2g} times its mid-run value at the end; {clipped:.0%} of the second half clipped at {clip:g}",
         judge(not growth < 4 or clipped > 0.9, not growth < 20),
-        "A norm that keeps growing announces divergence; if nearly all steps are clipped, the clip has become the "
-        "learning rate.",
+        "A norm that keeps growing announces divergence; if nearly all steps are clipped, the clip is the learning "
+        "rate.",
         "steady or falling slowly after warm-up; clipping at 1.0 is for the rare large one (Pascanu et al. 2013; "
         "Brown et al. 2020, appendix B)",
         "Growing: lower the learning rate. Always clipped: raise the clip, or take a larger batch.",
@@ -97,10 +97,10 @@ def norm_curve(log, clip):
 
 
 def validation_curve(log):
-    """Validation loss against training loss and against its own lowest."""
+    """Compare the validation loss with the training loss and with its own minimum."""
     steps, losses = log.curve("validation")
     training = log.curve("loss")[1]
-    meaning = "What the model gets better at on new text; the gap to the training loss is what it knows by heart."
+    meaning = "How well the model does on new text; the gap to the training loss is what it knows by heart."
     usual = "falls, then settles; the best model is at the lowest point (Prechelt 1998, 'Early stopping – but when?')"
     if not losses or not training:
         advice = "Train until the first evaluation, or evaluate more often with --eval-every."
@@ -113,8 +113,8 @@ def validation_curve(log):
     advice = {
         "overfitting": f"Keep the checkpoint of step {steps[int(np.argmin(losses))]:,} (generate.py does); more text, "
         "dropout, a smaller model or fewer steps.",
-        "still falling": "Train longer, it has not learned all it can.",
-        "settled": "More of the same helps little: a larger model or more text.",
+        "still falling": "Train longer: it has not learned all it can.",
+        "settled": "More steps help little: use a larger model or more text.",
     }[state]
     return Finding(
         "validation against training",
@@ -128,7 +128,7 @@ def validation_curve(log):
 
 
 def unused_tokens(tokens, vocab_size):
-    """Which rows of the token embedding the training text never asks for."""
+    """Count the rows of the token embedding that the training text never uses."""
     counts = np.bincount(tokens, minlength=vocab_size)
     unused = int((counts == 0).sum())
     ranks = np.unique(np.geomspace(1, vocab_size, 100).astype(int))
@@ -136,9 +136,9 @@ def unused_tokens(tokens, vocab_size):
         "tokens of the vocabulary in use",
         f"{vocab_size - unused:,} of {vocab_size:,}; {unused:,} never occur in {len(tokens):,} of the training text",
         judge(unused > 0.1 * vocab_size, False),
-        "The embedding of a token that never occurs is never trained, and only memory and time are spent on it.",
+        "The embedding of a token that never occurs is never trained; it only costs memory and time.",
         "nearly all, if the vocabulary was made for the text; rare ones stay under-trained even in large models (Land "
         "and Bartolo 2024, 'Fishing for Magikarp')",
-        "From scratch on a small text take --tokenizer char; of a pretrained model leave it as it is.",
+        "From scratch on a small text, take --tokenizer char; with a pretrained model, leave it as it is.",
         {"unused": unused, "ranks": ranks.tolist(), "counts": np.sort(counts)[::-1][ranks - 1].tolist()},
     )

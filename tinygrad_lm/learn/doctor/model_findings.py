@@ -1,4 +1,4 @@
-"""What the training doctor measures in the model itself: its activations, attention, gradients and updates.
+"""The training doctor's findings from the model itself: its activations, attention, gradients and updates.
 
 B batch, T time, H heads, G key heads, S keys, V vocabulary.
 """
@@ -22,9 +22,9 @@ from tinygrad_lm.train.loop import Trainer
 
 
 def overfit(model, tokens, steps=200, seconds=30.0):
-    """Can the model learn one short sequence by heart? It is trained on it, without dropout: give a copy.
+    """Train the model on one short sequence, without dropout, to see whether it can learn it by heart.
 
-    tokens: T + 1 ids. AdamW without decay, at a rate of its own that suits the width.
+    tokens: T + 1 ids. AdamW without weight decay, at a rate that suits the width. It changes the model: pass a copy.
     """
     for _, module in model.named_modules():
         if isinstance(module, Dropout):
@@ -46,16 +46,16 @@ def overfit(model, tokens, steps=200, seconds=30.0):
         judge(not least < 0.1, not least < 0.5 * losses[0] + 0.05),
         "A model that cannot learn one sequence by heart has a fault that no data will cure.",
         "near 0 within some hundred steps (Karpathy 2019, 'A recipe for training neural networks': overfit one batch)",
-        "Look for wrong gradients, weights that are frozen or dead, targets that do not belong to the inputs. A model "
-        "still falling needs more time: --seconds.",
+        "Look for wrong gradients, frozen or dead weights, targets that do not belong to the inputs. If the loss is "
+        "still falling, give it more time: --seconds.",
         {"losses": losses},
     )
 
 
 def updates(trainer, step):
-    """One trial update of a Trainer at a step: relative sizes of updates, and gradients by block.
+    """Two findings from one trial update at a step: the relative sizes of updates, and the gradients by block.
 
-    It changes the trainer's model: give a copy. Two findings.
+    It changes the trainer's model: pass a copy.
     """
     parameters = trainer.model.flat
     matrices = [name for name in parameters.trained if parameters[name].ndim == 2]
@@ -87,17 +87,17 @@ def update_ratios(ratios):
         f"median {np.median(values):.1e}, from {values.min():.1e} to {values.max():.1e}"
         + f"; outside: {outside}" * bool(outside),
         judge(low or high, not len(low + high) < max(1, len(ratios)) / 2),
-        "By what part of itself each matrix changes in one step, at the full learning rate.",
+        "How much each matrix changes in one step at the full learning rate, relative to its size.",
         "about 1e-3 (Karpathy, CS231n notes, 'Ratio of weights:updates'); some 1e-2 with Muon, whose steps do not "
         "shrink with the gradient (3e-2 in modern-tiny after 200 steps); below 1e-5 it hardly learns, above 1e-1 it "
         "forgets what it knew",
-        "Too high: a lower learning rate or more warm-up. Too low: a higher one, or look why no gradient arrives.",
+        "Too high: lower the learning rate or warm up longer. Too low: raise it, or find out why no gradient arrives.",
         ratios,
     )
 
 
 def gradient_depth(gradients, finite):
-    """Do the gradients of matrices, norms by name, shrink or grow on their way back through the blocks?"""
+    """Compare the gradients of the first and the last block. gradients: {name of a matrix: norm}."""
     blocks = {}
     for name, norm in gradients.items():
         if name.startswith("h."):
@@ -108,16 +108,16 @@ def gradient_depth(gradients, finite):
         "gradients across depth",
         f"first block / last block = {ratio:.2g}" + "; not all finite" * (not finite),
         judge(not 1 / 30 < ratio < 30, not finite or not 1e-3 < ratio < 1e3),
-        "Gradients that vanish or explode from layer to layer leave the first layers untrained or throw them about.",
+        "Gradients that vanish or explode from layer to layer leave the first layers untrained or unstable.",
         "within a factor of ten: residual streams and norms carry gradients through (Glorot and Bengio 2010; He et al. "
         "2016)",
-        "Finding the norms, the residual connections and the initial weights: output projections by 1/√(2 L) or zero.",
+        "Check the norms, the residual connections and the initial weights: output projections by 1/√(2 L) or zero.",
         {"blocks": norms, "ratio": ratio},
     )
 
 
 class ActivityObserver(Observer):
-    """Collects by module which hidden units are ever above 0, and the entropies of attention heads."""
+    """alive: {module: which hidden units are ever above 0}; entropies: {module: the entropies of its heads}."""
 
     def __init__(self):
         self.alive, self.entropies = {}, {}
@@ -132,7 +132,7 @@ class ActivityObserver(Observer):
 
 
 def activity(model, tokens):
-    """Dead hidden units, attention entropy, and the size of the logits on a batch (B, T). Three findings."""
+    """Three findings from a batch (B, T): dead hidden units, attention entropy, and the size of the logits."""
     with no_grad(), observing(ActivityObserver()) as seen:
         logits = model(to_device(tokens, model.flat.device)).numpy().astype(np.float64)
     dead = {module: float(1 - units.mean()) for module, units in seen.alive.items()}
@@ -142,23 +142,23 @@ def activity(model, tokens):
 
 def dead_units(dead, tokens):
     worst = max(dead, key=dead.get, default=None)
-    value = f"at most {dead[worst]:.1%} of a layer, {worst}" if worst else "no hidden layer was seen"
+    value = f"at most {dead[worst]:.1%} of a layer, {worst}" if worst else "no hidden layer was found"
     most = dead[worst] if worst else math.nan
     return Finding(
         "dead hidden units",
         f"{value}; over {tokens:,} tokens",
         judge(not most <= 0.1, most > 0.5),
-        "A unit whose input is never above 0 gives nothing (ReLU) or next to nothing (GELU, SiLU), and hardly learns.",
+        "A unit whose input is never above 0 outputs 0 (ReLU) or nearly 0 (GELU, SiLU), and hardly learns.",
         "a few percent (Lu et al. 2019, 'Dying ReLU and initialization')",
-        "A lower learning rate and more warm-up from the start; units that are dead seldom come back.",
+        "Restart with a lower learning rate and more warm-up; dead units seldom recover.",
         dead,
     )
 
 
 def entropy(q, k, v):
-    """How widely each head looks: the mean over queries of Σ −P log P / ln(number of keys seen), (H,) in [0, 1].
+    """The entropy of each head, (H,) in [0, 1]: the mean over queries of Σ −P log P / ln(number of keys seen).
 
-    P is what the definition of attention keeps for its gradient function.
+    P is what the definition of attention keeps for its backward pass.
     """
     B, T, H, _ = q.shape
     S, G = k.shape[1:3]
@@ -172,7 +172,7 @@ def entropy(q, k, v):
 
 
 def attention_entropy(relative):
-    """relative: for each layer, for each head its entropy as a part of the most that there can be."""
+    """relative: for each layer, the entropies of its heads as shares of their maximum."""
     heads = np.array(relative)
     collapsed = int((~(heads >= 0.02)).sum())
     uniform = bool((heads > 0.9999).all())
@@ -181,16 +181,16 @@ def attention_entropy(relative):
         f"{heads.min():.2f} to {heads.max():.2f} of ln(keys seen), mean {heads.mean():.2f}; "
         f"{collapsed} of {heads.size} heads collapsed",
         judge(collapsed or uniform, collapsed > heads.size / 2),
-        "1: a head looks at all it may see alike; 0: at one place, and its gradient through the softmax is gone.",
+        "1: a head weighs all keys equally; 0: it looks at one key, and its gradient through the softmax vanishes.",
         "a wide spread from head to head, none at 0; collapse goes with instability (Zhai et al. 2023, 'Stabilizing "
         "transformer training by preventing attention entropy collapse')",
-        "Collapsed: a lower learning rate, or normalised queries and keys (qk_norm). All at 1: nothing is learned.",
+        "Collapsed: lower the learning rate, or normalise queries and keys (qk_norm). All at 1: nothing is learned.",
         {"heads": relative},
     )
 
 
 def logit_scale(logits, softcap):
-    """logits: (B, T, V). Their common part at a position changes nothing, so it is taken out."""
+    """logits: (B, T, V). Their mean at a position does not change the probabilities, so it is subtracted."""
     centred = logits - logits.mean(-1, keepdims=True)
     most, std = float(abs(centred).max()), float(centred.std())
     saturated = float((abs(logits) > 0.95 * softcap).mean()) if softcap else 0.0
@@ -203,6 +203,6 @@ def logit_scale(logits, softcap):
         "Logits that grow without need make the model overconfident and its training unstable.",
         "a standard deviation of a few; 20 above the rest is certainty to one in a billion (logit divergence: Wortsman "
         "et al. 2023, 'Small-scale proxies for large-scale transformer training instabilities')",
-        "A lower learning rate for the head, weight decay, or softcap.",
+        "Lower the learning rate of the head, or use weight decay or softcap.",
         {"most": most, "std": std, "saturated": saturated, "counts": counts.tolist(), "edges": edges.tolist()},
     )

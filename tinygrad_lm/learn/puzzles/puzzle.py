@@ -1,11 +1,10 @@
 """Find the mistake in a rule that looks right: its source, and the smallest example on which it is wrong
 
-With no NAME the puzzles are listed, the easy ones first.
+Without a NAME the puzzles are listed, the easy ones first.
 """
 
-import ast
+import difflib
 import inspect
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,42 +13,43 @@ import numpy as np
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, TinygradError
-from tinygrad_lm.learn.puzzles.compare import Difference, compare, names
-from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example, cotangent
+from tinygrad_lm.learn.puzzles.bugs import PUZZLES
+from tinygrad_lm.learn.puzzles.compare import Difference, compare
+from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example, cotangent, listed
 from tinygrad_lm.learn.puzzles.laws import broken_laws
-from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
-from tinygrad_lm.learn.puzzles.words import given, table
+from tinygrad_lm.learn.puzzles.patch import called_names, rule_source
 
 
 def add_arguments(parser):
     parser.add_argument("name", nargs="*", metavar="NAME", help="a puzzle, such as: softmax 2")
     parser.add_argument("--hint", action="store_true", help="where to look, and a law that is broken")
-    parser.add_argument("--answer", action="store_true", help="the mistake, and the right way back")
+    parser.add_argument("--answer", action="store_true", help="the mistake, and the right rule's lines")
 
 
-def run(args):
+def show_puzzle(args):
+    """Print a puzzle, or the list of all. Returns the exit status."""
     if not args.name:
         print(listing())
         return 0
-    bug = puzzle(" ".join(args.name))
-    symptom = find(bug.rule, bug.operation)
+    bug = find_puzzle(" ".join(args.name))
+    symptom = find_symptom(bug.rule, bug.operation)
     print(question(bug, symptom))
     if args.hint:
         print("\n" + hint(bug, symptom))
     if args.answer:
-        print("\n" + answer(bug, symptom))
+        print("\n" + answer(bug))
     if not args.hint and not args.answer:
-        print("\nWhat is wrong? --hint helps, --answer tells.")
+        print("\nWhat is wrong? --hint says where to look, --answer shows the mistake.")
     return 0
 
 
-def puzzle(name):
+def find_puzzle(name):
     if name in PUZZLES:
         return PUZZLES[name]
     several = [other for other in PUZZLES if other.split()[0] == name.split()[0]]
     if several:
-        raise ConfigError(f"bug: there is no puzzle {name!r}; of this operation there are: {', '.join(several)}")
-    raise ConfigError(f"bug: there is no puzzle {name!r}; without a name all are listed")
+        raise ConfigError(f"bug: unknown puzzle {name!r}; this operation's puzzles are {', '.join(several)}")
+    raise ConfigError(f"bug: unknown puzzle {name!r}; without a name all puzzles are listed")
 
 
 # ---- the smallest example
@@ -63,8 +63,8 @@ class Symptom:
     dy: np.ndarray
     y: np.ndarray
     differences: list[Difference]
-    smaller: int  # how many examples of fewer numbers it is right on
-    with_ones: list[Difference]  # what is wrong if dy is 1 everywhere
+    smaller: int  # number of smaller examples on which the rule is right
+    with_ones: list[Difference]  # the differences if dy is 1 everywhere
 
     @property
     def level(self):
@@ -73,7 +73,7 @@ class Symptom:
 
     @property
     def slight(self):
-        """Within the tolerance of a loose check."""
+        """Whether a loose check's tolerance covers it."""
         return all(abs(d.found - d.right).max() <= 1e-3 * max(1.0, abs(d.right).max()) for d in self.differences)
 
     @property
@@ -81,8 +81,8 @@ class Symptom:
         return all(d.what == "y" for d in self.differences)
 
 
-def find(rule, operation):
-    """The Symptom of a rule that has one. Examples on which it cannot be run show less, and are passed over."""
+def find_symptom(rule, operation):
+    """The Symptom of a wrong rule. Examples on which it cannot be run show less, and are skipped."""
     right = []
     with np.errstate(all="ignore"):
         for example in EXAMPLES[operation]:
@@ -96,7 +96,7 @@ def find(rule, operation):
                 with_ones = compare(rule, operation, example, dy=np.ones(y.shape))
                 return Symptom(example, cotangent(y.shape), y, differences, smaller, with_ones)
             right.append(example)
-    raise AssertionError(f"no example shows what is wrong with {rule.__name__}")
+    raise AssertionError(f"no example shows what is wrong with this rule of {operation}")
 
 
 # ---- in words
@@ -104,47 +104,42 @@ def find(rule, operation):
 
 def listing():
     """Every puzzle: what it should compute and how hard it is, not what is wrong."""
-    found = {name: find(bug.rule, bug.operation) for name, bug in PUZZLES.items()}
+    found = {name: find_symptom(bug.rule, bug.operation) for name, bug in PUZZLES.items()}
     lines = ["Each of these rules has one mistake, in its gradient or its value. Find it.\n"]
     for name in sorted(found, key=lambda name: (found[name].level, found[name].example.size)):
-        level = found[name].level
-        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {forward(PUZZLES[name].operation)}")
+        level, op = found[name].level, Op.registry[PUZZLES[name].operation]
+        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {op.halves[0]}")
     lines.append(
-        "\n●○○ any check shows it   ●●○ small examples hide it, or careless checks do   ●●● both\n"
+        "\n●○○ any check shows it   ●●○ small examples or careless checks do not show it   ●●● neither does\n"
         "python -m tinygrad_lm.learn bug NAME [--hint] [--answer]"
     )
     return "\n".join(lines)
 
 
-def forward(operation):
-    """The first half of the operation's formula."""
-    return Op.registry[operation].formula.split("        ")[0].strip()
-
-
 def question(bug, symptom):
-    right = list(helpers(bug))
-    lines = [source(bug), *[""] * bool(right), *right, "\nThe smallest example on which it is wrong:\n"]
-    lines.append(given(bug.rule, symptom.example, y=symptom.y, dy=symptom.dy))
+    """The wrong rule, the example that shows it, and which checks would not have noticed."""
+    right = list(right_functions(bug))
+    lines = [bug.source, *[""] * bool(right), *right, "\nThe smallest example on which it is wrong:\n"]
+    lines.append(listed(bug.operation, symptom.example, y=symptom.y, dy=symptom.dy))
     for difference in symptom.differences:
-        lines += ["", table(difference)]
-    said = list(lessons(symptom))
-    return "\n".join([*lines, *[""] * bool(said), *said])
+        lines += ["", difference.table()]
+    blind = list(blind_checks(symptom))
+    return "\n".join([*lines, *[""] * bool(blind), *blind])
 
 
-def helpers(bug):
-    """What the rule calls that stands beside it in its file, and is right."""
-    called = [node.func.id for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(bug.rule))))
-              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]  # fmt: skip
-    for name in dict.fromkeys(called):
+def right_functions(bug):
+    """A comment for each of this package's functions that the rule calls and whose source is not shown."""
+    for name in called_names(bug.source):
         function = bug.rule.__globals__.get(name)
-        if function and function.__module__.startswith("tinygrad_lm.") and name != "bug_of":
-            yield f"# {name}, which is right: {inspect.getdoc(function).splitlines()[0]}"
+        ours = inspect.isfunction(function) and function.__module__.startswith("tinygrad_lm.")
+        if ours and f"def {name}(" not in bug.source:
+            yield f"# {name} is right: {inspect.getdoc(function).splitlines()[0]}"
 
 
-def lessons(symptom):
-    """What would not have noticed."""
+def blind_checks(symptom):
+    """A sentence for each way of checking that would not have noticed."""
     if symptom.in_value_alone:
-        yield "Its gradient is that of its own, wrong value: no gradient check notices, only an independent value does."
+        yield "Its gradient fits its own, wrong value: no gradient check notices, only an independent value does."
     elif not symptom.with_ones:
         yield "With dy = 1 everywhere, as under .sum(), it is right: a check with that loss lets it pass."
     if symptom.slight:
@@ -154,35 +149,25 @@ def lessons(symptom):
 
 
 def hint(bug, symptom):
+    """Which gradients are wrong, the laws that they break, and where to look."""
     wrong = [d.what for d in symptom.differences]
-    given = names(bug.rule, symptom.example.inputs)
-    right = [f"d{name}" for name, x in zip(given, symptom.example.inputs, strict=True)
+    inputs = symptom.example.inputs
+    names = Op.registry[bug.operation].input_names(len(inputs))
+    right = [f"d{name}" for name, x in zip(names, inputs, strict=True)
              if is_floating(x.dtype) and f"d{name}" not in wrong]  # fmt: skip
     first = f"Hint: wrong here: {', '.join(wrong)}" + (f"; right: {', '.join(right)}." if right else ".")
     return "\n".join([first, *broken_laws(bug.rule, bug.operation, symptom.example), bug.hint])
 
 
-def answer(bug, symptom):
-    op, example = Op.registry[bug.operation], symptom.example
-    backward = op.rule(*example.inputs, **example.options)[1]
-    lines, number = inspect.getsourcelines(backward)
-    path = Path(inspect.getsourcefile(backward))
-    code = textwrap.indent(textwrap.dedent("".join(lines)), "    ").rstrip()
+def answer(bug):
+    """The mistake, and the lines to change: - as they are, + as they should be."""
+    op = Op.registry[bug.operation]
+    path = Path(inspect.getsourcefile(inspect.unwrap(op.rule)))
+    wrong, right = bug.source.splitlines(), rule_source(bug.operation).splitlines()
+    _, _, *diff = difflib.unified_diff(wrong, right, n=0, lineterm="")  # less the file names
+    number = inspect.getsourcelines(inspect.unwrap(op.rule))[1]
     return (
-        f"Answer: {bug.title}. {inspect.getdoc(bug.rule)}\n\n"
-        f"  right: {op.formula}\n  tinygrad_lm/{path.parent.name}/{path.name}, line {number}:\n\n{code}"
+        f"Answer: {bug.title}. {bug.reason}\n\n  right: {op.formula}\n"
+        f"  tinygrad_lm/{path.parent.name}/{path.name}, line {number}:\n\n"
+        + "\n".join(f"    {line[0]} {line[1:]}".rstrip() for line in diff if not line.startswith("@@"))
     )
-
-
-def source(bug):
-    """The rule as the operation's, with the formula of its value for a docstring: neither may say what is wrong."""
-    text = textwrap.dedent(inspect.getsource(bug.rule))
-    function = ast.parse(text).body[0]
-    lines, doc = text.splitlines(), function.body[0]
-    indent = " " * doc.col_offset
-    kept = [
-        *lines[function.lineno - 1 : doc.lineno - 1],
-        f'{indent}"""{forward(bug.operation)}"""',
-        *lines[doc.end_lineno :],
-    ]
-    return "\n".join(kept).replace(f"def {bug.rule.__name__}(", f"def {bug.operation}(", 1)

@@ -1,4 +1,4 @@
-"""The exercises, solved. `exercise NAME` hands them out without the way back; so read this file afterwards.
+"""The exercises' solutions. `exercise NAME` writes them without the gradient, so read this file afterwards.
 
 Each is a rule in plain NumPy, as one would write it first; ops/ has the same rules for all dtypes and devices.
 """
@@ -13,7 +13,7 @@ import numpy as np
 def gelu_tanh(x):
     """y = x (1 + t)/2,  t = tanh u,  u = √(2/π) (x + 0.044715 x³)        dx = dy ((1 + t) + x (1 − t²) u′)/2
 
-    x: any shape. GPT-2's nonlinearity. The way back needs x and t.
+    x: any shape. GPT-2's nonlinearity. The gradient needs x and t.
     """
     c = math.sqrt(2 / math.pi)
     t = np.tanh(c * (x + 0.044715 * x**3))
@@ -28,7 +28,7 @@ def gelu_tanh(x):
 def softmax(x, *, axis=-1):
     """y = exp x / Σ exp x        dx = y (dy − Σ y dy)
 
-    x: any shape; the sum is along `axis`. The way back needs y alone.
+    x: any shape; the sum is along `axis`. The gradient needs y alone.
     """
     e = np.exp(x - x.max(axis, keepdims=True))
     y = e / e.sum(axis, keepdims=True)
@@ -45,7 +45,7 @@ def softmax(x, *, axis=-1):
 def matmul(a, b):
     """y = a b        da = dy bᵀ,  db = aᵀ dy
 
-    (..., n, k) @ (..., k, m) -> (..., n, m). The way back needs a and b. Leading axes broadcast; a gradient may have
+    (..., n, k) @ (..., k, m) -> (..., n, m). The gradient needs a and b. Leading axes broadcast; a gradient may have
     the shape that its input was broadcast to, the engine sums it back.
     """
 
@@ -58,7 +58,7 @@ def matmul(a, b):
 def rms_norm(x, w, *, eps=1e-6):
     """y = x̂ w,  x̂ = x/ρ        dx = (g − x̂ mean(g x̂))/ρ with g = dy w,  dw = Σ dy x̂
 
-    x: (..., C), w: (C,); ρ = √(mean x² + eps) is over the C channels. The way back needs x̂, 1/ρ and w. A gradient may
+    x: (..., C), w: (C,); ρ = √(mean x² + eps) is over the C channels. The gradient needs x̂, 1/ρ and w. A gradient may
     have the shape that its input was broadcast to, the engine sums it back.
     """
     inverse = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
@@ -74,7 +74,7 @@ def rms_norm(x, w, *, eps=1e-6):
 def layer_norm(x, w, b, *, eps=1e-5):
     """y = x̂ w + b,  x̂ = (x − μ)/σ        dx = (g − mean g − x̂ mean(g x̂))/σ with g = dy w,  dw = Σ dy x̂,  db = Σ dy
 
-    x: (..., C), w and b: (C,); μ and σ = √(mean (x − μ)² + eps) are over the C channels. The way back needs x̂, 1/σ
+    x: (..., C), w and b: (C,); μ and σ = √(mean (x − μ)² + eps) are over the C channels. The gradient needs x̂, 1/σ
     and w. A gradient may have the shape that its input was broadcast to, the engine sums it back.
     """
     centred = x - x.mean(-1, keepdims=True)
@@ -93,7 +93,7 @@ def cross_entropy(logits, targets, *, ignore_index=-100):
     """y = mean −log P[target],  P = softmax(logits)        dlogits = dy (P − [target]) / N
 
     logits: (..., V), targets: integers (...); y is one number. The mean is over the N positions whose target is not
-    ignore_index. The way back needs P, targets, counted and N. Targets are integers and have no gradient: None.
+    ignore_index. The gradient needs P, targets, counted and N. Targets are integers and have no gradient: None.
     """
     e = np.exp(logits - logits.max(-1, keepdims=True))
     P = e / e.sum(-1, keepdims=True)
@@ -113,8 +113,8 @@ def attention(q, k, v, *, causal=True):
     """y = P v,  P = softmax(q kᵀ/√D)        dv = Pᵀ dy, dZ = P (dP − Σ P dP),  dP = dy vᵀ, dq = dZ k/√D, dk = dZᵀ q/√D
 
     q: (B, T, H, D), k and v: (B, S, G, D), y: (B, T, H, D). Causal: the queries are the last T of the S positions, and
-    none sees a later key. G < H: each key head serves H/G neighbouring query heads, so it is used H/G times. The way
-    back needs Q, K, V, each (B, H, T or S, D), and P, (B, H, T, S).
+    no query sees a later key. G < H: each key head serves H/G neighbouring query heads, so it is used H/G times. The
+    gradient needs Q, K, V, each (B, H, T or S, D), and P, (B, H, T, S).
     """
     T, H, D, S, G = *q.shape[1:], *k.shape[1:3]
     Q, K, V = (np.repeat(x.swapaxes(1, 2), H // x.shape[2], 1) for x in (q, k, v))
