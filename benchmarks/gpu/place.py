@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_lm import backend, kernels
 from tinygrad_lm.kernels.cuda import cublaslt_plan as cuda_cublaslt_plan
+from tinygrad_lm.kernels.cuda import driver
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 

@@ -17,6 +17,7 @@ import os, sys, time, types
 sys.path += [{benchmarks!r}, {root!r}]
 from contextlib import nullcontext
 import gpu_check
+from tinygrad_lm.kernels.cuda import driver
 
 class Place:
     lost = False

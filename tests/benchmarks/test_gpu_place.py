@@ -12,6 +12,7 @@ pytest.importorskip("ml_dtypes")
 from gpu import environment, place
 
 from tinygrad_lm import kernels
+from tinygrad_lm.kernels.cuda import driver
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optim_checks import SHAPES, Bag, Course, clips, follows_adamw, follows_muon
 
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.optim.muon import Muon, orthogonalize
@@ -250,7 +251,7 @@ def test_after_its_last_step_a_schedule_stays_where_it_is(schedule):
         (lambda p: AdamW(p, lr=-1), "lr must be at least 0, found -1"),
         (lambda p: AdamW(p, lr=float("nan")), "lr must be at least 0, found nan"),
         (lambda p: AdamW(p, eps=-1), "eps must be at least 0"),
-        (lambda p: AdamW(p, betas=(1, 0)), "betas must be two numbers, at least 0 and below 1"),
+        (lambda p: AdamW(p, betas=(1, 0)), "betas must be two numbers in"),
         (lambda p: AdamW(p, weight_decay=-1), "weight_decay must be at least 0"),
         (lambda p: Muon(p, momentum=1.5), r"momentum must be in \[0, 1\), found 1.5"),
         (lambda p: Muon(p, lr=math.inf), "lr must be at least 0, found inf"),

@@ -12,6 +12,7 @@ from small_gpt import tiny
 
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.kernels.cuda import driver
 from tinygrad_lm.kernels.cuda import graph as cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers

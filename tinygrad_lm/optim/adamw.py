@@ -27,11 +27,7 @@ class AdamW(Optimizer):
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
         super().__init__(parameters)
         ranges = {"lr": (lr, "at least 0", 0 <= lr < inf), "eps": (eps, "at least 0", 0 <= eps < inf)}
-        ranges["betas"] = (
-            betas,
-            "two numbers, at least 0 and below 1",
-            len(betas) == 2 and all(0 <= b < 1 for b in betas),
-        )
+        ranges["betas"] = betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
         ranges["weight_decay"] = weight_decay, "at least 0", 0 <= weight_decay < inf
         check_ranges("AdamW", ranges)
         self.lr, self.betas, self.eps, self.weight_decay, self.t = lr, betas, eps, weight_decay, 0
