@@ -16,7 +16,7 @@ from tinygrad_lm.backend import dtype_of, resolve_device, wide
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.threads import cores
 from tinygrad_lm.train import material, session
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig
@@ -61,7 +61,7 @@ def start(
         raise ConfigError("--model WHERE says what to begin with; or --resume RUN goes on with a run")
     device = resolve_device(device)
     config = TrainConfig(**(LORA if lora else FINETUNE) | options, frozen=tuple(freeze))
-    base, tokenizer = load(model, device, wide(dtype_of(dtype)))  # masters of bfloat16 are float32
+    base, tokenizer = load_pretrained(model, device, wide(dtype_of(dtype)))  # masters of bfloat16 are float32
     changes = {"lora": lora, "dropout": dropout} | ({} if block_size is None else {"block_size": block_size})
     tuned = inherit(GPT(replace(base.config, **changes), config.seed, dtype, device, config.frozen), base)
     del base  # its memory is wanted

@@ -15,6 +15,6 @@ def make_run(path):
         path, tiny("modern-tiny"), TrainConfig(1, 1), SEVEN, dtype="float32", start=0, title="", threads=1, levels={}
     )
     model = run.build("cpu")
-    model.parameters.data += 0.1
-    run.save({"model": {name: p.data for name, p in model.parameters.items()}}, 1)
+    model.flat.data += 0.1
+    run.save({"model": {name: p.data for name, p in model.flat.items()}}, 1)
     return model
