@@ -26,7 +26,7 @@ class Gpu:
     tiny, torch = False, "cuda"
 
     def __init__(self):
-        backend.resolve_device("cuda")
+        driver.resolve_device("cuda")
         import cupy
 
         self.xp, self.nan_pool = cupy, cupy.cuda.MemoryPool()

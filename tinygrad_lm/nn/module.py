@@ -88,11 +88,11 @@ class Module:
 
     def check_ready(self):
         """Raise ConfigError if this module has parameters that were never initialised."""
-        names = [name for name, value in vars(self).items() if isinstance(value, Parameter)]
+        names = [name for name, p in self.named_parameters() if p.flat is None]
         if names:
             raise ConfigError(
                 f"{type(self).__name__} {self.name}: its parameters {', '.join(names)} have no values yet\n"
-                "  hint : model.initialize(seed=0), once the whole model is put together"
+                "  hint : initialize(seed=0) on the whole model; or on a part that is new in it, then model.lay_out()"
             )
 
     def named_modules(self):
@@ -130,8 +130,7 @@ class Module:
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
-        first = next(iter(self.parameters()))
-        self.initialize(None, first.dtype, first.device)
+        self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():
             values, gradient = before[id(p)]
             p.data = values
@@ -166,7 +165,10 @@ def parts(value, name, seen):
 
 
 def freeze(model, *patterns):
-    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model."""
+    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model.
+
+    Before the optimizer is made, and on the whole model: a part has no store of its own.
+    """
     named = model.named_parameters()
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name, _ in named)]
     if idle:

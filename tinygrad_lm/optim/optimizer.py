@@ -17,8 +17,9 @@ class Optimizer:
         given = list(dict.fromkeys(parameters))
         if wrong := [p for p in given if getattr(p, "flat", None) is None]:
             raise ConfigError(
-                f"{name}: {len(wrong)} of {len(given)} parameters belong to no initialised module; the first is\n"
-                f"  {wrong[0]!r:.80}\n  hint : {name}(model.parameters()), after model.initialize(seed=0)"
+                f"{name}: {len(wrong)} of {len(given)} parameters belong to no initialised module that still exists:\n"
+                f"  {wrong[0]!r:.80}\n  hint : {name}(model.parameters()), after model.initialize(seed=0); "
+                "without a module, w.data -= lr * w.grad"
             )
         self.parameters = [p for p in given if p.requires_grad]
         if not self.parameters:
@@ -38,7 +39,13 @@ class Optimizer:
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
-        self.flat.check()
+        if self.flat is not None:
+            self.flat.check()
+        if any(p.flat is None or p.flat is not self.flat or not p.requires_grad for p in self.parameters):
+            raise ConfigError(
+                f"{type(self).__name__}: some of its parameters were frozen, exchanged or moved since it was made\n"
+                "  hint : make a new optimizer of the model's parameters as they are now"
+            )
         self.apply(self.numbers(factor))
 
     def zero_grad(self):
