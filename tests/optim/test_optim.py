@@ -61,7 +61,9 @@ def test_decay_is_for_matrices():
         np.testing.assert_allclose(p.data, before[name] * (0.9 if p.ndim == 2 else 1.0), rtol=1e-15)
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda parameters: Muon([p for p in parameters if p.ndim == 2])], ids=["AdamW", "Muon"])
+@pytest.mark.parametrize(
+    "make", [AdamW, lambda parameters: Muon([p for p in parameters if p.ndim == 2])], ids=["AdamW", "Muon"]
+)
 def test_state_is_all_that_a_resumed_run_needs(make):
     bags = [Bag(SHAPES, np.random.default_rng(0)) for _ in range(2)]
     rng, optimizer = np.random.default_rng(1), make(bags[0].parameters())
