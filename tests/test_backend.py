@@ -17,7 +17,6 @@ from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import session
 
-
 # ---- dtypes
 
 

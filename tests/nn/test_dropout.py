@@ -1,4 +1,6 @@
-"""Dropout's noise belongs to the rows of a batch: a row has the same wherever the batch is cut. And who forgets the key."""
+"""Dropout's noise belongs to the rows of a batch: a row has the same however the batch is cut."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ dtypes = st.sampled_from(["float32", "float64", "bfloat16"])
 def pieces(n, cut):
     """Slices of n rows, cut before the given ones."""
     edges = [0, *sorted(i for i in cut if i < n), n]
-    return [slice(*edge) for edge in zip(edges, edges[1:], strict=False)]
+    return [slice(*edge) for edge in pairwise(edges)]
 
 
 def with_and_without_kernels(check):

@@ -1,4 +1,4 @@
-"""What optimizers are given: what is frozen they leave alone, and what they cannot train is refused when they are made."""
+"""What optimizers are given: they leave frozen parameters alone, and refuse what they cannot train."""
 
 import re
 
