@@ -12,9 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinygrad_lm.adapt.inherit import inherit
-from tinygrad_lm.backend import dtype_of, resolve_device, wide
+from tinygrad_lm.backend import dtype_of, wide
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.threads import cores

@@ -4,7 +4,7 @@ python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # pr
 python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
 python examples/pretrain.py --resume runs/...                               # go on where a run was stopped
 
-A mixture file is described in tinygrad_lm/data/mixture/mixture.py; pretrain_shakespeare.py is the small sibling.
+A mixture file is described in tinygrad_lm/data/mixture/mixture_file.py; pretrain_shakespeare.py is the small sibling.
 """
 
 import math
@@ -12,9 +12,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.backend import resolve_device
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
@@ -92,7 +92,7 @@ def start(
 
 
 def find(mixture, folder):
-    """The Prepared data of a mixture file, prepared first where they are not, and compared with it where they are; or
+    """The Dataset of a mixture file, prepared first where they are not, and compared with it where they are; or
     those of a folder."""
     if mixture is None:
         raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN goes on")
@@ -100,10 +100,10 @@ def find(mixture, folder):
     if path.is_dir():
         if folder is not None:
             raise ConfigError(f"{path} is a prepared folder itself; leave out --prepared")
-        return Prepared(path)
+        return Dataset(path)
     from tinygrad_lm.curate.prepare import prepare
 
-    return Prepared(prepare(path, folder, progress=True))
+    return Dataset(prepare(path, folder, progress=True))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ python examples/pretrain_shakespeare.py --doctor              # and say afterwar
 import sys
 from dataclasses import replace
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT

@@ -1,4 +1,4 @@
-"""Standard output and error that may fail: the reader of a pipe, such as head, has had enough, or a disk is full."""
+"""Handle failing standard output and error: a closed pipe (as with head) or a full disk."""
 
 import os
 import sys
@@ -7,9 +7,9 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 @contextmanager
 def guarded(failed):
-    """Within the block `failed(error)` is called when one of the two cannot be written; then nobody hears more of it.
+    """Within the block, call `failed(error)` at the first failed write of each stream; later writes are dropped.
 
-    All is flushed at the end, so nothing is left that could fail when the process ends.
+    Everything is flushed at the end, so that nothing can fail when the process exits.
     """
     with redirect_stdout(Guarded(sys.stdout, failed)) as out, redirect_stderr(Guarded(sys.stderr, failed)):
         try:
@@ -19,7 +19,7 @@ def guarded(failed):
 
 
 class Guarded:
-    """A stream, until writing fails. What is written after that goes nowhere."""
+    """A stream that drops all writes after the first failed one."""
 
     def __init__(self, stream, failed):
         self.stream, self.failed = stream, failed
@@ -38,6 +38,6 @@ class Guarded:
             return what(*arguments)
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.stream.fileno())  # for what is in its buffer, too
+            os.dup2(nowhere, self.stream.fileno())  # also drops what is in the buffer
             os.close(nowhere)
             self.failed(error)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.data.mixture.mixing import Mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Dataset
+from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches
 from tinygrad_lm.errors import ConfigError, DataError
 
 
@@ -25,17 +25,17 @@ def text(corpus, tokenizer, config, block_size):
 
 
 def mixture(prepared, config, block_size, validation_tokens, inside_documents=False):
-    """The batches of Prepared data, and what to validate on: at most so many tokens a source.
+    """The batches of a Dataset, and what to validate on: at most so many tokens a source.
 
     inside_documents: is attention to stay inside documents?
     """
     eot = prepared.tokenizer.eot
     if inside_documents and eot is None:
         raise ConfigError(
-            f"prepared data {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
+            f"dataset {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
             "nothing says where documents begin; leave out --inside-documents"
         )
-    batches = Mixture(
+    batches = MixtureBatches(
         prepared.train(),
         config.batch_size,
         block_size,
@@ -57,7 +57,7 @@ def text_settings(path, corpus):
 
 
 def mixture_settings(prepared, validation_tokens, inside_documents):
-    """What config.json tells of Prepared data."""
+    """What config.json records of a Dataset."""
     return {
         "prepared": str(prepared.path.resolve()),
         "seal": prepared.seal,
@@ -71,7 +71,7 @@ def reopen(run):
     """The batches that a run was trained on, and what it validated on. DataError if they are not what they were."""
     data, config, block_size = run.settings["data"], run.train_config, run.model_config.block_size
     if "prepared" in data:
-        prepared = Prepared(data["prepared"])
+        prepared = Dataset(data["prepared"])
         if prepared.seal != data["seal"]:
             raise DataError(
                 f"{prepared.path} is not the data that {run.path} was trained on: the seal of its sources is "

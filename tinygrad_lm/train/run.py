@@ -45,7 +45,7 @@ class Run:
                 )
             self.model_config = GPTConfig(**self.settings["model"])
             self.train_config = TrainConfig(**self.settings["train"])
-            self.tokenizer = tokenizer.from_dict(self.settings["tokenizer"], self.path)
+            self.tokenizer = tokenizer.tokenizer_from_dict(self.settings["tokenizer"], self.path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
         self.log = Log(self.path / "log.jsonl")

@@ -5,8 +5,8 @@ import sys
 import time
 from shlex import quote
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
