@@ -90,6 +90,16 @@ def test_attention_drops_by_row_too(cut, first, groups, dtype):
     assert not np.allclose(computed(slice(None), first)[0], computed(slice(None), first + 1)[0])
 
 
+def test_a_model_s_attention_drops_weights_and_what_comes_of_them():
+    model = shaken(tiny("gpt2", dropout=0.3))
+    attn, x = model.h[1].attn, np.random.default_rng(0).standard_normal((3, 5, 8))
+    q, k, v = (layer(Tensor(x)).reshape(3, 5, 2, 4) for layer in (attn.c_q, attn.c_k, attn.c_v))
+    options = {"p": 0.3, "key": (7, "dropout/h.1.attn.dropout", 3, 4)}
+    y = attn.c_proj(ops.attention(q, k, v, **options).reshape(3, 5, 8))
+    found = attn(Tensor(x), nn.Context(key=(7, 3, 4)))
+    agree(found.data, ops.dropout(y, **options).data, "attention with dropout")
+
+
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_a_model_s_rows_are_the_same_in_every_part_of_a_batch(preset, recompute):
@@ -132,8 +142,8 @@ class Drops(nn.Module):
 def test_dropout_while_recording_needs_a_key(use, context):
     with pytest.raises(ConfigError) as caught:
         use(context)
-    assert "it needs a key for its random numbers" in str(caught.value)
-    assert "Context(key=(seed, step, 0))" in str(caught.value)
+    assert "it needs an initialised model and a key" in str(caught.value)
+    assert "model(x, nn.Context(key=(seed, step, 0))) trains" in str(caught.value)
     assert "dropout inner.drop" in str(caught.value) or "dropout dropout" in str(caught.value)
     with no_grad():
         use(context)

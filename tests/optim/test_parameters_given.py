@@ -61,7 +61,7 @@ def test_only_those_that_were_given_are_trained():
 
 @every_optimizer
 def test_the_order_in_which_they_are_given_does_not_matter(make):
-    models = large(), large()
+    models, states = (large(), large()), []
     given = [[p for p in model.parameters() if p.ndim == 2] for model in models]
     for model, parameters in zip(models, (given[0], given[1][::-1]), strict=True):
         optimizer = make(parameters)
@@ -69,7 +69,10 @@ def test_the_order_in_which_they_are_given_does_not_matter(make):
             model.loss(x, x).backward()
             optimizer.step()
             optimizer.zero_grad()
+        states.append(optimizer.state())
     assert np.array_equal(models[0].flat.data, models[1].flat.data)
+    for name, array in states[0].items():
+        assert np.array_equal(array, states[1][name])  # so either can resume the other
 
 
 def generator():
@@ -97,7 +100,7 @@ UNPLACED = nn.Linear(2, 2)
         ([Tensor(np.ones((2, 2)), requires_grad=True)], "1 of 1 parameters belong to no initialised module"),
         ([ONE.wte.weight, ONE.wte.weight.data], "1 of 2 parameters belong to no initialised module"),
         ([ONE], "1 of 1 parameters belong to no initialised module"),
-        (["wte.weight", "typo"], "2 of 2 parameters belong to no initialised module; the first is\n  'wte.weight'"),
+        (["wte.weight", "typo"], "2 of 2 parameters belong to no initialised module that still exists:\n  'wte"),
         ([*ONE.h[0].mlp.c_fc.parameters()[:1], OTHER.wte.weight], "the parameters are of several models"),
     ],
 )  # fmt: skip
