@@ -2,12 +2,11 @@
 
     python examples/check_gradients.py               # a table, and gradients.png
 
-The cases are those of the tests (tests/helpers/op_cases.py), drawn by Hypothesis: pip install -e ".[test]".
+The cases are those of the tests (tinygrad_lm/testing/cases.py), drawn by Hypothesis: pip install -e ".[test]".
 """
 
 import argparse
 import sys
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -43,8 +42,7 @@ def check(name, cases):
         from hypothesis import HealthCheck, Phase, given, settings
     except ImportError:
         sys.exit('error: the cases are drawn by Hypothesis; python -m pip install -e ".[test]" installs it')
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "helpers"))
-    from op_cases import CASES
+    from tinygrad_lm.testing.cases import CASES
 
     op, totals = Op.registry[name], []
 

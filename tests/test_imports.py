@@ -30,6 +30,7 @@ ALLOWED = BELOW | {
     "tables": set(),
     "data": {"backend"},
     "optim": {"backend"},
+    "testing": {"backend", "engine", "ops"},
     "distributed": {"backend"},
     "learn": BELOW["learn"] | {"data"},  # its trace/ledger files ask for engine alone
     "curate": {"backend", "engine", "ops", "nn", "optim", "data"},  # raw files to tokens; it trains a classifier
@@ -37,7 +38,7 @@ ALLOWED = BELOW | {
     "pretrained": BELOW["pretrained"] | {"data"},
     "evaluate": BELOW["evaluate"] | {"data"},
     "finetune": BELOW["finetune"] | {"data", "optim", "distributed"},
-    "examples": BELOW["examples"] | {"data", "curate", "optim", "distributed", "learn"},
+    "examples": BELOW["examples"] | {"data", "curate", "optim", "distributed", "learn", "testing"},
     "__init__": {"engine", "ops", "kernels"},  # what `import tinygrad_lm` gives
 }
 # Programs and libraries with unsafe or foreign formats, and another engine's work.

@@ -5,12 +5,12 @@ import weakref
 
 import numpy as np
 import pytest
-from drawing import arrays, broadcastable
 from hypothesis import given
 
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.testing.drawing import arrays, broadcastable
 
 
 @pytest.fixture(autouse=True)

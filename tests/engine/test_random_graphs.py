@@ -2,9 +2,9 @@
 
 import numpy as np
 from hypothesis import event, given, settings
-from random_graphs import programs, run
 
 from tinygrad_lm import Tensor, gradcheck
+from tinygrad_lm.testing.random_graphs import programs, run
 
 many = settings(max_examples=3 * settings.default.max_examples)
 

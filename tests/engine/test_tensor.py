@@ -4,13 +4,13 @@ import operator
 
 import numpy as np
 import pytest
-from drawing import positive
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import as_array
 from tinygrad_lm.errors import DtypeError, ShapeError
+from tinygrad_lm.testing.drawing import positive
 
 rng = np.random.default_rng(0)
 A, B = positive(rng, (3, 4)), positive(rng, (3, 4))

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_evaluation import EndedTokenizer, Told, byte_gpt, ended, fond_of, json_file, uniform, values
@@ -17,6 +16,7 @@ from tinygrad_lm.evaluate import choices, humaneval, lambada, perplexity
 from tinygrad_lm.evaluate.choices import Question
 from tinygrad_lm.evaluate.evaluation import Evaluation
 from tinygrad_lm.evaluate.report import exponential, mean
+from tinygrad_lm.testing.checks import agree
 
 TEXT = "Ein Bär\nbrummt im Wald . \n\n= Heading =\nand a bee hums\n"
 encode = EndedTokenizer().encode

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import example, given
 from hypothesis import strategies as st
 from small_evaluation import EndedTokenizer, Told, uniform
@@ -14,6 +13,7 @@ from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate.score import encode, score, spans
 from tinygrad_lm.ops import log_softmax
+from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
 

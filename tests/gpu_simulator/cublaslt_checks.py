@@ -1,7 +1,8 @@
 """A product of cuda/cublaslt.py against float64, with everything that `multiply` can be asked for."""
 
-import checks
 import numpy as np
+
+from tinygrad_lm.testing import checks
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 WANTED = ["plain", "bias", "sums", "added", "added with sums"]

@@ -2,12 +2,9 @@
 
 from contextlib import contextmanager
 
-import checks
 import cuda_emulator
 import numpy as np
 import pytest
-from drawing import signed
-from op_cases import Case
 
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
@@ -16,6 +13,9 @@ from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.drawing import signed
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [

@@ -2,7 +2,8 @@
 
 import numpy as np
 from hypothesis import strategies as st
-from op_cases import Case
+
+from tinygrad_lm.testing.case import Case
 
 lengths = st.sampled_from([1, 2, 7, 8, 31, 32, 33, 64, 127, 128, 256, 260, 264])
 rows = st.sampled_from([1, 2, 3, 5, 8, 21])

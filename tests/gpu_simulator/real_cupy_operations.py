@@ -8,12 +8,12 @@ from cuda_sizes import LARGER
 from cupy_without_a_driver import cupy
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.kernels.cuda.compile import SOURCES, source
+from tinygrad_lm.testing.cases import CASES
 
 OPTIMIZERS = {"adamw", "squares", "total"}  # kernels of no operation
 
@@ -53,7 +53,7 @@ def no_mask(case):
 
 
 def operations(dtype):
-    """Each of op_cases.py, small."""
+    """Each of cases.py, small."""
     each(CASES | {"getitem": CASES["getitem"].filter(no_mask)}, dtype)
 
 

@@ -7,13 +7,10 @@ from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 
-import checks
 import numpy as np
 import pytest
-from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES
 from small_gpt import Given
 
 from tinygrad_lm import kernels
@@ -25,6 +22,9 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
 from tinygrad_lm.optim import adamw
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.loop import Trainer
 

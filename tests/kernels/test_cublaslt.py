@@ -3,14 +3,12 @@
 import sys
 import types
 
-import checks
 import numpy as np
 import pytest
 import strict_array
 from cublaslt_checks import LAYOUTS, TOLERANCE, WANTED, drawn, product
 from cuda_checks import gpu, on_host
 from cuda_emulator import emulated
-from drawing import seeds
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +16,8 @@ from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
 from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
 from tinygrad_lm.kernels.cuda.cublaslt import as_matrices, multiply
 from tinygrad_lm.kernels.cuda.matmul import linear_on_gpu
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.drawing import seeds
 
 bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
 sides = st.sampled_from([1, 2, 3, 8, 16, 17, 40])

@@ -14,11 +14,11 @@ import strict_array as xp
 from cublaslt_checks import LAYOUTS, WANTED, drawn, product
 from cuda_checks import agree, cotangent, expected, run
 from cuda_emulator import LaunchError, emulated
-from op_cases import Case
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
 from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
+from tinygrad_lm.testing.case import Case
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 ml_dtypes = pytest.importorskip("ml_dtypes")

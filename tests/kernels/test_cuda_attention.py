@@ -7,12 +7,13 @@ from cuda_checks import agree, cotangent, expected, run
 from cuda_emulator import KERNELS
 from cuda_sizes import documents
 from hypothesis import given, settings
-from op_cases import CASES, Case
 
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.ops.dropout import keep
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
 
 few = settings(max_examples=settings.default.max_examples // 5)
 

@@ -5,7 +5,6 @@ New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must 
 
 from functools import partial
 
-import checks
 import cuda_emulator
 import numpy as np
 import pytest
@@ -13,10 +12,8 @@ import strict_array
 from cuda_checks import TOLERANCE, agree, cotangent, expected, ids_outside_their_table, on_host, run
 from cuda_emulator import KERNELS
 from cuda_sizes import LARGER
-from drawing import LAYOUTS, seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES, Case
 
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.observe import recording
@@ -26,6 +23,10 @@ from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.optim import adamw
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import LAYOUTS, seeds
 
 every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
 few = settings(max_examples=settings.default.max_examples // 5)

@@ -7,9 +7,9 @@ import strict_array as xp
 from cuda_checks import agree, cotangent, expected, ids_outside_their_table, run, small_blocks
 from cuda_emulator import KERNELS, LaunchError
 from cuda_sizes import alone, documents
-from op_cases import Case
 
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
+from tinygrad_lm.testing.case import Case
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 

@@ -5,8 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from checks import agree, jacobians
-from op_cases import Case
 from small_run import status
 
 from tinygrad_lm.engine.op import Op
@@ -17,6 +15,8 @@ from tinygrad_lm.learn.puzzles.compare import compare, gradients, names
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
 from tinygrad_lm.learn.puzzles.laws import LAWS, broken_laws
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.checks import agree, jacobians
 
 HAS_KINKS = {"max", "maximum"}  # at a tie there is no derivative; the operation's own sharing is what is right
 

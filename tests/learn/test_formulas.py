@@ -10,15 +10,15 @@ import re
 
 import numpy as np
 import pytest
-from drawing import signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import signed
 
 erf = np.vectorize(math.erf, otypes=[float])
 DOMAIN = {"condition", "ids", "targets"}  # what has no derivative

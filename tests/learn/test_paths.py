@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
-from random_graphs import programs, run
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.paths import above, count, paths
 from tinygrad_lm.learn.ledger.trace import trace
+from tinygrad_lm.testing.random_graphs import programs, run
 
 LIMIT = 2000
 

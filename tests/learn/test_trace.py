@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from random_graphs import programs, run
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -16,6 +15,7 @@ from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.learn.memory import captured
+from tinygrad_lm.testing.random_graphs import programs, run
 
 few = settings(max_examples=settings.default.max_examples // 2)
 

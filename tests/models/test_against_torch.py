@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
@@ -13,6 +12,7 @@ from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.muon import Muon
+from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.loop import Trainer
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
@@ -14,6 +13,7 @@ from tinygrad_lm.models.generate import generate, generate_batch, until
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.sampling import Sampler
 from tinygrad_lm.nn.attention import Past
+from tinygrad_lm.testing.checks import agree
 
 seeds = st.integers(0, 2**32 - 1)
 

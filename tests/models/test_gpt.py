@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import Given, configs, differentiate, random_tokens, shaken, tiny
@@ -22,6 +21,7 @@ from tinygrad_lm.nn.attention import Past
 from tinygrad_lm.nn.layers import Embedding
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.loop import Trainer

@@ -5,7 +5,6 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
@@ -17,6 +16,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.transfer import inherit, merge
 from tinygrad_lm.nn.layers import Linear
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.testing.checks import agree
 
 LOWER = ("wte.*", "wpe.*", "h.0.*")
 

@@ -4,14 +4,11 @@ Most compute in float32 and round once, to the same bits as rounding what the ru
 several roundings, and each errs by at most u of a number's size, u = 2⁻⁸ in bfloat16 and 2⁻¹¹ in float16.
 """
 
-import checks
 import numpy as np
 import pytest
 import strict_array
-from drawing import seeds, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm import Tensor, gradcheck, ops
 from tinygrad_lm.backend import dtype_of, is_floating, wide
@@ -20,6 +17,9 @@ from tinygrad_lm.engine.op import Op, op
 from tinygrad_lm.errors import DtypeError
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 
 ROUNDOFF = {"bfloat16": 2**-8, "float16": 2**-11}
 ROUNDINGS = {  # a gradient that is summed is rounded before and after

@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.ops.rotary import angles
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 
 
 def near(a, b):

@@ -1,16 +1,16 @@
 """Every operation on CuPy arrays, forth and back: the same numbers as on the CPU but for rounding."""
 
-import checks
 import numpy as np
 import pytest
 from cuda_checks import gpu
-from drawing import seeds, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 
 pytestmark = pytest.mark.gpu
 fewer = settings(max_examples=settings.default.max_examples // 4)

@@ -1,26 +1,22 @@
 """Every operation in the registry, on drawn cases: its gradients to twelve digits, and what else must hold of a rule.
 
-A new operation is tested by adding its cases to op_cases.py and its value to references.py; until then this fails.
+A new operation is tested by adding its entry to tinygrad_lm/testing/cases.py; until then this fails.
 """
 
-import checks
 import numpy as np
 import pytest
-from drawing import seeds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
-from references import REFERENCES
 
 from tinygrad_lm import gradcheck
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.cases import CASES, PROOFS
+from tinygrad_lm.testing.drawing import seeds
 
 OPERATIONS = sorted(Op.registry)
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 fewer = settings(max_examples=settings.default.max_examples // 4)
-
-# How many roundings, in eps × condition, a rule may take: about four times the most that was ever seen.
-ROUNDINGS = {"layer_norm": 80}  # x less its mean loses digits that the condition, a first-order measure, does not see
 
 
 def implementations():
@@ -41,14 +37,14 @@ def drawn(data, name):
 
 def test_every_operation_has_cases_and_a_reference():
     assert CASES.keys() == Op.registry.keys()
-    assert REFERENCES.keys() == Op.registry.keys()
+    assert all(proof.reference for proof in PROOFS.values())
 
 
 @every_implementation
 @pytest.mark.parametrize("check", [*checks.CHECKS, "value"])
 @given(data=st.data())
 def test_rule(name, rule, check, data):
-    checks.checks_of(name)[check](rule, *drawn(data, name))
+    PROOFS[name].rule_checks[check](rule, *drawn(data, name))
 
 
 @every_operation
@@ -73,4 +69,4 @@ def test_richardson_agrees(name, data):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @given(data=st.data())
 def test_short_floats(name, rule, dtype, data):
-    checks.precision(rule, *drawn(data, name), dtype, ROUNDINGS.get(name, 20))
+    checks.precision(rule, *drawn(data, name), dtype, PROOFS[name].roundings)

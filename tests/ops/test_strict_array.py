@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import strict_array as xp
-from drawing import seeds, signed
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_cases import CASES
 
 from tinygrad_lm import Tensor, backend, ops
 from tinygrad_lm.backend import dtype_of, is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DeviceError, DtypeError
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 
 OPERATIONS = sorted(Op.registry)
 fewer = settings(max_examples=settings.default.max_examples // 4)

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
-from drawing import seeds, signed
 from hypothesis import given
 from hypothesis import strategies as st
-from op_cases import CASES, Case
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed; it is only compared with")
 import torch_gpt  # noqa: E402

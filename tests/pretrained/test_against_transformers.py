@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_gpt import differentiate
 
 from tinygrad_lm.errors import CheckpointError
+from tinygrad_lm.testing.checks import agree
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers, the oracle of these tests, is not installed")

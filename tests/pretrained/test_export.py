@@ -7,7 +7,6 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretrained.small_models import SEVEN, make_run
@@ -25,6 +24,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.pretrained.export import export
 from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.testing.checks import agree
 
 FRENCH = "Voilà, l'été — “déjà” 🦢!\n\n  x"
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from checks import agree, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pretrained.bundle_writer import write_bundle
@@ -31,6 +30,7 @@ from tinygrad_lm.pretrained.load import load, load_openai
 from tinygrad_lm.pretrained.places import fill
 from tinygrad_lm.pretrained.safetensors_folder import SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
+from tinygrad_lm.testing.checks import agree, same
 
 LLAMA = {"norm": "rms", "position": "rotary", "activation": "silu", "gated": True, "bias": False, "tied": False}
 

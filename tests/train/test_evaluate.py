@@ -6,13 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from checks import agree
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import shaken, tiny
 
 from tinygrad_lm import no_grad
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import baselines, evaluate
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from checks import agree
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
@@ -19,6 +18,7 @@ from tinygrad_lm.data.corpus import split
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.models.transfer import merge
 from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig

@@ -1,118 +1,41 @@
-"""What every operation accepts: for each, by its name, a Hypothesis strategy that draws inputs and options.
+"""Which inputs fit the operations that need more than case.py's strategies: the table of all is in cases.py.
 
-Read an entry as the operation's description: which shapes fit, which numbers, which options. How shapes, numbers and
+Read a strategy as the operation's description: which shapes fit, which numbers, which options. How shapes, numbers and
 layouts are drawn is in drawing.py.
 
 Dimensions: B batch, T queries, S keys, H heads, G key heads, R queries a key head, D head size, C channels,
 V vocabulary; n, k, m any.
 """
 
-from dataclasses import dataclass, field
-
 import numpy as np
-from drawing import (
-    arrays,
-    axes,
-    axis_and_solid_shape,
-    booleans,
-    broadcastable,
-    even,
-    odd,
-    positive,
-    separated,
-    shapes,
-    sides,
-    signed,
-    solid,
-    varied,
-)
 from hypothesis import strategies as st
 
 from tinygrad_lm import ops
-from tinygrad_lm.backend import dtype_of, is_floating
-
-
-@dataclass
-class Case:
-    """Inputs of one call: floating ones are float64, ids are integers, conditions booleans."""
-
-    inputs: tuple
-    options: dict = field(default_factory=dict)
-
-    @property
-    def floating(self):
-        """Which inputs have a gradient."""
-        return [i for i, x in enumerate(self.inputs) if is_floating(x.dtype)]
-
-    def to(self, dtype):
-        """The same numbers, rounded to another floating dtype."""
-        dtype = dtype_of(dtype)
-        return Case(tuple(x.astype(dtype) if is_floating(x.dtype) else x for x in self.inputs), self.options)
-
-
-CASES = {}
-
-
-def case(strategy):
-    """Register a function of `draw` as the strategy of the operation of its name."""
-    CASES[strategy.__name__] = st.composite(strategy)()
-
-
-def unary(numbers):
-    return arrays(shapes, numbers).map(lambda x: Case((x,)))
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.drawing import arrays, axes, booleans, broadcastable, shapes, sides, solid
 
 
 @st.composite
-def binary(draw, numbers_a=signed, numbers_b=signed):
-    (a, b), _ = draw(broadcastable(2))
-    return Case((draw(arrays(a, numbers_a)), draw(arrays(b, numbers_b))))
-
-
-@st.composite
-def reduction(draw, numbers=signed):
-    axis, shape = draw(axis_and_solid_shape())
-    return Case((draw(arrays(shape, numbers)),), {"axis": axis, "keepdims": draw(st.booleans())})
-
-
-@st.composite
-def along(draw):
-    """Normalised over one axis of at least one entry, or several."""
-    axis, shape = draw(axis_and_solid_shape(lambda ndim: axes(ndim) if ndim else st.just(())))
-    return Case((draw(arrays(shape)),), {"axis": axis})
-
-
-for name in ("add", "subtract", "multiply", "divide"):
-    CASES[name] = binary()
-for name in ("negate", "exp", "tanh", "sigmoid", "relu", "relu_squared", "silu", "gelu", "gelu_tanh"):
-    CASES[name] = unary(signed)
-for name in ("log", "sqrt"):
-    CASES[name] = unary(positive)
-CASES |= {"power": binary(positive, signed), "maximum": binary(even, odd)}
-CASES |= {"mean": reduction(), "logsumexp": reduction(), "max": reduction(separated)}
-CASES |= {"softmax": along(), "log_softmax": along()}
-
-
-@case
 def where(draw):
     """A condition and two values that all broadcast."""
     (c, a, b), _ = draw(broadcastable(3))
     return Case((draw(arrays(c, booleans)), draw(arrays(a)), draw(arrays(b))))
 
 
-@case
+@st.composite
 def to(draw):
     """Here only what keeps the numbers; other devices and dtypes in test_laws.py and test_strict_array.py."""
     return Case((draw(arrays(shapes)),), {"device": draw(st.sampled_from([None, "cpu"]))})
 
 
-@case
+@st.composite
 def sum(draw):
     """Over nothing a sum is 0, so no axis needs an entry."""
     shape = draw(shapes)
     return Case((draw(arrays(shape)),), {"axis": draw(axes(len(shape))), "keepdims": draw(st.booleans())})
 
 
-@case
+@st.composite
 def reshape(draw):
     """To any shape of equal size; one axis may be -1."""
     shape = draw(shapes)
@@ -121,7 +44,7 @@ def reshape(draw):
     return Case((draw(arrays(shape)),), {"shape": draw(st.sampled_from(targets if shape else [(), (1,), (1, -1), -1]))})
 
 
-@case
+@st.composite
 def transpose(draw):
     """By a permutation, each axis counted from either end, or reversed if None."""
     shape = draw(shapes)
@@ -130,20 +53,20 @@ def transpose(draw):
     return Case((draw(arrays(shape)),), {"axes": draw(st.none() | permutation)})
 
 
-@case
+@st.composite
 def swapaxes(draw):
     shape = draw(shapes.filter(len))
     axis = st.integers(-len(shape), len(shape) - 1)
     return Case((draw(arrays(shape)),), {"axis1": draw(axis), "axis2": draw(axis)})
 
 
-@case
+@st.composite
 def broadcast_to(draw):
     (shape, _), target = draw(broadcastable(2))
     return Case((draw(arrays(shape)),), {"shape": target})
 
 
-@case
+@st.composite
 def concat(draw):
     """Shapes equal but for the axis."""
     shape = draw(shapes.filter(len))
@@ -154,14 +77,14 @@ def concat(draw):
     return Case(tuple(xs), {"axis": axis})
 
 
-@case
+@st.composite
 def stack(draw):
     shape = draw(shapes)
     xs = [draw(arrays(shape)) for _ in range(draw(st.integers(1, 3)))]
     return Case(tuple(xs), {"axis": draw(st.integers(-len(shape) - 1, len(shape)))})
 
 
-@case
+@st.composite
 def getitem(draw):
     """NumPy's indices: integers, slices, None, ..., and arrays or lists of integers or booleans, in any mixture.
 
@@ -192,7 +115,7 @@ def index_part(n, length):
     return part
 
 
-@case
+@st.composite
 def matmul(draw):
     """(..., n, k) @ (..., k, m), leading axes broadcast."""
     n, k, m = draw(st.tuples(sides, sides, sides) | solid.map(lambda n: (n, n, n)))
@@ -200,7 +123,7 @@ def matmul(draw):
     return Case((draw(arrays((*a[-1:], n, k))), draw(arrays((*b[-2:], k, m)))))
 
 
-@case
+@st.composite
 def linear(draw):
     """(..., i), (i, o), and perhaps a bias (o,)."""
     i, o = draw(sides), draw(sides)
@@ -208,6 +131,7 @@ def linear(draw):
     return Case((x, w, b) if draw(st.booleans()) else (x, w))
 
 
+@st.composite
 def normalization(draw, numbers, weights, eps):
     """(..., C) with at least one channel, perhaps with weights (C,)."""
     C = draw(solid)
@@ -215,18 +139,15 @@ def normalization(draw, numbers, weights, eps):
     return Case((x, *(draw(arrays((C,))) for _ in range(draw(st.integers(0, weights))))), {"eps": draw(eps)})
 
 
-CASES["layer_norm"] = st.composite(normalization)(varied, 2, st.sampled_from([1e-5, 0.1]))
-CASES["rms_norm"] = st.composite(normalization)(signed, 1, st.sampled_from([1e-6, 0.1]))
-
 keys = st.tuples(st.integers(0, 9), st.just("test"), st.integers(0, 9))  # seed, stream, step
 
 
-@case
+@st.composite
 def dropout(draw):
     return Case((draw(arrays(shapes)),), {"p": draw(st.sampled_from([0.0, 0.1, 0.5, 0.9])), "key": draw(keys)})
 
 
-@case
+@st.composite
 def embedding(draw):
     """A table (V, C), and token ids of any shape and integer dtype, repeated or not."""
     V, C = draw(solid), draw(sides)
@@ -234,7 +155,7 @@ def embedding(draw):
     return Case((draw(arrays((V, C))), draw(arrays(shapes, lambda rng, shape: rng.integers(0, V, shape, dtype)))))
 
 
-@case
+@st.composite
 def rotary(draw):
     """(B, T, H, D) with D even; positions from `start`; frequencies as they are, or all, some or none of them lower."""
     B, T, H, D = (draw(st.sampled_from(some)) for some in ([1, 2, 0], [1, 2, 3, 4, 0], [1, 2], [2, 4]))
@@ -244,7 +165,7 @@ def rotary(draw):
     return Case((x,), {"base": base, "start": start, "scaling": scaling})
 
 
-@case
+@st.composite
 def attention(draw):
     """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not; any starts."""
     B, G, R, D = draw(st.sampled_from([1, 2, 0])), draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(solid)
@@ -256,7 +177,7 @@ def attention(draw):
     return Case((q, k, v), {"causal": causal, "starts": starts, "p": p, "key": draw(keys) if p else None})
 
 
-@case
+@st.composite
 def cross_entropy(draw):
     """Logits (..., V), and targets (...) below V or equal to ignore_index."""
     V, shape = draw(solid), draw(shapes)[:2]
@@ -265,15 +186,15 @@ def cross_entropy(draw):
     return Case((draw(arrays((*shape, V))), draw(arrays(shape, ids))), {"ignore_index": ignored})
 
 
-@case
+@st.composite
 def linear_cross_entropy(draw):
     """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
-    logits, targets = (case := draw(CASES["cross_entropy"])).inputs
+    logits, targets = (case := draw(cross_entropy())).inputs
     x, w = draw(arrays((*targets.shape, C := draw(sides)))), draw(arrays((C, logits.shape[-1])))
     return Case((x, w, targets), case.options)
 
 
-@case
+@st.composite
 def checkpoint(draw):
     """Any function of tensors that computes the same twice, dropout included."""
     n = draw(st.integers(1, 3))

@@ -1,4 +1,4 @@
-"""How tests draw arrays: which numbers, in which layout, of which shapes. op_cases.py says what goes where.
+"""How tests draw arrays: which numbers, in which layout, of which shapes. cases.py says what goes where.
 
 Hypothesis draws shapes and layouts and shrinks those; the numbers come from a seed, which is fast, and their size does
 not matter. They stay away from kinks (relu at 0, the maximum of equals) and from the edges of domains (log, sqrt,

@@ -8,22 +8,21 @@ equal gradients does, it is no mutant and is not counted. Broken engines are at 
 from itertools import combinations
 
 import numpy as np
-from checks import finished
-from drawing import signed
 from hypothesis import Phase, given, settings
-from op_cases import CASES
 
 from tinygrad_lm.engine import graph
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.testing.checks import finished
+from tinygrad_lm.testing.drawing import signed
 
 
-def some_cases(name, count=60):
-    """The same drawn cases of an operation in every run."""
+def some_cases(strategy, count=60):
+    """The same drawn cases in every run."""
     cases = []
 
     @settings(max_examples=count, derandomize=True, database=None, phases=[Phase.generate])
-    @given(CASES[name])
+    @given(strategy)
     def collect(case):
         cases.append(case)
 

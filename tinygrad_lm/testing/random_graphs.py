@@ -1,10 +1,10 @@
 """Random graphs out of the registry: programs that Hypothesis draws, and that tensors run through."""
 
 import numpy as np
-from drawing import seeds, signed
 from hypothesis import strategies as st
 
 from tinygrad_lm import ops
+from tinygrad_lm.testing.drawing import seeds, signed
 
 # Steps from one or two values to a new one. All values broadcast to (n, n), so any step can follow any other; and no
 # step enlarges its values without bound, so thirty of them stay in range.

@@ -1,0 +1,32 @@
+"""Proof: all that an operation is proven with. cases.py has one for each of ours; `prove` makes one for a user's."""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+
+from hypothesis.strategies import SearchStrategy
+
+from tinygrad_lm.testing import checks
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What an operation is proven with.
+
+    strategy    draws its inputs and options, as a Case
+    reference   the same value computed another way, from arrays; None if there is no other way
+    checks      laws of this operation alone, by title: functions as those in checks.py
+    roundings   how many roundings float32 and float16 may take, in eps × condition: about four times the most ever seen
+    equivalent  generic mutants that change nothing here, besides those that need a second gradient
+    """
+
+    strategy: SearchStrategy
+    reference: Callable | None = None
+    checks: Mapping = field(default_factory=dict)
+    roundings: float = 20
+    equivalent: Set = frozenset()
+
+    @property
+    def rule_checks(self):
+        """All checks of a rule by title, each a function of the rule, a Case and a generator of numbers."""
+        value = {} if self.reference is None else {"value": checks.value_of(self.reference)}
+        return checks.CHECKS | value | self.checks
