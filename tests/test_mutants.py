@@ -4,30 +4,21 @@ import inspect
 
 import numpy as np
 import pytest
+from broken_engines import ENGINES
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
 from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.cases import CASES, PROOFS
-from tinygrad_lm.testing.mutants import ENGINES, GENERIC, changes_something, mutated, some_cases
+from tinygrad_lm.testing.mutants import GENERIC, generic_mutants, killers, mutated, notices, some_cases
 
 OPERATIONS = sorted(Op.registry)
 BUGS = {bug.title: bug for bug in PUZZLES.values()}
 
 
-def notices(check, rule, cases):
-    """Whether the check fails for this rule on one of the cases, or the rule breaks on the way."""
-    for seed, case in enumerate(cases):
-        try:
-            check(rule, case.copy(), np.random.default_rng(seed))  # a copy: mutants may write on their inputs
-        except Exception:
-            return True
-    return False
-
-
 def who_notices(name, rule, cases):
-    return [title for title, check in PROOFS[name].rule_checks.items() if notices(check, rule, cases)]
+    return killers(rule, cases, PROOFS[name].rule_checks)
 
 
 @pytest.fixture(scope="module")
@@ -44,28 +35,22 @@ def test_right_rules_pass(name, cases):
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_generic_mutants_are_killed(name, cases, record_property):
-    op, survivors, equivalent = Op.registry[name], [], set()
-    for title, change in GENERIC.items():
-        some = [case for case in cases(name) if changes_something(op, change, case)]
-        if not some:
-            equivalent.add(title)
-            continue
-        killers = who_notices(name, mutated(op.rule, change), some)
-        record_property("mutant", [title, name, *killers])
-        if not killers:
-            survivors.append(title)
-    assert survivors == []
+    found = generic_mutants(Op.registry[name].rule, cases(name), PROOFS[name].rule_checks)
+    for title, who in found.items():
+        if who is not None:
+            record_property("mutant", [title, name, *who])
+    assert [title for title, who in found.items() if who == []] == []
     one_gradient = all(len(case.floating) < 2 for case in cases(name))
     expected = {"second gradient zero", "gradients swapped"} if one_gradient else set()
-    assert equivalent == expected | PROOFS[name].equivalent
+    assert {title for title, who in found.items() if who is None} == expected | PROOFS[name].equivalent
 
 
 @pytest.mark.parametrize("title", BUGS)
 def test_named_mutants_are_killed(title, cases, record_property):
     name, rule = BUGS[title].operation, BUGS[title].rule
-    killers = who_notices(name, rule, cases(name))
-    record_property("mutant", [f"{name}: {title}", name, *killers])
-    assert killers
+    noticed = who_notices(name, rule, cases(name))
+    record_property("mutant", [f"{name}: {title}", name, *noticed])
+    assert noticed
 
 
 # ---- the engine, on graphs small enough to know the answer
@@ -123,9 +108,9 @@ def test_broken_engines_are_noticed(title, monkeypatch, record_property):
 
     assert failing() == []
     monkeypatch.setattr(*ENGINES[title])
-    killers = failing()
-    record_property("mutant", [f"engine: {title}", "engine", *killers])
-    assert killers
+    noticed = failing()
+    record_property("mutant", [f"engine: {title}", "engine", *noticed])
+    assert noticed
 
 
 ONE_EDIT = {
@@ -172,9 +157,9 @@ DOCUMENTS = {
 @pytest.mark.parametrize("title", DOCUMENTS)
 def test_mutants_of_the_mask_of_documents_are_killed(title, cases, record_property):
     with np.errstate(all="ignore"):
-        killers = who_notices("attention", edited(ops.attention.rule, *DOCUMENTS[title]), cases("attention"))
-    record_property("mutant", [f"attention: {title}", "attention", *killers])
-    assert "value" in killers
+        noticed = who_notices("attention", edited(ops.attention.rule, *DOCUMENTS[title]), cases("attention"))
+    record_property("mutant", [f"attention: {title}", "attention", *noticed])
+    assert "value" in noticed
 
 
 # ---- checkers that are broken themselves

@@ -87,9 +87,9 @@ class Op(Replaceable):
 
     def tensors(self, inputs):
         """The inputs as tensors: numbers adapt to the first floating tensor or array; lists of tensors are stacked."""
-        if self.parameters[0].kind is inspect.Parameter.VAR_POSITIONAL and len(inputs) == 1:
-            if isinstance(inputs[0], (list, tuple)):  # concat([a, b]) as concat(a, b)
-                inputs = inputs[0]
+        many = self.parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        if many and len(inputs) == 1 and isinstance(inputs[0], (list, tuple)):
+            inputs = inputs[0]  # concat([a, b]) as concat(a, b)
         inputs = [operations.stack(*x) if isinstance(x, (list, tuple)) and recorded(x) else x for x in inputs]
         arrays = [as_array(x) for x in inputs if hasattr(x, "dtype") and not isinstance(x, np.generic)]
         like = next((x for x in arrays if is_floating(x.dtype)), arrays[0] if arrays else None)

@@ -107,7 +107,7 @@ class Tensor(Arithmetic):
         if recorded([*arguments, *options.values()]):
             here = f"ops.{name}" if hasattr(operations, name) else "an operation of tinygrad_lm.ops"
             raise GraphError(
-                f"np.{name}: it would lose the graph of a recorded tensor\n  hint : use {here}; or x.numpy(), or no_grad"
+                f"np.{name}: it would lose the graph of a recorded tensor\n  hint : use {here}, or the values x.numpy()"
             )
         return function(*map(plain, arguments), **{key: plain(x) for key, x in options.items()})
 

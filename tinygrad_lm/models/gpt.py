@@ -24,7 +24,7 @@ class GPT(Module):
 
     `model(tokens)` -> logits. `model.flat` holds all weights and gradients by name (nn/flat.py). Seed None: all weights
     are zero, and wait to be loaded.
-    dtype: what is computed in, also by name; the weights of a model in half precision are float32 (engine/precision.py).
+    dtype: what is computed in, also by name; for half precision the weights are float32 (engine/precision.py).
     """
 
     def __init__(self, config, seed=0, dtype=np.float32, device="cpu"):

@@ -60,9 +60,7 @@ def getitem(x, *, index):
     def backward(dy):
         dx = xp.zeros(shape, dy.dtype)
         if repeats:
-            xp.add.at(
-                dx, index, dy
-            )  # an entry that was taken twice gets both gradients; `dx[index] += dy` gives it one
+            xp.add.at(dx, index, dy)  # an entry that was taken twice gets both gradients; += would give it one
         else:
             dx[index] = dy
         return (dx,)
