@@ -1,7 +1,7 @@
 // Dropout: y = x / (1 − p) where u ≥ p, else 0, with u uniform in [0, 1).
 //
-// u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, and 8 entries for each. Backward is the same function of dy: nothing is kept but the key.
-// A thread computes one counter and has eight entries of x.
+// u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, each for 8 entries. Backward is
+// the same function of dy, so only the key is kept. A thread computes one counter and has its eight entries of x.
 // Memory: reads x and writes y; about 25 integer instructions an entry, which the reading hides.
 
 #include "common.cuh"

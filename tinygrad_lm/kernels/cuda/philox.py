@@ -1,4 +1,4 @@
-"""What the kernels that draw random numbers are given. See philox.cuh."""
+"""Arguments of the kernels that draw random numbers. See philox.cuh."""
 
 import math
 
@@ -12,8 +12,7 @@ from tinygrad_lm.kernels.cuda.compile import f4
 def arguments(xp, p, seed, stream, *counter):
     """(counter, key0, key1, limit, 1 / (1 − p)), to keep entries with probability 1 − p.
 
-    `counter` is (step, row), or one array of these two as uint64 on the device: a captured step reads there which step
-    it is.
+    counter: (step, row), or one array of these two as uint64 on the device, from which a captured step reads them.
     """
     if len(counter) == 1 and isinstance(counter[0], xp.ndarray):
         words = counter[0]
