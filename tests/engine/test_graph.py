@@ -1,14 +1,21 @@
 """The walk back: what arrives where, when it is freed, and what is refused."""
 
+import copy
+import pickle
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from watching import steps
 
 from tinygrad_lm import Tensor, no_grad, ops
+from tinygrad_lm.engine import graph
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.observe import recording
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.replaceable import Replaceable
 from tinygrad_lm.errors import GraphError, ShapeError
 
 
@@ -38,7 +45,8 @@ def test_diamonds_on_diamonds_count_every_path():
     for _ in range(50):
         y = y + y  # 2⁵⁰ paths from y to x, each node visited once
     visits = []
-    y.backward(visit=lambda node, dy, dxs: visits.append(node))
+    with steps(lambda node, dy, dxs: visits.append(node)):
+        y.backward()
     assert x.grad == 2.0**50
     assert len(visits) == 50
 
@@ -91,22 +99,20 @@ def test_a_leaf_is_a_graph_of_its_own():
     assert x.grad == 1
 
 
-@pytest.mark.parametrize(
-    "seed", [np.array([1.0, -2.0]), [1, -2], [1.0, -2.0], Tensor([1.0, -2.0]), np.float32([1, -2])]
-)
-def test_a_seed_may_be_written_in_many_ways(seed):
+@pytest.mark.parametrize("dy", [np.array([1.0, -2.0]), [1, -2], [1.0, -2.0], Tensor([1.0, -2.0]), np.float32([1, -2])])
+def test_dy_may_be_written_in_many_ways(dy):
     for dtype in ("float64", "float32"):
         x = Tensor(np.ones(2, dtype), requires_grad=True)
-        (x * 3).backward(seed)
+        (x * 3).backward(dy)
         assert np.array_equal(x.grad, [3, -6])
         assert x.grad.dtype == dtype
 
 
 def test_a_wrong_start_is_refused():
     x = leaf(1, 2)
-    with pytest.raises(ShapeError, match=r"of shape \(2,\) is not one number's(.|\n)*hint"):
+    with pytest.raises(ShapeError, match=r"starts from a scalar; this tensor has shape \(2,\)(.|\n)*hint"):
         (x * 2).backward()
-    with pytest.raises(ShapeError, match=r"seed has shape \(3,\), the tensor \(2,\)"):
+    with pytest.raises(ShapeError, match=r"dy has shape \(3,\), the tensor \(2,\)"):
         (x * 2).backward(np.ones(3))
     with pytest.raises(GraphError, match=r"nothing was recorded(.|\n)*outside no_grad"):
         Tensor([1.0]).backward()
@@ -238,29 +244,53 @@ def test_a_gradient_that_nobody_wants_is_not_computed(op):
     assert (computed, y.grad) == (["a", "b"], 2)
 
 
-def test_a_kernel_stands_in_for_the_rule_on_its_device_only(op):
+def test_an_implementation_runs_on_its_device_and_dtype_where_they_are_switched_on(op, monkeypatch):
     double = op(lambda_rule(lambda x: (x * 2, lambda dy: (dy * 2,))))
     used = []
 
-    def registered(device):
-        @double.kernel(device)
-        def kernel(x):
+    def registered(device, *dtypes):
+        @double.on(device, *dtypes)
+        def implementation(x):
             used.append(device)
-            return x + x, lambda dy: (dy + dy,)
+            return (x + x, lambda dy: (dy + dy,)) if x.size else NotImplemented
 
-    registered("cuda")
+    registered("cuda", "float64")
+    registered("cpu", "float32")
+    monkeypatch.setattr(Replaceable, "enabled", True)
     double(leaf(1))
     assert used == []
-    registered("cpu")
+    registered("cpu", "float32", "float64")
     x = leaf(1)
     double(x).backward()
     assert used == ["cpu"]
     assert x.grad == 2
     assert double.rule(x.data)[0] == 2
+    monkeypatch.setattr(Replaceable, "enabled", False)
+    double(x)
     assert used == ["cpu"]  # the definition stays what it was
+    monkeypatch.setattr(Replaceable, "enabled", True)
+    assert double(leaf()).shape == (0,)  # what is not covered is defined
+    assert used == ["cpu", "cpu"]
 
 
-def test_visit_sees_each_operation_with_its_gradients_youngest_first():
+def test_importing_the_package_switches_no_implementation_on():
+    program = """
+from tinygrad_lm import models, ops, optim
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.replaceable import Replaceable
+print(Replaceable.enabled, any(op.implementations for op in Op.registry.values()))
+"""
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["False", "False"]
+
+
+def test_what_is_replaceable_is_copied_and_pickled_as_itself():
+    for function in (ops.softmax, graph.add):
+        assert copy.deepcopy(function) is function
+        assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_an_observer_sees_each_operation_with_its_gradients_youngest_first():
     x, w = leaf(1, 2), leaf(3, 4)
     y = ops.exp(x)
     z = (y * w).sum()
@@ -270,7 +300,8 @@ def test_visit_sees_each_operation_with_its_gradients_youngest_first():
         assert node.backward is not None  # not cleared yet
         seen.append((node.op.name, dy.tolist(), [dx.tolist() for dx in dxs], [p.shape for p in node.parents]))
 
-    z.backward(visit=visit)
+    with steps(visit):
+        z.backward()
     e = np.exp(x.data)
     assert seen == [
         ("sum", 1, [[1, 1]], [(2,)]),

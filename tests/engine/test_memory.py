@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 from hypothesis import given
+from watching import steps
 
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine.graph import unbroadcast
@@ -58,7 +59,8 @@ def test_what_a_rule_keeps_lives_until_its_node_has_been_walked():
     del y
     assert all(array() is not None for array in kept)
     alive = []
-    loss.backward(visit=lambda node, dy, dxs: alive.append(sum(array() is not None for array in kept)))
+    with steps(lambda node, dy, dxs: alive.append(sum(array() is not None for array in kept))):
+        loss.backward()
     # At the sum all ten are alive; when tanh number k is visited, those after it are gone.
     assert alive == [10, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]
     assert all(array() is None for array in kept)
@@ -95,7 +97,8 @@ def test_gradients_on_the_way_are_freed():
     y = ops.exp(x)
     middle = y.node
     grads = []
-    (y * 2 + y).sum().backward(visit=lambda node, dy, dxs: grads.append(weakref.ref(dxs[0])))
+    with steps(lambda node, dy, dxs: grads.append(weakref.ref(dxs[0]))):
+        (y * 2 + y).sum().backward()
     assert middle.grad is None
     assert middle.parents == ()
     assert middle.backward is None

@@ -1,6 +1,7 @@
 """Random graphs out of the registry, whole: whatever the operations are joined to, the chain rule must hold."""
 
 import numpy as np
+import watching
 from hypothesis import event, given, settings
 
 from tinygrad_lm import Tensor, gradcheck
@@ -24,7 +25,8 @@ def test_random_graphs_repeat_bit_for_bit_and_add_up(program):
 
     def walk():
         orders, result = [], run(steps, *tensors)
-        result.backward(np.ones(result.shape), visit=lambda node, dy, dxs: orders.append(node.order))
+        with watching.steps(lambda node, dy, dxs: orders.append(node.order)):
+            result.backward(np.ones(result.shape))
         assert orders == sorted(set(orders), reverse=True)
         event(f"{len(orders) // 20 * 20}+ nodes")
         return [None if t.grad is None else t.grad.copy() for t in tensors]

@@ -4,6 +4,7 @@ import operator
 
 import numpy as np
 import pytest
+from watching import steps
 
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.backend import dtype_of
@@ -65,7 +66,9 @@ def test_operations_keep_the_dtype_and_refuse_mixtures():
     for x in (half, brain, single, double):
         for y in (x + 1, 1 - x, x * 2.5, x / 3, x**2, 2**x, -x, x @ np.ones((2, 1), x.dtype) if x.ndim > 1 else x):
             assert y.dtype == x.dtype
-    for a, b in ((half, single), (single, double), (half, double), (brain, single), (half, brain), (double, brain)):
+    for a, b in ((half, single), (single, half), (brain, single)):  # weights are rounded where they are used
+        assert (a + b).dtype in (half.dtype, brain.dtype)
+    for a, b in ((single, double), (half, double), (half, brain), (brain, half), (double, brain)):
         with pytest.raises(DtypeError, match=r"do not fit each other(.|\n)*hint"):
             a + b
     with pytest.raises(DtypeError, match="result would be float64"):
@@ -149,9 +152,9 @@ def test_methods_are_numpys(name):
     assert x.grad.shape == A.shape
 
 
-def test_methods_are_bound_and_every_operation_is_public():
-    assert all(hasattr(Tensor, name) for name in ops.METHODS)
+def test_every_operation_is_public():
     assert set(ops.__all__) == Op.registry.keys()
+    assert all(getattr(ops, name) is op for name, op in Op.registry.items())
 
 
 def test_a_tensor_is_a_sequence_of_its_rows():
@@ -175,7 +178,7 @@ def test_one_number_can_be_taken_out_of_a_tensor_of_one():
     for x in (Tensor(2.5), Tensor([[2.5]])):
         assert x.item() == float(x) == 2.5
         assert type(x.item()) is float
-    with pytest.raises(ShapeError, match=r"of shape \(2,\) is not one number"):
+    with pytest.raises(ShapeError, match=r"of shape \(2,\) has 2 numbers, not one"):
         Tensor([1.0, 2.0]).item()
 
 
@@ -208,7 +211,8 @@ def test_only_a_leaf_shows_a_gradient():
         shown.append(y.grad)
         there.append(y.node.grad)
 
-    (y * 3 + y).backward(visit=visit)
+    with steps(visit):
+        (y * 3 + y).backward()
     assert shown == [None] * 3
     assert any(grad is not None for grad in there)
     assert x.grad == 8

@@ -17,6 +17,7 @@ words = ["no", "numbers"]
 unary = {name: [((words,), {}, DtypeError, "expected numbers")] for name in (
     "exp", "log", "sqrt", "tanh", "sigmoid", "negate", "relu", "relu_squared", "silu", "gelu", "gelu_tanh", "to",
 )}  # fmt: skip
+KEY = (1, "a", 0, 0)
 binary = {name: [
     ((x(2, 3), x(2, 4)), {}, ShapeError, "could not be broadcast together"),
     ((x(2), x(2, dtype="float64")), {}, DtypeError, "hint : x.to(dtype=...) converts"),
@@ -48,7 +49,7 @@ BAD = unary | binary | axes | {
     "stack": [((x(2), x(3)), {}, ShapeError, "one or more equal shapes"), ((), {}, ShapeError, "nothing to stack")],
     "matmul": [
         ((x(3), x(3, 2)), {}, ShapeError, "hint : x[None, :] is a row"),
-        ((x(2, 3), x(2, 3)), {}, ShapeError, "hint : GPT-2 files store weights as (in, out)"),
+        ((x(2, 3), x(2, 3)), {}, ShapeError, "hint : b.swapaxes(-1, -2) would fit"),
         ((x(2, 3), x(4, 2)), {}, ShapeError, "a.shape[-1] = 3, b.shape[-2] = 4"),
         ((x(2, 2, 3), x(3, 3, 2)), {}, ShapeError, "(..., n, k) @ (..., k, m) -> (..., n, m)"),
     ],
@@ -60,7 +61,9 @@ BAD = unary | binary | axes | {
     ],
     "layer_norm": [((x(2, 3), x(2), x(3)), {}, ShapeError, "one entry for each of (3,) channels")],
     "rms_norm": [((x(2, 3), x(2, 3)), {}, ShapeError, "(..., C)[, (C,)] -> (..., C)")],
-    "dropout": [((x(2),), {"p": p, "key": (1, "a")}, ConfigError, "no probability below 1") for p in (1.0, -0.1, 2)],
+    "dropout": [
+        ((x(2),), {"p": p, "key": KEY}, ConfigError, "p must be at least 0 and below 1") for p in (1.0, -0.1, 2)
+    ],
     "embedding": [
         ((x(4, 2), np.array([1, 4, -1])), {}, TokenError, "token id 4 is outside the vocabulary of 4 (2 such ids)"),
         ((x(4, 2), np.array([-1])), {}, TokenError, "token id -1 is outside"),
@@ -76,18 +79,19 @@ BAD = unary | binary | axes | {
         ((x(1, 2, 2, 4), x(1, 2, 2, 3), x(1, 2, 2, 3)), {}, ShapeError, "the head size of q and k differs"),
         ((x(1, 2, 3, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 query heads cannot share 2 key heads"),
         ((x(1, 3, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 causal queries need as many keys, found 2"),
-        ((x(1, 2, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {"p": 1, "key": (1, "a")}, ConfigError, "no probability"),
+        ((x(1, 2, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {"p": 1, "key": KEY}, ConfigError, "p must be at least 0"),
         *((
-            (x(1, 3, 2, 4), *[x(1, 4, 2, 4)] * 2), {"starts": np.array(starts), "causal": causal}, kind, fragment
+            (x(1, 3, 2, 4), *[x(1, 4, 2, 4)] * 2), {"document_starts": np.array(starts), "causal": causal}, kind,
+            f"document_starts{fragment}",
         ) for starts, causal, kind, fragment in [
-            ([[0, 2, 4]], True, ConfigError, "starts[0, 2] = 4 is outside 0 to 3, the last key that this query sees"),
-            ([[2, 0, 0]], True, ConfigError, "starts[0, 0] = 2 is outside 0 to 1"),
-            ([[0, -1, 9]], True, ConfigError, "starts[0, 1] = -1 is outside 0 to 2, the last key that this query sees"),
-            ([[0, -1, 9]], True, ConfigError, "(2 such entries)"),
-            ([[3, 3, 4]], False, ConfigError, "starts[0, 2] = 4 is outside 0 to 3"),
-            ([0, 0, 0], True, ShapeError, "starts has shape (3,); expected (B, T) = (1, 3)"),
-            ([[0]], True, ShapeError, "starts has shape (1, 1); expected (B, T) = (1, 3)"),
-            ([[0.0, 0, 0]], True, DtypeError, "starts must be integers, found float64"),
+            ([[0, 2, 4]], True, ConfigError, "[0, 2] = 4 is outside 0 to 3, the last key that this query sees"),
+            ([[2, 0, 0]], True, ConfigError, "[0, 0] = 2 is outside 0 to 1"),
+            ([[0, -1, 9]], True, ConfigError, "[0, 1] = -1 is outside 0 to 2, the last key that this query sees"),
+            ([[0, -1, 9]], True, ConfigError, "[0, 1] = -1 is outside 0 to 2, the last key that this query sees (2"),
+            ([[3, 3, 4]], False, ConfigError, "[0, 2] = 4 is outside 0 to 3"),
+            ([0, 0, 0], True, ShapeError, " has shape (3,); expected (B, T) = (1, 3)"),
+            ([[0]], True, ShapeError, " has shape (1, 1); expected (B, T) = (1, 3)"),
+            ([[0.0, 0, 0]], True, DtypeError, " must be integers, found float64"),
         ]),
     ],
     "linear_cross_entropy": [
@@ -102,7 +106,7 @@ BAD = unary | binary | axes | {
         ((x(2, 3), np.array([0])), {}, ShapeError, "targets.shape must be logits.shape[:-1]"),
         ((x(2, 3), x(2)), {}, DtypeError, "token ids must be integers"),
     ],
-    "checkpoint": [((x(2, 3), x(2, 4)), {"function": ops.add}, ShapeError, "xs[1]: (2, 4) float32 cpu")],
+    "recompute": [((x(2, 3), x(2, 4)), {"function": ops.add}, ShapeError, "xs[1]: (2, 4) float32 cpu")],
 }  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def test_norms_forget_scale(name, case, factor):
 @drawn("attention")
 def test_no_gradient_comes_from_the_future(case):
     """The gradient of output t by keys, values and queries of other times is zero, not nearly: bitwise."""
-    f = lambda *xs: ops.attention(*xs, **case.options | {"causal": True, "starts": None})
+    f = lambda *xs: ops.attention(*xs, **case.options | {"causal": True, "document_starts": None})
     q, k, v = (x.copy("C") for x in case.inputs)  # BLAS rounds by layout; the keys below are copies in this one
     if q.shape[1] > k.shape[1]:
         return
@@ -105,7 +105,7 @@ def test_no_gradient_comes_from_the_future(case):
 @drawn("attention")
 def test_no_gradient_comes_from_another_document(case):
     """Keys and values before a query's start have no gradient from its output, and no effect on it: bitwise."""
-    f, starts = lambda *xs: ops.attention(*xs, **case.options), case.options["starts"]
+    f, starts = lambda *xs: ops.attention(*xs, **case.options), case.options["document_starts"]
     if starts is None:
         return
     q, k, v = (x.copy("C") for x in case.inputs)
@@ -127,7 +127,7 @@ def test_packed_documents_are_as_alone(lengths, heads, seed):
     (H, G), rng, ends = heads, np.random.default_rng(seed), np.cumsum(lengths)
     q, k, v = (signed(rng, (1, ends[-1], n, 3)) for n in (H, G, G))
     starts = np.repeat(ends - lengths, lengths)[None]
-    y, u, packed = gradients(lambda *xs: ops.attention(*xs, starts=starts), q, k, v)
+    y, u, packed = gradients(lambda *xs: ops.attention(*xs, document_starts=starts), q, k, v)
     for n, end in zip(lengths, ends, strict=True):
         here = slice(end - n, end)
         alone, _, grads = gradients(ops.attention, q[:, here], k[:, here], v[:, here], u=u[:, here])

@@ -56,11 +56,11 @@ def rotary(x, base, start, scaling):
     return torch.cat((turned.real, turned.imag), -1)
 
 
-def attention(q, k, v, causal, starts, p, key):
+def attention(q, k, v, causal, document_starts, p, key):
     T, S = q.shape[1], k.shape[1]
     mask = torch.ones(T, S, dtype=torch.bool).tril(S - T) if causal else torch.ones(T, S, dtype=torch.bool)
-    if starts is not None:
-        mask = (mask & (torch.arange(S) >= torch.tensor(np.array(starts))[..., None]))[:, None]
+    if document_starts is not None:
+        mask = (mask & (torch.arange(S) >= torch.tensor(np.array(document_starts))[..., None]))[:, None]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
@@ -119,7 +119,7 @@ TORCH = {
 }
 NOT_IN_TORCH = {
     "dropout": "its random numbers are its own; see references.py",
-    "checkpoint": "it computes what its function does",
+    "recompute": "it computes what its function does",
     "to": "it computes nothing",
 }
 
@@ -165,8 +165,8 @@ def large(*shapes, ids=(), **options):
     return Case(tuple(inputs), options)
 
 
-PLAIN = {"starts": None, "p": 0.0, "key": None}
-PACKED = PLAIN | {"starts": np.arange(130) // np.array([[40], [130]]) * 40}  # four documents, and one
+PLAIN = {"document_starts": None, "p": 0.0, "key": None}
+PACKED = PLAIN | {"document_starts": np.arange(130) // np.array([[40], [130]]) * 40}  # four documents, and one
 LARGE = {
     "attention": [
         large((2, 130, 6, 16), (2, 130, 6, 16), (2, 130, 6, 16), causal=True, **PLAIN),

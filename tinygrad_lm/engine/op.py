@@ -83,7 +83,9 @@ class Op(Replaceable):
         for x in arrays:
             if x.dtype.itemsize == 2 and is_floating(x.dtype):
                 return precision.run_in_half(self, arrays, options)
-        return Replaceable.__call__(self, *arrays, **options) if Replaceable.enabled else self.rule(*arrays, **options)
+        if Replaceable.enabled and self.implementations:
+            return Replaceable.__call__(self, *arrays, **options)
+        return self.rule(*arrays, **options)
 
     def tensors(self, inputs):
         """The inputs as tensors: numbers adapt to the first floating tensor or array; lists of tensors are stacked."""

@@ -75,7 +75,7 @@ PROOFS = {
     "linear_cross_entropy": Proof(
         strategies.linear_cross_entropy(), references.linear_cross_entropy, equivalent=ONE_COTANGENT
     ),
-    "checkpoint": Proof(strategies.checkpoint(), lambda *xs, function: function(*map(Tensor, xs)).data),
+    "recompute": Proof(strategies.recompute(), lambda *xs, function: function(*map(Tensor, xs)).data),
 }
 
 CASES = {name: proof.strategy for name, proof in PROOFS.items()}

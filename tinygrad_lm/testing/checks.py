@@ -24,7 +24,8 @@ def agree(found, expected, what, tolerance=None):
         errors = abs(np.asarray(found) - expected) / max(1.0, abs(np.asarray(expected)).max())
         place = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
         assert errors[place] <= tolerance, (
-            f"{what}: at {[int(i) for i in place]} {found[place]!r} where {expected[place]!r} is right, "
+            f"{what}: at {[int(i) for i in place]} {np.asarray(found)[place].item()!r} where "
+            f"{np.asarray(expected)[place].item()!r} is right, "
             f"error {errors[place]:.1e}"
         )
 
@@ -62,6 +63,8 @@ def kind(value):
     """What a value is, for messages: "an array of shape (3,)", "a tuple of 3"."""
     if hasattr(value, "shape"):
         return f"an array of shape {value.shape}"
+    if value is None:
+        return "None"
     return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}: {value!r:.40}"
 
 
@@ -214,7 +217,7 @@ def nan_comes_out(rule, case, rng):
 
 CHECKS = {
     f.__name__.replace("_", " "): f
-    for f in (every_entry, adjoint, linear, contract, unchanged, any_layout, nan_comes_out)
+    for f in (contract, unchanged, every_entry, adjoint, linear, any_layout, nan_comes_out)
 }
 
 
@@ -233,6 +236,6 @@ def value_of(reference):
     def value(rule, case, rng):
         """The value is the reference's, computed in another way."""
         y, _ = rule(*case.inputs, **case.options)
-        agree(np.asarray(y), reference(*case.inputs, **case.options), "value")
+        agree(np.asarray(y), reference(*case.inputs, **case.options), "the value")
 
     return value

@@ -45,7 +45,7 @@ class Proof:
 
         def precise(dtype):
             def check(op, case, rng):
-                op_checks.precision(op.rule, case, rng, dtype, self.roundings, self.derivative)
+                op_checks.precision(op.run, case, rng, dtype, self.roundings, self.derivative)
 
             check.__doc__ = op_checks.precision.__doc__
             return check

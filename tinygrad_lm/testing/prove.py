@@ -1,6 +1,5 @@
 """prove: run on one operation all that the operations of this package must pass."""
 
-import inspect
 import warnings
 from dataclasses import dataclass, field, replace
 
@@ -132,18 +131,10 @@ def run_check(op, subject, title, check, proof, examples):
 def listing(op, case):
     """One line for each input and option: its name, shape, dtype and numbers."""
     lines = []
-    for name, x in zip(input_names(op, len(case.inputs)), case.inputs, strict=True):
+    for name, x in zip(op.input_names(len(case.inputs)), case.inputs, strict=True):
         numbers = np.array2string(x, threshold=12, edgeitems=2, prefix=" " * 9).replace("\n", "\n" + " " * 9)
         lines.append(f"  {name:<5}: {x.shape} {x.dtype} {numbers}")
     return "\n".join([*lines, *(f"  {name:<5}: {value!r}" for name, value in case.options.items())])
-
-
-def input_names(op, count):
-    """The rule's names for so many inputs; those of *xs are counted."""
-    names = []
-    for p in inspect.signature(op.rule).parameters.values():
-        names += [f"{p.name}[{i}]" for i in range(count)] if p.kind is p.VAR_POSITIONAL else [p.name]
-    return names[:count]
 
 
 def hint(op, title, case, proof):
@@ -167,7 +158,7 @@ def every_input_matters(op, cases, derivative):
         if idle:
             idle -= {i for i, jacobian in jacobians(op.rule, case, derivative).items() if jacobian.any()}
     if idle:
-        names = input_names(op, max(len(case.inputs) for case in cases))
+        names = op.input_names(max(len(case.inputs) for case in cases))
         raise GradientError(
             f"prove {op.name}: {', '.join(names[i] for i in sorted(idle))} has no influence on the value, "
             f"in none of {len(cases)} drawn cases\n"

@@ -43,11 +43,13 @@ def sigmoid(x):
 
 
 def keep(shape, p, key):
-    """Philox's uniform numbers for this key, drawn without the package's help."""
-    seed, stream, *counter = key
-    words = [0, *counter, *[0] * (3 - len(counter))]
-    bits = np.random.Philox(key=[seed, zlib.crc32(stream.encode())], counter=words)
-    return np.random.Generator(bits).random(shape, "float32") >= p
+    """Philox's uniform numbers for this key, row after row, drawn without the package's help."""
+    seed, stream, step, row = key
+    drawn = []
+    for b in range(shape[0] if shape else 1):
+        bits = np.random.Philox(key=[seed, zlib.crc32(stream.encode())], counter=[0, step, row + b, 0])
+        drawn.append(np.random.Generator(bits).random(shape[1:], np.float32) >= p)
+    return np.array(drawn, bool).reshape(shape)
 
 
 def dropout(x, p, key):
@@ -83,14 +85,14 @@ def slowed(frequency, factor=1.0, low=1.0, high=4.0, length=1):
     return (1 - share) * frequency / factor + share * frequency
 
 
-def attention(q, k, v, causal=True, starts=None, p=0.0, key=None):
+def attention(q, k, v, causal=True, document_starts=None, p=0.0, key=None):
     """One query after the other, each over the keys that it may see."""
     (B, T, H, D), (S, G) = q.shape, k.shape[1:3]
     R, y = H // G, np.empty_like(q)
     mask = (keep((B, G, R * T, S), p, key) if p else np.ones((B, G, R * T, S))) / (1 - p)
     for b, t, h in np.ndindex(B, T, H):
         g, seen = h // R, t + S - T + 1 if causal else S
-        start = 0 if starts is None else starts[b, t]
+        start = 0 if document_starts is None else document_starts[b, t]
         weights = np.exp([k[b, s, g] @ q[b, t, h] / math.sqrt(D) for s in range(start, seen)])
         weights = weights / weights.sum() * mask[b, g, h % R * T + t, start:seen]
         y[b, t, h] = weights @ v[b, start:seen, g]

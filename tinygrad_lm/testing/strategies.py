@@ -139,7 +139,7 @@ def normalization(draw, numbers, weights, eps):
     return Case((x, *(draw(arrays((C,))) for _ in range(draw(st.integers(0, weights))))), {"eps": draw(eps)})
 
 
-keys = st.tuples(st.integers(0, 9), st.just("test"), st.integers(0, 9))  # seed, stream, step
+keys = st.tuples(st.integers(0, 9), st.just("test"), st.integers(0, 9), st.integers(0, 9))  # seed, stream, step, row
 
 
 @st.composite
@@ -174,7 +174,7 @@ def attention(draw):
     q, k, v = draw(arrays((B, T, G * R, D))), draw(arrays((B, S, G, D))), draw(arrays((B, S, G, D)))
     last = np.arange(S - T, S) if causal else np.full(T, S - 1)
     starts = draw(st.none() | arrays((B, T), lambda rng, shape: rng.integers(0, last + 1, shape)))
-    return Case((q, k, v), {"causal": causal, "starts": starts, "p": p, "key": draw(keys) if p else None})
+    return Case((q, k, v), {"causal": causal, "document_starts": starts, "p": p, "key": draw(keys) if p else None})
 
 
 @st.composite
@@ -195,7 +195,7 @@ def linear_cross_entropy(draw):
 
 
 @st.composite
-def checkpoint(draw):
+def recompute(draw):
     """Any function of tensors that computes the same twice, dropout included."""
     n = draw(st.integers(1, 3))
     a, b = draw(arrays((2, n))), draw(arrays((n, 2)))
@@ -203,7 +203,7 @@ def checkpoint(draw):
         "one input": ((a,), lambda x: ops.tanh(x) * x),
         "used twice": ((a, b), lambda x, y: (x @ y) @ (x @ y)),
         "unused": ((a, b), lambda x, y: ops.exp(y)),
-        "dropout": ((a,), lambda x: ops.dropout(ops.sigmoid(x), p=0.5, key=(1, "test", 2))),
+        "dropout": ((a,), lambda x: ops.dropout(ops.sigmoid(x), p=0.5, key=(1, "test", 2, 0))),
         "nested": ((a,), lambda x: ops.recompute(ops.recompute(x, function=ops.exp), function=ops.tanh)),
     }
     inputs, function = functions[draw(st.sampled_from(sorted(functions)))]
