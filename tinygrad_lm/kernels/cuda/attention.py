@@ -24,7 +24,7 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
     starts = None if document_starts is None else contiguous(xp.asarray(document_starts, i4))
     strips = 2 if D <= 64 else 1
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
-    drawn = arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0), f4(1))
+    drawn = *(arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0))), f4(1 / (1 - p))
     queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
     constants = {"D": D, "STRIPS": strips, "DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
     y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)

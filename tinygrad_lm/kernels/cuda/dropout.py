@@ -14,7 +14,7 @@ def dropout_on_gpu(x, *, p, key):
     check_probability(p)
     if not covers(x):
         return NotImplemented
-    drawn = arguments(array_module(x), p, *key)
+    drawn = *arguments(array_module(x), p, *key), f4(1 - p)
     return masked(x, drawn), lambda dy: (masked(dy, drawn),)
 
 
@@ -24,7 +24,7 @@ def covers(x):
 
 
 def masked(x, drawn):
-    """x m / (1 − p)."""
+    """x / (1 − p) where it is kept, else 0."""
     x = contiguous(x)
     y = array_module(x).empty_like(x)
     launch = kernel("dropout", "dropout", x, width(x.size, x))
@@ -40,4 +40,4 @@ def keep_on_gpu(x, p, key):
     ones = xp.ones(x.shape, f4)
     if not covers(ones):
         return NotImplemented
-    return masked(ones, arguments(xp, p, *key)) > 0
+    return masked(ones, (*arguments(xp, p, *key), f4(1))) > 0

@@ -32,8 +32,8 @@ def matmul_on_gpu(a, b):
 def linear_on_gpu(x, w, b=None):
     """An implementation of `linear` of ops/matmul.py.
 
-    The bias is added, and its gradient summed, within the products. The gradients of w and b are float32, the dtype that
-    they are added up in, so that those of a float32 weight need no further pass.
+    The bias is added, and its gradient summed, within the products. The gradients of w and b are float32, the dtype
+    that they are added up in, so those of a float32 weight need no further pass.
     """
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
     if not fits or not covered(x, w, b):
