@@ -24,7 +24,7 @@ from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 NOISE = (1, 2, 3)  # what dropout is a function of

@@ -17,7 +17,7 @@ from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 
