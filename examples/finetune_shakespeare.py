@@ -13,12 +13,11 @@ from pathlib import Path
 
 from pretrain_shakespeare import train  # the loop
 
+from tinygrad_lm.adapt import inherit, merge
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.models.transfer import inherit
-from tinygrad_lm.nn.lora import merge
 from tinygrad_lm.pretrained.load import load
 from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted

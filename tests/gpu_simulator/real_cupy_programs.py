@@ -18,8 +18,8 @@ from small_gpt import tiny
 
 from tinygrad_lm import kernels
 from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.kernels.cuda.graph import Graph
-from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate

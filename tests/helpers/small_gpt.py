@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
+from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.data.loader import Stream
 from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.context import NONE
+from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.ops import cross_entropy
 
 SIZES = {"vocab_size": 7, "block_size": 5, "n_layer": 2, "n_head": 2, "n_kv_head": 0, "n_embd": 8, "dropout": 0.0}
@@ -34,20 +37,24 @@ def configs(draw):
         "norm_eps": draw(st.sampled_from([0.0, 1e-3])),
         "rope_base": draw(st.sampled_from([10000.0, 5e5])),
         "rope_scaling": draw(st.sampled_from([(), (8.0, 1.0, 4.0, 6), (8.0, 1.0, 4.0, 60)])),
-        "lora": draw(st.sampled_from([0, 0, 1, 2])),
     }
     config = GPTConfig(V, block_size, **sizes, **choice, **switch, **numbers)
     return config, draw(st.integers(1, block_size))
 
 
-def shaken(config, seed=0, dtype=np.float64, frozen=()):
-    """A model with random numbers added to its first weights, so that none of them is zero."""
-    model = GPT(config, seed, dtype, frozen=frozen)
-    weights = model.parameters.data
+def shaken(config, seed=0, dtype=np.float64, rank=0, frozen=()):
+    """A model with random numbers added to its first weights, so that none of them is zero.
+
+    rank: of its adapters, if it is to have some; frozen: patterns of names.
+    """
+    model = GPT(config, seed, dtype)
+    if rank:
+        lora(model, rank, seed)
+    weights = model.flat.data
     weights += 0.3 * np.random.default_rng(seed).standard_normal(len(weights))
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         p.data *= 0.1 if "lora" in name else 1.0  # their product is scaled up by 32 / rank
-    return model
+    return freeze(model, *frozen)
 
 
 class Given(Stream):
@@ -66,9 +73,9 @@ def random_tokens(config, B, T, seed=0):
     return tokens[:, :-1], tokens[:, 1:]
 
 
-def differentiate(model, x, y, noise=None):
+def differentiate(model, x, y, context=NONE):
     """The loss, a float, and all gradients as one flat array."""
-    model.parameters.zero_grad()
-    loss = cross_entropy(model(x, noise), y)
+    model.flat.zero_grad()
+    loss = cross_entropy(model(x, context), y)
     loss.backward()
-    return loss.item(), model.parameters.grad.copy()
+    return loss.item(), model.flat.grad.copy()

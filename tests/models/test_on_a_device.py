@@ -9,8 +9,8 @@ from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import PRESETS
-from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim.adamw import AdamW

@@ -14,9 +14,9 @@ import pytest
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
+from tinygrad_lm.adapt.inherit import merge
 from tinygrad_lm.data.corpus import split
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.models.transfer import merge
 from tinygrad_lm.pretrained.load import load
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers

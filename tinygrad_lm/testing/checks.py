@@ -1,7 +1,7 @@
 """What must hold of every rule. test_properties.py looks at it on drawn cases; test_mutants.py shows that it can fail.
 
 Each check takes a rule (a function of arrays: value and way back), a Case and a generator of numbers, and raises an
-AssertionError that says what is wrong. For the reason behind the tolerance see `engine/gradcheck.py`: a complex step
+AssertionError that says what is wrong. For the reason behind the tolerance see `testing/gradcheck.py`: a complex step
 knows a derivative to about fifteen digits, so twelve are asked for.
 """
 

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.lora import lora
 from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
@@ -43,7 +43,7 @@ class TrainConfig:
     eval_first: bool = False  # evaluate before the first step, too
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
-    lora: int = 0  # rank of the adapters that are trained in place of the weights (nn/lora.py); 0: none
+    lora: int = 0  # rank of the adapters that are trained in place of the weights (adapt/lora.py); 0: none
     frozen: tuple = ()  # patterns of the names of parameters that are not trained (nn/module.py)
 
     def __post_init__(self):

@@ -20,7 +20,7 @@ from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.models.generate import generate
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.log import Log, draw_losses

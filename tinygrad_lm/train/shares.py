@@ -31,7 +31,7 @@ class Shares:
 
     loss: the mean over all targets that the step counted, a float, 0.0 over none; count: how many these are, so that
     1/count makes the gradient that of the mean (optim/clipping.py).
-    threads: how many compute at once within `workers(threads)`, a power of two; None: as many as there are cores and shares.
+    threads: how many compute at once within `workers(threads)`, a power of two; None: as many as cores and shares.
     """
 
     def __init__(self, model, batches, config, objective, shares=1, threads=None):
@@ -72,7 +72,7 @@ class Shares:
 
 
 def backward(objective, model, batch, context):
-    """Add the gradient of a batch's summed loss to the model's gradients. Returns the mean and the count, 0-d arrays."""
+    """Add the gradient of a batch's summed loss to the model's gradients. Returns mean and count, 0-d arrays."""
     loss, count = objective(model, batch, context)
     count = count.astype(loss.dtype)
     loss.backward(count)  # the sum is the mean times the count, and so is its gradient

@@ -67,7 +67,7 @@ def examine(run, which, seconds, device):
 
     def patient():  # anew each time, for some examinations change the weights
         model = run.initial_model(device)
-        model.parameters.load(state["model"])
+        model.flat.load(state["model"])
         return model
 
     size, config = run.model_config.block_size, run.train_config

@@ -58,7 +58,7 @@ def updates(trainer, step):
 
     It changes the trainer's model: give a copy. Two findings.
     """
-    parameters = trainer.model.parameters
+    parameters = trainer.model.flat
     matrices = [name for name in parameters.trained if parameters[name].ndim == 2]
     trainer.gradients(step)
     gradients = {name: size(parameters[name].grad) for name in matrices}
