@@ -66,7 +66,9 @@ def start(
     config = TrainConfig(**(LORA if lora else FINETUNE) | recipe, lora=lora, frozen=tuple(freeze))
     base, tokenizer = load(model, device, dtype)
     base = merge(base)  # adapters that it has become part of its weights
-    shape = replace(base.config, dropout=dropout, block_size=base.config.block_size if block_size is None else block_size)
+    shape = replace(
+        base.config, dropout=dropout, block_size=base.config.block_size if block_size is None else block_size
+    )
     tuned = adapted(inherit(GPT(shape, config.seed, dtype, device), base), config)
     del base  # its memory is wanted
     corpus = load_corpus(data)

@@ -99,7 +99,9 @@ def start(
 def find_prepared(mixture, folder):
     """The Prepared data of a folder, or of a mixture file: prepared first, or compared with it where they are there."""
     if mixture is None:
-        raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN continues a run")
+        raise ConfigError(
+            "MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN continues a run"
+        )
     path = Path(mixture)
     if path.is_dir():
         if folder is not None:

@@ -3,7 +3,7 @@
 As a program: python tests/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
 """
 
-import importlib.util
+import importlib
 import random
 import re
 import sys
@@ -36,11 +36,10 @@ def tiny_preset(**changes):
 
 
 def example(name):
-    """A program of examples/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """A program of examples/ as a module; they find each other, as in a process of their own."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
+    return importlib.import_module(name)
 
 
 def pretrain(*arguments, **recipe):

@@ -134,16 +134,16 @@ def resumed(resume, steps=None, device="auto", **others):
 
 
 def rate_jump(before, after, first):
-    """A line on how the learning rate jumps at step `first`, where the plan `after` replaces `before`; "" if it doesn't.
+    """A note that the learning rate jumps at step `first`, where the plan `after` replaces `before`; "" if it does not.
 
-    The schedules fall towards the end of the plan, so with more steps they are higher at the same step.
+    Most schedules depend on the number of steps: planned for more, they are higher at the same step.
     """
     planned, now = before.rate_factor(min(first, before.steps - 1)), after.rate_factor(first)
     if math.isclose(planned, now, rel_tol=0.01):
         return ""
     return (
-        f"note    with {after.steps:,} steps in place of {before.steps:,} the learning rate jumps from {planned:.3g} to "
-        f"{now:.3g} of its largest\n        (a run with the schedule stable-decay, extended before it decays, has no jump)\n"
+        f"note    the learning rate jumps from {planned:.3g} to {now:.3g} of its largest: {after.steps:,} steps are "
+        f"planned\n        in place of {before.steps:,}; a schedule stable-decay, resumed before its decay, does not jump\n"
     )
 
 

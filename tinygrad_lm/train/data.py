@@ -107,7 +107,7 @@ def source_table(stream, steps):
         rows.append([name, f"{len(tokens):,}", f"{float(weight):.2%}", f"{used[name]['epochs']:.2f}"])
     often = [name for name in used if used[name]["epochs"] > MOST_EPOCHS]
     warnings = [
-        f"warning: {', '.join(often)}: more than {MOST_EPOCHS} epochs; text that is seen so often teaches less each time "
+        f"warning: {', '.join(often)}: more than {MOST_EPOCHS} epochs; seen so often, text teaches less each time "
         "(Muennighoff et al. 2023): train fewer steps, or lower the weight"
     ]
     return "\n".join([*aligned(rows), *(warnings if often else [])])

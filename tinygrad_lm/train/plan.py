@@ -21,13 +21,13 @@ def check_time(steps, minutes):
 def within(minutes, trainer, validation):
     """The trainer's config with as many steps as fit into the minutes, and into its recipe's epochs. The trainer is
     spent afterwards: it has trained."""
-    config, steps = trainer.config, steps_within(trainer, validation, 60 * minutes)
+    config, steps = trainer.config, affordable_steps(trainer, validation, 60 * minutes)
     if config.epochs:
         steps = min(steps, trainer.batches.steps_within(config.epochs))
     return replace(config, steps=steps)
 
 
-def steps_within(trainer, validation, seconds):
+def affordable_steps(trainer, validation, seconds):
     """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
     with workers(trainer.threads):
         n = trainer.ahead
@@ -37,7 +37,8 @@ def steps_within(trainer, validation, seconds):
         size = trainer.model.config.block_size * trainer.config.batch_size * trainer.threads
         texts = [tokens for _, tokens in validation.values()]
         part = max(texts, key=len)[: size + 1]
-        evaluation = seconds_of(evaluate, trainer.model, part, trainer.config.batch_size) * sum(map(len, texts)) / len(part)
+        evaluation = seconds_of(evaluate, trainer.model, part, trainer.config.batch_size)
+        evaluation *= sum(map(len, texts)) / len(part)
     left = seconds - (time.perf_counter() - began) - 5 * evaluation
     return max(1, int(left / statistics.median(times[-5:])))
 

@@ -19,8 +19,8 @@ from shlex import quote
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError
-from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.generation.generate import generate
+from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.log import Log, draw_losses
@@ -61,7 +61,11 @@ class RunFolder:
         """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
         and for fine-tuning base."""
         path = Path(path)
-        config = others | {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
+        config = others | {
+            "model": asdict(model_config),
+            "train": asdict(train_config),
+            "tokenizer": tokenizer.to_dict(),
+        }
         try:
             check_free(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -141,7 +145,9 @@ class RunFolder:
 
     def draw_and_sample(self, model, step):
         """What `report` does, with its failures."""
-        draw_losses(self.log, self.path / "loss.png", self.config["title"], self.config["levels"], self.config["floors"])
+        draw_losses(
+            self.log, self.path / "loss.png", self.config["title"], self.config["levels"], self.config["floors"]
+        )
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")

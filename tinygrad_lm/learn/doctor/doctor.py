@@ -26,9 +26,9 @@ from tinygrad_lm.learn.doctor.finding import (
     validation_curve,
 )
 from tinygrad_lm.threads import cores, workers
-from tinygrad_lm.train.trainer import Trainer
 from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 MANY = 2**24  # tokens: as many of a training text are counted
 
