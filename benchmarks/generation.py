@@ -18,8 +18,8 @@ from common import machine, record
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygrad_lm import kernels
+from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.models.config import PRESETS
-from tinygrad_lm.models.generate import generate_batch
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores
 

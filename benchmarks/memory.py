@@ -20,7 +20,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
 CONTENDERS = ["tinygrad_lm", "PyTorch eager", "torch.compile"]
@@ -64,7 +64,7 @@ def five_steps(contender, shape, config):
         from torch_nanogpt import TorchGPT, TorchTrainer
 
         peer = TorchTrainer(TorchGPT(shape), config, "default" if contender == "torch.compile" else None)
-        step = lambda i: peer.step(*batches(i), config.rate(i))
+        step = lambda i: peer.step(*batches(i), config.rate_factor(i))
     for i in range(5):
         step(i)
 

@@ -26,7 +26,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 # goal: {contender: (preset, steps)}
 GOALS = {
@@ -85,7 +85,7 @@ def torch_run(shape, config, tokens, validation):
     peer = TorchTrainer(network, config)
 
     pairs = list(windows(validation, shape.block_size, config.batch_size))
-    return timed(lambda i: peer.step(*batches(i), config.rate(i)), lambda: peer.evaluate(pairs), config, nullcontext())
+    return timed(lambda i: peer.step(*batches(i), config.rate_factor(i)), lambda: peer.evaluate(pairs), config, nullcontext())
 
 
 def timed(step, loss, config, context):

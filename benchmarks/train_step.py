@@ -24,7 +24,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, keep_memory, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 CASES = {"nanogpt-cpu": (12, 25), "nanogpt-shakespeare": (8, 4)}  # batch size, steps a turn
 
@@ -61,7 +61,7 @@ def compare(preset, args):
         network = TorchGPT(shape)
         network.load(parameters)
         peer = TorchTrainer(network, config, mode)
-        return lambda i: peer.step(*batches(i), config.rate(i))
+        return lambda i: peer.step(*batches(i), config.rate_factor(i))
 
     contenders = {"tinygrad_lm": ours(False), "  NumPy alone": ours(True), "PyTorch eager": theirs(None)}
     if not args.no_compile:

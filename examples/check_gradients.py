@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from tinygrad_lm import Tensor, gradcheck, ops
-from tinygrad_lm.engine.gradcheck import central, complex_step, richardson
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.testing.gradcheck import central, complex_step, richardson
 
 STEPS = np.logspace(-16, 0, 97)
 

@@ -12,8 +12,8 @@ from itertools import takewhile
 
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, TinygradError
+from tinygrad_lm.generation.generate import generate_batch, until
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.models.generate import generate_batch, until
 from tinygrad_lm.pretrained.load import load
 
 OPTIONS = {
@@ -26,7 +26,7 @@ OPTIONS = {
     "--seed": {"type": int, "default": 0, "help": "another seed, other texts [0]"},
     "--device": {"choices": ["auto", "cpu", "cuda"], "default": "auto"},
 }
-SAMPLING = {  # models/sampling.py
+SAMPLING = {  # generation/sampling.py
     "--temperature": {"type": float, "default": 0.8, "help": "0 always takes the likeliest [0.8]"},
     "--top-k": {"type": int, "metavar": "K", "default": 0, "help": "draw among the K likeliest [all]"},
     "--top-p": {"type": float, "metavar": "P", "default": 1.0, "help": "draw among the likeliest up to P together [1]"},

@@ -10,9 +10,9 @@ optimizers in `optim/`, the transformer in `models/gpt.py`. Around them stands w
 """
 
 from tinygrad_lm import models, nn, ops, optim
-from tinygrad_lm.engine.gradcheck import gradcheck
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.testing.gradcheck import gradcheck
 
 __version__ = "0.1.0"
 __all__ = ["Tensor", "gradcheck", "models", "nn", "no_grad", "ops", "optim"]

@@ -13,7 +13,7 @@ from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 PADDED = {"gpt2": 50304}  # the vocabulary as nanoGPT trains it, a multiple of 64
 TINY = {"vocab_size": 64, "block_size": 16, "n_layer": 1, "n_head": 1, "n_embd": 16}

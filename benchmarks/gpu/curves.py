@@ -3,7 +3,7 @@
 from gpu.contenders import Ours, Task
 from gpu.kernels import judged
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 STEPS = 50
 

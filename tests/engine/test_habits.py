@@ -74,7 +74,8 @@ def test_lists_of_tensors_keep_their_graph():
         assert y.requires_grad
     assert np.array_equal(ops.stack([a, b]).data, [[1, 2], [3, 4]])
     ones = Tensor(np.ones(2))
-    (ones + [a.sum(), b.sum()]).sum().backward()
+    y = ones + [a.sum(), b.sum()]  # noqa: RUF005  tensors
+    y.sum().backward()
     assert np.array_equal(a.grad, [1, 1])
     ops.where([True, False], [a.sum(), b.sum()], 0.0).sum().backward()
     assert np.array_equal(a.grad, [2, 2])

@@ -15,7 +15,7 @@ from cupy_without_a_driver import cupy
 from tinygrad_lm import backend
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.train import loop
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 rotary = import_module("tinygrad_lm.ops.rotary")  # under its name the package has the operation
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
+from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.data.loader import Stream
 from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.nn.lora import lora
 from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.ops import cross_entropy
 

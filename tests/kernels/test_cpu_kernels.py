@@ -26,7 +26,7 @@ from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import seeds, signed
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 NUMBA = find_spec("numba") is not None
 KERNELS = {(name, table["cpu"]) for name, table in kernels.NUMPY_KERNELS.items() if "cpu" in table}

@@ -17,7 +17,7 @@ from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 WANTED = {

@@ -21,7 +21,7 @@ from tinygrad_lm.learn.cost.kept import root
 from tinygrad_lm.learn.cost.step import record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def test_the_bill_of_the_model_that_was_asked_for(trained, capsys):
     told = capsys.readouterr().out
     assert "FLOP: a multiplication is one, an addition another" in told
     row = next(line.split() for line in told.partition("Trained on")[2].splitlines() if line.startswith("run "))
-    size = Run(trained).build("cpu").parameters.data.size
+    size = RunFolder(trained).initial_model("cpu").parameters.data.size
     assert (int(row[1].replace(",", "")), float(row[2])) == (size, pytest.approx(6e6 * size, rel=1e-2))
 
 

@@ -14,7 +14,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 import torch_gpt  # noqa: E402

@@ -11,7 +11,6 @@ from small_gpt import Given, configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad
 from tinygrad_lm.data.loader import Batches, document_starts
-from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
@@ -22,9 +21,10 @@ from tinygrad_lm.nn.layers import Embedding
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
+from tinygrad_lm.testing.gradcheck import richardson
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 NOISE = (1, 2, 3)  # what dropout is a function of

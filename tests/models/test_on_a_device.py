@@ -9,15 +9,15 @@ from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import PRESETS
-from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.module import Parameters
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 

@@ -20,8 +20,8 @@ from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.models.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, hub
 from tinygrad_lm.pretrained.export import export

@@ -16,8 +16,8 @@ from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.kernels.cuda import graph as cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
-from tinygrad_lm.train.loop import Trainer, stretches
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.trainer import Trainer, stretches
+from tinygrad_lm.train.run import RunFolder
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 PRESETS = ["gpt2", "modern"]
@@ -168,14 +168,14 @@ def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, 
     run = tmp_path / "run"
     on_gpu = ["--device", device, "--dtype", "bfloat16", "--data", text, "--preset", "tiny", "--out", run]
     assert small_run.pretrain(*on_gpu, "--steps", 7, "--eval-every", 3) == 0
-    log = Run(run).log
+    log = RunFolder(run).log
     assert log.curve("loss")[0] == list(range(1, 8))
     assert log.curve("validation")[0] == [3, 7]
     assert log.curve("validation")[1][-1] < log.curve("validation")[1][0]
     assert small_run.pretrain("--resume", run, "--device", device, "--steps", 9) == 0
-    assert Run(run).log.curve("loss")[0] == list(range(1, 10))
+    assert RunFolder(run).log.curve("loss")[0] == list(range(1, 10))
     assert not replays or len(replays) == 5 + 2 - 2  # all but the first two of each process
-    written = Run(run).load()[1]["model"]
+    written = RunFolder(run).read_checkpoint()[1]["model"]
     assert len(written["wte.weight"]) == 64
     assert {x.dtype.name for x in written.values()} == {"float32"}
     capsys.readouterr()

@@ -25,8 +25,8 @@ from tinygrad_lm.train import checkpoint, loop
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.evaluate import baselines, evaluate
 from tinygrad_lm.train.log import Log
-from tinygrad_lm.train.loop import Trainer, measure, settled
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.trainer import Trainer, measure, settled
+from tinygrad_lm.train.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 8, 3
@@ -147,8 +147,8 @@ def test_stopped_before_the_first_checkpoint(start, tmp_path, monkeypatch, capsy
 def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undisturbed, tmp_path, monkeypatch):
     """The log is ahead of the checkpoint then, and a last line may be half there."""
     with monkeypatch.context() as patch:
-        original = getattr(Run, place)
-        patch.setattr(Run, place, lambda self, what, step: gone() if step == 6 else original(self, what, step))
+        original = getattr(RunFolder, place)
+        patch.setattr(RunFolder, place, lambda self, what, step: gone() if step == 6 else original(self, what, step))
         with pytest.raises(Gone):
             start(tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:
@@ -160,15 +160,15 @@ def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undistur
 
 def test_a_report_that_fails_costs_no_training(start, undisturbed, tmp_path, monkeypatch, capsys):
     """The sample at step 6 cannot be told; training goes on, and all but that sample is as ever."""
-    report = Run.report
+    report = RunFolder.report
 
     def failing(self, model, step):
         if step == 6:
-            assert checkpoint.load(self.path / "checkpoints")[0]["step"] == 6
+            assert checkpoint.read_checkpoint(self.path / "checkpoints")[0]["step"] == 6
             raise TokenError("no such id")
         report(self, model, step)
 
-    monkeypatch.setattr(Run, "report", failing)
+    monkeypatch.setattr(RunFolder, "report", failing)
     assert start(tmp_path) == 0
     assert "step 6: no picture or sample: TokenError: no such id" in capsys.readouterr().err
     assert results(tmp_path) == results(undisturbed)
@@ -177,7 +177,7 @@ def test_a_report_that_fails_costs_no_training(start, undisturbed, tmp_path, mon
 
 def test_a_report_that_was_cut_short_is_written_again(start, undisturbed, tmp_path, monkeypatch):
     """Its evaluation's weights are saved before it begins."""
-    report = Run.report
+    report = RunFolder.report
 
     def cut(self, model, step):
         report(self, model, step)
@@ -186,10 +186,10 @@ def test_a_report_that_was_cut_short_is_written_again(start, undisturbed, tmp_pa
             gone()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "report", cut)
+        patch.setattr(RunFolder, "report", cut)
         with pytest.raises(Gone):
             start(tmp_path)
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 6
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 6
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
     assert samples(tmp_path) == samples(undisturbed)
@@ -226,7 +226,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert f"stopped by {number.name} and saved; go on with\n" in (told := capsys.readouterr().out)
     assert told.rstrip().endswith(f"pretrain_shakespeare.py --resume {tmp_path}")
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 4  # though no evaluation is due there
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 4  # though no evaluation is due there
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
 
@@ -242,7 +242,7 @@ def test_asked_twice_it_stops_at_once(start, tmp_path, monkeypatch):
     with pytest.raises(Gone):
         start(tmp_path)
     assert ends == [143]
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 3
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 3
 
 
 def test_killed_for_real_and_resumed(text, tmp_path):
@@ -348,4 +348,4 @@ def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_pat
     assert "settled at step 6;" in capsys.readouterr().out
     assert pretrain("--resume", tmp_path) == 0
     assert "finished at step 8;" in capsys.readouterr().out
-    assert checkpoint.load(tmp_path / "checkpoints", "best")[0]["step"] == 8
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints", "best")[0]["step"] == 8

@@ -25,9 +25,9 @@ from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.train import loop, plan
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.log import Log, plot
-from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.material import reopen
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.trainer import Trainer
+from tinygrad_lm.train.data import reopen_data
+from tinygrad_lm.train.run import RunFolder
 from tinygrad_lm.train.sources import outcome, planned
 
 ROOT = Path(__file__).parents[2]
@@ -70,8 +70,8 @@ def test_losses_are_those_of_evaluate_on_each_source(run, data):
     log, held_out = Log(run / "log.jsonl"), Prepared(data).validation()
     records = [record for record in log.records if "validation" in record]
     assert [record["step"] for record in records] == [3, 6, 8]
-    manifest, state = Run(run).load()
-    model = Run(run).build("cpu")
+    manifest, state = RunFolder(run).read_checkpoint()
+    model = RunFolder(run).initial_model("cpu")
     model.parameters.load(state["model"])
     losses = {name: evaluate(model, tokens, 4) for name, (_, tokens) in held_out.items()}
     assert records[-1]["validation_sources"] == losses
@@ -89,7 +89,7 @@ def test_losses_are_those_of_evaluate_on_each_source(run, data):
 
 def test_what_was_used_is_what_the_batches_held(run, data):
     """64 windows of 8 tokens: the source of each is known by its characters."""
-    batches, _ = reopen(Run(run))
+    batches, _ = reopen_data(RunFolder(run))
     first = [
         CHARACTERS.decode(row.tolist()) for step in range(8) for part in range(2) for row in batches(step, part)[0]
     ]
@@ -117,7 +117,7 @@ def test_what_is_printed(data, tmp_path, capsys):
     assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
     assert "warning" not in told
-    assert Run(tmp_path).settings["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
+    assert RunFolder(tmp_path).config["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
 
 
 def test_a_source_that_is_passed_too_often_is_warned_of(data):
@@ -211,9 +211,9 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
 def test_a_run_has_its_floors_drawn(run, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr("tinygrad_lm.train.run.plot", lambda *arguments: drawn.append(arguments))
-    monkeypatch.setattr(Run, "sample", lambda *_: "")
+    monkeypatch.setattr(RunFolder, "sample", lambda *_: "")
     shutil.copytree(run, tmp_path / "run")
-    Run(tmp_path / "run").report(None, 8)
+    RunFolder(tmp_path / "run").report(None, 8)
     assert drawn[0][-1] == {"cats": None, "sums": 0.9}
 
 
@@ -300,7 +300,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
 
 def test_the_doctor_examines_a_mixture(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
-    doctor.report(Run(tmp_path / "run"), seconds=0.1, device="cpu")
+    doctor.report(RunFolder(tmp_path / "run"), seconds=0.1, device="cpu")
     told = capsys.readouterr().out
     assert "tokens of the vocabulary in use" in told
     assert "of the training text" in told
@@ -407,7 +407,7 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
         assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
     size = {name: len(tokens) for name, (_, tokens) in Prepared(data).train().items()}
     assert planned[0] >= 1
-    assert Run(tmp_path).train_config.steps == min(
+    assert RunFolder(tmp_path).train_config.steps == min(
         2 * size["cats"] * 3 // 2 // 64,
         2 * size["sums"] * 3 // 64,
     )
@@ -421,10 +421,10 @@ def test_attention_inside_documents(tmp_path, data, capsys):
     folder = prepare(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
     for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
         assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
-        assert reopen(Run(tmp_path / name))[0].document_token == expected
-        trained = Run(tmp_path / name)
-        assert trained.settings["start"] == 256
-        model = trained.build("cpu")
+        assert reopen_data(RunFolder(tmp_path / name))[0].document_token == expected
+        trained = RunFolder(tmp_path / name)
+        assert trained.config["start"] == 256
+        model = trained.initial_model("cpu")
         model.parameters.load(trained.load()[1]["model"])
         loss = evaluate(model, np.array(tokens), 4, expected)
         assert trained.log.curve("validation")[1][-1] == loss
@@ -437,12 +437,12 @@ def test_attention_inside_documents(tmp_path, data, capsys):
 
 def test_held_out_tokens_are_as_many_as_wanted(data, tmp_path):
     assert pretrain(data, "--out", tmp_path, *PLAN, "--validation-tokens", 50) == 0
-    assert [len(tokens) for _, tokens in reopen(Run(tmp_path))[1].values()] == [50, 50]
+    assert [len(tokens) for _, tokens in reopen_data(RunFolder(tmp_path))[1].values()] == [50, 50]
 
 
 def test_the_seed_decides_the_batches(data, run, tmp_path):
     assert pretrain(data, "--out", tmp_path, *PLAN, "--seed", 3) == 0
-    ours, theirs = (reopen(Run(folder))[0](0)[0] for folder in (tmp_path, run))
+    ours, theirs = (reopen_data(RunFolder(folder))[0](0)[0] for folder in (tmp_path, run))
     assert not np.array_equal(ours, theirs)
 
 

@@ -28,7 +28,7 @@ def test_evaluations_are_regular_and_one_is_at_the_end(steps, every):
 @pytest.mark.parametrize("preset", RECIPES)
 def test_every_recipe_trains_every_parameter_once(preset):
     model = shaken(tiny(preset))
-    optimizers = make_optimizers(model.parameters, TrainConfig(10, **RECIPES[preset]))
+    optimizers = make_optimizers(model, TrainConfig(10, **RECIPES[preset]))
     before = model.parameters.data.copy()
     model.parameters.grad[...] = np.random.default_rng(0).standard_normal(before.size)
     assert sum(optimizer.m.size for optimizer in optimizers) == before.size
@@ -53,18 +53,18 @@ def test_a_setting_without_end_is_refused(name, value):
 
 def test_the_linear_schedule_falls_from_the_first_step_to_the_last():
     config = TrainConfig(10, 1, schedule="linear", warmup=0)
-    np.testing.assert_allclose([config.rate(step) for step in range(10)], np.arange(10, 0, -1) / 10)
+    np.testing.assert_allclose([config.rate_factor(step) for step in range(10)], np.arange(10, 0, -1) / 10)
 
 
 def test_the_constant_schedule_is():
     config = TrainConfig(10, 1, schedule="constant", warmup=0)
-    assert [config.rate(step) for step in range(10)] == [1.0] * 10
+    assert [config.rate_factor(step) for step in range(10)] == [1.0] * 10
 
 
 def test_with_everything_frozen_there_is_nothing_to_train():
     model = GPT(tiny("gpt2"), frozen=("*",))
     with pytest.raises(ConfigError, match=f"all {len(model.parameters)} parameters are frozen"):
-        make_optimizers(model.parameters, TrainConfig(10, 1))
+        make_optimizers(model, TrainConfig(10, 1))
 
 
 @pytest.mark.parametrize("preset", ["gpt2", "modern"])

@@ -22,6 +22,7 @@ this one class does the rest.
 """
 
 import inspect
+from functools import partial
 
 import numpy as np
 
@@ -62,12 +63,13 @@ class Op(Replaceable):
             arrays = [x.data for x in inputs]
             parents = [x.node for x in inputs]
         try:
-            y, backward = self.run(*arrays, **options)
+            y, backward = self.chosen(arrays)(*arrays, **options)
         except (ValueError, IndexError, TypeError) as error:
             explain.failure(self, error, inputs)
             raise
-        for array in arrays:
-            if array.dtype is not y.dtype and len(arrays) > 1:
+        dtype = y.dtype
+        for x in arrays:
+            if x.dtype is not dtype and len(arrays) > 1:
                 explain.check_dtypes(self, inputs, y)
                 break
         if not y.ndim:
@@ -80,12 +82,14 @@ class Op(Replaceable):
 
     def run(self, *arrays, **options):
         """Value and gradient function on arrays: the rule's, or those of an implementation in its place."""
+        return self.chosen(arrays)(*arrays, **options)
+
+    def chosen(self, arrays):
+        """What computes with arrays like these: the rule, or what stands in its place."""
         for x in arrays:
             if x.dtype.itemsize == 2 and is_floating(x.dtype):
-                return precision.run_in_half(self, arrays, options)
-        if Replaceable.enabled and self.implementations:
-            return Replaceable.__call__(self, *arrays, **options)
-        return self.rule(*arrays, **options)
+                return partial(precision.run_in_half, self)
+        return super().__call__ if Replaceable.enabled and self.implementations else self.rule
 
     def tensors(self, inputs):
         """The inputs as tensors: numbers adapt to the first floating tensor or array; lists of tensors are stacked."""

@@ -16,7 +16,7 @@ from tinygrad_lm.engine.graph import unbroadcast
 MOVES = {"broadcast_to", "concat", "recompute", "reshape", "stack", "swapaxes", "to", "transpose"}
 
 
-def run_in_half(op, arrays, options):
+def run_in_half(op, *arrays, **options):
     """Value and gradient function of an operation of which some inputs are in half precision."""
     if op.name in MOVES:
         return op.rule(*arrays, **options)

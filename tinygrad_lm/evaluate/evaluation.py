@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.evaluate.score import encode, score
-from tinygrad_lm.models.generate import generate
+from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.threads import parallel
 
 

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 
-from tinygrad_lm.backend import array_module
-from tinygrad_lm.engine.tensor import Tensor
-
 
 @dataclass(frozen=True)
 class Context:
@@ -14,7 +11,8 @@ class Context:
                      row among all rows of the step; empty: nothing is dropped
     document_starts  integers (B, T), for each position the first one that it may see, counted from the beginning of
                      the cache; None: it sees all before it (data/loader.py)
-    cache            for generation: a Cache for each of the B rows, which grows by the tokens of the call
+    cache            for generation: for each of the B rows a Cache (generation/cache.py), which has the keys and values
+                     of its text so far, and grows by the tokens of the call
     """
 
     key: tuple = ()
@@ -23,36 +21,3 @@ class Context:
 
 
 NONE = Context()
-
-
-class Cache:
-    """The keys and values of one text so far, of each attention by its name, so that they need not be computed again.
-
-    Room for `size` positions is set aside at once; memory that was never written to is not taken from the system.
-    """
-
-    def __init__(self, size):
-        self.size, self.lengths, self.arrays = size, {}, {}
-
-    @property
-    def length(self):
-        """How many positions it has, between calls of the model."""
-        return max(self.lengths.values(), default=0)
-
-    def extend(self, name, k, v):
-        """Append keys and values, (1, T, G, D) each, of an attention; return all so far, (1, S, G, D) each."""
-        start = self.lengths.get(name, 0)
-        if not start:
-            _, _, G, D = k.shape
-            self.arrays[name] = [array_module(x.data).empty((1, self.size, G, D), x.dtype) for x in (k, v)]
-        stop = self.lengths[name] = start + k.shape[1]
-        for array, x in zip(self.arrays[name], (k, v), strict=True):
-            array[:, start:stop] = x.data
-        return [Tensor.of(array[:, :stop]) for array in self.arrays[name]]
-
-    def copy(self):
-        """Another Cache of the same text, which can grow differently."""
-        twin = Cache(self.size)
-        for name, length in self.lengths.items():
-            twin.extend(name, *(Tensor.of(array[:, :length]) for array in self.arrays[name]))
-        return twin

@@ -20,9 +20,9 @@ def attention(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
 
     Vaswani et al. 2017, equation 1. Causal: the queries are the last T of the S positions, and none sees a later key:
     its weight is exactly 0, and so is its gradient. document_starts: integers (B, T), for each query the first key that
-    it sees, to keep it within its document (Grattafiori et al. 2024, "Llama 3", section 3.2); the keys before are masked
-    as future ones are. G < H: each key head serves H/G neighbouring query heads (Ainslie et al. 2023, "GQA"). p, key:
-    dropout of the weights P, as in `dropout`.
+    it sees, to keep it within its document; the keys before are masked as future ones are (Grattafiori et al. 2024,
+    "Llama 3", section 3.2). G < H: each key head serves H/G neighbouring query heads (Ainslie et al. 2023, "GQA").
+    p, key: dropout of the weights P, as in `dropout`.
     """
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]

@@ -23,7 +23,8 @@ class Muon(Optimizer):
         if wrong := [f"{p.node.name} {p.shape}" for p in self.parameters if p.ndim != 2]:
             raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
         self.lr, self.momentum = lr, momentum
-        self.parameters.sort(key=lambda p: self.flat.slices[p.node.name].start)
+        slices = self.flat.slices
+        self.parameters.sort(key=lambda p: slices[p.node.name].start)
         self.m = self.moments()
 
     def numbers(self, factor):

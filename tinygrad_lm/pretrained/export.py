@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tinygrad_lm.adapt.inherit import merge
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sync, write
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.models.transfer import merge
 from tinygrad_lm.pretrained import gpt2, llama
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
 

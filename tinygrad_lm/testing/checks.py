@@ -1,7 +1,7 @@
 """What must hold of every rule, on every input. test_mutants.py shows that each check can fail.
 
 Each takes a rule (a function of arrays: value and way back), a Case and a generator of numbers, and raises an
-AssertionError that says what is wrong. For the reason behind the tolerance see `engine/gradcheck.py`: a complex step
+AssertionError that says what is wrong. For the reason behind the tolerance see `testing/gradcheck.py`: a complex step
 knows a derivative to about fifteen digits, so twelve are asked for. What holds of operations on tensors and in short
 floats is in op_checks.py.
 """

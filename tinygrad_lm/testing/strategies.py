@@ -167,7 +167,7 @@ def rotary(draw):
 
 @st.composite
 def attention(draw):
-    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not; any starts."""
+    """(B, T, H, D), (B, S, G, D) twice; H a multiple of G; T at most S if causal; any T and S if not."""
     B, G, R, D = draw(st.sampled_from([1, 2, 0])), draw(st.integers(1, 2)), draw(st.integers(1, 2)), draw(solid)
     S, causal, p = draw(solid), draw(st.booleans()), draw(st.sampled_from([0.0, 0.0, 0.3]))
     T = draw(st.integers(0, S if causal else 4))

@@ -18,7 +18,7 @@ from tinygrad_lm.learn.cost.step import HEAD, record
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 EXECUTED = 2e11  # FLOPs of a step that a laptop computes in some seconds; a larger one is followed by its shapes
 
@@ -39,7 +39,7 @@ def add_arguments(parser):
 def run(args):
     """Print the ledger. Returns the exit status."""
     check(args)
-    trained = Run(args.run) if args.run else None
+    trained = RunFolder(args.run) if args.run else None
     name = args.run or args.preset or "gpt2"
     config = trained.model_config if trained else PRESETS[name]
     recipe = trained.train_config if trained else TrainConfig(**{"steps": 1} | RECIPES[name])

@@ -19,7 +19,7 @@ from tinygrad_lm.nn.layers import Dropout
 from tinygrad_lm.nn.mlp import ACTIVATIONS
 from tinygrad_lm.ops import attention
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 
 def overfit(model, tokens, steps=200, seconds=30.0):
@@ -58,7 +58,7 @@ def updates(trainer, step):
 
     It changes the trainer's model: give a copy. Two findings.
     """
-    parameters = trainer.model.parameters
+    parameters = trainer.model.flat
     matrices = [name for name in parameters.trained if parameters[name].ndim == 2]
     trainer.gradients(step)
     gradients = {name: size(parameters[name].grad) for name in matrices}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_lm.backend import is_floating
-from tinygrad_lm.engine.gradcheck import richardson
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import GradientError, ShapeError
 from tinygrad_lm.learn.puzzles.examples import cotangent
+from tinygrad_lm.testing.gradcheck import richardson
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the largest entry, or of 1; Richardson's own error is near 1e-10
 

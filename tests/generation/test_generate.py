@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
 from tinygrad_lm.errors import ConfigError, DivergedError, ShapeError, TokenError
-from tinygrad_lm.models.generate import generate, generate_batch, until
+from tinygrad_lm.generation.generate import generate, generate_batch, until
+from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.models.sampling import Sampler
 from tinygrad_lm.nn.attention import Past
 from tinygrad_lm.testing.checks import agree
 

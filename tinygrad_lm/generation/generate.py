@@ -7,8 +7,9 @@ import numpy as np
 from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.models.sampling import Sampler
-from tinygrad_lm.nn.context import Cache, Context
+from tinygrad_lm.generation.cache import Cache
+from tinygrad_lm.generation.sampling import Sampler
+from tinygrad_lm.nn.context import Context
 
 
 class Drawn(NamedTuple):

@@ -1,6 +1,7 @@
-"""What the training programs of examples/ share: the command line, a new run, going on with one, and the report."""
+"""Services for the training programs in examples/: the command line, a new run's folder, --resume, the final report."""
 
 import argparse
+import math
 import sys
 import time
 from shlex import quote
@@ -10,11 +11,10 @@ from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenE
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.streams import guarded
-from tinygrad_lm.threads import cores, peak_memory
-from tinygrad_lm.train.loop import Trainer, train
-from tinygrad_lm.train.material import reopen
-from tinygrad_lm.train.run import Run, check_free
-from tinygrad_lm.train.sources import outcome
+from tinygrad_lm.threads import peak_memory
+from tinygrad_lm.train.data import outcome_table, reopen_data
+from tinygrad_lm.train.run import RunFolder, check_free
+from tinygrad_lm.train.trainer import Trainer
 
 DATA = {
     "--data": {
@@ -37,7 +37,7 @@ OPTIONS = {
     "--eval-every": {"type": int, "metavar": "STEPS", "help": "[a fifth of the run]"},
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
-    "--resume": {"metavar": "RUN", "help": "go on with a run; with --steps, to more steps than it was planned for"},
+    "--resume": {"metavar": "RUN", "help": "continue a run; with --steps, to more steps than it was planned for"},
 }
 LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
     "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
@@ -48,22 +48,23 @@ LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
 }
 
 
-def command(description, options, start, arguments):
+def command(description, options, start, train, arguments):
     """Start or resume a run as the command line says. Returns the exit status.
 
-    options: {"--name" or "name": argparse's}; start: what begins a run, with those that are given as keywords
+    options: {"--name" or "name": argparse's}; start: begins a run, with the options that were given as keywords, and
+    trains it; train(run, trainer, validation, first): trains the run that --resume names. Both return the status.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, option in (options | OPTIONS).items():
         parser.add_argument(name, **option)
     args = parser.parse_args(arguments)
     given = {key: value for key, value in vars(args).items() if value is not None}
-    with guarded(failed=lambda error: None):  # a training outlives its reader: all that counts is in its folder
+    with guarded(failed=lambda error: None):  # training survives a closed pipe; what matters is in the run's folder
         try:
             if args.out and not args.resume:
                 check_free(args.out)  # before the time is planned, which takes some
             with explained(less_memory(options, args.resume)):
-                return resume(**given) if args.resume else start(**given)
+                return train(*resumed(**given)) if args.resume else start(**given)
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
             return 130
@@ -77,7 +78,7 @@ def command(description, options, start, arguments):
 
 def vocab_size(tokenizer, device):
     """How many rows a model's embedding has: as many as there are tokens. On a GPU it is a multiple of 64, so that each
-    row of logits begins where 16 bytes can be read at once; what is beyond is never a target, and never drawn."""
+    row of logits begins where 16 bytes can be read at once; the ids beyond are never targets and never drawn."""
     return tokenizer.vocab_size if device == "cpu" else -(-tokenizer.vocab_size // 64) * 64
 
 
@@ -89,74 +90,96 @@ def less_memory(options, resumed):
     return ways
 
 
-def create(out, trainer, tokenizer, start=None, **settings):
-    """A new Run for a trainer. start: the id that samples begin with, of itself that of the training text.
+def create_run(out, trainer, tokenizer, start=None, **others):
+    """A new RunFolder for a trainer. start: the id that samples begin with [the first of the training text's].
 
-    settings: see Run.create; data: see train/material.py.
+    others: see RunFolder.create; data: see train/data.py.
     """
-    model, batches = trainer.model, trainer.batches
-    run = Run.create(
+    model, batches, config = trainer.model, trainer.batches, trainer.config
+    run = RunFolder.create(
         out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
         model.config,
-        trainer.config,
+        config,
         tokenizer,
-        dtype=str(model.parameters.data.dtype),
-        threads=cores(),
+        dtype=str(model.dtype),
+        shares=trainer.shares,
         start=int(batches.beginning(1)[0] if start is None else start),
-        **settings,
+        **{"levels": {}, "floors": {}} | others,
     )
-    steps, size = trainer.config.steps, batches.tokens_a_step
-    epochs = steps * size / sum(len(tokens) for _, tokens in batches.sources.values())
-    print(f"run     {run.path}: {steps:,} steps of {size:,} tokens, {epochs:.2g} epochs")
+    size = batches.tokens_a_step
+    epochs = config.steps * size / sum(len(tokens) for _, tokens in batches.sources.values())
+    print(f"run     {run.path}: {config.steps:,} steps of {size:,} tokens, {epochs:.2g} epochs")
     return run
 
 
-def resume(resume, steps=None, device="auto", **others):
-    """A run that was stopped, from its newest checkpoint."""
+def resumed(resume, steps=None, device="auto", **others):
+    """(run, trainer, validation, first): a run that was stopped, from its newest checkpoint."""
     if others:
         names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
-    run = Run(resume)
-    manifest, state = run.load()
-    first, last = manifest["step"], run.train_config.steps if steps is None else steps
+    run = RunFolder(resume)
+    manifest, state = run.read_checkpoint()
+    before = run.train_config
+    first, last = manifest["step"], before.steps if steps is None else steps
     if first >= last:
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
-    batches, validation = reopen(run)
+    batches, validation = reopen_data(run)
     run.extend(last)
-    config = run.train_config
-    trainer = Trainer(run.build(resolve_device(device)), batches, config, run.settings["threads"])
+    trainer = Trainer(run.initial_model(resolve_device(device)), batches, run.train_config, run.config["shares"])
     trainer.load_state(state)
     run.rewind(first)
     print(f"run     {run.path}: from step {first:,} to {last:,}")
-    return go(run, trainer, validation, first)
+    print(end=rate_jump(before, run.train_config, first))
+    return run, trainer, validation, first
 
 
-def go(run, trainer, validation, first=0):
-    """Train, and tell what came of it. Returns the exit status."""
-    ended = train(trainer, run, validation, first)
-    program = run.settings.get("program", "examples/pretrain_shakespeare.py")  # older runs don't tell
-    path = quote(str(run.path))
-    again = f"python {program} --resume {path}"
+def rate_jump(before, after, first):
+    """A note that the learning rate jumps at step `first`, where the plan `after` replaces `before`; "" if it does not.
+
+    Most schedules depend on the number of steps: planned for more, they are higher at the same step.
+    """
+    planned, now = before.rate_factor(min(first, before.steps - 1)), after.rate_factor(first)
+    if math.isclose(planned, now, rel_tol=0.01):
+        return ""
+    return (
+        f"note    the learning rate jumps from {planned:.3g} to {now:.3g} of its largest: {after.steps:,} steps are "
+        f"planned\n        in place of {before.steps:,}; a schedule stable-decay, resumed before its decay, does not jump\n"
+    )
+
+
+def conclude(run, trainer, ended):
+    """Print what came of the training and how to continue. Returns the exit status.
+
+    ended: "finished", "settled" (the validation loss no longer fell), or the signal that asked to stop.
+    """
+    path, config = quote(str(run.path)), trainer.config
+    again = f"python {run.config['program']} --resume {path}"
     if ended.startswith("SIG"):
-        print(f"\nstopped by {ended} and saved; go on with\n  {again}")
+        print(f"\nstopped by {ended} and saved; continue with\n  {again}")
         return {"SIGINT": 130, "SIGTERM": 143}[ended]
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
     print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
-    floors = run.settings.get("floors")  # of a mixture
-    if floors:
-        print(outcome(run.log, floors))
+    if floors := run.config["floors"]:  # of a mixture
+        print(outcome_table(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
-    print(f"write more:  python examples/generate.py {path}{'' if floors else prompt(run.tokenizer)}")
-    print(f"train on:    {again} --steps {2 * trainer.config.steps}")
+    print(f"write more:  python examples/generate.py {path}{'' if floors else prompt_option(run.tokenizer)}")
+    print(f"train on:    {again} --steps {2 * config.steps}")
     return 0
 
 
-def prompt(tokenizer):
-    """The option for a prompt, where the vocabulary can express the one that we know."""
+def prompt_option(tokenizer):
+    """The option for a prompt, where the vocabulary can express the one that is known."""
     try:
         tokenizer.encode("ROMEO:")
     except TokenError:
         return ""
     return ' --prompt "ROMEO:"'
+
+
+def progress_bar(first, steps):
+    """A progress bar on the terminal."""
+    from tqdm import tqdm
+
+    return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)

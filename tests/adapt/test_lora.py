@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, ops
+from tinygrad_lm.adapt.inherit import inherit, merge
 from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.models.transfer import inherit, merge
 from tinygrad_lm.nn.layers import Linear
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tinygrad_lm import Tensor, gradcheck, ops
-from tinygrad_lm.engine.gradcheck import DERIVATIVES, TOLERANCE, hessian_vector_product
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, DtypeError, GradientError
 from tinygrad_lm.testing.drawing import signed
+from tinygrad_lm.testing.gradcheck import DERIVATIVES, TOLERANCE, hessian_vector_product
 
 METHODS = sorted(DERIVATIVES)
 rng = np.random.default_rng(0)
