@@ -10,8 +10,9 @@ from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
 from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.case import some_cases
 from tinygrad_lm.testing.cases import CASES, PROOFS
-from tinygrad_lm.testing.mutants import GENERIC, generic_mutants, killers, mutated, notices, some_cases
+from tinygrad_lm.testing.mutants import GENERIC, generic_mutants, killers, mutated, notices
 
 OPERATIONS = sorted(Op.registry)
 BUGS = {bug.title: bug for bug in PUZZLES.values()}

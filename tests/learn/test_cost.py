@@ -46,10 +46,12 @@ def command(*arguments):
 # ---- counts
 
 
-def test_every_operation_is_in_the_table():
+def test_every_operation_has_one_place_in_the_table():
     parts = [set(flops.ENTRYWISE), flops.MOVING, flops.PRODUCTS, flops.INSIDE]
     assert sum(map(len, parts)) == len(set.union(*parts))
-    assert set.union(*parts) == set(Op.registry)
+    assert set.union(*parts) <= set(Op.registry)
+    assert len(set.union(*parts)) >= 43  # all of today; what comes is counted by the default
+    assert flops.entrywise("softplus", [(4, 3)], (4, 3), [True]) == (12, 12)
     assert flops.VIEWS <= flops.MOVING
     assert set(flops.ENTRYWISE) >= flops.REDUCING
 

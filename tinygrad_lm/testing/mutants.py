@@ -8,27 +8,10 @@ tinygrad_lm/learn/puzzles/.
 from itertools import combinations
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
 
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.testing.checks import finished
 from tinygrad_lm.testing.drawing import signed
-
-
-def some_cases(strategy, count=60):
-    """The same drawn cases in every run."""
-    cases = []
-
-    @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(strategy)
-    def collect(case):
-        cases.append(case)
-
-    collect()
-    return cases
 
 
 def notices(check, rule, cases):

@@ -5,12 +5,12 @@ Each takes an operation, a Case and a generator of numbers, and raises an Assert
 
 import numpy as np
 
-from tinygrad_lm.engine.gradcheck import gradcheck
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.checks import agree, evaluate, finished, same, slope, units
 from tinygrad_lm.testing.derivatives import COMPLEX
 from tinygrad_lm.testing.drawing import signed
+from tinygrad_lm.testing.gradcheck import gradcheck
 
 
 def on_tensors(op, case, rng):

@@ -48,7 +48,7 @@ REDUCING = {"sum", "mean", "max", "logsumexp", "cross_entropy"}
 MOVING = {"broadcast_to", "concat", "getitem", "reshape", "stack", "swapaxes", "transpose"}
 VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # and not even a byte is moved
 PRODUCTS = {"linear", "linear_cross_entropy", "matmul", "attention"}
-INSIDE = {"checkpoint"}  # what its function calls is counted there
+INSIDE = {"recompute"}  # what its function calls is counted there
 
 
 def visible(T, S, causal):
@@ -94,7 +94,7 @@ def entrywise(name, shapes, y, wanted, causal=True):
         logits = math.prod(shapes[2]) * shapes[1][1]
         return forward * logits, backward * logits * any(wanted)
     size = math.prod(shapes[0]) if name in REDUCING else size
-    forward, *backward = ENTRYWISE[name]
+    forward, *backward = ENTRYWISE.get(name, (1,) * (1 + len(shapes)))  # one not in the table: 1, and 1 a gradient
     forward += (len(shapes) - 1) * (name in ("layer_norm", "rms_norm"))
     spread = 0 if name in ("embedding", "layer_norm", "rms_norm") or name in REDUCING else 1
     each = [

@@ -8,12 +8,12 @@ from hypothesis import HealthCheck, given, settings
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GradientError
-from tinygrad_lm.testing.case import as_case
+from tinygrad_lm.testing.case import as_case, some_cases
 from tinygrad_lm.testing.cases import PROOFS
 from tinygrad_lm.testing.checks import every_entry, jacobians
 from tinygrad_lm.testing.derivatives import COMPLEX, real_derivative
 from tinygrad_lm.testing.drawing import seeds
-from tinygrad_lm.testing.mutants import generic_mutants, some_cases
+from tinygrad_lm.testing.mutants import generic_mutants
 from tinygrad_lm.testing.proof import Proof
 
 
