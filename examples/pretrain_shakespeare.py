@@ -100,7 +100,7 @@ def train(run, trainer, validation, first=0):
         elif first in log.curve("validation")[0]:
             run.report(model, first)  # again, since the run may have ended before it was whole
 
-        for steps in trainer.stretches(first):  # one step each; on a GPU, which runs ahead of the host, several
+        for steps in () if received else trainer.stretches(first):  # one step each; on a GPU, which runs ahead of the host, several
             began = time.perf_counter()
             updates = trainer.steps(steps.start, len(steps))  # of each: loss, backward, clip, step, zero
             seconds = (time.perf_counter() - began) / len(steps)

@@ -148,11 +148,11 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
     asked = []
 
-    def watched(folder, which, load=checkpoint.read_checkpoint):
+    def watched(folder, which, read=checkpoint.read_checkpoint):
         asked.append(which)
-        return load(folder, which)
+        return read(folder, which)
 
-    monkeypatch.setattr(checkpoint, "load", watched)
+    monkeypatch.setattr(checkpoint, "read_checkpoint", watched)
     assert write(run, "--tokens", 0, "--prompt", "the cat") == 0
     assert asked == ["best"]
     assert capsys.readouterr().out == "the cat\n"
@@ -171,11 +171,11 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     """As many steps as the timing of a few says, whatever that is on this machine."""
     program, planned = small_run.example("pretrain_shakespeare"), []
 
-    def watched(*arguments, plan=plan.plan):
-        planned.append(plan(*arguments))
+    def watched(*arguments, affordable=plan.affordable_steps):
+        planned.append(affordable(*arguments))
         return planned[0]
 
-    monkeypatch.setattr(plan, "plan", watched)
+    monkeypatch.setattr(plan, "affordable_steps", watched)
     with small_run.tiny_preset():
         options = ["--preset", "tiny", "--data", str(text), "--out", str(tmp_path), "--dtype", "float64"]
         assert program.main([*options, "--minutes", "0.005"]) == 0
@@ -188,7 +188,7 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
     program = small_run.example("pretrain_shakespeare")
-    monkeypatch.setattr(plan, "plan", lambda *arguments: 10**9)
+    monkeypatch.setattr(plan, "affordable_steps", lambda *arguments: 10**9)
     with small_run.tiny_preset(epochs=2):
         assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
     trained = RunFolder(tmp_path)

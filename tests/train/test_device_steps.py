@@ -16,8 +16,8 @@ from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.kernels.cuda import graph as cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
-from tinygrad_lm.train.trainer import Trainer, stretches
 from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer, stretches
 
 TOKENS = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
 PRESETS = ["gpt2", "modern"]
