@@ -326,7 +326,7 @@ def test_resume_on_another_text(here, text, capsys):
 
 
 RESUME = (lambda run: pretrain("--resume", run), *["is not the folder of a run"] * 3)
-WRITE = (write, "there is no folder missing", "is a file, expected a folder", "holds no model that can be loaded")
+WRITE = (write, "missing is neither a folder in", "is a file, expected a folder", "holds no model that can be loaded")
 
 
 @pytest.mark.parametrize(("program", *("missing", "empty", "folder")), [RESUME, WRITE], ids=["resume", "generate"])
@@ -363,7 +363,7 @@ def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
         (["--min-p", "2"], "min_p must be from 0 to 1"),
         (["--repetition-penalty", "0"], "repetition_penalty must be positive"),
         (["--samples", "0"], "--samples must be at least 1"),
-        (["--stop", ""], "no --stop empty"),
+        (["--stop", ""], "--stop must be texts that are not empty"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
         (["--tokens", "many"], "invalid int value"),
         (["--device", "tpu"], "invalid choice"),

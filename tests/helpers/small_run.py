@@ -1,6 +1,6 @@
 """The command lines of examples/, on a model and a text small enough for a test.
 
-As a program: python tests/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
+As a program: python tests/helpers/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
 """
 
 import importlib.util

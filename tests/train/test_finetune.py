@@ -16,7 +16,7 @@ from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
 from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.data.corpus import split
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train import checkpoint
@@ -86,7 +86,7 @@ def weights(run, which="newest"):
 @every_way
 def test_it_begins_with_the_loss_of_the_foundation_model(way, base, undisturbed):
     run = RunFolder(undisturbed(way))
-    model, tokenizer = load(base)
+    model, tokenizer = load_pretrained(base)
     expected = evaluate(model, tokenizer.encode(split(BACKWARDS)[1]), batch_size=4)
     steps, losses = run.log.curve("validation")
     assert steps == [0, 2, 4]
@@ -263,7 +263,7 @@ def test_adapters_are_folded_in_before_anything_is_rounded(undisturbed, texts, t
     told = ["--model", undisturbed("adapters"), "--data", texts / "backwards", "--out", tmp_path, "--steps", 1]
     assert finetune(*told, "--lr", 0, "--dtype", "bfloat16") == 0
     after = weights(tmp_path)
-    for name, w in merge(load(undisturbed("adapters"))[0]).flat.items():
+    for name, w in merge(load_pretrained(undisturbed("adapters"))[0]).flat.items():
         assert (w.data == after[name]).all(), name
 
 

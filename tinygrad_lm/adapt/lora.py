@@ -40,8 +40,8 @@ def lora(model, rank, seed=0):
                 a.data = to_device((a.std * noise).astype(part.weight.dtype), part.weight.device)
                 adapted.lora_b.data = to_device(adapted.lora_b.data.astype(part.weight.dtype), part.weight.device)
                 setattr(module, key, adapted)
-    others = [name for name, _ in model.named_parameters() if ".lora_" not in name]
-    return freeze(model.lay_out(), *others)
+    model.lay_out()
+    return freeze(model, *(name for name in model.flat if ".lora_" not in name))
 
 
 def merge(model):

@@ -3,11 +3,11 @@
 import argparse
 import sys
 
-from tinygrad_lm.errors import TinygradError
 from tinygrad_lm.learn.cost import cost
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import page
 from tinygrad_lm.learn.puzzles import bug, check, exercise
+from tinygrad_lm.programs import program
 
 # Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
 }
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.learn", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -32,11 +33,7 @@ def main(arguments=None):
     if args.command is None:
         parser.print_help()
         return 0
-    try:
-        return COMMANDS[args.command].run(args)
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return COMMANDS[args.command].run(args)
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ class Module:
         """
         for name, module in self.named_modules():
             module.name, module.ready = name, True
-        self.flat = FlatParameters(self, dtype_of(dtype), device)
+        inside = [part for _, part in parts(self, "", set()) if part is not self and not isinstance(part, Parameter)]
+        self.flat = FlatParameters(self, inside, dtype_of(dtype), device)
         for name, p in self.flat.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)
             if p.std:
@@ -150,19 +151,18 @@ class Module:
 
 
 def parts(value, name, seen):
-    """(name, Module or Parameter) for everything in a value, each once, at the first name that leads to it."""
-    if isinstance(value, (Module, Parameter)):
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        yield name, value
-    if isinstance(value, (Module, dict)):
-        children = vars(value).items() if isinstance(value, Module) else value.items()
-    else:
-        children = enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for key, child in children:
-        if not isinstance(child, FlatParameters):
-            yield from parts(child, f"{name}.{key}" if name else str(key), seen)
+    """(name, part) for each Module, Parameter, list, tuple and dict in a value, at the first name that leads to it."""
+    if not isinstance(value, (Module, Parameter, list, tuple, dict)) or isinstance(value, FlatParameters):
+        return
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield name, value
+    if isinstance(value, Parameter):
+        return
+    children = vars(value) if isinstance(value, Module) else value
+    for key, child in children.items() if isinstance(children, dict) else enumerate(children):
+        yield from parts(child, f"{name}.{key}" if name else str(key), seen)
 
 
 def freeze(model, *patterns):
