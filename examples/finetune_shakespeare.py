@@ -19,6 +19,7 @@ from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
+from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
@@ -43,6 +44,7 @@ OPTIONS = {
 } | DATA
 
 
+@program
 def main(arguments=None):
     return command(__doc__, OPTIONS, start, train, arguments)
 

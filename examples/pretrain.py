@@ -20,6 +20,7 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command, create_run, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
@@ -43,6 +44,7 @@ OPTIONS = PRETRAINING | {
 }
 
 
+@program
 def main(arguments=None):
     return command(__doc__, OPTIONS, start, train, arguments)
 
