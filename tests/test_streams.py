@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_run import TEXT, pretrain, results
 
-from tinygrad_lm.data.shards import header
+from tinygrad_lm.data.shards import shard_header
 
 ROOT = Path(__file__).parents[1]
 PRETRAIN = [ROOT / "tests" / "helpers" / "small_run.py", "--preset", "tiny", "--steps", 3, "--eval-every", 2]
@@ -61,7 +61,7 @@ def test_a_mistake_is_reported_when_standard_output_is_closed(tmp_path):
 @pytest.fixture
 def inspect(tmp_path):
     tokens = np.arange(256, dtype="<u2")
-    (tmp_path / "a.bin").write_bytes(header(len(tokens), tokens.dtype) + tokens.tobytes())
+    (tmp_path / "a.bin").write_bytes(shard_header(len(tokens), tokens.dtype) + tokens.tobytes())
     return ["-m", "tinygrad_lm.data", "inspect", tmp_path, "--tokenizer", "byte"]
 
 

@@ -5,7 +5,7 @@ import watching
 from hypothesis import event, given, settings
 
 from tinygrad_lm import Tensor, gradcheck
-from tinygrad_lm.testing.random_graphs import programs, run
+from tinygrad_lm.testing.random_graphs import programs, run_program
 
 many = settings(max_examples=3 * settings.default.max_examples)
 
@@ -14,7 +14,7 @@ many = settings(max_examples=3 * settings.default.max_examples)
 @given(programs())
 def test_random_graphs_are_differentiated_to_twelve_digits(program):
     leaves, steps = program
-    gradcheck(lambda *xs: run(steps, *xs), *leaves, method="complex", verbose=False)
+    gradcheck(lambda *xs: run_program(steps, *xs), *leaves, method="complex", verbose=False)
 
 
 @given(programs())
@@ -24,7 +24,7 @@ def test_random_graphs_repeat_bit_for_bit_and_add_up(program):
     tensors = [Tensor(x, requires_grad=True) for x in leaves]
 
     def walk():
-        orders, result = [], run(steps, *tensors)
+        orders, result = [], run_program(steps, *tensors)
         with watching.steps(lambda node, dy, dxs: orders.append(node.order)):
             result.backward(np.ones(result.shape))
         assert orders == sorted(set(orders), reverse=True)

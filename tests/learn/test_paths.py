@@ -12,7 +12,7 @@ from tinygrad_lm import ops
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.paths import above, count, paths
 from tinygrad_lm.learn.ledger.trace import trace
-from tinygrad_lm.testing.random_graphs import programs, run
+from tinygrad_lm.testing.random_graphs import programs, run_program
 
 LIMIT = 2000
 
@@ -28,7 +28,7 @@ def agree(found, gradient):
 def test_path_products_add_up_to_the_gradient_of_an_entry(program, data):
     leaves, steps = program
     steps = [("tanh" if name == "checkpoint" else name, i, j) for name, i, j in steps[: data.draw(st.integers(1, 12))]]
-    ledger = trace(lambda *xs: run(steps, *xs).sum(), *leaves)
+    ledger = trace(lambda *xs: run_program(steps, *xs).sum(), *leaves)
     for one in ledger.leaves:
         entry = data.draw(st.sampled_from(list(np.ndindex(one.shape))))
         total = count(ledger, above(ledger, one))[one.number][entry]

@@ -15,7 +15,7 @@ from tinygrad_lm.errors import ConfigError, GraphError, ShapeError
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.learn.memory import captured
-from tinygrad_lm.testing.random_graphs import programs, run
+from tinygrad_lm.testing.random_graphs import programs, run_program
 
 few = settings(max_examples=settings.default.max_examples // 2)
 
@@ -72,8 +72,8 @@ def test_contributions_add_up_to_the_gradients_bit_for_bit(program):
     leaves, steps = program
     plain = [Tensor(x, requires_grad=True) for x in leaves]
     watched = [Tensor(x, requires_grad=True) for x in leaves]
-    run(steps, *plain).sum().backward()
-    ledger = trace(lambda: run(steps, *watched).sum(), local=64)
+    run_program(steps, *plain).sum().backward()
+    ledger = trace(lambda: run_program(steps, *watched).sum(), local=64)
     check(ledger)
     for one, other in zip(plain, watched, strict=True):
         assert (one.grad is None) == (other.grad is None)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tinygrad_lm import gradcheck
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.testing import checks
+from tinygrad_lm.testing import checks, op_checks
 from tinygrad_lm.testing.cases import CASES, PROOFS
 from tinygrad_lm.testing.drawing import seeds
 
@@ -51,8 +51,8 @@ def test_rule(name, rule, check, data):
 @given(data=st.data())
 def test_on_tensors(name, data):
     case, rng = drawn(data, name)
-    checks.as_tensors(Op.registry[name], case, rng)
-    checks.one_input_twice(Op.registry[name], case, rng)
+    op_checks.on_tensors(Op.registry[name], case, rng)
+    op_checks.one_input_twice(Op.registry[name], case, rng)
 
 
 @every_operation
@@ -69,4 +69,4 @@ def test_richardson_agrees(name, data):
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @given(data=st.data())
 def test_short_floats(name, rule, dtype, data):
-    checks.precision(rule, *drawn(data, name), dtype, PROOFS[name].roundings)
+    op_checks.precision(rule, *drawn(data, name), dtype, PROOFS[name].roundings)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from small_gpt import random_tokens, shaken, tiny
 from small_run import example, status
 
-from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import PATTERN
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer, GPT2Tokenizer
@@ -244,7 +244,7 @@ def test_bytes(tokenizers, new, text):
 
 
 def learnt(text, **options):
-    merges = islice(learn(count_words([text])), 12)
+    merges = islice(learn_merges(count_words([text])), 12)
     return BPETokenizer([*ALPHABET, *(left + right for left, right in merges)], **options)
 
 

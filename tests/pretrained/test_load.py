@@ -489,4 +489,4 @@ def test_somebody_else_s_vocabulary_under_gpt_2_s_names(folder):
     Path(folder, "merges.txt").write_text("#version: 0.2\n")
     assert load_pretrained(folder)[1].name == "tokenizer.json"
     (folder / "tokenizer.json").unlink()
-    refused(folder, "are no vocabulary of GPT-2's kind: expected the ids of 256 bytes", error=DataError)
+    refused(folder, "are not a vocabulary like GPT-2's: expected the ids of 256 bytes", error=DataError)

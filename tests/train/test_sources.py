@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import small_run
 from matplotlib.figure import Figure
-from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest
+from small_dataset import CHARACTERS, two_sources, with_end_of_text, write_dataset, write_manifest
 from small_run import results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.data.mixture.mixture import load_mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.curate.output.provenance import recorded_config
+from tinygrad_lm.data.mixture.dataset import Dataset
+from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.train import evaluate as evaluation
@@ -68,7 +68,7 @@ def run(data, tmp_path_factory):
 
 def test_losses_are_those_of_evaluate_on_each_source(run, data):
     """At every evaluation; the one number is their mean by weight, and the best checkpoint's is in its manifest."""
-    log, held_out = Log(run / "log.jsonl"), Prepared(data).validation()
+    log, held_out = Log(run / "log.jsonl"), Dataset(data).validation()
     records = [record for record in log.records if "validation" in record]
     assert [record["step"] for record in records] == [3, 6, 8]
     manifest, state = RunFolder(run).read_checkpoint()
@@ -102,7 +102,7 @@ def test_what_was_used_is_what_the_batches_held(run, data):
     assert used["requested"] == 1 / 3
     assert used["realised"] == sums / 64
     assert used["error"] == pytest.approx(sums / 64 - 1 / 3, abs=1e-15)
-    assert used["epochs"] == sums * 8 / len(Prepared(data).train()["sums"][1])
+    assert used["epochs"] == sums * 8 / len(Dataset(data).train()["sums"][1])
     for record in Log(run / "log.jsonl").records:
         for used in record.get("sources", {}).values():
             assert abs(used["error"]) <= 0.5 / (8 * record["step"])  # of two sources: half a window
@@ -111,18 +111,18 @@ def test_what_was_used_is_what_the_batches_held(run, data):
 def test_what_is_printed(data, tmp_path, capsys):
     assert pretrain(data, "--out", tmp_path, *PLAN) == 0
     told = capsys.readouterr().out
-    cats, sums = (len(shards) for _, shards in Prepared(data).train().values())
+    cats, sums = (len(shards) for _, shards in Dataset(data).train().values())
     assert re.search(rf"\ncats +{cats:,}  66.67%  +0\.\d\d\nsums +{sums:,}  33.33%  +0\.\d\d\n", told)
     losses = Log(tmp_path / "log.jsonl").records[-1]["validation_sources"]
     assert re.search(rf"\ncats +66.67%  67.19%  \+0.521% +0\.\d\d +{losses['cats']:.4f} +–\n", told)
     assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
     assert "warning" not in told
-    assert RunFolder(tmp_path).config["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
+    assert RunFolder(tmp_path).config["start"] == Dataset(data).train()["cats"][1].read(0, 1)[0]
 
 
 def test_a_source_that_is_passed_too_often_is_warned_of(data):
-    prepared = Prepared(data)
+    prepared = Dataset(data)
     batches = small_run_mixture(prepared, batch_size=3, block_size=10)
     size = {name: len(tokens) for name, (_, tokens) in batches.sources.items()}
     steps = 4 * size["sums"] // 10
@@ -135,9 +135,9 @@ def test_a_source_that_is_passed_too_often_is_warned_of(data):
 
 
 def small_run_mixture(prepared, **sizes):
-    from tinygrad_lm.data.mixture.mixing import Mixture
+    from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches
 
-    return Mixture(prepared.train(), **sizes)
+    return MixtureBatches(prepared.train(), **sizes)
 
 
 def test_a_text_is_the_case_of_one_source(tmp_path):
@@ -156,7 +156,7 @@ def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, c
     one = {"weight": "1/4", "train": [encode("the cat sat on the mat.\n" * 9)]}
     sources = {"a": one | {"val": [encode("the cat ate his hat.\n")]}, "b": one | {"weight": "1/2"}}
     sources["c"] = one | {"val": [encode("1+1=2\n2+2=4\n")]}
-    assert pretrain(prepare(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
+    assert pretrain(write_dataset(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
     record = Log(tmp_path / "run" / "log.jsonl").records[-1]
     assert list(record["validation_sources"]) == ["a", "c"]
     assert record["validation"] == pytest.approx(sum(record["validation_sources"].values()) / 2)
@@ -275,7 +275,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
     told = capsys.readouterr().err
     assert f"{other} is not the data that {tmp_path / 'run'} was trained on" in told
-    assert f"{Prepared(other).seal[:12]}, expected {settings['data']['seal'][:12]};" in told
+    assert f"{Dataset(other).seal[:12]}, expected {settings['data']['seal'][:12]};" in told
     assert results(tmp_path / "run") == before
     shutil.rmtree(other)
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
@@ -304,7 +304,7 @@ def file(tmp_path):
 def two_sources_of(file, folder):
     """The two sources, as if they had been prepared from a mixture file whose raw files are gone."""
     manifest = json.loads((two_sources(folder) / "manifest.json").read_text())
-    write_manifest(folder, manifest | {"written": written(load_mixture(file))})
+    write_manifest(folder, manifest | {"written": recorded_config(load_mixture_config(file))})
 
 
 def test_a_mixture_file_finds_its_data(file, tmp_path, run):
@@ -389,7 +389,7 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "affordable_steps", watched)
     with tiny_preset(epochs=2):
         assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
-    size = {name: len(tokens) for name, (_, tokens) in Prepared(data).train().items()}
+    size = {name: len(tokens) for name, (_, tokens) in Dataset(data).train().items()}
     assert planned[0] >= 1
     assert RunFolder(tmp_path).train_config.steps == min(
         2 * size["cats"] * 3 // 2 // 64,
@@ -402,7 +402,7 @@ def test_attention_inside_documents(tmp_path, data, capsys):
     pytest.importorskip("tiktoken")
     tokenizer = with_end_of_text(tmp_path / "tokenizer")
     tokens = [256, *range(30), 256, *range(40)] * 9
-    folder = prepare(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
+    folder = write_dataset(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
     for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
         assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
         assert reopen_data(RunFolder(tmp_path / name))[0].document_token == expected
@@ -460,7 +460,7 @@ def test_wrong_options(options, message, data, tmp_path, monkeypatch, capsys):
     """Exit status 2, a message that says what was wrong, and nothing begun."""
     monkeypatch.chdir(tmp_path)
     Path("empty.toml").write_text("")
-    prepare(Path("short"), {"a": {"weight": "1", "train": [range(8)], "val": [range(8)]}})
+    write_dataset(Path("short"), {"a": {"weight": "1", "train": [range(8)], "val": [range(8)]}})
     before = sorted(tmp_path.rglob("*"))
     preset = [] if "--resume" in options else ["--preset", "tiny"]
     assert pretrain(*preset, *[data if option == "DATA" else option for option in options]) == 2

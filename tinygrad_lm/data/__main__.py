@@ -1,4 +1,4 @@
-"""From raw text to what a model is trained on: train tokenizers, prepare token files and inspect them."""
+"""Make datasets from raw text: train tokenizers and classifiers, write token files, inspect them."""
 
 import argparse
 import sys
@@ -6,12 +6,19 @@ from importlib import import_module
 
 from tinygrad_lm.programs import program
 
-# Each is a module with add_arguments(parser) and run(args) -> status; only the module of the given command is imported.
+# Each module defines add_arguments(parser), which also sets parser default `function`: parsed arguments -> exit status.
+# Only the chosen module is imported.
 COMMANDS = {
-    "prepare": ("tinygrad_lm.curate.prepare_command", "raw files to token files, as a mixture file says"),
-    "inspect": ("tinygrad_lm.curate.inspect", "what is in token files: counts, lengths, documents, plots"),
-    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "a byte-level BPE vocabulary of your own text"),
-    "train-classifier": ("tinygrad_lm.curate.cleaning.train_classifier", "good text from other text, after GPT-3"),
+    "prepare": (
+        "tinygrad_lm.curate.prepare",
+        "make a dataset from the raw files that a mixture file names",
+    ),
+    "inspect": ("tinygrad_lm.curate.inspect", "show what token files contain: counts, lengths, documents, a plot"),
+    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "learn a byte-level BPE vocabulary from text"),
+    "train-classifier": (
+        "tinygrad_lm.curate.cleaning.train_classifier",
+        "learn a quality classifier from good and other text",
+    ),
 }
 
 
@@ -30,7 +37,7 @@ def main(arguments=None):
     if args.command is None:
         parser.print_help()
         return 0
-    return chosen.run(args)
+    return args.function(args)
 
 
 if __name__ == "__main__":

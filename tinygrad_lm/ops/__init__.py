@@ -14,7 +14,20 @@ from tinygrad_lm.ops.attention import attention
 from tinygrad_lm.ops.cross_entropy import cross_entropy, linear_cross_entropy
 from tinygrad_lm.ops.dropout import dropout
 from tinygrad_lm.ops.elementwise import (
-    add, divide, exp, log, maximum, multiply, negate, power, sigmoid, sqrt, subtract, tanh, to, where,
+    add,
+    divide,
+    exp,
+    log,
+    maximum,
+    multiply,
+    negate,
+    power,
+    sigmoid,
+    sqrt,
+    subtract,
+    tanh,
+    to,
+    where,
 )  # fmt: skip
 from tinygrad_lm.ops.embedding import embedding
 from tinygrad_lm.ops.matmul import linear, matmul

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.backend import dtype_of, is_floating
@@ -37,6 +38,22 @@ def as_case(drawn):
         return drawn
     inputs = [np.asarray(x) for x in (drawn if isinstance(drawn, tuple | list) else (drawn,))]
     return Case(tuple(x.astype(np.float64) if is_floating(x.dtype) else x for x in inputs))
+
+
+def some_cases(strategy, count=60):
+    """The same drawn cases in every run."""
+    cases = []
+
+    @settings(
+        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(strategy)
+    def collect(case):
+        cases.append(case)
+
+    collect()
+    return cases
 
 
 def unary(numbers=signed):

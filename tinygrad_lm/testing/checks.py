@@ -1,18 +1,19 @@
-"""What must hold of every rule. test_properties.py looks at it on drawn cases; test_mutants.py shows that it can fail.
+"""What must hold of every rule, on every input. test_mutants.py shows that each check can fail.
 
-Each check takes a rule (a function of arrays: value and way back), a Case and a generator of numbers, and raises an
+Each takes a rule (a function of arrays: value and way back), a Case and a generator of numbers, and raises an
 AssertionError that says what is wrong. For the reason behind the tolerance see `testing/gradcheck.py`: a complex step
-knows a derivative to about fifteen digits, so twelve are asked for.
+knows a derivative to about fifteen digits, so twelve are asked for. What holds of operations on tensors and in short
+floats is in op_checks.py.
 """
 
 import numpy as np
 
 from tinygrad_lm.engine.graph import unbroadcast
-from tinygrad_lm.engine.tensor import Tensor
-from tinygrad_lm.testing.drawing import LAYOUTS, signed
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.derivatives import COMPLEX
+from tinygrad_lm.testing.drawing import CHANGES_VALUES, LAYOUTS, signed
 
 TOLERANCE = 1e-12
-H = 1e-30  # the complex step: nothing is subtracted, so it may be as small as one likes
 
 
 def agree(found, expected, what, tolerance=None):
@@ -23,7 +24,8 @@ def agree(found, expected, what, tolerance=None):
         errors = abs(np.asarray(found) - expected) / max(1.0, abs(np.asarray(expected)).max())
         place = np.unravel_index(np.argmax(np.where(np.isnan(errors), np.inf, errors)), errors.shape)
         assert errors[place] <= tolerance, (
-            f"{what}: at {[int(i) for i in place]} {found[place]!r} where {expected[place]!r} is right, "
+            f"{what}: at {[int(i) for i in place]} {np.asarray(found)[place].item()!r} where "
+            f"{np.asarray(expected)[place].item()!r} is right, "
             f"error {errors[place]:.1e}"
         )
 
@@ -36,64 +38,95 @@ def same(found, expected, what):
 
 def evaluate(rule, case):
     """The value, and a function from dy to the gradients as the engine finishes them: None for ids and conditions."""
-    y, backward = rule(*case.inputs, **case.options)
+    result = rule(*case.inputs, **case.options)
+    assert isinstance(result, tuple) and len(result) == 2 and callable(result[1]), (  # noqa: PT018
+        f"the rule returned {kind(result)}; expected its value and a function from dy to the gradients: "
+        "`return y, backward`"
+    )
+    y, backward = result
+    assert hasattr(y, "dtype"), f"the rule's value is {kind(y)}; expected an array"
 
     def gradients(dy):
         dxs = backward(dy)
-        assert len(dxs) == len(case.inputs), f"{len(dxs)} gradients for {len(case.inputs)} inputs"
+        assert isinstance(dxs, tuple | list), (
+            f"backward returned {kind(dxs)}; expected a tuple with one gradient for each input: `return (dx,)`"
+        )
+        assert len(dxs) == len(case.inputs), (
+            f"backward returned {len(dxs)} of the {len(case.inputs)} inputs' gradients; None stands where there is none"
+        )
         return [finished(dx, x) for dx, x in zip(dxs, case.inputs, strict=True)]
 
     return np.asarray(y), gradients
+
+
+def kind(value):
+    """What a value is, for messages: "an array of shape (3,)", "a tuple of 3"."""
+    if hasattr(value, "shape"):
+        return f"an array of shape {value.shape}"
+    if value is None:
+        return "None"
+    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}: {value!r:.40}"
 
 
 def finished(dx, x):
     """A rule may leave out a gradient that is zero, give a function instead, and leave broadcasting to the engine."""
     if dx is None:
         return np.zeros(x.shape, x.dtype) if x.dtype.kind in "fc" else None
-    return np.asarray(unbroadcast(dx() if callable(dx) else dx, x.shape))
+    dx = dx() if callable(dx) else dx
+    assert hasattr(dx, "dtype"), f"a gradient is {kind(dx)}; expected an array, or None"
+    return np.asarray(unbroadcast(dx, x.shape))
 
 
-def in_complex(case):
-    return [x.astype(complex) if x.dtype.kind == "f" else x for x in case.inputs]
+def slope(function, case, direction, derivative):
+    """The derivative of function(case), a list of arrays, by its floating inputs in this direction.
+
+    direction: {input: array}; the other inputs stay where they are.
+    """
+    directions = [direction.get(i, 0.0) if x.dtype.kind == "f" else None for i, x in enumerate(case.inputs)]
+    return derivative.compute(lambda inputs: function(Case(tuple(inputs), case.options)), case.inputs, directions)
 
 
-def jacobians(rule, case):
-    """∂y/∂x, (y.size, x.size) for each floating input, column by column by complex step."""
-    inputs, found = in_complex(case), {}
-    size = rule(*case.inputs, **case.options)[0].size
+def units(x, size=1.0):
+    """Directions that move one entry of x after the other, by 1 or by its entry of `size`."""
+    for place in np.ndindex(x.shape):
+        one = np.zeros(x.shape)
+        one[place] = np.broadcast_to(size, x.shape)[place]
+        yield one
+
+
+def jacobians(rule, case, derivative=COMPLEX):
+    """∂y/∂x, (y.size, x.size) for each floating input, column by column."""
+    value, found = lambda case: [evaluate(rule, case)[0]], {}
+    size = value(case)[0].size
     for i in case.floating:
-        columns = [np.empty((0, size))]
-        for place in np.ndindex(inputs[i].shape):
-            moved = inputs[i].copy()
-            moved[place] += 1j * H
-            y, _ = rule(*inputs[:i], moved, *inputs[i + 1 :], **case.options)
-            columns.append(np.reshape(y.imag / H, (1, -1)))
-        found[i] = np.concatenate(columns).T
+        columns = [slope(value, case, {i: unit}, derivative)[0].reshape(1, -1) for unit in units(case.inputs[i])]
+        found[i] = np.concatenate([np.empty((0, size)), *columns]).T
     return found
 
 
-def every_entry(rule, case, rng):
-    """Each entry of each gradient is the complex step's, under three random signed cotangents."""
+def every_entry(rule, case, rng, derivative=COMPLEX):
+    """Each entry of each gradient is the numerical derivative's, under three random signed cotangents."""
     y, gradients = evaluate(rule, case)
-    exact = jacobians(rule, case)
+    exact = jacobians(rule, case, derivative)
     for _ in range(3):
         u = signed(rng, y.shape)
         dxs = gradients(u)
         for i, jacobian in exact.items():
-            agree(dxs[i], (u.ravel() @ jacobian).reshape(case.inputs[i].shape), f"gradient of input {i}")
+            right = (u.ravel() @ jacobian).reshape(case.inputs[i].shape)
+            agree(dxs[i], right, f"gradient of input {i}", derivative.tolerance)
 
 
-def adjoint(rule, case, rng):
+def adjoint(rule, case, rng, derivative=COMPLEX):
     """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: the way back is the transpose of the way forth, along a random direction of all inputs."""
     y, gradients = evaluate(rule, case)
     u = signed(rng, y.shape)
-    directions = [signed(rng, x.shape) if x.dtype.kind == "f" else 0 for x in case.inputs]
-    moved = [x + 1j * H * v if x.dtype.kind == "f" else x for x, v in zip(case.inputs, directions, strict=True)]
-    forth = (np.asarray(rule(*moved, **case.options)[0]).imag / H * u).sum()
+    directions = {i: signed(rng, case.inputs[i].shape) for i in case.floating}
+    forth = (slope(lambda case: [evaluate(rule, case)[0]], case, directions, derivative)[0] * u).sum()
     dxs = gradients(u)
-    back = [(dxs[i] * directions[i]).sum() for i in case.floating]
+    back = [(dxs[i] * v).sum() for i, v in directions.items()]
     size = max([1.0, *(abs(dxs[i]).sum() for i in case.floating)])
-    assert abs(forth - sum(back)) <= TOLERANCE * size, f"⟨Jv, u⟩ = {forth!r} but ⟨v, Jᵀu⟩ = {sum(back)!r}"
+    tolerance = derivative.tolerance or TOLERANCE
+    assert abs(forth - sum(back)) <= tolerance * size, f"⟨Jv, u⟩ = {forth!r} but ⟨v, Jᵀu⟩ = {sum(back)!r}"
 
 
 def linear(rule, case, rng):
@@ -134,7 +167,7 @@ def unchanged(rule, case, rng):
 
 
 def any_layout(rule, case, rng):
-    """How the cotangent lies in memory makes no difference."""
+    """How the inputs and the cotangent lie in memory makes no difference."""
     y, gradients = evaluate(rule, case)
     u = signed(rng, y.shape)
     for name, arranged in LAYOUTS.items():
@@ -142,81 +175,50 @@ def any_layout(rule, case, rng):
         for i, (found, expected) in enumerate(zip(gradients(dy), gradients(dy.copy("C")), strict=True)):
             if found is not None:
                 agree(found, expected, f"gradient of input {i} under a cotangent of layout {name}")
+        if name != CHANGES_VALUES:
+            value, back = evaluate(rule, Case(tuple(np.asarray(arranged(x)) for x in case.inputs), case.options))
+            agree(value, y, f"the value of inputs of layout {name}")
+            for i, (found, expected) in enumerate(zip(back(u), gradients(u), strict=True)):
+                if found is not None:
+                    agree(found, expected, f"gradient of input {i}, all inputs of layout {name}")
 
 
-CHECKS = {f.__name__.replace("_", " "): f for f in (every_entry, adjoint, linear, contract, unchanged, any_layout)}
+def nan_comes_out(rule, case, rng):
+    """A NaN makes NaN of all that depends on it: in an input of the value, in the cotangent of the gradients.
 
-
-def precision(rule, case, rng, dtype, c):
-    """In a shorter dtype the value and the gradients are off by no more than c·eps·condition.
-
-    The condition of a number is how far it moves when every entry it was computed from moves by its own size:
-    Σ |∂/∂xⱼ| |xⱼ|. For the gradients that takes second derivatives, which the complex step finds by going through
-    the way back as well.
+    What depends on a number is found by exchanging it for two others.
     """
 
-    def everything(case, dy):
-        y, gradients = evaluate(rule, case)
-        return [y, *(dx for dx in gradients(dy) if dx is not None)]
+    def follow(compute, x, what):
+        if not x.size:
+            return
+        place = tuple(int(rng.integers(n)) for n in x.shape)
 
-    case = case.to(dtype)
-    dy = signed(rng, evaluate(rule, case)[0].shape).astype(dtype)
-    found = everything(case, dy)
-    case, dy = case.to("float64"), dy.astype("float64")
-    expected = everything(case, dy)
-    condition = [np.maximum(1, abs(value)) for value in expected]
-    inputs = [*in_complex(case), dy + 0j]
-    for i in [*case.floating, len(inputs) - 1]:
-        for place in np.ndindex(inputs[i].shape):
-            moved = [np.array(x) for x in inputs]
-            moved[i][place] += 1j * H * abs(inputs[i][place])
-            for j, value in enumerate(everything(type(case)(moved[:-1], case.options), moved[-1])):
-                condition[j] = condition[j] + abs(value.imag) / H
-    for number, limit, value in zip(found, condition, expected, strict=True):
-        assert np.isfinite(number).all()
-        ratio = (abs(number - value) / (np.finfo(dtype).eps * limit)).max(initial=0)
-        assert ratio <= c, f"off by {ratio:.1f} eps × condition in {dtype}"
+        def outcomes(number):
+            moved = x.copy()
+            moved[place] = number
+            return compute(moved)
 
+        with np.errstate(all="ignore"):
+            before, *others, after = map(outcomes, (x[place], -2 * x[place], 4 * x[place] + 1, np.nan))
+        for j, y in enumerate(before):
+            if y is not None:
+                depends = np.logical_or(*(other[j] != y for other in others))
+                lost = depends & ~np.isnan(after[j])
+                assert not lost.any(), f"a NaN in {what} at {list(place)} is lost: {after[j][lost][0]} comes out"
 
-def as_tensors(op, case, rng):
-    """On tensors the operation gives bit for bit what its rule or kernel gives alone; leaves add up what comes."""
-    y, gradients = evaluate(op.run, case)
-    u = signed(rng, y.shape)
-    kept = u.copy()
-    leaves = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in case.inputs]
-    for count in (1, 2):
-        result = op(*leaves, **case.options)
-        same(result.data, y, "value of the rule and of the operation")
-        assert type(result.data) is np.ndarray, f"the value is a {type(result.data)}, not an array"
-        result.backward(u)
-        for i, (leaf, dx) in enumerate(zip(leaves, gradients(u), strict=True)):
-            if leaf.grad is None:
-                assert dx is None or not dx.any(), f"no gradient arrived at input {i}"
-            else:
-                same(leaf.grad, count * dx, f"gradient of input {i} after {count} backward passes")
-                assert leaf.grad.dtype == leaf.dtype
-                assert not np.shares_memory(leaf.grad, u), f"gradient of input {i} lies in the cotangent's memory"
-    same(u, kept, "the cotangent, before and after")
-
-
-def one_input_twice(op, case, rng):
-    """f(x, x): the gradient is the sum of both inputs' gradients."""
     for i in case.floating:
-        for j in case.floating:
-            if i < j and case.inputs[i].shape == case.inputs[j].shape:
-                inputs = list(case.inputs)
-                inputs[j] = inputs[i].copy()
-                y, gradients = evaluate(op.rule, type(case)(tuple(inputs), case.options))
-                u = signed(rng, y.shape)
-                tensors = [Tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
-                tensors[j] = tensors[i]
-                op(*tensors, **case.options).backward(u)
-                dxs = gradients(u)
-                found = finished(tensors[i].grad, inputs[i])
-                agree(found, dxs[i] + dxs[j], f"gradient of one tensor as inputs {i} and {j}")
+        before, behind = case.inputs[:i], case.inputs[i + 1 :]
+        value = lambda x, before=before, behind=behind: [evaluate(rule, Case((*before, x, *behind), case.options))[0]]
+        follow(value, case.inputs[i], f"input {i}")
+    y, gradients = evaluate(rule, case)
+    follow(gradients, signed(rng, y.shape), "the cotangent")
 
 
-# ---- kinks, where no derivative is to compare with
+CHECKS = {
+    f.__name__.replace("_", " "): f
+    for f in (contract, unchanged, every_entry, adjoint, linear, any_layout, nan_comes_out)
+}
 
 
 def ties(rule, case, rng):
@@ -232,7 +234,8 @@ def value_of(reference):
     """A check that the value is the reference's, computed in another way."""
 
     def value(rule, case, rng):
+        """The value is the reference's, computed in another way."""
         y, _ = rule(*case.inputs, **case.options)
-        agree(np.asarray(y), reference(*case.inputs, **case.options), "value")
+        agree(np.asarray(y), reference(*case.inputs, **case.options), "the value")
 
     return value

@@ -1,33 +1,41 @@
-"""Wrong derivatives, to see that the checks notice. Here such as fit any operation; tinygrad_lm/learn/puzzles/bugs.py
-has a learner's.
+"""Wrong derivatives that fit any operation, to see that the checks notice them.
 
 A generic mutant takes an operation's way back and changes what it returns. Where it changes nothing, as a swap of two
-equal gradients does, it is no mutant and is not counted. Broken engines are at the end.
+equal gradients does, it is no mutant and is not counted. A learner's mistakes, operation by operation, are in
+tinygrad_lm/learn/puzzles/.
 """
 
 from itertools import combinations
 
 import numpy as np
-from hypothesis import Phase, given, settings
 
-from tinygrad_lm.engine import graph
-from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.testing.checks import finished
 from tinygrad_lm.testing.drawing import signed
 
 
-def some_cases(strategy, count=60):
-    """The same drawn cases in every run."""
-    cases = []
+def notices(check, rule, cases):
+    """Whether the check fails for this rule on one of the cases, or the rule breaks on the way."""
+    for seed, case in enumerate(cases):
+        try:
+            check(rule, case.copy(), np.random.default_rng(seed))  # a copy: mutants may write on their inputs
+        except Exception:
+            return True
+    return False
 
-    @settings(max_examples=count, derandomize=True, database=None, phases=[Phase.generate])
-    @given(strategy)
-    def collect(case):
-        cases.append(case)
 
-    collect()
-    return cases
+def killers(rule, cases, checks):
+    """The titles of the checks that notice that this rule is wrong."""
+    return [title for title, check in checks.items() if notices(check, rule, cases)]
+
+
+def generic_mutants(rule, cases, checks):
+    """{title: those who notice it} for each mutant that changes something, and None for one that does not."""
+    found = {}
+    for title, change in GENERIC.items():
+        some = [case for case in cases if changes_something(rule, change, case)]
+        found[title] = killers(mutated(rule, change), some, checks) if some else None
+    return found
 
 
 # ---- changes: (way back that gives finished gradients, dy, inputs) -> gradients
@@ -133,72 +141,19 @@ def mutated(rule, change):
     return mutant
 
 
-def changes_something(op, change, case):
+def changes_something(rule, change, case):
     """Whether the mutant differs from the rule on this case in anything: a number, a dtype, a shape, what it writes."""
 
     def everything(rule):
-        copy = type(case)(tuple(np.array(x) for x in case.inputs), case.options)
+        copy = case.copy()
         y, backward = rule(*copy.inputs, **copy.options)
         dy = np.asarray(-signed(np.random.default_rng(7), y.shape)).astype(y.dtype)
         dxs = [finished(dx, x) for dx, x in zip(backward(dy), copy.inputs, strict=True)]
         return [dx for dx in dxs if dx is not None] + [dy, *copy.inputs]
 
-    right = everything(op.rule)
+    right = everything(rule)
     try:
-        wrong = everything(mutated(op.rule, change))
+        wrong = everything(mutated(rule, change))
     except ShapeError:
         return True
     return any(a.dtype != b.dtype or not np.array_equal(a, b) for a, b in zip(right, wrong, strict=True))
-
-
-# ---- broken engines: what to replace, and by what
-
-
-def assigned_not_added(self, dx):
-    """`=` where `+=` belongs: of a value's uses only the last counts."""
-    self.grad = np.array(dx)
-
-
-def added_in_place(self, dx):
-    """`+=` everywhere: whoever else holds the first array sees it change."""
-    if self.grad is None:
-        self.grad = dx
-    else:
-        self.grad += dx
-
-
-def not_summed(dx, shape):
-    """No unbroadcast: a bias gets one gradient for each row that it was added to."""
-    return dx
-
-
-def averaged_not_summed(dx, shape):
-    """The mean over the copies, where each copy counts."""
-    return right_unbroadcast(dx, shape) * (np.prod(shape, dtype=int) / max(dx.size, 1))
-
-
-def oldest_first(root):
-    """The wrong way round: values hand on their gradient before it has arrived."""
-    return right_ancestors(root)[::-1]
-
-
-def in_order_of_discovery(root):
-    """Depth first, a value as soon as it is found: its other uses may come later."""
-    seen, stack = [], [root]
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.append(node)
-            stack.extend(p for p in node.parents if p is not None)
-    return seen
-
-
-right_unbroadcast, right_ancestors = graph.unbroadcast, graph.ancestors
-ENGINES = {
-    "gradients assigned, not added": (Node, "accumulate", assigned_not_added),
-    "gradients added in place": (Node, "accumulate", added_in_place),
-    "no unbroadcast": (graph, "unbroadcast", not_summed),
-    "unbroadcast by averaging": (graph, "unbroadcast", averaged_not_summed),
-    "walked oldest first": (graph, "ancestors", oldest_first),
-    "walked in order of discovery": (graph, "ancestors", in_order_of_discovery),
-}

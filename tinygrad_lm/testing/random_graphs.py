@@ -59,7 +59,7 @@ def programs(draw):
     return [signed(rng, shape) for shape in shapes], steps
 
 
-def run(steps, *leaves):
+def run_program(steps, *leaves):
     """The mean of all values that no step took, so that every node has a way to the result."""
     values, taken = list(leaves), set()
     for name, i, j in steps:
