@@ -23,7 +23,7 @@ from common import machine, record, status
 from tokenizers import models, pre_tokenizers, trainers
 
 from tinygrad_lm.data.corpus import load_corpus
-from tinygrad_lm.data.tokenizers.bpe import count_words, learn
+from tinygrad_lm.data.tokenizers.bpe import count_words, learn_merges
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import byte_letters
 
 MERGES = 1024
@@ -72,7 +72,7 @@ def compare(text, rounds):
 
 
 def ours(texts):
-    return list(islice(learn(count_words(texts)), MERGES))
+    return list(islice(learn_merges(count_words(texts)), MERGES))
 
 
 def theirs(texts):
@@ -106,7 +106,7 @@ def measure(contender, size):
         return {"seconds": time.perf_counter() - began - sum(waited), "bytes": status("VmHWM") - before}
     counts = count_words(stream)
     counting, began = time.perf_counter() - began - sum(waited), time.perf_counter()
-    list(islice(learn(counts), MERGES))
+    list(islice(learn_merges(counts), MERGES))
     merging = time.perf_counter() - began
     parts = {"words": len(counts), "counting": counting, "merging": merging}
     return {"seconds": counting + merging, "bytes": status("VmHWM") - before} | parts

@@ -20,6 +20,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer
 
 BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
@@ -59,7 +60,7 @@ def five_steps(contender, shape, config):
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
     if contender == "tinygrad_lm":
-        step = Trainer(GPT(shape), batches, config, cores()).step
+        step = Trainer(GPT(shape), batches, config, default_shares(config.batch_size)).step
     else:
         from torch_nanogpt import TorchGPT, TorchTrainer
 

@@ -17,12 +17,14 @@ from tinygrad_lm import Tensor, gradcheck, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import program
 from tinygrad_lm.testing import CASES, some_cases
 from tinygrad_lm.testing.gradcheck import central, complex_step, richardson
 
 STEPS = np.logspace(-16, 0, 97)
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20, help="drawn inputs an operation [20]")

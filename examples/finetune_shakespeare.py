@@ -18,7 +18,8 @@ from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
+from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
@@ -43,6 +44,7 @@ OPTIONS = {
 } | DATA
 
 
+@program
 def main(arguments=None):
     return command(__doc__, OPTIONS, start, train, arguments)
 
@@ -64,7 +66,7 @@ def start(
         raise ConfigError("--model WHERE says what to begin with; or --resume RUN continues a run")
     device = resolve_device(device)
     config = TrainConfig(**(LORA if lora else FINETUNE) | recipe, lora=lora, frozen=tuple(freeze))
-    base, tokenizer = load(model, device, dtype)
+    base, tokenizer = load_pretrained(model, device, dtype)
     base = merge(base)  # adapters that it has become part of its weights
     shape = replace(
         base.config, dropout=dropout, block_size=base.config.block_size if block_size is None else block_size

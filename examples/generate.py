@@ -1,4 +1,4 @@
-"""Let a model write: one of your runs, the folder of a published model, or a name such as gpt2.
+"""Generate text with one of your runs, the folder of a published model, or a name such as gpt2.
 
 python examples/generate.py runs/... --prompt "ROMEO:"
 python examples/generate.py gpt2 --prompt "In a shocking finding," --top-k 40 --samples 3
@@ -6,45 +6,35 @@ python examples/generate.py gpt2 --interactive
 """
 
 import argparse
-import os
 import sys
 from itertools import takewhile
 
-from tinygrad_lm.backend import resolve_device
-from tinygrad_lm.errors import ConfigError, TinygradError
+from tinygrad_lm.errors import TinygradError, check_ranges
 from tinygrad_lm.generation.generate import generate_batch, until
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
+from tinygrad_lm.programs import program
 
 OPTIONS = {
-    "--prompt": {"metavar": "TEXT", "help": "what to continue [the beginning of a text]"},
-    "--interactive": {"action": "store_true", "help": "ask for prompts, a line each, until the end of the input"},
-    "--tokens": {"type": int, "metavar": "N", "default": 500, "help": "how many to write at the most [500]"},
-    "--samples": {"type": int, "metavar": "N", "default": 1, "help": "how many texts, written together [1]"},
-    "--stop": {"nargs": "+", "metavar": "TEXT", "default": [], "help": "end where one of these comes [nowhere]"},
-    "--logprobs": {"action": "store_true", "help": "a line for each token, with the log of its probability"},
-    "--seed": {"type": int, "default": 0, "help": "another seed, other texts [0]"},
-    "--device": {"choices": ["auto", "cpu", "cuda"], "default": "auto"},
+    "--prompt": {"metavar": "TEXT", "help": "the text to continue [the beginning of a document]"},
+    "--interactive": {"action": "store_true", "help": "ask for prompts, one per line, until the end of the input"},
+    "--tokens": {"type": int, "metavar": "N", "default": 500, "help": "generate at most N tokens [500]"},
+    "--samples": {"type": int, "metavar": "N", "default": 1, "help": "generate N texts, in one batch [1]"},
+    "--stop": {"nargs": "+", "metavar": "TEXT", "default": [], "help": "end before the first of these [nowhere]"},
+    "--logprobs": {"action": "store_true", "help": "print one line per token, with its log-probability"},
+    "--seed": {"type": int, "default": 0, "help": "of the random draws [0]"},
+    "--device": {"choices": ["auto", "cpu", "cuda"], "default": "auto", "help": "[auto]"},
 }
-SAMPLING = {  # generation/sampling.py
-    "--temperature": {"type": float, "default": 0.8, "help": "0 always takes the likeliest [0.8]"},
-    "--top-k": {"type": int, "metavar": "K", "default": 0, "help": "draw among the K likeliest [all]"},
-    "--top-p": {"type": float, "metavar": "P", "default": 1.0, "help": "draw among the likeliest up to P together [1]"},
-    "--min-p": {
-        "type": float,
-        "metavar": "P",
-        "default": 0.0,
-        "help": "draw among those with P times the likeliest's [0]",
-    },
-    "--repetition-penalty": {
-        "type": float,
-        "metavar": "X",
-        "default": 1.0,
-        "help": "what divides old tokens' logits [1]",
-    },
+SAMPLING = {  # the fields of generation/sampling.py's Sampler
+    "--temperature": {"type": float, "default": 0.8, "help": "0 always takes the most likely token [0.8]"},
+    "--top-k": {"type": int, "metavar": "K", "default": 0, "help": "draw among the K most likely tokens [all]"},
+    "--top-p": {"type": float, "default": 1.0, "help": "draw among the top tokens of this total probability [1]"},
+    "--min-p": {"type": float, "default": 0.0, "help": "draw among tokens with this share of the top probability [0]"},
+    "--repetition-penalty": {"type": float, "default": 1.0, "help": "divides the logits of earlier tokens [1]"},
 }
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -53,35 +43,32 @@ def main(arguments=None):
     for name, option in (OPTIONS | SAMPLING).items():
         parser.add_argument(name, **option)
     args = parser.parse_args(arguments)
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # for a terminal that lacks a character
-    try:
-        if args.samples < 1 or not all(args.stop):
-            raise ConfigError(f"--samples must be at least 1 and no --stop empty, found {args.samples}, {args.stop}")
-        with explained("fewer --samples or --tokens, or a shorter --prompt"):
-            model, tokenizer = load(args.model, resolve_device(args.device))
-            if not args.interactive:
-                write(model, tokenizer, args.prompt, args)
-            while args.interactive:
-                try:
-                    write(model, tokenizer, input("\nprompt> "), args)
-                except TinygradError as error:
-                    print(f"error: {error}")
-    except (EOFError, KeyboardInterrupt):
-        print()
-    except BrokenPipeError:  # the reader, such as head, has enough; and so that the last flush does not fail, too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    samples = {"--samples": (args.samples, "at least 1", args.samples >= 1)}
+    check_ranges("generate", samples | {"--stop": (args.stop, "texts that are not empty", all(args.stop))})
+    with explained("fewer --samples or --tokens, or a shorter --prompt"):
+        model, tokenizer = load_pretrained(args.model, args.device)
+        if args.interactive:
+            converse(model, tokenizer, args)
+        else:
+            print_samples(model, tokenizer, args.prompt, args)
 
 
-def write(model, tokenizer, prompt, args):
-    """Print the prompt and what follows it: one text as it comes, several one after the other."""
+def converse(model, tokenizer, args):
+    """Ask for one prompt after the other. A wrong one, such as one with unknown characters, is reported."""
+    while True:
+        try:
+            print_samples(model, tokenizer, input("\nprompt> "), args)
+        except EOFError:
+            print()
+            return
+        except TinygradError as error:
+            print(f"error: {error}")
+
+
+def print_samples(model, tokenizer, prompt, args):
+    """Print the prompt and its continuation: a single sample token by token, several samples one after the other."""
     beginning = [] if tokenizer.bos is None else [tokenizer.bos]
-    if not prompt:  # as a text of its own begins
+    if not prompt:  # start where a document starts
         prompt = "" if beginning or tokenizer.eot is not None else "\n"
         beginning = beginning or [tokenizer.eot] * (tokenizer.eot is not None)
     before = [*beginning, *tokenizer.encode(prompt).tolist()]

@@ -4,7 +4,7 @@ python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # pr
 python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
 python examples/pretrain.py --resume runs/...                               # continue where a run was stopped
 
-A mixture file is described in tinygrad_lm/data/mixture/mixture.py; pretrain_shakespeare.py is the small sibling.
+A mixture file is described in tinygrad_lm/data/mixture/mixture_file.py; pretrain_shakespeare.py is the small sibling.
 """
 
 import math
@@ -15,11 +15,12 @@ from pathlib import Path
 from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.backend import resolve_device
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command, create_run, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
@@ -43,6 +44,7 @@ OPTIONS = PRETRAINING | {
 }
 
 
+@program
 def main(arguments=None):
     return command(__doc__, OPTIONS, start, train, arguments)
 
@@ -67,10 +69,10 @@ def start(
         raise ConfigError(f"--validation-tokens must be at least 2, found {validation_tokens}")
     device = resolve_device(device)
     config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
-    prepared = find_prepared(mixture, prepared)
-    tokenizer = prepared.tokenizer
+    dataset = find_dataset(mixture, prepared)
+    tokenizer = dataset.tokenizer
     shape = replace(PRESETS[preset], vocab_size=vocab_size(tokenizer, device))
-    batches, validation = mixture_data(prepared, config, shape.block_size, validation_tokens, inside_documents)
+    batches, validation = mixture_data(dataset, config, shape.block_size, validation_tokens, inside_documents)
 
     def new_trainer(config):
         """A model with its first weights, and the optimizers that its recipe asks for."""
@@ -88,16 +90,16 @@ def start(
         tokenizer,
         tokenizer.eot,
         program="examples/pretrain.py",
-        title=f"{preset} on {prepared.path.name}",
-        data=describe_mixture(prepared, validation_tokens, inside_documents),
+        title=f"{preset} on {dataset.path.name}",
+        data=describe_mixture(dataset, validation_tokens, inside_documents),
         levels={"uniform": math.log(tokenizer.vocab_size)},
-        floors={source.name: source.floor for source in prepared.sources},
+        floors={source.name: source.floor for source in dataset.sources},
     )
     return train(run, trainer, validation) or (report(run, device=device) if doctor else 0)
 
 
-def find_prepared(mixture, folder):
-    """The Prepared data of a folder, or of a mixture file: prepared first, or compared with it where they are there."""
+def find_dataset(mixture, folder):
+    """The Dataset of a folder, or of a mixture file: prepared first, or compared with it where it is there."""
     if mixture is None:
         raise ConfigError(
             "MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN continues a run"
@@ -106,10 +108,10 @@ def find_prepared(mixture, folder):
     if path.is_dir():
         if folder is not None:
             raise ConfigError(f"{path} is a prepared folder itself; leave out --prepared")
-        return Prepared(path)
+        return Dataset(path)
     from tinygrad_lm.curate.prepare import prepare
 
-    return Prepared(prepare(path, folder, progress=True))
+    return Dataset(prepare(path, folder, progress=True))
 
 
 if __name__ == "__main__":

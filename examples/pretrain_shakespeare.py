@@ -17,6 +17,7 @@ from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import program
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, progress_bar, vocab_size
@@ -32,6 +33,7 @@ TOKENIZER = {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its
 OPTIONS = PRETRAINING | {"--tokenizer": TOKENIZER} | DATA
 
 
+@program
 def main(arguments=None):
     return command(__doc__, OPTIONS, start, train, arguments)
 
@@ -100,7 +102,8 @@ def train(run, trainer, validation, first=0):
         elif first in log.curve("validation")[0]:
             run.report(model, first)  # again, since the run may have ended before it was whole
 
-        for steps in trainer.stretches(first):  # one step each; on a GPU, which runs ahead of the host, several
+        # One step at a time; on a GPU, which runs ahead of the host, several.
+        for steps in () if received else trainer.stretches(first):
             began = time.perf_counter()
             updates = trainer.steps(steps.start, len(steps))  # of each: loss, backward, clip, step, zero
             seconds = (time.perf_counter() - began) / len(steps)

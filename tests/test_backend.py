@@ -1,4 +1,4 @@
-"""Blocks of long arrays, worker threads, the memory that a process has had; dtypes; and what a GPU's user is told."""
+"""Dtypes, random numbers, and what a GPU's user is told."""
 
 import re
 import subprocess
@@ -7,49 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from small_run import example
 
-from tinygrad_lm.backend import dtype_of, is_floating, random, resolve_device, to_device, wide
+from tinygrad_lm.backend import counted, dtype_of, is_floating, random, resolve_device, to_device, wide
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.threads import blocks, parallel, workers
-from tinygrad_lm.train import session
-
-
-@given(start=st.integers(0, 300_000), size=st.integers(0, 300_000), device=st.sampled_from(["cpu", "cuda"]))
-def test_blocks_cover_their_range_once_and_in_order(start, size, device):
-    found = blocks(start, start + size, device)
-    assert [i for block in found for i in (block.start, block.stop)] == sorted(
-        i for block in found for i in (block.start, block.stop)
-    )
-    assert sum(block.stop - block.start for block in found) == size
-    assert not size or (found[0].start, found[-1].stop) == (start, start + size)
-    assert device == "cpu" or len(found) == bool(size)  # on a GPU an array is updated at once
-
-
-def test_parallel_is_map_with_workers_and_without():
-    function = lambda a, b: a - b
-    expected = [-1, 2, 9]
-    assert parallel(function, [1, 5, 9], [2, 3, 0]) == expected
-    with workers(2):
-        assert parallel(function, [1, 5, 9], [2, 3, 0]) == expected
-        with pytest.raises(ZeroDivisionError):
-            parallel(lambda a: 1 / a, [1, 0])
-
-
-def test_peak_memory_counts_what_was_used_and_given_back():
-    program = (
-        "import numpy; from tinygrad_lm.backend import peak_memory\n"
-        "numpy.ones(2**27, numpy.uint8); print(peak_memory())"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert 2**27 < int(ended.stdout) < 2**32 or sys.platform == "win32"  # Linux counts what forked the process, too
-
+from tinygrad_lm.train import command
 
 # ---- dtypes
 
@@ -269,7 +235,7 @@ def test_a_full_gpu_ends_a_command_with_a_message_and_status_2(cupy, capsys, tmp
     def start():
         raise FULL
 
-    assert session.command("train", session.PRETRAINING, start, []) == 2
+    assert command.command("train", command.PRETRAINING, start, None, []) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the GPU's memory is full: 2,000 MiB more")
     assert "--batch-size with twice the --accumulate" in told
@@ -287,7 +253,7 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
 
     module = example(program)
     monkeypatch.setattr(module, "start", begun)
-    monkeypatch.setattr(session, "resume", begun)
+    monkeypatch.setattr(command, "resumed", begun)
     assert module.main(["--resume", str(tmp_path)] if resumed else []) == 2
     hint = capsys.readouterr().err.partition("hint : ")[2]
     now, _, anew = hint.partition("; or begin a new run with")
@@ -297,7 +263,10 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
     assert not resumed or set(re.findall(r"--[a-z-]+", now)) == {"--resume", "--device"}
 
 
-@pytest.mark.parametrize("counter", [(np.int64(3),), (np.uint64(3), np.int32(0)), (np.array([3, 0, 0], np.uint64),)])
+@pytest.mark.parametrize(
+    "counter", [(np.int64(3),), (np.uint64(3), np.int32(0)), (np.array([3, 0, 0], np.uint64),), (np.array([3]),)]
+)
 def test_a_counter_may_be_of_any_integers(counter):
-    """NumPy's as well as Python's, and one array of three: the same numbers."""
-    assert random(7, "a stream", *counter).random() == random(7, "a stream", 3).random()
+    """NumPy's as well as Python's, and one array of up to three: the same numbers."""
+    assert random(7, "a stream", *counted(counter)).random() == random(7, "a stream", 3).random()
+    assert all(type(number) is not np.ndarray for number in counted(counter))

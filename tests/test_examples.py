@@ -148,11 +148,11 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
     asked = []
 
-    def watched(folder, which, load=checkpoint.read_checkpoint):
+    def watched(folder, which, read=checkpoint.read_checkpoint):
         asked.append(which)
-        return load(folder, which)
+        return read(folder, which)
 
-    monkeypatch.setattr(checkpoint, "load", watched)
+    monkeypatch.setattr(checkpoint, "read_checkpoint", watched)
     assert write(run, "--tokens", 0, "--prompt", "the cat") == 0
     assert asked == ["best"]
     assert capsys.readouterr().out == "the cat\n"
@@ -171,11 +171,11 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     """As many steps as the timing of a few says, whatever that is on this machine."""
     program, planned = small_run.example("pretrain_shakespeare"), []
 
-    def watched(*arguments, plan=plan.plan):
-        planned.append(plan(*arguments))
+    def watched(*arguments, affordable=plan.affordable_steps):
+        planned.append(affordable(*arguments))
         return planned[0]
 
-    monkeypatch.setattr(plan, "plan", watched)
+    monkeypatch.setattr(plan, "affordable_steps", watched)
     with small_run.tiny_preset():
         options = ["--preset", "tiny", "--data", str(text), "--out", str(tmp_path), "--dtype", "float64"]
         assert program.main([*options, "--minutes", "0.005"]) == 0
@@ -188,7 +188,7 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
     program = small_run.example("pretrain_shakespeare")
-    monkeypatch.setattr(plan, "plan", lambda *arguments: 10**9)
+    monkeypatch.setattr(plan, "affordable_steps", lambda *arguments: 10**9)
     with small_run.tiny_preset(epochs=2):
         assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
     trained = RunFolder(tmp_path)
@@ -326,7 +326,7 @@ def test_resume_on_another_text(here, text, capsys):
 
 
 RESUME = (lambda run: pretrain("--resume", run), *["is not the folder of a run"] * 3)
-WRITE = (write, "there is no folder missing", "is a file, expected a folder", "holds no model that can be loaded")
+WRITE = (write, "missing is neither a folder in", "is a file, expected a folder", "holds no model that can be loaded")
 
 
 @pytest.mark.parametrize(("program", *("missing", "empty", "folder")), [RESUME, WRITE], ids=["resume", "generate"])
@@ -363,7 +363,7 @@ def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
         (["--min-p", "2"], "min_p must be from 0 to 1"),
         (["--repetition-penalty", "0"], "repetition_penalty must be positive"),
         (["--samples", "0"], "--samples must be at least 1"),
-        (["--stop", ""], "no --stop empty"),
+        (["--stop", ""], "--stop must be texts that are not empty"),
         (["--seed", "-1"], "a seed is a whole number from 0"),
         (["--tokens", "many"], "invalid int value"),
         (["--device", "tpu"], "invalid choice"),

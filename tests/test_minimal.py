@@ -5,12 +5,14 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tinygrad_lm import kernels
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.adamw import AdamW
@@ -30,19 +32,19 @@ def package_model():
 
 def package_weights(model):
     """{name: tensor with data and grad}"""
-    return model.parameters
+    return model.flat
 
 
 def package_steps(model, batches):
     """Train; after each backward pass yield the loss and copies of the gradients and of the weights before the step."""
-    optimizer = AdamW(model.parameters, lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
+    optimizer = AdamW(model.parameters(), lr=LR, betas=BETAS, eps=EPS, weight_decay=DECAY)
     for factor, (tokens, targets) in batches:
         loss = model.loss(tokens, targets)
         loss.backward()
         yield loss.item(), *arrays(package_weights(model))
-        assert clip_gradients(model.parameters, 1.0) > 1, "no step would show a wrong clipping"
+        assert clip_gradients(model.flat, 1.0) > 1, "no step would show a wrong clipping"
         optimizer.step(factor)
-        model.parameters.zero_grad()
+        optimizer.zero_grad()
 
 
 # ---- the page
@@ -127,8 +129,12 @@ def agree(worst):
     return worst["loss"] <= 1e-14 and worst["gradient"] <= 1e-12 and worst["weight"] <= 1e-12
 
 
-def test_the_package_trains_as_the_page_does():
-    worst = differences(page_module())
+@pytest.mark.parametrize("with_kernels", [True, False])
+def test_the_package_trains_as_the_page_does(with_kernels):
+    """The definitions alone, and the kernels in their places."""
+    kernels.enable()
+    with nullcontext() if with_kernels else kernels.disabled():
+        worst = differences(page_module())
     assert agree(worst), worst
 
 

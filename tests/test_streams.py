@@ -1,4 +1,4 @@
-"""Programs whose output nobody takes, with real pipes and a real full disk."""
+"""Programs whose output cannot be written, with real pipes and a real full disk."""
 
 import os
 import subprocess
@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from small_run import TEXT, pretrain, results
 
-from tinygrad_lm.data.shards import header
+from tinygrad_lm.data.shards import shard_header
 
 ROOT = Path(__file__).parents[1]
-PRETRAIN = [ROOT / "tests" / "small_run.py", "--preset", "tiny", "--steps", 3, "--eval-every", 2]
+PRETRAIN = [ROOT / "tests" / "helpers" / "small_run.py", "--preset", "tiny", "--steps", 3, "--eval-every", 2]
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 BUFFERED = pytest.mark.parametrize("buffered", [True, False])
 
 
 def ended(command, buffered, unread=("stdout",), **streams):
-    """(status, what came on stderr) of a process; the reader of `unread` has gone before it began."""
+    """(status, what came on stderr) of a process; the pipes of `unread` are closed before it starts."""
     read, write = os.pipe()
     os.close(read)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "" if buffered else "1"}
@@ -53,7 +53,7 @@ def test_a_training_outlives_a_full_disk_for_its_output(tmp_path):
     assert (tmp_path / "run" / "samples.txt").exists()
 
 
-def test_a_mistake_is_told_though_nobody_reads(tmp_path):
+def test_a_mistake_is_reported_when_standard_output_is_closed(tmp_path):
     status, told = ended([*PRETRAIN, "--data", tmp_path / "none"], True)
     assert (status, told.startswith("error: data file ")) == (2, True)
 
@@ -61,7 +61,7 @@ def test_a_mistake_is_told_though_nobody_reads(tmp_path):
 @pytest.fixture
 def inspect(tmp_path):
     tokens = np.arange(256, dtype="<u2")
-    (tmp_path / "a.bin").write_bytes(header(len(tokens), tokens.dtype) + tokens.tobytes())
+    (tmp_path / "a.bin").write_bytes(shard_header(len(tokens), tokens.dtype) + tokens.tobytes())
     return ["-m", "tinygrad_lm.data", "inspect", tmp_path, "--tokenizer", "byte"]
 
 

@@ -46,3 +46,14 @@ class CheckpointError(TinygradError, OSError):
 
 class DeviceError(TinygradError, OSError):
     """A device that is not there, or arrays on different devices."""
+
+
+def check_ranges(subject, settings):
+    """Raise one ConfigError that names every setting outside its range.
+
+    settings: {name: (value, rule, ok)}; the message continues "name must be" with the rule. Write ok so that NaN fails:
+        check_ranges("sampling", {"top_p": (p, "above 0 and at most 1", 0 < p <= 1)})
+    """
+    problems = [f"{name} must be {rule}, found {value!r}" for name, (value, rule, ok) in settings.items() if not ok]
+    if problems:
+        raise ConfigError(f"{subject}: " + "; ".join(problems))

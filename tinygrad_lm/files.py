@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens to the process or the power while they are written."""
+"""Write files atomically: complete or absent, even if the process or the power dies."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(path, content):
-    """Bytes to a file and the file to the disk."""
+    """Write bytes to a file and sync it to disk."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -16,7 +16,7 @@ def write(path, content):
 
 
 def replace(path, content):
-    """Bytes in place of what a file held, all or nothing."""
+    """Replace a file's content atomically."""
     with replacing(path) as temporary:
         write(temporary, content)
     sync(path.parent)
@@ -24,7 +24,7 @@ def replace(path, content):
 
 @contextmanager
 def replacing(path):
-    """A path, with the suffix of `path`; the file that is made there takes its place. A failure leaves nothing."""
+    """Yield a temporary path with the suffix of `path`; its file then replaces `path`. A failure leaves no file."""
     path = Path(path)
     temporary = path.with_name(f".tmp.{path.name}")
     try:
@@ -36,9 +36,9 @@ def replacing(path):
 
 
 def sync(folder):
-    """A folder's entries to the disk: without this a rename may be lost with the power."""
+    """Sync a folder's entries to disk; otherwise a power failure may undo a rename."""
     if os.name == "nt":
-        return  # Windows opens no folders
+        return  # Windows cannot open folders
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,5 +47,5 @@ def sync(folder):
 
 
 def seal(manifest):
-    """The sha256 sum of what a manifest says, however it is laid out."""
+    """The sha256 of a manifest's content, whatever its indentation."""
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM ask a long job to stop; it does so where it can be taken up again."""
+"""Let a long job stop at a place where it can resume, after Ctrl-C or SIGTERM."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals():
-    """A list that gets the name of the first SIGINT or SIGTERM within the block; a second one ends the process."""
+    """Yield a list that receives the name of the first SIGINT or SIGTERM; a second one ends the process."""
     received = []
 
     def handle(number, frame):
@@ -17,7 +17,7 @@ def stop_signals():
         received.append(signal.Signals(number).name)
 
     if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
+        yield received  # only the main thread can handle signals
         return
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,7 +1,7 @@
 """Lesson 1: the chain rule on one expression, by hand, and then by the engine.
 
-L = (tanh(w x + b) − t)² is a neuron with one input x, and its squared error against a target t. Training asks: if w
-grows a little, how does L change? That number is ∂L/∂w, and backpropagation is a way to get it for all inputs at once.
+L = (tanh(w x + b) − t)² is the squared error of a neuron with one input x against a target t. Training asks: if w grows
+a little, how does L change? That number is ∂L/∂w, and backpropagation computes it for all inputs at once.
 
     python examples/lessons/01_one_expression.py
 """
@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from tinygrad_lm import Tensor
+from tinygrad_lm.engine.observe import Observer, observing
 
 VALUES = {"w": 1.5, "x": 0.8, "b": -0.4, "t": 0.2}
 
@@ -28,8 +29,8 @@ def main(out="."):
 
 
 def hand(w, x, b, t):
-    """Forward and backward, one step a line."""
-    print("Forward: cut the expression into steps so small that each has a derivative everyone knows.")
+    """Forward and backward, one step per line."""
+    print("Forward: cut the expression into steps so small that each has a well-known derivative.")
     u = show("u = w x", w * x)
     z = show("z = u + b", u + b)
     y = show("y = tanh z", math.tanh(z))
@@ -42,30 +43,32 @@ def hand(w, x, b, t):
     de = show("de = dL · 2e", dL * 2 * e)
     dy = show("dy = de · 1", de)
     dt = show("dt = de · (−1)", -de)
-    dz = show("dz = dy · (1 − y²)", dy * (1 - y * y))  # tanh′ z = 1 − tanh² z: what the forward pass knows already
+    dz = show("dz = dy · (1 − y²)", dy * (1 - y * y))  # tanh′ z = 1 − tanh² z, and the forward pass has computed tanh z
     du = show("du = dz · 1", dz)
     db = show("db = dz · 1", dz)
     dw = show("dw = du · x", du * x)  # a product's derivative by one factor is the other
     dx = show("dx = du · w", du * w)
 
-    # Every step back needs only the gradient that arrived and numbers from the forward pass. And one walk has found the
-    # derivatives by all four inputs; nudging needs two more forward passes for each.
+    # Each backward step needs only the gradient that arrived and numbers from the forward pass. One walk has found the
+    # derivatives by all four inputs; nudging needs two more forward passes for each of them.
     return {"w": dw, "x": dx, "b": db, "t": dt}
 
 
 def engine(values):
-    """The same with tensors: the operations record the steps, `backward` walks them back."""
+    """The same with tensors: the operations record the steps, `backward` walks back over them."""
     w, x, b, t = (Tensor(np.array(value), requires_grad=True, name=name) for name, value in values.items())
     L = ((w * x + b).tanh() - t) ** 2
 
     print("\nThe engine walks the same steps. Each line: an operation, its formula, the gradient that arrived.")
-
-    def visit(node, dy, dxs):
-        value, derivative = node.op.formula.split(" " * 8)
-        print(f"  {node.op.name:9} {value:11} {derivative:34} dy = {dy:+.6f}")
-
-    L.backward(visit=visit)
+    with observing(Printer()):
+        L.backward()
     return {name: v.grad.item() for name, v in zip(values, (w, x, b, t), strict=True)}
+
+
+class Printer(Observer):
+    def step(self, node, dy, dxs):
+        value, derivative = node.op.halves
+        print(f"  {node.op.name:9} {value:11} {derivative:34} dy = {dy:+.6f}")
 
 
 def nudge(name, h=1e-5):

@@ -1,7 +1,7 @@
 """Lesson 4: broadcasting, undone. Why the gradient of a bias is a sum over rows.
 
-y = x + b adds one row b to every row of x. NumPy writes it as if b had been copied, once a row. So each entry of b has
-a part in a whole column of y, and the chain rule adds over that column:
+y = x + b adds one row b to every row of x. NumPy computes it as if b had been copied, once for each row. So each entry
+of b has a part in a whole column of y, and the chain rule adds over that column:
 
     y_ij = x_ij + b_j        db_j = Σ_i dy_ij ∂y_ij/∂b_j = Σ_i dy_ij
 
@@ -21,7 +21,7 @@ def main(out="."):
     dy = rng.integers(-5, 6, (4, 3)).astype(float)  # as if the rest of the network had sent this back
     (x + b).backward(dy)
 
-    print("What arrives at y = x + b, and what b gets of it: the sum of each column")
+    print("dy, the gradient that arrives at y = x + b, and b's gradient, the sum of each column")
     for row in dy:
         print("  dy  " + numbers(row))
     print("      " + "-" * 27)
@@ -44,9 +44,9 @@ def main(out="."):
     print("  as onesᵀ dy:")
     print("      " + numbers(product.grad[0]))
 
-    # A mean looks just as natural. It is too small by the number of rows: b would learn that much more slowly.
+    # A mean looks just as natural, but it is too small by the number of rows: b would learn more slowly by that factor.
     mean = dy.mean(0)
-    print(f"\nA mean over the rows in place of the sum: {numbers(mean)}")
+    print(f"\nA mean over the rows instead of the sum: {numbers(mean)}")
     print(f"  the sum divided by it:                  {numbers(b.grad / mean)}")
 
     # One rule for every shape: sum over the axes that were copied, those that are absent or of size 1.
@@ -59,7 +59,7 @@ def main(out="."):
         sums[shape] = leaf.grad
         print(f"  {shape!s:8} each entry was copied {copied:2} times   gradient {leaf.grad.astype(int).tolist()}")
 
-    # And the other way round: adding's derivative is copying.
+    # And in reverse: adding's derivative is copying.
     leaf = Tensor(x, requires_grad=True)
     leaf.sum(axis=0).backward(np.array([1.0, 2.0, 3.0]))
     print("\nThe reverse: y = Σ_i x_ij sends each dy_j back to every row. With dy = [1, 2, 3], dx is")

@@ -24,7 +24,7 @@ def product():
     """Every entry by its own derivative, then all at once."""
     a, b, dy = rng.normal(size=(2, 3)), rng.normal(size=(3, 4)), rng.normal(size=(2, 4))
 
-    # a_ik has a part in y_ij for every j, and its factor there is b_kj. The chain rule adds over all these places.
+    # a_ik has a part in y_ij for every j, with the factor b_kj. The chain rule adds over all j.
     da, db = np.zeros_like(a), np.zeros_like(b)
     for i, k, j in np.ndindex(2, 3, 4):
         da[i, k] += dy[i, j] * b[k, j]  # the sum over j of (row i of dy) times (row k of b): entry ik of dy bᵀ
@@ -41,7 +41,7 @@ def product():
     print(f"  loops against the engine             {errors[2]:.1e}, {errors[3]:.1e}")
     report = gradcheck(ops.matmul, a, b, method="complex", verbose=False)
     print(f"  engine against a complex step        {report.worst:.1e}")
-    print(f"The shapes nearly tell the formula: da must be {a.shape}; of dy {dy.shape} and b {b.shape} only dy bᵀ is.")
+    print(f"The shapes nearly give the formula: da must be {a.shape}; of dy {dy.shape} and b {b.shape} only dy bᵀ is.")
     return errors
 
 
@@ -50,15 +50,15 @@ def softmax(path):
     x, dy = np.array([2.0, 1.0, 0.0, -1.0, -3.0]), rng.normal(size=5)
     y = np.exp(x) / np.exp(x).sum()
 
-    # The quotient rule. exp x_i is in the numerator of y_i alone: that gives y_i [i = j]. And every exp x_j is in the
-    # denominator of them all: that takes away y_i y_j. Probabilities must sum to 1, so what one gains the others lose.
+    # The quotient rule. exp x_i is in the numerator of y_i alone, which gives y_i [i = j]. And every exp x_j is in the
+    # denominator of all y_i, which subtracts y_i y_j. Probabilities must sum to 1: what one gains, the others lose.
     J = np.diag(y) - np.outer(y, y)
 
     # Column j numerically: Im f(x + ih e_j) / h, the complex step, exact to rounding.
     h = 1e-30
     numerical = np.stack([ops.softmax(x + 1j * h * e).data.imag / h for e in np.eye(5)], axis=1)
 
-    # dx_j = Σ_i dy_i ∂y_i/∂x_j = dy_j y_j − y_j Σ_i y_i dy_i. V numbers, where J has V²; V is 50,257 in GPT-2.
+    # dx_j = Σ_i dy_i ∂y_i/∂x_j = dy_j y_j − y_j Σ_i y_i dy_i. It has V numbers, J has V²; V is 50,257 in GPT-2.
     dx = y * (dy - (y * dy).sum())
     t = Tensor(x, requires_grad=True)
     ops.softmax(t).backward(dy)
@@ -86,7 +86,7 @@ def draw(path, x, y, J, dy, dx):
     for i, j in np.ndindex(J.shape):
         middle.annotate(f"{J[i, j]:+.3f}", (j, i), ha="center", va="center", size=7)
     middle.set(title="∂y_i/∂x_j = y_i ([i = j] − y_j)", xlabel="j", ylabel="i", xticks=places, yticks=places)
-    right.bar(places - 0.2, dy, 0.4, color="lightgray", label="dy, what arrives")
+    right.bar(places - 0.2, dy, 0.4, color="lightgray", label="dy, which arrives")
     right.bar(places + 0.2, dx, 0.4, color="tab:orange", label="dx = y (dy − Σ y dy)")
     right.axhline(0, color="black", linewidth=0.8)
     right.set(title="where y is small, dx is small", xlabel="j", xticks=places)

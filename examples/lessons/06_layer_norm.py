@@ -1,7 +1,7 @@
-"""Lesson 6: layer norm, and what is lost on the way back through it.
+"""Lesson 6: layer norm, and what its backward pass removes.
 
-x̂ = (x − μ)/σ takes two things out of x: its mean and its size. The output cannot depend on them, so no gradient can
-tell x to change them: of what arrives, the parts along the directions 1 and x̂ are removed.
+x̂ = (x − μ)/σ takes two things out of x: its mean and its size. The output does not depend on them, so no gradient can
+ask x to change them: the parts of the arriving gradient along the directions 1 and x̂ are removed.
 
     dx = (g − mean g − x̂ mean(g x̂))/σ
 
@@ -29,7 +29,7 @@ def main(out="."):
     one, xhat = np.ones(C), y
     other = np.zeros(C)
     other[:2] = 1, -1
-    for direction in (one, xhat):  # what is left of it at right angles to both
+    for direction in (one, xhat):  # keep the part at right angles to both
         other -= direction * (other @ direction) / (direction @ direction)
 
     print(f"\nBackward: the size of dx for a g of size 1 in three directions. 1/σ = {1 / σ:.6f}")
@@ -39,12 +39,12 @@ def main(out="."):
         print(f"  g along {name:25} {sizes[name]:.2e}")
     print(f"  x̂ keeps eps/σ³ = {EPS / σ**3:.2e}: only the eps under the root still sees the size of x.")
 
-    # Any g is a sum of the three kinds, and the rule is linear. So remove two parts, divide the rest by σ: that is dx.
+    # Any g is a sum of the three kinds, and the rule is linear. Remove two parts and divide the rest by σ: that is dx.
     g = np.random.default_rng(6).normal(size=C)
     along_one = one * (g @ one) / C  # mean g
-    along_xhat = xhat * (g @ xhat) / C  # x̂ mean(g x̂), for x̂ has C entries of mean square 1
+    along_xhat = xhat * (g @ xhat) / C  # x̂ mean(g x̂), because x̂ has C entries of mean square 1
     dx = backward(x, g)
-    print("\nA g of all kinds, taken apart")
+    print("\nAny g, split into its parts")
     rest = g - along_one - along_xhat
     parts = {"g": g, "mean g": along_one, "x̂ mean(g x̂)": along_xhat, "rest": rest, "rest / σ": rest / σ}
     for name, part in (parts | {"dx, the engine": dx}).items():
@@ -54,7 +54,7 @@ def main(out="."):
     # 1/σ in front: the larger x, the smaller the gradient. And a step along dx is at right angles to x − μ, so it can
     # only make σ larger (Pythagoras), and the next gradient smaller.
     share = np.linalg.norm(backward(10 * x, g)) / np.linalg.norm(dx)
-    print(f"  an x that is 10 times as large gets {share:.4f} of it")
+    print(f"  an x that is 10 times as large gets {share:.4f} times that gradient")
     print(f"  σ is {x.std():.4f}; of x − 2 dx it is {(x - 2 * dx).std():.4f}, of x + 2 dx {(x + 2 * dx).std():.4f}")
 
     J = np.stack([backward(x, e) for e in np.eye(C)])  # row i: the gradient of y_i
@@ -67,7 +67,7 @@ def norm(x):
 
 
 def backward(x, g):
-    """What the engine sends back to x when g arrives."""
+    """The engine's gradient of x when g arrives."""
     t = Tensor(x, requires_grad=True)
     ops.layer_norm(t, eps=EPS).backward(g)
     return t.grad
@@ -85,7 +85,7 @@ def draw(path, J, σ):
     right.annotate("x̂ and 1:\nlost", (C - 0.5, 0.01), ha="center", va="bottom")
     right.set(title=f"its singular values: {C - 2} directions pass, two do not", xlabel="which", ylim=(0, 1.15 / σ))
     figure.savefig(path)
-    print(f"{path}: the Jacobian, and what it lets through")
+    print(f"{path}: the Jacobian and its singular values")
 
 
 if __name__ == "__main__":

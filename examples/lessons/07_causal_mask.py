@@ -1,11 +1,11 @@
-"""Lesson 7: attention, and a mask that lets nothing through from the future.
+"""Lesson 7: attention, and a causal mask through which nothing passes from the future.
 
 y = P v with P = softmax(q kᵀ/√D): position t takes a mean of all v_s, weighted by how well its query fits the keys. To
-predict the next token it may look at s ≤ t only. The mask sets the other scores to −∞ before the softmax:
+predict the next token it may use s ≤ t only. The mask sets the other scores to −∞ before the softmax:
 
     exp(−∞) = 0 exactly, so P_ts = 0, dv_s = Σ_t P_ts dy_t has no part from t, and dZ = P (dP − Σ P dP) is 0 there, too
 
-Setting P to 0 after the softmax looks alike, and leaks: the future is still in its denominator.
+Setting P to 0 after the softmax looks the same, but leaks: the future is still in its denominator.
 
     python examples/lessons/07_causal_mask.py            # draws causal_mask.png
 """
@@ -51,15 +51,15 @@ def main(out="."):
         future = reach[~PAST]
         print(f"  {mask.__name__:20} {future.max():.3e}   {(future == 0).sum():2} of {future.size} are exactly 0")
 
-    # The same as one operation. It never writes down Z, P and their gradients as nodes of the graph; same numbers.
+    # The same as one operation: Z, P and their gradients are not nodes of the graph, and the numbers are the same.
     x = Tensor(TOKENS)
     q, k, v = ((x @ w).reshape(1, T, 1, C) for w in (W_Q, W_K, W_V))
     fused = ops.attention(q, k, v).data[0, :, 0]
     difference = float(abs(fused - attend(x, mask_before_softmax).data).max())
     print(f"  ops.attention gives the same values as the mask before the softmax, to {difference:.1e}")
 
-    # Not small but 0, bit for bit: no rounding, no learning can open that way. So a text of T tokens is T examples at
-    # once, and each of its predictions is an honest one.
+    # Not small but 0, bit for bit: neither rounding nor learning opens that path. So a text of T tokens is T examples
+    # at once, and no prediction has seen its answer.
     changed = TOKENS.copy()
     changed[5:] = rng.normal(size=(T - 5, C))
     before, after = (attend(Tensor(x), mask_before_softmax).data for x in (TOKENS, changed))
@@ -90,7 +90,7 @@ def draw(path, maps):
     panels[0].set_ylabel("output t")
     figure.colorbar(image, ax=panels, label="norm of ∂(Σ y_t)/∂x_s", shrink=0.8)
     figure.savefig(path)
-    print(f"{path}: who hears whom; a grey 0 is exactly 0")
+    print(f"{path}: who sees whom; a grey 0 is exactly 0")
 
 
 if __name__ == "__main__":

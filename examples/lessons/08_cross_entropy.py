@@ -40,11 +40,11 @@ def main(out="."):
         print(" " * 11 + "".join(f"{word:>9}" for word in WORDS))
         for label, row in {"p": p, "y": y, "p − y": p - y, "x.grad": x.grad}.items():
             print(f"    {label:7}" + "".join(f"{value:9.4f}" for value in row))
-        print(f"    the entries of p − y sum to {x.grad.sum():.0e}: probability is moved, none is made")
+        print(f"    the entries of p − y sum to {x.grad.sum():.0e}: probability is moved, not created")
 
-    # How hard does each loss pull at the right token's logit? Squared error on the probabilities, Σ (p − y)², has the
-    # softmax's Jacobian in its gradient (lesson 5), and that is nearly 0 wherever the softmax is sure, also if wrong.
-    # The logarithm in cross-entropy cancels it.
+    # How hard does each loss pull at the right token's logit? The gradient of a squared error on the probabilities,
+    # Σ (p − y)², contains the softmax's Jacobian (lesson 5), which is nearly 0 wherever the softmax is sure, even if it
+    # is wrong. The logarithm in cross-entropy cancels it.
     scores = np.linspace(-8, 8, 161)
     pulls = {"cross-entropy": [], "squared error": []}
     for score in scores:
@@ -83,7 +83,7 @@ def draw(path, cases, scores, pulls):
     axes = figure.add_subplot(grid[:, 3:], xlabel="logit of the right word less the other's", ylabel="∂L/∂x_t")
     for name, pull in pulls.items():
         axes.plot(scores, pull, label=name)
-    axes.set_title("sure and wrong, on the left: who pulls?")
+    axes.set_title("sure and wrong, on the left: which loss pulls?")
     axes.grid(alpha=0.2)
     axes.legend(loc="lower right")
     figure.savefig(path)

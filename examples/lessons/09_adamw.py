@@ -1,14 +1,14 @@
 """Lesson 9: gradient descent, momentum and AdamW in a narrow valley.
 
 L = ½ (x² + 200 y²) is steep across and flat along. One learning rate must serve both: for y it must stay below 2/200,
-or the steps grow, and with that x hardly moves.
+or the steps grow; at such a rate x hardly moves.
 
     SGD        w ← w − η g
     momentum   m ← μ m + g,  w ← w − η m
     AdamW      w ← w − η (m̂ / (√v̂ + ε) + λ w), m̂ and v̂ the means of recent g and g²  (optim/adamw.py); here λ = 0
 
-AdamW measures the size of each coordinate's recent gradients and divides by it. Turn the valley by 45° and no
-coordinate is the steep one: what it gained is lost. The two others do not care, their paths are turned along.
+AdamW measures the size of each coordinate's recent gradients and divides by it. Turn the valley by 45°, and no
+coordinate is the steep one: the gain is lost. The paths of the two others turn with the valley and stay the same.
 
     python examples/lessons/09_adamw.py            # draws adamw.png
 """
@@ -26,7 +26,7 @@ STEEPNESS = np.array([1.0, 200.0])
 
 
 class Point(Module):
-    """Two parameters, and the loss of the place they are at."""
+    """Two parameters, and the loss at that point."""
 
     def __init__(self, turn):
         self.w = Parameter(2)
@@ -35,7 +35,7 @@ class Point(Module):
         self.w.data[...] = START @ turn
 
     def loss(self):
-        x = (self.w[None] @ self.turn.T)[0]  # in the valley's own directions
+        x = (self.w[None] @ self.turn.T)[0]  # along the valley and across it
         return (STEEPNESS * x * x).sum() / 2
 
 
@@ -58,18 +58,18 @@ def momentum(point, lr=1.9 / 200, mu=0.8):
 
 def adamw(point, lr=0.3):
     # Means over 5 and 20 steps. The usual betas, 0.9 and 0.999, are for thousands of steps with noise.
-    return AdamW(point.parameters, lr=lr, betas=(0.8, 0.95), weight_decay=0.0).step
+    return AdamW(point.parameters(), lr=lr, betas=(0.8, 0.95), weight_decay=0.0).step
 
 
 def descend(optimizer, turn):
-    """The places and losses of a descent."""
+    """The positions and losses along a descent."""
     point = Point(turn)
     step, places, losses = optimizer(point), [], []
     for _ in range(STEPS + 1):
         loss = point.loss()
         places.append(point.w.data.copy())
         losses.append(loss.item())
-        point.parameters.zero_grad()
+        point.flat.zero_grad()
         loss.backward()
         step()
     return np.array(places), np.array(losses)
@@ -87,9 +87,7 @@ def main(out="."):
             print(f"  {name:9}" + "".join(f"{loss:11.2e}" for loss in losses[::20]) + f"   ({x:+.3f}, {y:+.3f})")
     print("AdamW's first step is the learning rate in each coordinate, however large or small the gradient is there.")
     _, too_large = descend(lambda point: sgd(point, lr=2.1 / 200), np.eye(2))
-    print(
-        f"SGD with η = {2.1 / 200} in place of {1.9 / 200}: a loss of {too_large[0]:.3g} becomes {too_large[-1]:.3g}."
-    )
+    print(f"SGD with η = {2.1 / 200} instead of {1.9 / 200}: a loss of {too_large[0]:.3g} becomes {too_large[-1]:.3g}.")
     draw(Path(out, "adamw.png"), runs, valleys)
     return {"runs": runs, "too_large": too_large}
 

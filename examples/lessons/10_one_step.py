@@ -1,8 +1,8 @@
-"""Lesson 10: one whole training step of a tiny GPT, with its walk back printed.
+"""Lesson 10: one whole training step of a tiny GPT, with its backward pass printed.
 
-Forward, cross-entropy, backward, update: the same four lines train every language model. `trace` watches the backward
-pass and keeps a ledger of it. Here it has one line an operation, youngest first: the module it belongs to, the size of
-the gradient that arrived, and of those that it sent to its inputs; and a line more for each parameter that is reached.
+Forward, cross-entropy, backward, update: the same four lines train every language model. `trace` observes the backward
+pass and keeps a ledger of it. It is printed with one line per operation, youngest first: the module it belongs to, the
+size of the gradient that arrived, and the sizes of those passed to its inputs; and one line for each parameter reached.
 
     python examples/lessons/10_one_step.py
 """
@@ -23,7 +23,7 @@ def main(out="."):
     ids = np.array([[letters.index(letter) for letter in TEXT]])
     x, y = ids[:, :-1], ids[:, 1:]  # at every position the next letter is the target
     model = GPT(GPTConfig(len(letters), x.shape[1], n_layer=1, n_head=2, n_embd=8), dtype=np.float64)
-    print(f"{x.size} letters, {len(letters)} of them different, {model.parameters.data.size} parameters")
+    print(f"{x.size} letters, {len(letters)} of them different, {model.flat.data.size} parameters")
 
     # 1. Forward: (1, T) tokens → (1, T, V) logits → one number. 2. Backward.
     def forward():
@@ -34,17 +34,17 @@ def main(out="."):
     print(f"loss {loss:.6f}; ln V = {np.log(len(letters)):.6f} (lesson 12)\n")
     walk(ledger)
 
-    # In the residual stream, at each add, the gradient goes on unchanged: that is why depth does not wear it out. What
-    # comes back from a branch is small at first, for GPT-2's weights start small. And the keys' bias gets nothing but
-    # rounding: it adds the same q·b to all scores of a query, and a softmax does not see a constant (lesson 5).
+    # In the residual stream, at each add, the gradient passes unchanged: so depth does not wear it out. The part from a
+    # branch is small at first, because GPT-2's weights start small. And the keys' bias gets only rounding errors: it
+    # adds the same q·b to all scores of a query, and a softmax does not see a constant (lesson 5).
     for leaf in ledger.leaves:
         came = sum(input.contribution.array for _, input in ledger.uses(leaf.number))
-        assert np.array_equal(came, model.parameters[leaf.name].grad)
-    print("\nEach parameter's gradient is the sum of what came to it, bit for bit. One step in full:\n")
+        assert np.array_equal(came, model.flat[leaf.name].grad)
+    print("\nEach parameter's gradient is the sum of all that reached it, bit for bit. One step in full:\n")
     print(ledger.where(op="attention"))
 
     # 3. What the gradient promises: a small step −η g changes the loss by −η ‖g‖².
-    g, w, norm = model.parameters.grad.copy(), model.parameters.data, model.parameters.norm()
+    g, w, norm = model.flat.grad.copy(), model.flat.data, np.linalg.norm(model.flat.grad)
     print(f"\nThe gradient's norm is {norm:.6f}. A step of −η g should lower the loss by η ‖g‖²:")
     promises, first = [], w.copy()
     for η in (1e-1, 1e-2, 1e-3, 1e-4):
@@ -52,11 +52,12 @@ def main(out="."):
         promises.append((η, η * norm**2, loss - forward().item()))
         print("  η = {:<7g} promised {:.8f}, came {:.8f}".format(*promises[-1]))
     w[...] = first
-    print("The smaller the step the truer: a gradient knows the slope here, not how the surface bends.")
+    print("The smaller the step, the more exact: a gradient is the slope here, it does not know how the surface bends.")
 
     # 4. Update. AdamW divides each entry of the step by the size of its recent gradients (lesson 9).
-    AdamW(model.parameters, lr=1e-2).step()
-    model.parameters.zero_grad()
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    optimizer.step()
+    optimizer.zero_grad()
     after = forward().item()
     print(f"\nAfter one step of AdamW the loss is {after:.6f}.")
     return {"loss": loss, "after": after, "promises": promises, "ledger": ledger, "model": model}

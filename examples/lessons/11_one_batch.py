@@ -1,12 +1,12 @@
 """Lesson 11: overfit one batch, the first thing to try with a new model.
 
 A model that cannot learn 64 random tokens by heart will not learn a language. The test takes seconds, it needs no data,
-and one knows what must come out: 0. The tokens are random, so nothing can be guessed: all of them have to be put into
-the weights, and the gradients must be right enough to do that.
+and the result is known: 0. The tokens are random, so nothing can be guessed: all of them must be stored in the weights,
+and the gradients must be right enough to do that.
 
-Beside the right model are three with a fault of a kind that happens. None of them raises an error, and in all of them
-the loss falls. The test finds two of them: one has a floor that it cannot get below, one is only slow, for the head
-alone can learn much by heart. A curve far above the right model's is a finding as well.
+Beside the right model stand three with common faults. None of them raises an error, and in all of them the loss falls.
+The test finds two of them: one cannot get below a floor; one is only slow, because the head alone can learn much by
+heart. A curve far above the right model's is a finding as well.
 
     python examples/lessons/11_one_batch.py            # draws one_batch.png
 """
@@ -32,17 +32,17 @@ def right(model):
 
 
 def softmax_twice(model):
-    """cross_entropy takes logits. Probabilities are within 0 and 1, so no prediction can ever be sure."""
+    """cross_entropy takes logits. Probabilities lie between 0 and 1, so no prediction can ever be sure."""
     return ops.cross_entropy(ops.softmax(model(x)), y)
 
 
 def cut_off(model):
-    """Features out of the graph: .detach() in the wrong place. Only the head learns, slowly, but no floor stops it."""
+    """Features cut off the graph: .detach() in the wrong place. Only the head learns, slowly, but no floor stops it."""
     return ops.cross_entropy(model.logits(model.features(x).detach()), y)
 
 
 def not_shifted(model):
-    """The inputs in place of the next tokens. This can be learned as well: the test sees that it learns, not what."""
+    """The inputs instead of the next tokens. This can be learned, too: the test shows that it learns, not what."""
     return ops.cross_entropy(model(x), x)
 
 
@@ -53,20 +53,20 @@ def main(out="."):
     for loss in (right, softmax_twice, cut_off, not_shifted):
         curve = curves[loss.__name__] = train(loss)
         print(f"  {loss.__name__:14}" + "".join(f"{value:10.4f}" for value in curve[[0, STEPS // 4, STEPS // 2, -1]]))
-    print(f"  ln V = {math.log(V):.4f}; below ln(1 + (V − 1)/e) = {floor:.4f} no softmax of a softmax can get")
+    print(f"  ln V = {math.log(V):.4f}; no softmax of a softmax gets below ln(1 + (V − 1)/e) = {floor:.4f}")
 
-    # What it cannot see: whether the task is the one that was meant. A model that looks into the future reaches 0 as
-    # well; for that there is lesson 7, and for learning by heart a validation set.
+    # The test cannot show whether the task is the intended one. A model that looks into the future reaches 0 as well:
+    # see lesson 7. Learning by heart, which is the aim here, is what a validation set would show.
     draw(Path(out, "one_batch.png"), curves, floor)
     return {"curves": curves, "floor": floor}
 
 
 def train(loss):
     model = GPT(GPTConfig(V, T, n_layer=2, n_head=4, n_embd=32, tied=False))
-    optimizer, losses = AdamW(model.parameters, lr=3e-3, weight_decay=0.0), []
+    optimizer, losses = AdamW(model.parameters(), lr=3e-3, weight_decay=0.0), []
     for _ in range(STEPS):
         value = loss(model)
-        model.parameters.zero_grad()
+        optimizer.zero_grad()
         value.backward()
         optimizer.step()
         losses.append(value.item())

@@ -1,13 +1,13 @@
 """Lesson 12: the loss of an untrained model is ln V.
 
-A model that knows nothing gives each of V tokens the probability 1/V, and −log 1/V = ln V. Whoever sees much more at
-step 0 has a bug before the first gradient. How near a model is depends on the variance σ² of its first logits:
+A model that knows nothing gives each of V tokens the probability 1/V, and −log 1/V = ln V. Much more than that at
+step 0 is a bug before the first gradient. How near a model is depends on the variance σ² of its first logits:
 
     L = log Σ exp x_j − x_t = ln V + (log mean exp x_j − x_t) ≈ ln V + σ²/2
 
-for the logarithm of a mean of exponentials is the mean plus half the variance plus smaller terms; and x_t, too, is the
-mean on average, as long as the model knows nothing of t. Of two logits a ± δ the logarithm is log cosh δ, exactly,
-which is δ²/2 − δ⁴/12 + …: that is why a loud head at V = 2 comes to 0.51, not to 0.69.
+because the logarithm of a mean of exponentials is the mean plus half the variance plus smaller terms, and x_t is on
+average the mean, too, as long as the model knows nothing of t. For two logits a ± δ the excess is exactly log cosh δ =
+δ²/2 − δ⁴/12 + …: that is why a loud head at V = 2 loses 0.51 more than ln V, not 0.69.
 
     python examples/lessons/12_untrained.py            # draws untrained.png
 """
@@ -41,7 +41,7 @@ def main(out="."):
         # GPT-2's weights have a standard deviation of 0.02. The head adds up C of them, on normalised features of mean
         # square 1: σ = 0.02 √C.
         gpt2, variance, measured = first_loss(GPT(config, dtype=np.float64))
-        # Ten times that: the model is sure of itself, knows nothing, and pays for it.
+        # Ten times that: the model is sure, knows nothing, and pays for it.
         loud = GPT(config, dtype=np.float64)
         loud.lm_head.weight.data *= 10
         large, large_variance, _ = first_loss(loud)
@@ -67,7 +67,7 @@ def first_loss(model):
     tokens = np.random.default_rng(12).integers(0, model.config.vocab_size, (B, T + 1))
     with no_grad():
         logits = model(tokens[:, :-1])
-        # With each of the V tokens as the target in turn the noise of a small batch is gone.
+        # The mean over all V tokens as targets has none of the noise of a small batch.
         fair = -ops.log_softmax(logits).data.mean()
         return float(fair), float(logits.data.var(-1).mean()), ops.cross_entropy(logits, tokens[:, 1:]).item()
 

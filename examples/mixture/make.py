@@ -1,19 +1,20 @@
-"""Raw sources to try the data pipeline on: four kinds of invented text, each in the format that its kind comes in.
+"""Make raw files to try the data pipeline: four kinds of invented text, each in its usual format.
 
 python -m pip install -e ".[data]"
-python examples/mixture/make.py                                     # writes the folder sources/, 3 MB in all
+python examples/mixture/make.py                                     # writes the folder sources/, 3 MB
 python -m tinygrad_lm.data train-tokenizer sources/crawl.warc.wet.gz sources/dump.xml.bz2 "gutenberg:sources/books/*" \\
     sources/papers.jsonl.zst --vocab-size 1024 --out sources/pieces.tiktoken
 python -m tinygrad_lm.data prepare sources/mixture.toml
-python -m tinygrad_lm.data inspect sources/mixture                  # counts, lengths, documents, a picture
+python -m tinygrad_lm.data inspect sources/mixture                  # counts, lengths, documents, a plot
 python examples/pretrain.py sources/mixture.toml --preset modern-tiny --steps 2000 --eval-every 100
 """
 
 import argparse
 from pathlib import Path
 
-from invented import documents
-from raw import write_books, write_jsonl, write_wet, write_wikipedia
+from invented_texts import documents
+from raw_books import write_books
+from raw_files import write_jsonl, write_wet, write_wikipedia
 
 MIXTURE = """\
 tokenizer = "{tokenizer}"
@@ -45,14 +46,14 @@ weight = 0.1
 files = ["papers.jsonl.zst"]
 
 [[source]]
-name = "sums"                                           # made up as it is needed; how well it can be known is known
+name = "sums"                                           # drawn as needed; the lowest possible loss is known
 weight = 0.1
 synthetic = {{ kind = "arithmetic", documents = 2_000 }}
 """
 
 
 def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
-    """`count` documents of each kind, twice as many of the web, in their formats. Returns the path of mixture.toml."""
+    """Write `count` documents of each kind, twice as many of the web. Returns the path of mixture.toml."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_wet(folder / "crawl.warc.wet.gz", documents("web", 2 * count))
@@ -68,9 +69,9 @@ def write_mixture(folder, count=300, tokenizer="pieces.tiktoken"):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", default="sources")
-    parser.add_argument("--documents", type=int, default=1000, help="of each kind [1000]")
+    parser.add_argument("--documents", type=int, default=1000, help="documents of each kind [1000]")
     args = parser.parse_args(arguments)
-    print(f"written: {write_mixture(args.folder, args.documents)} and what it names")
+    print(f"written: {write_mixture(args.folder, args.documents)} and its source files")
 
 
 if __name__ == "__main__":

@@ -1,71 +1,72 @@
-"""Every format, how a file of it is written and what its reader finds."""
+"""Every format: how to write a file of it, and what its reader finds."""
 
 from functools import cache
 from pathlib import Path
 
-import raw
+import raw_books
+import raw_files
 
-from tinygrad_lm.curate.readers.document import Damaged
 from tinygrad_lm.curate.readers.formats import format_of
+from tinygrad_lm.curate.readers.record import Damaged
 from tinygrad_lm.errors import DataError
 
 
 def one_text(path, documents):
-    raw.write_text(path, "\n".join(documents))
+    raw_files.write_text(path, "\n".join(documents))
 
 
 def one_book(path, documents):
-    raw.write_text(path, raw.book("\n\n".join(documents)))
+    raw_files.write_text(path, raw_books.book("\n\n".join(documents)))
 
 
 def small_groups(path, documents):
-    raw.write_parquet(path, documents, rows=2)
+    raw_files.write_parquet(path, documents, rows=2)
 
 
-# {name of a file: (format to ask for or None, what writes it)}
+# {file name: (format or None, function that writes it)}
 FILES = {
     "a.txt": (None, one_text),
     "a.txt.gz": (None, one_text),
     "book.txt": ("gutenberg", one_book),
     "book.txt.bz2": ("gutenberg", one_book),
-    "a.jsonl": (None, raw.write_jsonl),
-    "a.jsonl.gz": (None, raw.write_jsonl),
-    "a.json.gz": (None, raw.write_jsonl),
-    "a.jsonl.zst": (None, raw.write_jsonl),
-    "a.jsonl.bz2": (None, raw.write_jsonl),
+    "a.jsonl": (None, raw_files.write_jsonl),
+    "a.jsonl.gz": (None, raw_files.write_jsonl),
+    "a.json.gz": (None, raw_files.write_jsonl),
+    "a.jsonl.zst": (None, raw_files.write_jsonl),
+    "a.jsonl.bz2": (None, raw_files.write_jsonl),
     "a.parquet": (None, small_groups),
-    "a.warc.wet": (None, raw.write_wet),
-    "a.warc.wet.gz": (None, raw.write_wet),
-    "a.warc": (None, raw.write_warc),
-    "a.warc.gz": (None, raw.write_warc),
-    "a.xml": (None, raw.write_wikipedia),
-    "a.xml.bz2": (None, raw.write_wikipedia),
-    "a.xml.gz": (None, raw.write_wikipedia),
+    "a.warc.wet": (None, raw_files.write_wet),
+    "a.warc.wet.gz": (None, raw_files.write_wet),
+    "a.warc": (None, raw_files.write_warc),
+    "a.warc.gz": (None, raw_files.write_warc),
+    "a.xml": (None, raw_files.write_wikipedia),
+    "a.xml.bz2": (None, raw_files.write_wikipedia),
+    "a.xml.gz": (None, raw_files.write_wikipedia),
 }
 
 
-@cache  # thousands of cuts through a file leave the same records before them
-def text_of(format, content):
-    return format.text(content)
+@cache  # thousands of truncated files have the same first records
+def extract_once(format, content):
+    return format.extract_text(content)
 
 
-def write(folder, name, documents):
+def write_file(folder, name, documents):
     path = Path(folder, name)
     FILES[name][1](path, documents)
     return path
 
 
-def read(path):
-    """(texts, damaged records, the DataError that ended it or None). Any other exception is the reader's fault."""
+def read_file(path):
+    """(texts, damaged records, the DataError that ended it or None). Any other exception is a bug of the reader."""
     texts, damaged = [], []
     try:
         format = format_of(path, FILES.get(path.name, (None,))[0])
-        for record in format.records(path):
+        for record in format.read_records(path):
             if isinstance(record, Damaged):
                 damaged.append(record)
                 continue
             try:
-                text = text_of(format, record.content)
+                text = extract_once(format, record.content)
             except ValueError as error:
                 damaged.append(Damaged(record.id, str(error)))
             else:
@@ -76,11 +77,11 @@ def read(path):
 
 
 def as_read(name, documents):
-    """What a file with these documents reads as, if nothing is amiss."""
+    """The texts of an undamaged file with these documents."""
     if FILES[name][1] is one_text:
         return ["\n".join(documents)]
     if FILES[name][1] is one_book:
         return ["\n\n".join(documents)]
-    if FILES[name][1] is raw.write_wikipedia:
+    if FILES[name][1] is raw_files.write_wikipedia:
         return [f"Article {i}\n\n{text}" for i, text in enumerate(documents)]
     return list(documents)

@@ -8,7 +8,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.cleaning.classifier import FEATURES, FORMAT, Classifier, features
+from tinygrad_lm.curate.cleaning.classifier import FEATURES, FILE_FORMAT, Classifier, features
 from tinygrad_lm.errors import DataError
 
 
@@ -69,7 +69,7 @@ def test_a_better_score_keeps_all_that_a_worse_one_keeps():
 
 
 def test_the_draw_is_not_the_one_of_other_choices():
-    """Were it the hash that duplicates and held-out texts go by, all that is kept would be on one side."""
+    """With the hash that decides about validation, all kept texts would be on one side."""
     from tinygrad_lm.curate.cleaning.duplicates import signature
 
     texts = [f"text {i}" for i in range(5000)]
@@ -123,23 +123,23 @@ def saved_bytes(tmp_path_factory):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "expected one that train-classifier wrote"),
-        (b"no safetensors at all", "expected one that train-classifier wrote"),
-        (safetensors.numpy.save({"wte": np.zeros(3)}, {"classifier": "{"}), "expected one that train-classifier wrote"),
-        (safetensors.numpy.save({"wte": np.zeros(3)}), "expected one that train-classifier wrote"),
+        (b"", "expected a file from train-classifier"),
+        (b"no safetensors at all", "expected a file from train-classifier"),
+        (safetensors.numpy.save({"wte": np.zeros(3)}, {"classifier": "{"}), "expected a file from train-classifier"),
+        (safetensors.numpy.save({"wte": np.zeros(3)}), "expected a file from train-classifier"),
         (safetensors.numpy.save({"weight": np.zeros(3), "bias": np.zeros(1)}), "expected 'tinygrad_lm quality"),
         (
             safetensors.numpy.save(
-                {"weight": np.zeros(3), "bias": np.zeros(1)}, {"classifier": json.dumps({"format": FORMAT})}
+                {"weight": np.zeros(3), "bias": np.zeros(1)}, {"classifier": json.dumps({"format": FILE_FORMAT})}
             ),
             r"found 'tinygrad_lm quality classifier 1' with .*'weight': \(\(3,\), 'float64'\)",
         ),
         (
             safetensors.numpy.save(
                 {"weight": np.zeros(FEATURES, "f4"), "bias": np.zeros(1, "f4")},
-                {"classifier": json.dumps({"format": FORMAT, "settings": {}})},
+                {"classifier": json.dumps({"format": FILE_FORMAT, "settings": {}})},
             ),
-            "is damaged: its sum is not that of its weights",
+            "is damaged: its checksum is wrong",
         ),
     ],
 )

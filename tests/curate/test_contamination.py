@@ -1,4 +1,4 @@
-"""Decontamination: every planted row of 13 words is found, however it is set, and nothing else is cut."""
+"""Decontamination: every planted 13-gram is found in any formatting, and nothing else is cut."""
 
 import gzip
 import json
@@ -27,7 +27,7 @@ def contaminated(text):
 
 @st.composite
 def documents(draw):
-    """Texts with rows of evaluations in them, whole or broken, in capitals, with punctuation, over line ends."""
+    """Texts with 13-grams of evaluations, complete or broken, in capitals, with punctuation, across lines."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     text = zipf(VOCABULARY, draw(st.integers(0, 600)), rng)
     for _ in range(draw(st.integers(0, 12))):
@@ -63,14 +63,14 @@ def test_pieces_and_cuts_are_the_document(text):
     for part in left:
         start = text.find(part, position)
         assert start >= position
-        assert start - position < 200 or not pieces  # what lies between is a piece too short
+        assert start - position < 200 or not pieces  # the piece between them is too short
         position = start + len(part)
     assert all(len(piece) >= 200 for piece in pieces) or not cut
 
 
 @given(st.lists(st.sampled_from("ab"), min_size=13, max_size=40), st.integers(0, 2**32))
 def test_two_words_in_every_order(evaluation, seed):
-    """Rows that overlap and repeat, found where they are and not where the same words stand in another order."""
+    """13-grams that overlap and repeat are found, and the same words in another order are not."""
     rows = {tuple(evaluation[i : i + 13]) for i in range(len(evaluation) - 12)}
     text = np.random.default_rng(seed).choice(["a", "b"], 1500).tolist()
     places = [i for i in range(len(text) - 12) if tuple(text[i : i + 13]) in rows]
@@ -91,7 +91,7 @@ def test_200_characters_go_on_either_side_and_on_to_the_words_ends():
     before, after = "b" * 300 + " ", " " + "a" * 300
     text = before + "x" * 199 + " " + ROW + " " + "y" * 199 + after
     assert ONE.decontaminate(text)[0] == (before, after)
-    text = before + "x" * 200 + " " + ROW + " " + "y" * 200 + after  # one more is cut into, so the whole word goes
+    text = before + "x" * 200 + " " + ROW + " " + "y" * 200 + after  # a word that the margin cuts is removed whole
     assert ONE.decontaminate(text)[0] == (before, after)
     text = before + "w " + "x" * 198 + " " + ROW + " " + "y" * 198 + " z" + after
     assert ONE.decontaminate(text)[0] == (before, after)
@@ -112,12 +112,12 @@ def test_more_than_ten_pieces_are_none():
     clean = "c" * 250
     assert len(ONE.decontaminate(f" {passage} ".join([clean] * 10))[0]) == 10
     assert ONE.decontaminate(f" {passage} ".join([clean] * 11))[0] == ()
-    # Pieces that are too short count: the document fell into them.
+    # Short pieces count towards the limit.
     assert ONE.decontaminate(f" {passage} ".join([*["c"] * 9, clean]))[0] == (" " + clean,)
     assert ONE.decontaminate(f" {passage} ".join([*["c"] * 10, clean]))[0] == ()
-    # Nothing is no piece.
+    # An empty piece does not count.
     assert len(ONE.decontaminate(f" {passage} {passage} ".join([clean] * 10))[0]) == 10
-    # There is no piece before a passage that a document begins with.
+    # A passage at the beginning has no piece before it.
     assert len(ONE.decontaminate(passage + " " + f" {passage} ".join([clean] * 10))[0]) == 10
 
 

@@ -1,5 +1,5 @@
-"""De-duplication: the table is a set, signatures are what they were, planted near-duplicates are found as often as the
-S-curve says."""
+"""De-duplication: the table is a set, signatures are stable, and planted near-duplicates are found as often as the
+S-curve predicts."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def test_a_signature_has_one_length(text):
 
 
 def test_signatures_are_the_same_everywhere():
-    """If they change, preparations that were interrupted before cannot be resumed after."""
+    """If they changed, interrupted runs could not be resumed."""
     text = "The quick brown fox jumps over the lazy dog, and over the dog again."
     assert signature("exact", text).hex() == "61694bf2d76db363"
     assert signature("fuzzy", text)[:16].hex() == "faf6d775bbe1c482b9d0edb4a8b88aa5"
@@ -55,14 +55,16 @@ def keys(text):
 
 
 def test_the_keys_of_different_bands_differ():
-    """Also where the minima are the same, as for a text of one row under like numberings."""
+    """Also if the minima are equal, as for a text of one n-gram under equal numberings."""
     assert len(set(keys("a b c d e"))) == BANDS
 
 
 def test_what_to_install_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasketch", None)
     duplicates._empty.cache_clear()
-    with pytest.raises(DataError, match=r"needs datasketch: pip install 'tinygrad-lm\[data\]'"):
+    with pytest.raises(
+        DataError, match=r"needs the library datasketch, which is not installed; run: pip install 'tinygrad-lm\[data\]'"
+    ):
         signature("fuzzy", "a")
 
 
@@ -85,7 +87,7 @@ def pack(*keys):
 
 
 def test_the_table_is_a_set():
-    """Against Python's, through several growths; many keys want one place, the last one too."""
+    """Against Python's set, through several growths; many keys collide, also at the last place."""
     rng = np.random.default_rng(0)
     pool = np.concatenate(
         [
@@ -153,7 +155,7 @@ def jaccard(a, b):
 
 @pytest.fixture(scope="module")
 def planted():
-    """Originals, and for each the copy in which some of its words are replaced, with how alike they are."""
+    """Originals, a copy of each with some words replaced, and their similarities."""
     rng = np.random.default_rng(3)
     rows = []
     for i in range(900):
@@ -175,7 +177,7 @@ def test_near_duplicates_are_found_as_often_as_the_curve_says(planted):
         here = (s >= low) & (s < high)
         assert here.sum() > 40
         assert abs(hits[here].sum() - q[here].sum()) <= 4 * np.sqrt((q * (1 - q))[here].sum())
-    assert hits[s >= 0.9].mean() > 0.99  # recall of what is much alike
+    assert hits[s >= 0.9].mean() > 0.99  # recall of very similar texts
     assert hits[s < 0.4].mean() < 0.05
 
 

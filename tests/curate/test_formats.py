@@ -1,4 +1,4 @@
-"""Which reader a file gets, and what is refused before anything is read."""
+"""Which reader a file gets, and which files are refused."""
 
 import os
 import random
@@ -6,16 +6,16 @@ import sys
 
 import pyarrow as pa
 import pytest
-import raw
-from curate.reading import FILES, read, write
-from invented import FORMS, documents
+import raw_files
+from curate.reading import FILES, read_file, write_file
+from invented_texts import FORMS, documents
 from make import write_mixture
 from pyarrow import parquet
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import Damaged
-from tinygrad_lm.curate.readers.formats import FORMATS, files, format_of, texts
-from tinygrad_lm.data.mixture.mixture import load_mixture
+from tinygrad_lm.curate.readers.formats import FORMATS, format_of, match_files, read_texts
+from tinygrad_lm.curate.readers.record import Damaged
+from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.errors import DataError
 
 NAMES = {
@@ -45,22 +45,22 @@ def test_an_unknown_format_is_told_with_all_names():
 @pytest.mark.parametrize("name", FILES)
 def test_what_cannot_be_read_is_refused(name, tmp_path):
     path = tmp_path / name
-    assert "cannot be read: No such file" in str(read(path)[2]) or name.endswith("parquet")
-    assert str(path) in str(read(path)[2])
+    assert "cannot be read: No such file" in str(read_file(path)[2]) or name.endswith("parquet")
+    assert str(path) in str(read_file(path)[2])
 
     path.mkdir()
-    assert str(path) in str(read(path)[2])
+    assert str(path) in str(read_file(path)[2])
     path.rmdir()
 
     path.write_bytes(b"")
-    assert read(path)[:2] == ([], [])
-    assert str(path) in str(read(path)[2])
+    assert read_file(path)[:2] == ([], [])
+    assert str(path) in str(read_file(path)[2])
 
     if path.suffix in (".gz", ".bz2", ".zst"):
-        raw.write_bytes(path, b"")
-        assert "found an empty file" in str(read(path)[2])
+        raw_files.write_bytes(path, b"")
+        assert "found an empty file" in str(read_file(path)[2])
         path.write_bytes(b"no such thing")
-        assert f"expected a {path.suffix} file" in str(read(path)[2])
+        assert f"expected a {path.suffix} file" in str(read_file(path)[2])
 
 
 @pytest.mark.parametrize(
@@ -70,13 +70,13 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
         ("a.warc", b"\n\n", "expected a WARC file"),
         ("a.xml", b"<html></html>", "begins with <mediawiki>, found b'<html></html>'"),
         ("a.xml", b"words", "found b'words'"),
-        ("a.parquet", b"PAR1 but no more", "; fetch it again"),
+        ("a.parquet", b"PAR1 but no more", "; download it again"),
     ],
 )
 def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
-    records, damaged, error = read(path)
+    records, damaged, error = read_file(path)
     assert (records, damaged) == ([], [])
     assert found in str(error)
 
@@ -85,26 +85,26 @@ def test_a_table_without_texts_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
     assert (
-        "expected a column text of strings, found text: int64, url: string; rename the column that holds the "
+        "expected a column text of strings, found text: int64, url: string; rename the column with the "
         "documents to text"
-    ) in str(read(path)[2])
-    raw.write_parquet(path, [])
-    assert "table without rows" in str(read(path)[2])
+    ) in str(read_file(path)[2])
+    raw_files.write_parquet(path, [])
+    assert "table without rows" in str(read_file(path)[2])
 
 
 def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     path = tmp_path / "a.parquet"
-    raw.write_parquet(path, ["first", None, "third"])
-    found, [damage], _ = read(path)
+    raw_files.write_parquet(path, ["first", None, "third"])
+    found, [damage], _ = read_file(path)
     assert (found, damage.id, damage.reason) == (["first", "third"], "a.parquet#2", "its text is null")
 
-    raw.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
+    raw_files.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
     content = bytearray(path.read_bytes())
     with parquet.ParquetFile(path) as file:
         column = file.metadata.row_group(1).column(0)
     content[column.dictionary_page_offset + column.total_compressed_size - 1] ^= 0xFF
     path.write_bytes(content)
-    found, [damage], _ = read(path)
+    found, [damage], _ = read_file(path)
     assert found == [f"text {i}" for i in (0, 1, 2, 6, 7, 8)]
     assert damage.id == "a.parquet#4"
     assert "row group 2, rows 4 to 6" in damage.reason
@@ -123,9 +123,9 @@ def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     ],
 )
 def test_a_missing_library_is_named_with_the_way_to_get_it(name, library, tmp_path, monkeypatch):
-    path = write(tmp_path, name, ["A text."])
+    path = write_file(tmp_path, name, ["A text."])
     monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
-    found, damaged, error = read(path)
+    found, damaged, error = read_file(path)
     assert (found, damaged) == ([], [])
     assert f"needs the library {library}" in str(error)
     assert "pip install 'tinygrad-lm[data]'" in str(error)
@@ -133,15 +133,15 @@ def test_a_missing_library_is_named_with_the_way_to_get_it(name, library, tmp_pa
 
 def test_texts_come_from_files_of_any_format(tmp_path):
     names = ["a.jsonl.gz", "a.parquet", "a.warc.wet.gz", "a.warc"]
-    paths = [write(tmp_path, name, [f"One of {name}", "Two"]) for name in names]
-    assert list(texts(paths)) == [text for name in names for text in (f"One of {name}", "Two")]
+    paths = [write_file(tmp_path, name, [f"One of {name}", "Two"]) for name in names]
+    assert list(read_texts(paths)) == [text for name in names for text in (f"One of {name}", "Two")]
 
 
 def test_texts_pass_over_damage_and_tell_it(tmp_path, capsys):
     path = tmp_path / "a.jsonl"
     fine = '{"text": "fine"}\n'
     path.write_text(fine + '{"text": ""}\n' + '{"text"\n' * 7 + fine)
-    assert list(texts([path])) == ["fine", "fine"]
+    assert list(read_texts([path])) == ["fine", "fine"]
     *told, more = capsys.readouterr().err.splitlines()
     assert [line.partition(": expected JSON")[0] for line in told] == [
         f"damaged: data file {path}: record a.jsonl#{line}" for line in range(3, 8)
@@ -153,25 +153,25 @@ def test_texts_stop_at_too_much_damage(tmp_path):
     path = tmp_path / "a.jsonl"
     fine, bad = '{"text": "fine"}\n', '{"text"\n'
     path.write_text(fine * 198 + bad * 2)
-    assert len(list(texts([path]))) == 198
+    assert len(list(read_texts([path]))) == 198
     path.write_text(fine * 197 + bad * 3 + fine)
     with pytest.raises(DataError, match=r"a.jsonl#200: expected JSON(.|\n)*3 of 201 records are damaged"):
-        list(texts([path]))
+        list(read_texts([path]))
     with pytest.raises(DataError, match="1 of 198 records"):
-        list(texts([path], damage=0))
+        list(read_texts([path], damage=0))
     path.write_text(bad)
     with pytest.raises(DataError, match="1 of 1 records are damaged"):
-        list(texts([path]))
+        list(read_texts([path]))
 
 
 @pytest.mark.parametrize("count", [50, 500])
 def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
     path = tmp_path / "a.jsonl.gz"
-    raw.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
+    raw_files.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
     size = path.stat().st_size // 3
     os.truncate(path, size)
-    with pytest.raises(DataError, match=rf"cut short(.|\n)*{size:,} of {size:,} bytes lost"):
-        list(texts([path]))
+    with pytest.raises(DataError, match=rf"is truncated(.|\n)*{size:,} of {size:,} bytes lost"):
+        list(read_texts([path]))
 
 
 def test_files_are_found_where_names_have_brackets(tmp_path):
@@ -179,26 +179,26 @@ def test_files_are_found_where_names_have_brackets(tmp_path):
         (tmp_path / folder / "sub").mkdir(parents=True)
         for name in ("b.txt", "a.txt", "sub/c.txt", "[x].txt"):
             (tmp_path / folder / name).write_text(folder)
-    assert files("*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt"]
-    assert files("**/*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt", "sub/c.txt"]
-    assert files("[x].txt", tmp_path / "g1") == ["[x].txt"]
-    assert files("s*", tmp_path / "g1") == []
-    assert files(str(tmp_path / "g1" / "a*")) == [str(tmp_path / "g1" / "a.txt")]
-    assert list(texts([tmp_path / "g[1]" / "a.txt"])) == ["g[1]"]
+    assert match_files("*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt"]
+    assert match_files("**/*.txt", tmp_path / "g[1]") == ["[x].txt", "a.txt", "b.txt", "sub/c.txt"]
+    assert match_files("[x].txt", tmp_path / "g1") == ["[x].txt"]
+    assert match_files("s*", tmp_path / "g1") == []
+    assert match_files(str(tmp_path / "g1" / "a*")) == [str(tmp_path / "g1" / "a.txt")]
+    assert list(read_texts([tmp_path / "g[1]" / "a.txt"])) == ["g[1]"]
 
 
 def test_a_compressed_file_may_hide_its_suffix(tmp_path):
     path = tmp_path / "a.jsonl"
-    raw.write_jsonl(tmp_path / "a.jsonl.gz", ["text"])
+    raw_files.write_jsonl(tmp_path / "a.jsonl.gz", ["text"])
     (tmp_path / "a.jsonl.gz").rename(path)
-    assert read(path) == (["text"], [], None)
+    assert read_file(path) == (["text"], [], None)
 
 
 def test_several_members_are_one_file(tmp_path):
     for suffix in (".gz", ".bz2", ".zst"):
         path, whole = tmp_path / f"a{suffix}", b""
         for part in (b"one", b"", b"two" * 100_000):
-            raw.write_bytes(path, part)
+            raw_files.write_bytes(path, part)
             whole += path.read_bytes()
         path.write_bytes(whole)
         with open_bytes(path) as stream:
@@ -207,19 +207,19 @@ def test_several_members_are_one_file(tmp_path):
         path.write_bytes(whole + b"rubbish")
         with open_bytes(path) as stream:
             assert stream.read() == b"one" + b"two" * 100_000
-            assert "damaged" in stream.damage or "cut short" in stream.damage
+            assert "damaged" in stream.damage or "is truncated" in stream.damage
 
 
 def test_the_example_mixture_is_read_whole(tmp_path):
     """Four kinds of documents in four formats come back as they were written."""
-    mixture = load_mixture(write_mixture(tmp_path, count=20))
+    mixture = load_mixture_config(write_mixture(tmp_path, count=20))
     found = {}
     for source in mixture.sources:
         for path in sorted(tmp_path.glob(*source.files)) if source.files else ():
             format = format_of(path, source.format)
-            for record in format.records(path):
+            for record in format.read_records(path):
                 assert not isinstance(record, Damaged)
-                found.setdefault(source.name, []).append(format.text(record.content))
+                found.setdefault(source.name, []).append(format.extract_text(record.content))
     kinds = {kind: documents(kind, 40 if kind == "web" else 20) for kind in FORMS}
     assert found["web"] == kinds["web"]
     assert found["papers"] == kinds["papers"]
@@ -229,10 +229,13 @@ def test_the_example_mixture_is_read_whole(tmp_path):
 
 
 def test_a_format_in_front_of_a_path(tmp_path):
-    """For files whose names do not tell it; a colon in a file's own name is none."""
+    """For files whose names do not imply it; a colon in a file's name is not a format."""
     write_mixture(tmp_path, count=20)
     books = documents("books", 20)
-    assert list(texts([f"gutenberg:{tmp_path}/books/*.txt"])) == ["\n\n\n".join(books[:10]), "\n\n\n".join(books[10:])]
-    assert all("Project Gutenberg" in text for text in texts([tmp_path / "books" / "*.txt"]))
-    raw.write_text(tmp_path / "at 10:30.txt", "now")
-    assert list(texts([tmp_path / "at 10:30.txt"])) == ["now"]
+    assert list(read_texts([f"gutenberg:{tmp_path}/books/*.txt"])) == [
+        "\n\n\n".join(books[:10]),
+        "\n\n\n".join(books[10:]),
+    ]
+    assert all("Project Gutenberg" in text for text in read_texts([tmp_path / "books" / "*.txt"]))
+    raw_files.write_text(tmp_path / "at 10:30.txt", "now")
+    assert list(read_texts([tmp_path / "at 10:30.txt"])) == ["now"]

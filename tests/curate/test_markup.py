@@ -1,10 +1,11 @@
-"""What is text in a web page, an article, a book, and what is not."""
+"""The text of web pages, articles and books, without their markup."""
 
 import gzip
 import zlib
 
 import pytest
-import raw
+import raw_books
+import raw_files
 
 from tinygrad_lm.curate.readers import gutenberg, html, wikipedia, wikitext
 
@@ -26,69 +27,69 @@ def chunked(body, size=37):
 
 
 def test_menus_scripts_and_footers_are_no_text():
-    assert html.text(response(raw.page(TEXT).encode())) == TEXT
-    assert html.text(response(raw.page(TEXT).encode(), "application/xhtml+xml; charset=utf-8")) == TEXT
+    assert html.page_text(response(raw_files.page(TEXT).encode())) == TEXT
+    assert html.page_text(response(raw_files.page(TEXT).encode(), "application/xhtml+xml; charset=utf-8")) == TEXT
 
 
 def test_what_is_no_page_has_no_text():
-    page = raw.page(TEXT).encode()
-    assert html.text(response(page, "image/png")) is None
-    assert html.text(response(page, status="404 Not Found")) is None
-    assert html.text(response(page, status="301 Moved Permanently")) is None
+    page = raw_files.page(TEXT).encode()
+    assert html.page_text(response(page, "image/png")) is None
+    assert html.page_text(response(page, status="404 Not Found")) is None
+    assert html.page_text(response(page, status="301 Moved Permanently")) is None
     with pytest.raises(ValueError, match="expected a response"):
-        html.text(page)
+        html.page_text(page)
     with pytest.raises(ValueError, match="expected a response"):
-        html.text(b"")
+        html.page_text(b"")
 
 
 def test_a_page_is_unpacked():
-    page = raw.page(TEXT).encode()
-    assert html.text(response(chunked(page), Transfer_Encoding="chunked")) == TEXT
-    assert html.text(response(page, Transfer_Encoding="chunked")) == TEXT  # the header is a leftover
-    assert html.text(response(gzip.compress(page), Content_Encoding="gzip")) == TEXT
-    assert html.text(response(chunked(gzip.compress(page)), Transfer_Encoding="chunked")) == TEXT
-    assert html.text(response(page, Content_Encoding="gzip")) == TEXT
+    page = raw_files.page(TEXT).encode()
+    assert html.page_text(response(chunked(page), Transfer_Encoding="chunked")) == TEXT
+    assert html.page_text(response(page, Transfer_Encoding="chunked")) == TEXT  # the header is a leftover
+    assert html.page_text(response(gzip.compress(page), Content_Encoding="gzip")) == TEXT
+    assert html.page_text(response(chunked(gzip.compress(page)), Transfer_Encoding="chunked")) == TEXT
+    assert html.page_text(response(page, Content_Encoding="gzip")) == TEXT
     with pytest.raises(ValueError, match="Content-Encoding deflate"):
-        html.text(response(zlib.compress(page), Content_Encoding="deflate"))
+        html.page_text(response(zlib.compress(page), Content_Encoding="deflate"))
     broken = bytearray(gzip.compress(page))
     broken[20] ^= 0xFF
     with pytest.raises(ValueError, match="gzipped page is damaged"):
-        html.text(response(bytes(broken)))
+        html.page_text(response(bytes(broken)))
 
 
 def test_the_encoding_is_found():
     russian = "Первый абзац страницы, в котором достаточно слов, чтобы быть текстом.\n\nВторой абзац этой страницы."
-    page = raw.page(russian).replace("©", "")
+    page = raw_files.page(russian).replace("©", "")
     undeclared = page.replace('<meta charset="utf-8">', "")
-    assert html.text(response(page.encode())) == russian
-    assert html.text(response(b"\xef\xbb\xbf" + undeclared.encode())) == russian
-    assert html.text(response(undeclared.encode("cp1251"), 'text/html; charset="windows-1251"')) == russian
-    assert html.text(response(page.replace("utf-8", "windows-1251").encode("cp1251"))) == russian
-    assert html.text(response(undeclared.encode("koi8-r"))) == russian
-    assert html.text(response(undeclared.encode("cp1251"), "text/html; charset=nonsense")) == russian
+    assert html.page_text(response(page.encode())) == russian
+    assert html.page_text(response(b"\xef\xbb\xbf" + undeclared.encode())) == russian
+    assert html.page_text(response(undeclared.encode("cp1251"), 'text/html; charset="windows-1251"')) == russian
+    assert html.page_text(response(page.replace("utf-8", "windows-1251").encode("cp1251"))) == russian
+    assert html.page_text(response(undeclared.encode("koi8-r"))) == russian
+    assert html.page_text(response(undeclared.encode("cp1251"), "text/html; charset=nonsense")) == russian
 
 
 def test_the_encoding_is_not_guessed_where_it_can_be_known():
-    """Of so few bytes, the detector takes both for encodings of the Baltic."""
+    """With so few bytes the detector guesses Baltic encodings."""
     spanish = "The cañon of the river is deep."
-    page = raw.page(spanish).replace("©", "").replace('<meta charset="utf-8">', "")
-    assert html.text(response(page.encode())) == spanish
-    assert html.text(response(page.encode("latin-1"), "text/html; charset=ISO-8859-1")) == spanish
-    assert html.text(response(page.encode("latin-1"))) != spanish
+    page = raw_files.page(spanish).replace("©", "").replace('<meta charset="utf-8">', "")
+    assert html.page_text(response(page.encode())) == spanish
+    assert html.page_text(response(page.encode("latin-1"), "text/html; charset=ISO-8859-1")) == spanish
+    assert html.page_text(response(page.encode("latin-1"))) != spanish
 
 
 def test_a_page_of_nested_boxes_takes_no_more_time_than_others():
     deep = b"<p>a</p>" + b"<div>" * 600
     with pytest.raises(ValueError, match="more than 512 deep"):
-        html.text(response(deep))
-    assert html.text(response(b"<body>" + b"<div>x</div>" * 1000)).count("x") == 1000
+        html.page_text(response(deep))
+    assert html.page_text(response(b"<body>" + b"<div>x</div>" * 1000)).count("x") == 1000
 
 
 # ---- wikitext
 
 
 def words(markup, title="Title", hidden=("file", "datei", "category")):
-    text = wikitext.text((title, markup, hidden))
+    text = wikitext.article_text((title, markup, hidden))
     return text and text.removeprefix(f"{title}\n\n")
 
 
@@ -136,7 +137,7 @@ def test_wikitext_that_cannot_be_right():
 
 def test_a_dump_gives_its_articles_alone(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(
+    raw_files.write_dump(
         path,
         [
             ("Talk:A", 1, "talk", None),
@@ -147,7 +148,7 @@ def test_a_dump_gives_its_articles_alone(tmp_path):
         ],
     )
     hidden = ("media", "file", "image", "category", "medium", "datei", "kategorie")
-    assert [(record.id, record.content) for record in wikipedia.records(path)] == [
+    assert [(record.id, record.content) for record in wikipedia.article_records(path)] == [
         ("a.xml#2", ("A", "text of A", hidden)),
         ("a.xml#4", ('C <&> "é"', "x < y & z\ttab\r\nnext [[Datei:a.jpg]]", hidden)),
     ]
@@ -155,14 +156,14 @@ def test_a_dump_gives_its_articles_alone(tmp_path):
 
 def test_pages_that_lack_something_and_pages_of_other_models(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [(title, 0, "text", None) for title in "ABCDE"])
+    raw_files.write_dump(path, [(title, 0, "text", None) for title in "ABCDE"])
     content = path.read_text()
     first, *pages = content.split("  <page>\n")
     pages[0] = pages[0].replace("<ns>0</ns>", "")
     pages[1] = pages[1].replace("<model>wikitext", "<model>json")
     pages[2] = pages[2].replace("<text", "<texts").replace("</text>", "</texts>")
     path.write_text("  <page>\n".join([first, *pages]))
-    one, two, three, four = wikipedia.records(path)
+    one, two, three, four = wikipedia.article_records(path)
     assert (one.id, one.reason) == ("a.xml#1", "a page without <ns>")
     assert (two.id, two.reason) == ("a.xml#3", "a page without <text>")
     assert (three.id, four.id) == ("a.xml#4", "a.xml#5")
@@ -170,53 +171,56 @@ def test_pages_that_lack_something_and_pages_of_other_models(tmp_path):
 
 def test_entities_that_a_dump_declares_are_not_known(tmp_path):
     path = tmp_path / "a.xml"
-    raw.write_dump(path, [("A", 0, "text", None)])
+    raw_files.write_dump(path, [("A", 0, "text", None)])
     entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10 if i else "ha"}">' for i in range(12))
     path.write_text(f"<!DOCTYPE mediawiki [{entities}]>" + path.read_text().replace(">text<", ">&e11;<"))
-    [damage] = wikipedia.records(path)
+    [damage] = wikipedia.article_records(path)
     assert "undefined entity" in damage.reason
     path.write_text(path.read_text().partition("]>")[2])
-    [damage] = wikipedia.records(path)
+    [damage] = wikipedia.article_records(path)
     assert "undefined entity" in damage.reason
 
 
 # ---- books
 
 
-@pytest.mark.parametrize("header", raw.HEADERS)
-@pytest.mark.parametrize("footer", raw.FOOTERS)
+@pytest.mark.parametrize("header", raw_books.HEADERS)
+@pytest.mark.parametrize("footer", raw_books.FOOTERS)
 def test_a_book_is_what_stands_between_the_markers(header, footer):
     book = "CHAPTER I.\n\nIt began *** in the garden.\n\n\nTHE END"
     for ends in ("\n", "\r\n"):
-        assert gutenberg.text(raw.book(book, header, footer).replace("\n", ends).encode()) == book
-    assert gutenberg.text(b"\xef\xbb\xbf" + raw.book(book, header, footer).encode()) == book
+        assert gutenberg.book_text(raw_books.book(book, header, footer).replace("\n", ends).encode()) == book
+    assert gutenberg.book_text(b"\xef\xbb\xbf" + raw_books.book(book, header, footer).encode()) == book
 
 
 def test_a_start_without_its_last_stars_ends_with_its_line():
     header = "*** START OF THE PROJECT GUTENBERG EBOOK A TALE"
     for first in ("CHAPTER I.", "CHAPTER I.\n\n***\n\nIt began."):
         for between in ("\n", "\n\n"):
-            book = f"{header}{between}{first}{raw.FOOTERS['today']}"
-            assert gutenberg.text(book.encode()) == first
-    assert gutenberg.text(f"{header},\nIN TWO\nVOLUMES ***\nIt began.{raw.FOOTERS['today']}".encode()) == "It began."
+            book = f"{header}{between}{first}{raw_books.FOOTERS['today']}"
+            assert gutenberg.book_text(book.encode()) == first
+    assert (
+        gutenberg.book_text(f"{header},\nIN TWO\nVOLUMES ***\nIt began.{raw_books.FOOTERS['today']}".encode())
+        == "It began."
+    )
 
 
 def test_a_book_without_its_markers_is_none():
     with pytest.raises(ValueError, match=r"START OF THE PROJECT GUTENBERG EBOOK.*format text"):
-        gutenberg.text(b"Only a text.")
-    with pytest.raises(ValueError, match=r"END OF THE PROJECT GUTENBERG EBOOK.*cut short"):
-        gutenberg.text(raw.HEADERS["today"].encode() + b"Only a beginning.")
-    assert gutenberg.text(raw.book("").encode()) is None
+        gutenberg.book_text(b"Only a text.")
+    with pytest.raises(ValueError, match=r"END OF THE PROJECT GUTENBERG EBOOK.*truncated"):
+        gutenberg.book_text(raw_books.HEADERS["today"].encode() + b"Only a beginning.")
+    assert gutenberg.book_text(raw_books.book("").encode()) is None
 
 
 def test_a_book_that_mentions_the_markers_is_kept_whole():
     long = "words\n" * 20_000
     book = f"{long}*** START OF THE PROJECT GUTENBERG EBOOK\nEnd of the Project Gutenberg\n{long}END"
-    assert gutenberg.text(raw.book(book).encode()) == book
+    assert gutenberg.book_text(raw_books.book(book).encode()) == book
 
 
 def test_old_books_are_in_latin_1():
-    book = raw.book("Zoë").replace("Language: English", "Language: French\n\nCharacter set encoding: ISO-8859-1")
-    assert gutenberg.text(book.encode("latin-1")) == "Zoë"
+    book = raw_books.book("Zoë").replace("Language: English", "Language: French\n\nCharacter set encoding: ISO-8859-1")
+    assert gutenberg.book_text(book.encode("latin-1")) == "Zoë"
     with pytest.raises(ValueError, match="expected UTF-8"):
-        gutenberg.text(raw.book("Zoë").encode("latin-1"))
+        gutenberg.book_text(raw_books.book("Zoë").encode("latin-1"))

@@ -1,4 +1,4 @@
-"""One spelling for each text, and nothing left to do the second time."""
+"""Normalisation: one form for equal texts, and idempotent."""
 
 import re
 import unicodedata
@@ -38,7 +38,7 @@ def test_all_else_stays(text):
     ("text", "expected"),
     [
         ("cafe\u0301", "caf\xe9"),
-        ("e\x00\u0301", "\xe9"),  # the accent comes to its letter when what was between them goes
+        ("e\x00\u0301", "\xe9"),  # the accent joins its letter when the character between them is removed
         ("one\r\ntwo\rthree\x85four\u2028five\fsix", "one\ntwo\nthree\nfour\nfive\nsix"),
         ("\ufeffa\x07b\x1fc\x9fd", "abcd"),
         ("a \t\nb\xa0 \x00\n", "a\nb"),

@@ -1,4 +1,4 @@
-"""Preparing: what is told before hours of work, what may change between two times, and what is told of it."""
+"""Preparing again: what is checked before hours of work, what may change between runs, and what is reported."""
 
 import errno
 import io
@@ -10,31 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tqdm
-from curate.test_prepare import begun, damage, edit, held_out
-from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
+from curate.preparing import begun, damage, edit, held_out
+from small_mixture import Inline, contents, documents, prepare_inline
 
-from tinygrad_lm.curate import inputs
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, Classifier
-from tinygrad_lm.curate.readers.document import too_much
+from tinygrad_lm.curate.pipeline import inputs
 from tinygrad_lm.curate.readers.formats import FORMATS
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.curate.readers.record import too_damaged
+from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError, DataError
-
-
-@pytest.fixture
-def mixture(tmp_path, monkeypatch):
-    """The small mixture's file."""
-    set_up(monkeypatch, tmp_path)
-    return write_mixture(tmp_path / "raw")
-
 
 # ---- what is told before the work
 
 
 def told_before(mixture, tmp_path):
-    """What is to mend, and nothing is begun."""
+    """The problems that are reported before anything is written."""
     with pytest.raises(DataError) as caught:
-        prepared(mixture, tmp_path / "out")
+        prepare_inline(mixture, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     return str(caught.value)
 
@@ -48,20 +40,20 @@ def test_a_file_by_two_names_is_told(mixture, tmp_path, other):
 
 
 def test_token_files_to_train_on_are_none_to_validate_on(mixture, tmp_path):
-    prepared(mixture, tmp_path / "first")
+    prepare_inline(mixture, tmp_path / "first")
     shards = '["../first/web/train*.bin"]'
     edit(mixture, ('files = ["web/*.lines"]', f"shards = {shards}\nvalidation_shards = {shards}"))
-    assert "it is ../first/web/train_000000.bin in shards of source web" in told_before(mixture, tmp_path)
+    assert "it is also ../first/web/train_000000.bin in shards of source web" in told_before(mixture, tmp_path)
 
 
 def test_every_empty_file_and_lying_header_is_told(mixture, tmp_path):
-    first = prepared(mixture, tmp_path / "first")
+    first = prepare_inline(mixture, tmp_path / "first")
     damage(first / "web" / "train_000000.bin", lambda c: c[:-2])
     for name in ("a", "c"):
         (mixture.parent / "books" / f"{name}.lines").write_bytes(b"")
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
     message = told_before(mixture, tmp_path)
-    assert "3 to mend" in message
+    assert "3 problems" in message
     for words in (r"books/a.lines: expected documents, found an empty", "books/c.lines: expected", "its header says"):
         assert words in message
 
@@ -72,11 +64,11 @@ def test_a_missing_library_is_told(mixture, tmp_path, monkeypatch):
         yield
 
     (mixture.parent / "web" / "a.lines").rename(mixture.parent / "web" / "a.lines.gz")
-    monkeypatch.setitem(FORMATS, "lines", replace(FORMATS["lines"], records=missing))
+    monkeypatch.setitem(FORMATS, "lines", replace(FORMATS["lines"], read_records=missing))
     edit(mixture, ('"web/*.lines"', '"web/*"'), ('deduplicate = "exact"', 'deduplicate = "fuzzy"'))
     monkeypatch.setattr(inputs, "signature", lambda kind, text: missing(Path("datasketch.fuzzy")).__next__())
     message = told_before(mixture, tmp_path)
-    assert "5 to mend" in message  # one for each kind of file in a source, and datasketch
+    assert "5 problems" in message  # one for each kind of file in a source, and datasketch
     assert "source web: .gz needs a library" in message
     assert "source books, web, more: .fuzzy needs a library" in message
 
@@ -99,21 +91,21 @@ def test_damaged_files_of_cleaning_are_told(mixture, tmp_path):
 @pytest.mark.parametrize("name", ["q.safetensors", "eval.jsonl"])
 def test_a_file_of_cleaning_is_known_by_its_content(mixture, tmp_path, name):
     with_cleaning(mixture)
-    out, size = prepared(mixture, tmp_path / "out"), (mixture.parent / name).stat().st_size
-    assert prepared(mixture, out)
+    out, size = prepare_inline(mixture, tmp_path / "out"), (mixture.parent / name).stat().st_size
+    assert prepare_inline(mixture, out)
     if name == "q.safetensors":
         Classifier(np.zeros(FEATURES, np.float32), 8.0, {}).save(mixture.parent / name)
     else:
         damage(mixture.parent / name, lambda c: c.replace(b"three", b"seven"))
     assert (mixture.parent / name).stat().st_size == size
     with pytest.raises(ConfigError, match=f"{name}: .* before, .* now"):
-        prepared(mixture, out)
+        prepare_inline(mixture, out)
 
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_workers_are_refused(mixture, tmp_path, workers):
     with pytest.raises(ConfigError, match=f"--workers: expected 1 or more, found {workers}"):
-        prepared(mixture, tmp_path / "out", workers=workers)
+        prepare_inline(mixture, tmp_path / "out", workers=workers)
 
 
 # ---- copies among sources of several kinds
@@ -138,7 +130,7 @@ def test_a_copy_is_found_whatever_the_kinds_of_the_sources(mixture, tmp_path, ki
         (mixture.parent / name / "a.lines").write_text("\n".join(lines), "utf-8")
     tables = [SOURCE.format(name=n, files=n, kind=kind) for n, kind in zip(("one", "two"), kinds, strict=True)]
     mixture.write_text("validation = 0.2\n" + "".join(tables))
-    report = json.loads((prepared(mixture, tmp_path / "out") / "report.json").read_bytes())
+    report = json.loads((prepare_inline(mixture, tmp_path / "out") / "report.json").read_bytes())
     assert [sum(report[n][split]["documents"] for split in ("train", "val")) for n in report] == [20, 1]
 
 
@@ -146,12 +138,12 @@ def test_a_copy_is_found_whatever_the_kinds_of_the_sources(mixture, tmp_path, ki
 
 
 def test_token_files_seen_from_a_folder_behind_a_link(mixture, tmp_path):
-    prepared(mixture, tmp_path / "first")
+    prepare_inline(mixture, tmp_path / "first")
     (tmp_path / "far" / "away" / "real").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far" / "away" / "real")
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
-    prepared(mixture, tmp_path / "link")
-    assert len(Prepared(tmp_path / "link").train()["web"][1]) > 0
+    prepare_inline(mixture, tmp_path / "link")
+    assert len(Dataset(tmp_path / "link").train()["web"][1]) > 0
 
 
 # ---- the raw files are gone
@@ -159,20 +151,20 @@ def test_token_files_seen_from_a_folder_behind_a_link(mixture, tmp_path):
 
 @pytest.fixture
 def bare(mixture, tmp_path):
-    """A finished folder without its raw files."""
-    out = prepared(mixture, tmp_path / "out")
+    """A finished dataset without its raw files."""
+    out = prepare_inline(mixture, tmp_path / "out")
     (mixture.parent / "web").rename(mixture.parent / "away")
     return out
 
 
 def test_without_raw_files_a_finished_one_is_left_as_it_is(mixture, bare, capsys):
     before, executor = contents(bare), Inline()
-    assert prepared(mixture, bare, executor) == bare
+    assert prepare_inline(mixture, bare, executor) == bare
     assert contents(bare) == before
     assert executor.submitted == 0
-    assert "raw files are gone, so what the mixture file says was compared alone" in capsys.readouterr().out
+    assert "raw files are gone, so only the mixture file was compared" in capsys.readouterr().out
     edit(mixture, ('"1/2"', '"1/8"'), ('"1/4"', '"7/16"'))
-    prepared(mixture, bare)
+    prepare_inline(mixture, bare)
     assert "source books: weight 1/2 before, 1/8 now" in capsys.readouterr().out
 
 
@@ -193,7 +185,7 @@ def test_without_raw_files_other_settings_are_refused(mixture, bare, key, old, n
     edit(mixture, (old, new))
     before = contents(bare)
     with pytest.raises(ConfigError, match=f"{key}.*: .* before, .* now"):
-        prepared(mixture, bare)
+        prepare_inline(mixture, bare)
     assert contents(bare) == before
 
 
@@ -202,7 +194,7 @@ def test_without_raw_files_nothing_can_be_made(mixture, bare, restart):
     if not restart:
         (bare / "manifest.json").unlink()
     with pytest.raises(DataError, match=r"source web: no file matches 'web/\*\.lines'"):
-        prepared(mixture, bare, restart=restart)
+        prepare_inline(mixture, bare, restart=restart)
 
 
 # ---- sources that are not begun yet
@@ -215,11 +207,11 @@ def test_a_source_that_is_not_begun_may_be_another(mixture, tmp_path, monkeypatc
     (tmp_path / "out" / "more").mkdir()
     (tmp_path / "out" / "more" / "train_000000.bin.partial").write_bytes(b"of before")
     rest = Inline()
-    whole = prepared(mixture, tmp_path / "whole")
-    assert contents(prepared(mixture, tmp_path / "out", rest)) == contents(whole)
+    whole = prepare_inline(mixture, tmp_path / "whole")
+    assert contents(prepare_inline(mixture, tmp_path / "out", rest)) == contents(whole)
     assert not (tmp_path / "out" / "more").exists()
     again = Inline()
-    prepared(mixture, whole, again, restart=True)
+    prepare_inline(mixture, whole, again, restart=True)
     assert rest.submitted < again.submitted
 
 
@@ -228,13 +220,13 @@ def test_a_source_that_is_not_begun_may_be_another(mixture, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("allowed", [0.001, 0.01, 0.1])
 def test_chance_does_not_stop_what_the_end_would_pass(allowed):
-    """Half the share is damaged: looking at it again and again stops none of 200; four times the share stops all."""
+    """With half the allowed share, repeated checks stop none of 200 runs; with four times the share, all."""
     stopped = []
     for share in (allowed / 2, 4 * allowed):
         damaged = np.random.default_rng(0).random((200, 20_000)) < share
         damaged = damaged.cumsum(axis=1)
         some = [1, 10, 100, 500, *range(1000, 20_001, 250)]
-        stops = [any(too_much(n, row[n - 1], 1, 0, allowed, False) for n in some) for row in damaged]
+        stops = [any(too_damaged(n, row[n - 1], 1, 0, allowed, False) for n in some) for row in damaged]
         stopped.append(sum(stops))
     assert stopped[0] == 0
     assert stopped[1] == 200
@@ -253,29 +245,29 @@ def test_chance_does_not_stop_what_the_end_would_pass(allowed):
     ],
 )
 def test_a_clear_excess_stops_and_at_the_end_the_share(records, damaged, allowed, before, after):
-    assert too_much(records, damaged, 1, 0, allowed, ended=False) == before
-    assert too_much(records, damaged, 1, 0, allowed, ended=True) == after
+    assert too_damaged(records, damaged, 1, 0, allowed, ended=False) == before
+    assert too_damaged(records, damaged, 1, 0, allowed, ended=True) == after
 
 
 def test_bytes_that_were_lost_stop_it_at_once():
-    """However few records they were."""
-    assert too_much(1000, 1, 10_000, 101, 0.01, ended=False)
-    assert not too_much(1000, 1, 10_000, 100, 0.01, ended=True)
+    """However few records are affected."""
+    assert too_damaged(1000, 1, 10_000, 101, 0.01, ended=False)
+    assert not too_damaged(1000, 1, 10_000, 100, 0.01, ended=True)
 
 
 # ---- what is told at the end
 
 
 def test_a_source_with_nothing_held_out_is_warned_of(mixture, tmp_path, capsys):
-    first = prepared(mixture, tmp_path / "first")
+    first = prepare_inline(mixture, tmp_path / "first")
     assert "warning" not in capsys.readouterr().out
     (mixture.parent / "more" / "a.lines").write_text(next(t for t in documents(99, 9) if not held_out(t, 0.2)), "utf-8")
     edit(mixture, ('files = ["web/*.lines"]', 'shards = ["../first/web/train*.bin"]'))
-    prepared(mixture, tmp_path / "second")
+    prepare_inline(mixture, tmp_path / "second")
     told = capsys.readouterr().out
-    assert "source web: nothing is held out to validate on; name `validation_shards`" in told
-    assert "source more: nothing is held out to validate on; raise `validation`" in told
-    assert "source books: nothing" not in told
+    assert "source web: no validation tokens; name `validation_shards`" in told
+    assert "source more: no validation tokens; raise `validation`" in told
+    assert "source books: no validation" not in told
     assert first
 
 
@@ -284,7 +276,7 @@ def test_the_epochs_of_gpt3s_sources_are_told(mixture, tmp_path, capsys):
     mixture.write_text(
         'preset = "gpt3"\ndamage = 0.5\n' + table.format("wikipedia", "books") + table.format("books1", "more")
     )
-    prepared(mixture, tmp_path / "out")
+    prepare_inline(mixture, tmp_path / "out")
     assert "commoncrawl 0.43, webtext2 3.4, books1 2, books2 0.43, wikipedia 3\n" in capsys.readouterr().out
 
 
@@ -299,12 +291,12 @@ def test_a_file_system_without_locks_is_told_and_used(mixture, tmp_path, monkeyp
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    assert prepared(mixture, tmp_path / "out")
-    assert f"no lock to be had, {os.strerror(number)}" in capsys.readouterr().out
+    assert prepare_inline(mixture, tmp_path / "out")
+    assert f"warning: cannot lock {tmp_path / 'out'}: {os.strerror(number)}" in capsys.readouterr().out
 
 
 def bars(monkeypatch):
-    """The progress bars that are made from now on: {"total", "initial", "n"} of each."""
+    """A list of the progress bars that are made from now on."""
     made = []
 
     class Bar(tqdm.tqdm):
@@ -317,12 +309,12 @@ def bars(monkeypatch):
 
 
 def test_the_bar_ends_at_its_end_and_goes_on_where_it_was(mixture, tmp_path, monkeypatch):
-    first = prepared(mixture, tmp_path / "first")
+    first = prepare_inline(mixture, tmp_path / "first")
     synthetic = 'synthetic = { kind = "copy", documents = 400, length = 9 }'
     edit(mixture, ('files = ["web/*.lines"]', synthetic))
     edit(mixture, ('files = ["more/*.lines"]', 'shards = ["../first/web/*.bin"]'))
     made = bars(monkeypatch)
-    prepared(mixture, tmp_path / "whole")
+    prepare_inline(mixture, tmp_path / "whole")
     books, shards = (
         sum(path.stat().st_size for path in folder.iterdir()) for folder in (mixture.parent / "books", first / "web")
     )
@@ -339,8 +331,8 @@ def test_the_bar_ends_at_its_end_and_goes_on_where_it_was(mixture, tmp_path, mon
             return super().submit(function, job, items)
 
     with pytest.raises(RuntimeError, match="stop"):
-        prepared(mixture, tmp_path / "out", Stopped(), workers=1)
-    prepared(mixture, tmp_path / "out")
+        prepare_inline(mixture, tmp_path / "out", Stopped(), workers=1)
+    prepare_inline(mixture, tmp_path / "out")
     assert books < made[2].initial < books + 400 * 19
     assert made[2].n == made[2].total == bar.total
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

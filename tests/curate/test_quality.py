@@ -1,4 +1,4 @@
-"""Each rule on texts just inside and just outside each of its thresholds."""
+"""Each rule, on texts just inside and just outside each threshold."""
 
 import pytest
 from hypothesis import given

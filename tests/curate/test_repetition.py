@@ -1,4 +1,4 @@
-"""The rule against repetition: at its thresholds, and against a slow one that counts in the plainest way."""
+"""The rule against repetition: at its thresholds, and against a slow plain implementation."""
 
 from collections import Counter
 
@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.curate.cleaning.repetition import DUPLICATE_GRAMS, LINES, PARAGRAPHS, TOP_GRAMS, duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import (
+    DUPLICATE_GRAMS,
+    LINES,
+    PARAGRAPHS,
+    TOP_GRAMS,
+    repeated_shares,
+    repetition,
+)
 
 
 def filler(characters):
@@ -17,7 +24,7 @@ def filler(characters):
 
 
 def scattered(rows, characters):
-    """The rows of words with different words between them, so many characters in all."""
+    """The n-grams with different words between them, with this many characters in all."""
     between = filler(characters - sum(len(word) for row in rows for word in row))
     assert len(between) >= len(rows)
     words = [word for row, word in zip(rows, between, strict=False) for word in (*row, word)]
@@ -35,7 +42,7 @@ def test_the_most_frequent_row(n):
     total = round(times * 2 * n / TOP_GRAMS[n])  # 2n characters so many times are just the largest share
     rows = [row(0, n)] * times
     assert repetition(scattered(rows, total)) is None
-    reason = f"more than {TOP_GRAMS[n]:.0%} of characters are in one row of {n} words"
+    reason = f"more than {TOP_GRAMS[n]:.0%} of characters are in one {n}-gram"
     assert repetition(scattered(rows, total - 1)) == reason
 
 
@@ -44,7 +51,7 @@ def test_repeated_rows(n):
     different = round(100 * DUPLICATE_GRAMS[n])  # each of 2n characters, there twice: of 200n the largest share
     rows = [row(i, n) for i in range(different)] * 2
     assert repetition(scattered(rows, 200 * n)) is None
-    reason = f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated rows of {n} words"
+    reason = f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated {n}-grams"
     assert repetition(scattered(rows, 200 * n - 1)) == reason
 
 
@@ -79,11 +86,11 @@ def test_characters_in_repeated_paragraphs():
 
 def test_the_last_rows_of_a_text_count():
     assert repetition("a b c d") is None
-    assert repetition("a b a b") == "more than 20% of characters are in one row of 2 words"
+    assert repetition("a b a b") == "more than 20% of characters are in one 2-gram"
 
 
 def plainly(text):
-    """The rule as the paper says it, for each n anew."""
+    """The rule as in the paper, for each n separately."""
     for kind, parts in (("line", text.split("\n")), ("paragraph", PARAGRAPHS.split(text))):
         before, again = set(), []
         parts = [part for part in parts if part.strip()]
@@ -104,17 +111,17 @@ def plainly(text):
             most = max(counts.values(), default=0)
             top = max((len("".join(row)) * most for row in counts if counts[row] == most > 1), default=0)
             if top > TOP_GRAMS[n] * total:
-                return f"more than {TOP_GRAMS[n]:.0%} of characters are in one row of {n} words"
+                return f"more than {TOP_GRAMS[n]:.0%} of characters are in one {n}-gram"
         else:
             covered = {i + k for i, row in enumerate(rows) if row in rows[:i] for k in range(n)}
             if sum(len(words[i]) for i in covered) > DUPLICATE_GRAMS[n] * total:
-                return f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated rows of {n} words"
+                return f"more than {DUPLICATE_GRAMS[n]:.0%} of characters are in repeated {n}-grams"
     return None
 
 
 @st.composite
 def repetitive_texts(draw):
-    """Different words with passages of them again elsewhere, in lines and paragraphs."""
+    """Different words with repeated passages, in lines and paragraphs."""
     words = [f"{i:0{draw(st.integers(1, 4))}}" for i in range(draw(st.integers(0, 120)))]
     for _ in range(draw(st.integers(0, 4))):
         start, length, to = (draw(st.integers(0, 100)) for _ in range(3))
@@ -135,5 +142,5 @@ def test_it_is_what_the_paper_says_of_hardly_any_words(text):
 
 
 def test_the_first_of_equal_parts_is_no_duplicate():
-    assert duplicates(["aa", "b", "aa", "aa", "b"]) == (3 / 5, 5 / 8)
-    assert duplicates([]) == (0.0, 0.0)
+    assert repeated_shares(["aa", "b", "aa", "aa", "b"]) == (3 / 5, 5 / 8)
+    assert repeated_shares([]) == (0.0, 0.0)

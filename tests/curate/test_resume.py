@@ -1,7 +1,7 @@
-"""A preparation that is killed, stopped or finds the disk full, at every place where it can be, and goes on.
+"""Runs of `prepare` that are killed or stopped, or meet a full disk, at every possible place, and resume.
 
-Run as a program this file is the victim: it forks a process for each thing that preparing asks of the file system, and
-lets that process die (or find the disk full) there. The tests look at what is left, and go on from it.
+Run as a program, this file is the victim: it forks a process for each call to the file system and lets that process
+die (or meet a full disk) there. The tests check what is left and resume from it.
 """
 
 import argparse
@@ -20,14 +20,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_mixture import Inline, contents, documents, prepared, set_up, write_mixture
+from small_mixture import Inline, contents, documents, prepare_inline, set_up, write_mixture
 
-from tinygrad_lm.curate import preparation, prepare_command, shard_writer, signatures
+from tinygrad_lm.curate import prepare as module
+from tinygrad_lm.curate.output import shard_writer, signatures
+from tinygrad_lm.curate.pipeline import pipeline
 from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.errors import DataError
 
 ROOT = Path(__file__).parents[2]
-SIZES = (1500, 2500)  # of a batch, and between two entries of the journal: enough of both, and not too many
+SIZES = (1500, 2500)  # of a batch; between two saves of the journal
 WRITES = {"os.mkdir", "os.rename", "os.truncate"}
 
 
@@ -35,9 +37,9 @@ WRITES = {"os.mkdir", "os.rename", "os.truncate"}
 
 
 def at_call(k, act):
-    """From the k-th call on that opens, makes, writes, renames, cuts, removes or syncs, `act(event)` comes before it.
+    """Call `act(event)` before the k-th and later calls that open, create, write, rename, truncate, remove or sync.
 
-    In the middle of it where tokens or signatures are written.
+    Writes of tokens and signatures are interrupted in the middle.
     """
     calls = itertools.count(1)
 
@@ -47,13 +49,13 @@ def at_call(k, act):
         if event in WRITES | {"os.remove", "os.rmdir", "write", "fsync", "put"} and next(calls) >= k:
             act(event)
 
-    def put_half(file, content, put=shard_writer.put):
+    def put_half(file, content, put=shard_writer.write_all):
         put(file, content[: len(content) // 2])
         hook("put", ())
         put(file, content[len(content) // 2 :])
 
     sys.addaudithook(hook)  # Python calls it for all of these but put and fsync
-    shard_writer.put = signatures.put = put_half
+    shard_writer.write_all = signatures.put = put_half
     os.fsync = lambda descriptor: hook("fsync", ())
 
 
@@ -62,7 +64,7 @@ def kill(event):
 
 
 def disk_full(event):
-    """Nothing can be written any more; reading and removing goes on."""
+    """Writing fails; reading and removing still work."""
     if event in WRITES | {"write", "fsync", "put"}:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -74,7 +76,7 @@ def attempt(mixture, out, k, act):
         with suppress(BaseException):
             at_call(k, act)
             try:
-                prepared(mixture, out)
+                prepare_inline(mixture, out)
                 status = 0
             except DataError as error:
                 os.write(message, str(error).encode())
@@ -84,12 +86,12 @@ def attempt(mixture, out, k, act):
 
 
 def victim(folder, act, pairs):
-    """Stopped at the first, second, … call; or at one and then, going on, at another, as often as `pairs` says."""
+    """Stop at the first, second, … call; or `pairs` times at a random call and, when resuming, at another."""
     global message
     with pytest.MonkeyPatch.context() as patch:
         set_up(patch, folder, *SIZES)
         mixture = write_mixture(folder / "raw", shard_tokens=700)
-        prepared(mixture, folder / "first")  # so that the children need not import what it needs
+        prepare_inline(mixture, folder / "first")  # so that the children need not import what it needs
         places = itertools.count(1) if not pairs else np.random.default_rng(0).integers(1, 120, pairs).tolist()
         for number, k in enumerate(places):
             message = os.open(folder / f"{number}.message", os.O_CREAT | os.O_WRONLY)
@@ -102,9 +104,10 @@ def victim(folder, act, pairs):
 
 
 def outcomes(folder, act, pairs=0):
-    """(folder prepared so far, exit status, message) for each place to be stopped at."""
+    """Yield (output folder, exit status, message) for each place of interruption."""
     command = [sys.executable, __file__, folder, act, "--pairs", str(pairs)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    places = map(str, (ROOT, ROOT / "tests", ROOT / "tests" / "helpers"))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     subprocess.run(command, env=environment, check=True, timeout=300, stdout=subprocess.DEVNULL)
     for number in itertools.count():
         status = folder / f"{number}.status"
@@ -121,7 +124,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """In memory where that is possible: these tests write thousands of files."""
+    """In memory if possible, because these tests write thousands of files."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
@@ -131,14 +134,14 @@ def tmp_path(tmp_path):
 
 @pytest.fixture
 def expected(tmp_path, monkeypatch):
-    """(mixture, {name: bytes} of an undisturbed preparation of it)."""
+    """(mixture file, {name: bytes} of its uninterrupted output)."""
     set_up(monkeypatch, tmp_path, *SIZES)
     mixture = write_mixture(tmp_path / "raw", shard_tokens=700)
-    return mixture, contents(prepared(mixture, tmp_path / "undisturbed"))
+    return mixture, contents(prepare_inline(mixture, tmp_path / "undisturbed"))
 
 
 def whole_so_far(out, expected):
-    """What has the name of a token file is one, from its first byte to its last."""
+    """Check that every file with the name of a token file is complete."""
     for path in out.glob("*/*.bin"):
         assert path.read_bytes() == expected[path.relative_to(out).as_posix()]
     if (out / "manifest.json").exists():
@@ -156,7 +159,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path, expected, pairs)
         if (out / "progress.json").exists():
             state = json.loads((out / "progress.json").read_bytes())
             began.add((state["source"], state["record"]))
-        assert contents(prepared(mixture, out)) == expected
+        assert contents(prepare_inline(mixture, out)) == expected
     assert -signal.SIGKILL in statuses
     assert pairs or (0 in statuses and len(began) > 10)
 
@@ -171,30 +174,30 @@ def test_a_full_disk_is_an_error_that_names_a_file_and_loses_nothing(tmp_path, e
         if status:
             assert message.startswith(f"prepare: cannot write {out}")
             assert "No space left on device" in message
-            assert "goes on from there" in message
-        assert contents(prepared(mixture, out)) == expected
+            assert "the same command resumes" in message
+        assert contents(prepare_inline(mixture, out)) == expected
     assert set(statuses) == {0, 2}
 
 
 def test_files_that_may_not_grow(tmp_path, expected):
-    """A real limit of the operating system, met in the middle of a write."""
+    """A real limit of the operating system, reached in the middle of a write."""
     resource = pytest.importorskip("resource", reason="this system has no limits to set")
     mixture, _ = expected
     text = mixture.read_text().replace("shard_tokens = 700", "shard_tokens = 100000")
     mixture.write_text(text)
     (mixture.parent / "more" / "b.lines").write_text("\n".join(documents(500, seed=8)), "utf-8")
-    expected = contents(prepared(mixture, tmp_path / "whole"))
+    expected = contents(prepare_inline(mixture, tmp_path / "whole"))
     limit = len(expected["more/train_000000.bin"]) - 3
     assert limit > max(len(content) for name, content in expected.items() if name != "more/train_000000.bin")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         with pytest.raises(DataError, match=r"cannot write .*more/train_000000\.bin\.partial: File too large"):
-            prepared(mixture, tmp_path / "out")
+            prepare_inline(mixture, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     whole_so_far(tmp_path / "out", expected)
-    assert contents(prepared(mixture, tmp_path / "out")) == expected
+    assert contents(prepare_inline(mixture, tmp_path / "out")) == expected
 
 
 def test_a_disk_that_is_really_full(tmp_path, expected):
@@ -210,16 +213,16 @@ def test_a_disk_that_is_really_full(tmp_path, expected):
         pytest.skip("nobody but the superuser may mount a small disk")
     try:
         with pytest.raises(DataError, match="No space left on device"):
-            prepared(mixture, disk / "out")
+            prepare_inline(mixture, disk / "out")
         whole_so_far(disk / "out", expected)
         subprocess.run(["mount", "-o", "remount,size=1m", disk], check=True)
-        assert contents(prepared(mixture, disk / "out")) == expected
+        assert contents(prepare_inline(mixture, disk / "out")) == expected
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
 def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tells_of_it(tmp_path, monkeypatch):
-    """What a power cut could lose cannot be seen by killing a process: look at what was synced, how long, and when."""
+    """Killing a process cannot show what a power failure loses, so check what was synced, and when."""
     synced, renamed, problems = {}, set(), []
 
     def fsync(descriptor):
@@ -250,7 +253,7 @@ def test_everything_is_on_the_disk_before_its_name_is_and_before_the_journal_tel
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "rename", rename)
     monkeypatch.setattr(Path, "replace", replace)
-    out = prepared(mixture, tmp_path / "out")
+    out = prepare_inline(mixture, tmp_path / "out")
     assert problems == []
     assert len(synced) > 20
     for folder in (out, out / "books", out / "web", out / "more"):
@@ -270,21 +273,23 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
                 os.kill(os.getpid(), number)
             return super().submit(function, job, items)
 
-    monkeypatch.setattr(preparation, "JOURNAL", 10**9)  # so that nothing but the signal makes it save within a source
+    monkeypatch.setattr(
+        pipeline, "JOURNAL_INTERVAL", 10**9
+    )  # so that nothing but the signal makes it save within a source
     executor = Interrupted()
-    monkeypatch.setattr(prepare_command, "prepare", partial(prepare, executor=executor))
+    monkeypatch.setattr(module, "prepare", partial(prepare, executor=executor))
     out = tmp_path / "out put"
     arguments = argparse.Namespace(mixture=str(mixture), out=str(out), workers=1, restart=False)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as stopped:
-        prepare_command.run(arguments)
+        module.prepare_command(arguments)
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
-    assert f"{out}: what was done is saved; the same command goes on\n" in capsys.readouterr().out
+    assert f"{out}: progress is saved; the same command resumes\n" in capsys.readouterr().out
     assert not (out / "manifest.json").exists()
-    done = executor.submitted - 3  # those under way are done again
+    done = executor.submitted - 3  # those in flight are repeated
     rest = Inline()
-    assert contents(prepared(mixture, out, rest)) == expected
+    assert contents(prepare_inline(mixture, out, rest)) == expected
     whole = Inline()
-    prepared(mixture, tmp_path / "again", whole)
+    prepare_inline(mixture, tmp_path / "again", whole)
     assert rest.submitted <= whole.submitted - done
 
 
@@ -292,10 +297,12 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
 
 KILLED = """
 import multiprocessing, os, signal, sys
-from tinygrad_lm.curate import batches, journal, preparation, prepare
+from tinygrad_lm.curate.pipeline import batches, pipeline
+from tinygrad_lm.curate.output import journal
+from tinygrad_lm.curate import prepare
 
 if __name__ == "__main__":
-    batches.BATCH, preparation.JOURNAL, save, calls = 300, 1000, journal.save, []
+    batches.BATCH_SIZE, pipeline.JOURNAL_INTERVAL, save, calls = 300, 1000, journal.save_journal, []
 
     def killing(out, state):
         save(out, state)
@@ -304,7 +311,7 @@ if __name__ == "__main__":
             print(*[child.pid for child in multiprocessing.active_children()], flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    journal.save = killing
+    journal.save_journal = killing
     prepare.prepare(sys.argv[1], sys.argv[2], workers=2)
 """
 
@@ -336,13 +343,14 @@ def test_workers_end_with_a_parent_that_was_killed_and_others_go_on(tmp_path, gp
 DIES = """
 import os, sys
 from concurrent.futures import ProcessPoolExecutor
-from tinygrad_lm.curate import prepare, preparation
+from tinygrad_lm.curate import prepare
+from tinygrad_lm.curate.pipeline import pipeline
 
 def dies(job, items):
     os._exit(1)
 
 if __name__ == "__main__":
-    preparation.work = dies
+    pipeline.process_batch = dies
     try:
         prepare.prepare(sys.argv[1], sys.argv[2], workers=1)
     except OSError as error:
@@ -359,7 +367,7 @@ def test_a_worker_that_dies_is_an_error_with_a_way_out(tmp_path, gpt2):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=100, check=True)
     assert ended.stdout.startswith("prepare: a worker died: ")
-    assert "the same command goes on" in ended.stdout
+    assert "the same command resumes" in ended.stdout
 
 
 if __name__ == "__main__":

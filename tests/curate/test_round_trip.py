@@ -1,10 +1,10 @@
-"""Whatever documents Hypothesis draws, each format that can carry them gives them back."""
+"""Each format returns whatever documents Hypothesis draws for it."""
 
 import json
 
 import pytest
-import raw
-from curate.reading import read
+import raw_files
+from curate.reading import read_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,10 +31,10 @@ def documents(text, least=1):
 @settings(max_examples=30)
 def test_json_lines(suffix, tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / f"a.jsonl{suffix}"
-    raw.write_jsonl(path, drawn)
+    raw_files.write_jsonl(path, drawn)
     assert read_as(path) == drawn
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\r\n" for text in drawn)
-    raw.write_bytes(path, lines.encode())
+    raw_files.write_bytes(path, lines.encode())
     assert read_as(path) == drawn
 
 
@@ -42,7 +42,7 @@ def test_json_lines(suffix, tmp_path_factory, drawn):
 @settings(max_examples=50)
 def test_parquet(tmp_path_factory, drawn, rows):
     path = tmp_path_factory.mktemp("x") / "a.parquet"
-    raw.write_parquet(path, drawn, rows)
+    raw_files.write_parquet(path, drawn, rows)
     assert read_as(path) == [text.removeprefix("\ufeff") for text in drawn]
 
 
@@ -51,7 +51,7 @@ def test_parquet(tmp_path_factory, drawn, rows):
 @settings(max_examples=30)
 def test_wet(suffix, tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / f"a.warc.wet{suffix}"
-    raw.write_wet(path, drawn)
+    raw_files.write_wet(path, drawn)
     assert read_as(path) == [text.removeprefix("\ufeff") for text in drawn]
 
 
@@ -59,7 +59,7 @@ def test_wet(suffix, tmp_path_factory, drawn):
 @settings(max_examples=50)
 def test_plain_text(tmp_path_factory, text, suffix):
     path = tmp_path_factory.mktemp("x") / f"a.txt{suffix}"
-    raw.write_text(path, text)
+    raw_files.write_text(path, text)
     assert read_as(path) == [text.removeprefix("\ufeff")]
 
 
@@ -69,8 +69,8 @@ def test_plain_text(tmp_path_factory, text, suffix):
 @settings(max_examples=50)
 def test_wikipedia_source(tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / "a.xml"
-    raw.write_dump(path, [(title, 0, text, None) for title, text in drawn])
-    assert [record.content[:2] for record in wikipedia.records(path)] == drawn
+    raw_files.write_dump(path, [(title, 0, text, None) for title, text in drawn])
+    assert [record.content[:2] for record in wikipedia.article_records(path)] == drawn
 
 
 @pytest.mark.parametrize("name", ["a.xml.bz2", "a.warc.gz"])
@@ -79,15 +79,15 @@ def test_wikipedia_source(tmp_path_factory, drawn):
 def test_prose_within_markup(name, tmp_path_factory, drawn):
     path = tmp_path_factory.mktemp("x") / name
     if name == "a.warc.gz":
-        raw.write_warc(path, drawn)
+        raw_files.write_warc(path, drawn)
         assert read_as(path) == drawn
     else:
-        raw.write_wikipedia(path, drawn)
+        raw_files.write_wikipedia(path, drawn)
         assert read_as(path) == [f"Article {i}\n\n{text}" for i, text in enumerate(drawn)]
 
 
 def read_as(path):
-    """The texts of a file in which nothing is amiss."""
-    texts, damaged, error = read(path)
+    """The texts of an undamaged file."""
+    texts, damaged, error = read_file(path)
     assert (damaged, error) == ([], None)
     return texts

@@ -1,4 +1,4 @@
-"""The command train-tokenizer: a vocabulary of the size that was asked for, or a message and nothing written."""
+"""The command train-tokenizer: a vocabulary of the requested size, or a message and no file."""
 
 import argparse
 import re
@@ -24,7 +24,7 @@ def files(tmp_path):
 def command(*arguments):
     parser = argparse.ArgumentParser()
     train_tokenizer.add_arguments(parser)
-    return train_tokenizer.run(parser.parse_args([str(argument) for argument in arguments]))
+    return train_tokenizer.train_tokenizer_command(parser.parse_args([str(argument) for argument in arguments]))
 
 
 def test_a_tokenizer_of_the_size_that_was_asked_for(files, tmp_path, capsys):
@@ -41,8 +41,8 @@ def test_a_tokenizer_of_the_size_that_was_asked_for(files, tmp_path, capsys):
     words = len(train_tokenizer.count_words(TEXTS))
     assert f"{words} distinct in {size:,} bytes of text" in told
     assert re.search(r"merges  16 in \d+\.\d s\n", told)
-    assert f"tokens  275; on this text {size / length:.2f} bytes a token" in told
-    assert f"use it  --tokenizer {out}; or in a mixture file, whose paths are seen from its own folder" in told
+    assert f"tokens  275; {size / length:.2f} bytes per token on this text" in told
+    assert f"use     --tokenizer {out}, or in a mixture file, with a path relative to it" in told
     assert "fewer" not in told
 
 
@@ -59,24 +59,24 @@ def test_fewer_merges_than_asked_for_are_told(files, tmp_path, capsys, monkeypat
     tokenizer = make_tokenizer("tokenizer.tiktoken", "")
     assert tokenizer.vocab_size < 300
     assert len(tokenizer.encode("the cat sat on the mat. ")) == 8
-    assert "fewer than the 743 asked for: every word of the text is one token already" in capsys.readouterr().out
+    assert "fewer than the requested 743: every word of the text is one token" in capsys.readouterr().out
 
 
 WRONG = {
     "no merges": (["--vocab-size", 257, "--special", "a"], ConfigError, "at least 258 (256 bytes and 2 special), and"),
     "too many": (["--vocab-size", 2**21], ConfigError, "at most 1,114,111; found 2,097,152"),
-    "a taken name": (["--vocab-size", 300, "--out", "gpt2"], ConfigError, "gpt2 is the name of another tokenizer"),
+    "a taken name": (["--vocab-size", 300, "--out", "gpt2"], ConfigError, "gpt2 is the name of a built-in tokenizer"),
     "twice": (["--vocab-size", 300, "--special", "<|endoftext|>"], ConfigError, "special tokens must differ"),
-    "an old file": (["--vocab-size", 300, "--out", "old.tiktoken"], ConfigError, "old.tiktoken exists; "),
-    "another suffix": (["--vocab-size", 300, "--out", "q.txt"], ConfigError, "found q.txt; give q.tiktoken, or q"),
-    "no suffix": (["--vocab-size", 300, "--out", "a/q"], ConfigError, "found a/q; give a/q.tiktoken, or q"),
+    "an old file": (["--vocab-size", 300, "--out", "old.tiktoken"], ConfigError, "old.tiktoken exists, and "),
+    "another suffix": (["--vocab-size", 300, "--out", "q.txt"], ConfigError, "found q.txt; use q.tiktoken or q"),
+    "no suffix": (["--vocab-size", 300, "--out", "a/q"], ConfigError, "found a/q; use a/q.tiktoken or q"),
     "no folder": (["--vocab-size", 300, "--out", "0.txt/x.tiktoken"], ConfigError, "cannot be written: "),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_options(kind, files, tmp_path, monkeypatch):
-    """Are told before the work begins."""
+    """They are reported before the work begins."""
     monkeypatch.setattr(train_tokenizer, "count_words", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.tiktoken").write_text("old")
@@ -97,9 +97,9 @@ def test_files_that_are_no_text(content, tmp_path):
 
 
 def test_formats_without_a_text(files, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_tokenizer, "texts", lambda paths: iter([]))
+    monkeypatch.setattr(train_tokenizer, "read_texts", lambda paths: iter([]))
     with pytest.raises(DataError, match=r"0.txt: expected text to learn from, found none"):
         command(files[0], "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")
-    monkeypatch.setattr(train_tokenizer, "texts", lambda paths: iter(["a\udcff"]))
+    monkeypatch.setattr(train_tokenizer, "read_texts", lambda paths: iter(["a\udcff"]))
     with pytest.raises(TokenError):
         command(files[0], "--vocab-size", 300, "--out", tmp_path / "x.tiktoken")

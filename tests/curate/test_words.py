@@ -1,4 +1,4 @@
-"""Words as they are compared, where they stand, and numbers for rows of them."""
+"""Words for comparisons, their places, and hashes of their n-grams."""
 
 import numpy as np
 import pytest

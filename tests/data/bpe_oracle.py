@@ -1,4 +1,4 @@
-"""What learnt merges are compared with, and texts to learn from."""
+"""References for learnt merges, and texts to learn from."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ texts = st.lists(few | anything, max_size=3).map("".join)
 
 
 def recounted(counts):
-    """The definition: count all pairs, merge the best everywhere, and again."""
+    """The definition: count all pairs, merge the most frequent one everywhere, repeat."""
     words, ids = [([bytes([b]) for b in word.encode()], n) for word, n in counts.items()], list(ALPHABET)
     while pairs := sum((Counter({p: n * k for p, k in Counter(pairwise(w)).items()}) for w, n in words), Counter()):
         best = min(pairs, key=lambda pair: (-pairs[pair], ids.index(pair[0]), ids.index(pair[1])))

@@ -1,4 +1,4 @@
-"""Byte pair encoding, learnt: the same merges as by counting anew after each, and as Hugging Face's library learns."""
+"""Learning byte pair encoding: the same merges as by counting again after each, and as Hugging Face's library."""
 
 import tracemalloc
 from collections import Counter
@@ -10,7 +10,7 @@ from data.bpe_oracle import few, library, merges_of, recounted, texts
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn, pieces
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges, split_text
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import PATTERN
 from tinygrad_lm.errors import TokenError
 
@@ -22,17 +22,17 @@ WORDS = regex.compile(PATTERN)
 @given(text=texts)
 def test_merges_are_those_of_counting_anew_after_each(text):
     counts = count_words([text])
-    assert list(learn(counts)) == list(recounted(counts))
+    assert list(learn_merges(counts)) == list(recounted(counts))
 
 
 @given(text=texts, merges=st.integers(0, 100))
 def test_merges_are_those_of_tokenizers(text, merges):
-    assert list(islice(learn(count_words([text])), merges)) == merges_of(library([text], merges))
+    assert list(islice(learn_merges(count_words([text])), merges)) == merges_of(library([text], merges))
 
 
 def test_merges_of_tiny_shakespeare_are_those_of_tokenizers(shakespeare):
     text = shakespeare.read_text()
-    found = list(islice(learn(count_words([text])), 1024))
+    found = list(islice(learn_merges(count_words([text])), 1024))
     assert len(found) == 1024
     assert found == merges_of(library([text], 1024))
 
@@ -41,37 +41,37 @@ def test_merges_of_tiny_shakespeare_are_those_of_tokenizers(shakespeare):
 def test_the_order_of_words_does_not_matter(text, data):
     counts = count_words([text])
     shuffled = data.draw(st.permutations(list(counts.items())))
-    assert list(learn(dict(shuffled))) == list(learn(counts))
+    assert list(learn_merges(dict(shuffled))) == list(learn_merges(counts))
 
 
 def test_of_equals_the_lower_ids_are_first():
     """Ids are in the order of GPT-2, in which a space comes after all letters."""
     assert ALPHABET.index(b" ") > ALPHABET.index(b"z")
-    assert list(islice(learn({"yb": 1, " a": 1, "xc": 1, "xb": 1}), 4)) == [
+    assert list(islice(learn_merges({"yb": 1, " a": 1, "xc": 1, "xb": 1}), 4)) == [
         (b"x", b"b"), (b"x", b"c"), (b"y", b"b"), (b" ", b"a"),
     ]  # fmt: skip
 
 
 def test_overlapping_occurrences_count():
-    assert next(learn({"aaa": 2, "bc": 3})) == (b"a", b"a")
-    assert next(learn({"aaa": 1, "bc": 3})) == (b"b", b"c")
+    assert next(learn_merges({"aaa": 2, "bc": 3})) == (b"a", b"a")
+    assert next(learn_merges({"aaa": 1, "bc": 3})) == (b"b", b"c")
 
 
 def test_a_pair_that_lost_occurrences_waits_for_its_turn():
     """Merging "ab" leaves 2 of the 5 "bc"."""
-    merges = list(learn({"abc": 3, "ab": 4, "bc": 2, "xy": 1}))
+    merges = list(learn_merges({"abc": 3, "ab": 4, "bc": 2, "xy": 1}))
     assert merges == [(b"a", b"b"), (b"ab", b"c"), (b"b", b"c"), (b"x", b"y")]
 
 
 def test_when_every_word_is_one_token_no_pair_is_left():
-    assert list(learn({"abab": 1})) == [(b"a", b"b"), (b"ab", b"ab")]
-    assert list(learn({"a": 5})) == list(learn({})) == []
+    assert list(learn_merges({"abab": 1})) == [(b"a", b"b"), (b"ab", b"ab")]
+    assert list(learn_merges({"a": 5})) == list(learn_merges({})) == []
 
 
 def test_a_long_word_is_no_trouble():
-    """Only its occurrences of the pair are looked at, not all its pairs."""
-    assert [len(left + right) for left, right in learn({"ab" * 2**17: 1})] == [2 ** (i + 1) for i in range(18)]
-    assert len(list(islice(learn({"".join(map(chr, range(0x4E00, 0x9000))) * 3: 1}), 2000))) == 2000
+    """Only its occurrences of the pair are visited, not all its pairs."""
+    assert [len(left + right) for left, right in learn_merges({"ab" * 2**17: 1})] == [2 ** (i + 1) for i in range(18)]
+    assert len(list(islice(learn_merges({"".join(map(chr, range(0x4E00, 0x9000))) * 3: 1}), 2000))) == 2000
 
 
 # Words
@@ -79,7 +79,7 @@ def test_a_long_word_is_no_trouble():
 
 @given(text=texts, size=st.integers(0, 20))
 def test_a_text_in_pieces_has_the_words_of_the_whole(text, size):
-    parts = list(pieces(text, size))
+    parts = list(split_text(text, size))
     assert "".join(parts) == text
     assert [word for part in parts for word in WORDS.findall(part)] == WORDS.findall(text)
     assert all(len(part) >= max(size, 1) for part in parts[:-1])
@@ -88,7 +88,7 @@ def test_a_text_in_pieces_has_the_words_of_the_whole(text, size):
 @given(text=few)
 def test_pieces_end_at_the_first_place_where_they_can(text):
     assume(text)
-    for part in pieces(text, 0):
+    for part in split_text(text, 0):
         assert len(regex.findall(r"\S(?=\s)", part)) == 0  # else it could have ended there
 
 

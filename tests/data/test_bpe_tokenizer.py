@@ -1,4 +1,4 @@
-"""A trained tokenizer: there and back, as tiktoken and as Hugging Face's library cut, from files that are whole."""
+"""A trained tokenizer: round trips, agreement with tiktoken and Hugging Face's library, and its files."""
 
 import base64
 import json
@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.tokenizers import bpe_tokenizer
-from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, byte_letters
 from tinygrad_lm.data.tokenizers.ranks import halves, read_ranks, write_ranks
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict, make_tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer, tokenizer_from_dict
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà” 🦢! 한국어 the the there"
@@ -24,7 +24,7 @@ DIGITS = r"\p{N}|[^\p{N}]+"
 
 
 def trained(text, merges=300, **options):
-    return BPETokenizer([*ALPHABET, *(a + b for a, b in islice(learn(count_words([text])), merges))], **options)
+    return BPETokenizer([*ALPHABET, *(a + b for a, b in islice(learn_merges(count_words([text])), merges))], **options)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_gpt2_s_merges_are_found_by_their_ranks(gpt2):
 
 @given(data=st.data())
 def test_halves_are_what_merging_one_pair_at_a_time_leaves(data):
-    """The lowest rank first, and from the left: also by ranks that nobody learnt, in which tokens cannot arise."""
+    """The lowest rank first, then from the left; also for random ranks with unreachable tokens."""
     tokens = data.draw(st.lists(st.text("ab", min_size=2, max_size=9), unique=True, min_size=1, max_size=30))
     ranks = {token.encode(): rank for rank, token in enumerate(["a", "b", *tokens])}
     for token in list(ranks)[2:]:
@@ -121,7 +121,7 @@ def test_halves_are_what_merging_one_pair_at_a_time_leaves(data):
 
 
 class Counted(dict):
-    """Counts the looks."""
+    """Counts the look-ups."""
 
     looks = 0
 
@@ -132,7 +132,7 @@ class Counted(dict):
 
 @pytest.mark.parametrize("text", ["=" * 2**13, "-=" * 2**12, "".join(map(str, range(2500)))])
 def test_the_work_for_a_long_token_is_in_proportion_to_its_length(text):
-    """A line of a table, and the like: to look at all its pairs after every merge takes as many looks squared."""
+    """Such as a line of a table: visiting all pairs after every merge would take quadratic time."""
     tokens = trained(f"{text} {text}", None).tokens
     ranks = Counted({token: rank for rank, token in enumerate(tokens)})
     longest = max(tokens, key=len)
@@ -179,10 +179,10 @@ def test_another_pattern_is_kept(tmp_path):
     assert len(trained("a1 22").encode("22")) == 1
     assert json.loads((tmp_path / "digits.tiktoken.json").read_text()) == {"pattern": DIGITS}
     description = again.to_dict()
-    assert from_dict(description).fingerprint == again.fingerprint
+    assert tokenizer_from_dict(description).fingerprint == again.fingerprint
     (tmp_path / "digits.tiktoken.json").unlink()
     with pytest.raises(ConfigError, match="expected the vocabulary with sha256 " + again.fingerprint[:12] + ", found"):
-        from_dict(description)
+        tokenizer_from_dict(description)
 
 
 def test_the_order_of_lines_does_not_matter(tokenizer, tmp_path):
@@ -202,18 +202,18 @@ DAMAGE = {
     "three fields": ({258: b"IHRoZQ== 258 1"}, ["line 259: expected a token in base64"]),
     "negative rank": ({258: b"IHRoZQ== -258"}, ["line 259: expected a token in base64"]),
     "a word as rank": ({258: b"IHRoZQ== last"}, ["line 259: expected a token in base64"]),
-    "a rank twice": ({258: line(b" the", 257)}, ["line 259: rank 257 is on line 258, too"]),
-    "a token twice": ({258: line(b"the", 258)}, ["line 259: the token b'the' is on line 258, too"]),
+    "a rank twice": ({258: line(b" the", 257)}, ["line 259: rank 257 is also on line 258"]),
+    "a token twice": ({258: line(b"the", 258)}, ["line 259: the token b'the' is also on line 258"]),
     "a rank missing": ({256: b""}, ["line 258: expected rank 256 next, found 257"]),
     "a far rank": ({258: line(b" the", 10**9)}, ["line 259: expected rank 258 next, found 1000000000"]),
-    "a byte missing": ({65: line(b"xx", 65)}, [f"no line has the byte 0x{ALPHABET[65][0]:02x}"]),
+    "a byte missing": ({65: line(b"xx", 65)}, [f"the byte 0x{ALPHABET[65][0]:02x} is missing"]),
     "no merge": (
         {256: line(b"qu", 256)},
-        ["line 258: the token b'the' cannot arise: the ranks below its own merge it to [b't', b'h', b'e']"],
+        ["line 258: the token b'the' cannot be reached: lower ranks merge its bytes to [b't', b'h', b'e']"],
     ),
     "no order": (
         {256: line(b"the", 256), 257: line(b"th", 257)},
-        ["line 257: the token b'the' cannot arise", "b'h', b'e']"],
+        ["line 257: the token b'the' cannot be reached", "b'h', b'e']"],
     ),
     "an empty token": ({258: b"==== 258"}, ["line 259: "]),
     "all of it": (dict.fromkeys(range(259), b"?"), ["line 10: ", "and 505 more"]),
@@ -228,7 +228,7 @@ def test_damaged_ranks(kind, tmp_path):
     with pytest.raises(DataError) as caught:
         BPETokenizer.load(path)
     told = str(caught.value)
-    assert told.startswith(f"tokenizer {path} is damaged; take the original, or train it anew\n  ")
+    assert told.startswith(f"tokenizer {path} is damaged; use the original, or train it again\n  ")
     for message in messages:
         assert message in told
     assert len(told.splitlines()) <= 12
@@ -248,7 +248,7 @@ def test_damaged_ranks(kind, tmp_path):
         (b'{"special": ["a", "a"]}', "special tokens must differ"),
         (b'{"special": ["\\ud800"]}', "half a surrogate pair"),
         (b'{"pattern": 1}', "pattern: expected a text, found 1"),
-        (b'{"pattern": "("}', "the pattern '(' is no regular expression"),
+        (b'{"pattern": "("}', "the pattern '(' is not a regular expression"),
     ],
 )
 def test_damaged_settings(content, message, tokenizer, tmp_path):
@@ -262,7 +262,7 @@ def test_damaged_settings(content, message, tokenizer, tmp_path):
 
 
 def test_a_missing_file_and_a_folder(tmp_path):
-    with pytest.raises(DataError, match=r"x.tiktoken: no such file, seen from the folder"):
+    with pytest.raises(DataError, match=r"x.tiktoken: no such file \(current folder: "):
         BPETokenizer.load(tmp_path / "x.tiktoken")
     (tmp_path / "x.tiktoken").mkdir()
     with pytest.raises(DataError, match=r"x.tiktoken: cannot be read: Is a directory"):
@@ -272,13 +272,13 @@ def test_a_missing_file_and_a_folder(tmp_path):
 @pytest.mark.parametrize("there", ["mine.tiktoken", "mine.tiktoken.json"])
 def test_a_tokenizer_that_exists_is_not_written_over(there, tokenizer, tmp_path):
     (tmp_path / there).write_bytes(b"old")
-    with pytest.raises(ConfigError, match=f"{there} exists; "):
+    with pytest.raises(ConfigError, match=f"{there} exists, and "):
         tokenizer.save(tmp_path / "mine.tiktoken")
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
 def test_what_cannot_be_written_whole_is_not_there(tmp_path, monkeypatch):
-    """The ranks come last, so where they are, what belongs to them is there, too."""
+    """The ranks are written last, so if they exist, the rest exists too."""
     written = []
 
     def full(path, content):
@@ -316,11 +316,11 @@ def test_a_tokenizer_survives_json(tmp_path):
     tokenizer = trained(TEXT, 20, special=["<|a|>", END])
     tokenizer.save(tmp_path / "mine.tiktoken")
     description = json.loads(json.dumps(tokenizer.to_dict()))
-    again = from_dict(description)
+    again = tokenizer_from_dict(description)
     assert again.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     assert (again.fingerprint, again.eot, again.name) == (tokenizer.fingerprint, tokenizer.eot, "bpe")
     (tmp_path / "mine.tiktoken.json").unlink()  # now it has another special token
     with pytest.raises(ConfigError) as caught:
-        from_dict(description)
+        tokenizer_from_dict(description)
     other = BPETokenizer(tokenizer.tokens).fingerprint
     assert f"sha256 {tokenizer.fingerprint[:12]}, found {other[:12]}; " in str(caught.value)

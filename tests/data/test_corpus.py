@@ -1,4 +1,4 @@
-"""Where text comes from: in which order, what is refused, and that no broken download ever becomes the corpus."""
+"""Sources of text: their order, what is refused, and that a broken download never becomes the corpus."""
 
 import hashlib
 import os
@@ -73,7 +73,7 @@ def say_nothing(handler, server):
 
 @pytest.fixture(autouse=True)
 def nothing_found(monkeypatch, tmp_path):
-    """No data folder, an empty cache, nobody at the other end; and GOOD is what is expected from there."""
+    """No data folder, an empty cache, no server; and GOOD is the expected content."""
     monkeypatch.delenv("TINYGRAD_LM_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(corpus, "cache_folder", lambda: tmp_path / "cache" / "tinygrad_lm")
@@ -106,7 +106,7 @@ def test_a_named_file_is_a_corpus_without_a_known_floor(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere\.txt: no such file, seen from the folder"):
+    with pytest.raises(DataError, match=r"nowhere\.txt: no such file \(current folder: "):
         load_corpus(tmp_path / "nowhere.txt")
 
 
@@ -131,7 +131,7 @@ def test_an_unreadable_file_says_so(monkeypatch, tmp_path):
     def refuse(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not do: to the superuser nothing is unreadable
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # chmod would not work for the superuser
     with pytest.raises(DataError, match="cannot be read: Permission denied; check its permissions"):
         load_corpus(tmp_path / "secret.txt")
 
@@ -158,7 +158,7 @@ def test_offline_it_stands_in_and_one_line_says_so(capsys):
     out, err = capsys.readouterr()
     assert found == load_corpus("built-in")
     assert out.count("\n") == 1
-    assert out.startswith("offline, so this trains on the built-in play; --data FILE gives it a text of yours (")
+    assert out.startswith("offline: using the built-in play; --data FILE uses your own text (")
     assert "is missing, and the download of" in out
     assert err == ""
 

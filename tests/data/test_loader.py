@@ -1,4 +1,4 @@
-"""Windows of a text: nothing left out, nothing twice, every target the token after."""
+"""Windows of a text: nothing left out, nothing twice, every target the next token."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tinygrad_lm.errors import DataError
 
 @given(n=st.integers(2, 60), block_size=st.integers(1, 12), batch_size=st.integers(1, 7))
 def test_windows_hold_every_token_but_the_first_once_as_a_target(n, block_size, batch_size):
-    tokens = np.arange(100, 100 + n)  # each token tells its place
+    tokens = np.arange(100, 100 + n)  # each token is its place
     pairs = list(windows(tokens, block_size, batch_size))
     assert np.array_equal(np.concatenate([y.ravel() for _, y in pairs]), tokens[1:])
     for x, y in pairs:
@@ -54,7 +54,7 @@ def test_a_batch_depends_on_seed_step_and_part_alone():
     accumulate=st.integers(1, 3),
 )
 def test_an_epoch_shows_no_target_twice_and_nearly_all(n, data, seed, epoch, batch_size, accumulate):
-    """Whatever the sizes of batches; what is left out is at the ends, and less than two windows."""
+    """With any batch size; less than two windows are left out, at the ends."""
     T = data.draw(st.integers(1, n - 1))
     batches = Batches(np.arange(n), batch_size, T, seed, accumulate)
     count = max(1, (n - 1) // T - 1)

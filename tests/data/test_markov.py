@@ -1,4 +1,4 @@
-"""The Markov chain: its stationary distribution and rate, against chains worked out by hand and loops."""
+"""The Markov chain: its stationary distribution and rate, against chains computed by hand and with loops."""
 
 import itertools
 import math
@@ -97,8 +97,8 @@ def test_a_text_that_needs_what_never_happens_is_refused():
 
 
 def test_a_chain_that_falls_apart_is_refused():
-    """Where two contexts lead nowhere else, no distribution is the only one that stays."""
-    with pytest.raises(ConfigError, match="falls apart into several; choose a larger concentration"):
+    """With two absorbing contexts, the stationary distribution is not unique."""
+    with pytest.raises(ConfigError, match="is not irreducible; choose a larger concentration"):
         stationary(np.eye(2))
 
 

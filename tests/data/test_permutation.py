@@ -1,4 +1,4 @@
-"""A permutation that is computed: one to one for every n, and as random as a shuffle."""
+"""A computed permutation: one to one for every n, and as random as a shuffle."""
 
 from math import factorial, isqrt
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.data.mixture.permutation import ROUNDS, permuted
+from tinygrad_lm.data.mixture.permutation import ROUNDS, permute
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -17,14 +17,14 @@ def keys_of(seed, size=1):
 
 
 def permutation(n, seed):
-    """All of it, (n,)."""
-    return permuted(np.arange(n, dtype=np.uint64), np.full(n, n, np.uint64), np.repeat(keys_of(seed), n, axis=1))
+    """The whole permutation, (n,)."""
+    return permute(np.arange(n, dtype=np.uint64), np.full(n, n, np.uint64), np.repeat(keys_of(seed), n, axis=1))
 
 
 def permutations(n, times):
-    """Under so many keys, (times, n)."""
+    """Permutations for several keys, (times, n)."""
     keys = np.repeat(keys_of(n, times), n, axis=1)
-    y = permuted(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
+    y = permute(np.tile(np.arange(n, dtype=np.uint64), times), np.full(n * times, n, np.uint64), keys)
     return y.reshape(times, n).astype(int)
 
 
@@ -34,7 +34,7 @@ def test_it_is_one_to_one(n, seed):
 
 
 def inverse(y, n, keys):
-    """Where a permutation takes from, with Python's integers: the same rounds backwards."""
+    """The inverse permutation, with Python's integers: the same rounds backwards."""
 
     def mixed(x):
         x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -55,9 +55,9 @@ def inverse(y, n, keys):
 
 @given(n=st.integers(1, 2**53 - 1), seed=seeds, data=st.data())
 def test_there_is_a_way_back_in_any_domain(n, seed, data):
-    """So no two things go to one place."""
+    """So no two elements have the same image."""
     x = np.array(data.draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=9)), np.uint64)
-    y = permuted(x, np.full(len(x), n, np.uint64), np.repeat(keys_of(seed), len(x), axis=1))
+    y = permute(x, np.full(len(x), n, np.uint64), np.repeat(keys_of(seed), len(x), axis=1))
     assert y.max() < n
     assert [inverse(place, n, keys_of(seed)[:, 0].tolist()) for place in y.tolist()] == x.tolist()
 
@@ -66,15 +66,15 @@ def test_there_is_a_way_back_in_any_domain(n, seed, data):
 def test_each_element_has_its_own_n_and_keys(sizes, seed):
     n, keys = np.array(sizes, np.uint64), keys_of(seed, len(sizes))
     x = np.array([size // 2 for size in sizes], np.uint64)
-    alone = [permuted(x[i : i + 1], n[i : i + 1], keys[:, i : i + 1])[0] for i in range(len(sizes))]
-    assert permuted(x, n, keys).tolist() == alone
+    alone = [permute(x[i : i + 1], n[i : i + 1], keys[:, i : i + 1])[0] for i in range(len(sizes))]
+    assert permute(x, n, keys).tolist() == alone
     assert x.tolist() == [size // 2 for size in sizes]
 
 
 @pytest.mark.parametrize("n", [7, 16, 37, 100])
 def test_it_is_as_random_as_a_shuffle(n):
-    """Over 20,000 keys, where each thing goes, and two neighbours together, and how far apart they come: χ² within
-    five of its standard deviations, √(2 × degrees of freedom)."""
+    """Over 20,000 keys, the images of elements, of pairs of neighbours, and their distances: χ² within five standard
+    deviations, √(2 × degrees of freedom)."""
     times = 20_000
     y = permutations(n, times)
     places = np.stack([np.bincount(column, minlength=n) for column in y.T])
@@ -105,8 +105,8 @@ def test_as_many_orders_are_odd_as_even(n):
 
 
 def test_a_long_one_has_no_trace_of_its_order():
-    """Of 100,000 things: no correlation of place with place, of a step with the next, in any eighth of them; and as
-    many rise as fall. Each bound is five standard deviations."""
+    """For 100,000 elements: no correlation of image with place, nor of successive steps, in any eighth of them; and as
+    many steps rise as fall. Each bound is five standard deviations."""
     n = 100_000
     y = permutation(n, 1).astype(float)
     for part in (y, *np.split(y, 8)):

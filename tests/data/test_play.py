@@ -1,4 +1,4 @@
-"""The built-in play: it is what its seed says, has one derivation for each text, and the entropy it claims to have."""
+"""The built-in play: determined by its seed, with one derivation for each text, and with the stated entropy."""
 
 import hashlib
 import itertools
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.data.synthetic import play as module
-from tinygrad_lm.data.synthetic.play import CAST, RULES, entropy_per_character, information, play, probability
+from tinygrad_lm.data.synthetic.play import CAST, RULES, entropy_per_character, play, play_nats, probability
 from tinygrad_lm.errors import TokenError
 
 CLASSES = [symbol for symbol, rule in RULES.items() if all(len(parts) == 1 for _, parts in rule)]
@@ -22,7 +22,7 @@ def whole_speeches(text):
 
 
 def throw(symbol, random):
-    """A text of the symbol and the nats of its derivation, written apart from the module's own way."""
+    """A text of the symbol and the nats of its derivation, implemented independently of the module."""
     p, parts = random.choices(RULES[symbol], [p for p, _ in RULES[symbol]])[0]
     texts, nats = [], -math.log(p)
     for i, part in enumerate(parts):
@@ -94,7 +94,7 @@ def test_a_word_belongs_to_one_class_and_a_note_of_a_song_is_no_word():
 
 
 def test_no_two_derivations_meet_in_one_text():
-    """All shapes up to a depth. The words of a class stand in the same places, so one will do for all."""
+    """All shapes up to a depth. The words of a class are interchangeable, so one represents all."""
     for symbol, depth in (("line", 9), ("speech", 5)):
         texts = [text for text, _ in derivations(symbol, depth, few=1)]
         assert len(texts) > 20
@@ -124,13 +124,13 @@ def test_information_is_that_of_the_derivation(randoms):
         lines, cost = throw("speech", random)
         text += f"{previous}:\n{lines}\n"
         nats += math.log(len(others)) + cost
-    assert information(text) == pytest.approx(nats, rel=1e-12, abs=1e-12)
+    assert play_nats(text) == pytest.approx(nats, rel=1e-12, abs=1e-12)
 
 
 def test_entropy_is_the_mean_information_of_the_play():
     h = entropy_per_character()
     speeches = [speech + "\n\n" for speech in whole_speeches(play(7, 150_000)).split("\n\n")[:-1]]
-    nats = [information(speech) - math.log(len(CAST) / (len(CAST) - 1)) for speech in speeches]
+    nats = [play_nats(speech) - math.log(len(CAST) / (len(CAST) - 1)) for speech in speeches]
     surplus = [i - h * len(speech) for i, speech in zip(nats, speeches, strict=True)]  # has mean 0 if h is right
     deviation = statistics.stdev(surplus) / math.sqrt(len(surplus))
     assert abs(statistics.fmean(surplus)) < 4 * deviation
@@ -140,7 +140,7 @@ def test_entropy_is_the_mean_information_of_the_play():
 def test_entropy_of_a_play_worked_out_by_hand(monkeypatch):
     """Coins: a speech is a row of x that ends with probability 1/4 after each, each x in one of two cases.
 
-    Its length is geometric with mean 4, so it has 4 (ln 2 + H(1/4)) nats and 4 x; two of the three are to speak next.
+    Its length is geometric with mean 4, so it has 4 (ln 2 + H(1/4)) nats and 4 x; two of the three may speak next.
     """
     speech = [(0.25, ["", "x", "\n"]), (0.75, ["", "x", "", "speech", ""])]
     monkeypatch.setattr(module, "RULES", {"speech": speech, "x": [(0.5, ["x"]), (0.5, ["X"])]})
@@ -166,4 +166,4 @@ def test_entropy_of_a_play_worked_out_by_hand(monkeypatch):
 )
 def test_a_text_of_another_source_is_refused(text, complaint):
     with pytest.raises(TokenError, match=complaint):
-        information(text)
+        play_nats(text)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict
+from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
 TEXT = "To be, or not to be: that is the question. Voilà, l'été — “déjà” 🦢! 한국어 the the there"
@@ -29,13 +29,13 @@ def test_gpt_2_under_either_name(gpt2, names, tmp_path, monkeypatch):
     assert tokenizer.vocabulary == gpt2.vocabulary
     assert (tokenizer.eot, tokenizer.bos) == (50256, None)
     assert tokenizer.encode(TEXT).tolist() == gpt2.encode(TEXT).tolist()
-    again = from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+    again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert again.folder == str(tmp_path)
     assert again.fingerprint == gpt2.fingerprint
 
 
 def test_without_its_folder_gpt_2_comes_from_the_cache(gpt2, tmp_path):
-    assert from_dict(gpt2.to_dict() | {"folder": str(tmp_path / "gone")}).fingerprint == gpt2.fingerprint
+    assert tokenizer_from_dict(gpt2.to_dict() | {"folder": str(tmp_path / "gone")}).fingerprint == gpt2.fingerprint
 
 
 def test_the_pattern_is_tiktoken_s(gpt2):
@@ -48,7 +48,7 @@ def test_the_pattern_is_tiktoken_s(gpt2):
 
 
 def small_files(folder, merges=("t h", "th e", "Ġ the"), more=("<|endoftext|>",)):
-    """A vocabulary of GPT-2's kind with a few merges."""
+    """A vocabulary like GPT-2's with a few merges."""
     tokens = [*byte_letters().values(), *("".join(merge.split()) for merge in merges), *more]
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
@@ -79,7 +79,7 @@ def test_ids_that_are_not_the_merges(damage, tmp_path):
     small_files(tmp_path)
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(damage(json.loads(path.read_text()))))
-    with pytest.raises(DataError, match=r"vocab.json and .*merges.txt are no vocabulary of GPT-2's kind"):
+    with pytest.raises(DataError, match=r"vocab.json and .*merges.txt are not a vocabulary like GPT-2's"):
         GPT2Tokenizer(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_stream_never_yields_half_a_character(tokenizer, text):
 
 
 def test_a_stream_does_not_wait_for_the_end(tokenizer):
-    """A character is there when its last token is; one of bytes, where these are tokens, a token later."""
+    """A character is complete with its last token; with byte tokens, one token later."""
     taken, seen = [], ""
 
     def ids():
@@ -223,12 +223,12 @@ def test_padding_and_cutting_are_left_to_others(tmp_path):
 
 def test_a_tokenizer_survives_json(tokenizer, tmp_path):
     description = json.loads(json.dumps(tokenizer.to_dict()))
-    again = from_dict(description)
+    again = tokenizer_from_dict(description)
     assert again.encode(TEXT).tolist() == tokenizer.encode(TEXT).tolist()
     assert again.fingerprint == tokenizer.fingerprint
     write(tmp_path, bytewise, begin=False)
     with pytest.raises(ConfigError, match=r"tokenizer.json tokenizer: expected the vocabulary with sha256"):
-        from_dict(description | {"folder": str(tmp_path)})
+        tokenizer_from_dict(description | {"folder": str(tmp_path)})
 
 
 @pytest.mark.parametrize("stray", [-1, "vocab_size", 2**31])

@@ -1,4 +1,4 @@
-"""Token files: read back as they were written, and whatever lies about itself is refused by name."""
+"""Token files: read as written, and files with wrong headers are refused by name."""
 
 import os
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_lm.data import shards
-from tinygrad_lm.data.shards import HEADER, Shards, examine, header, layout
+from tinygrad_lm.data.shards import HEADER, Shards, check_shard, shard_header, token_dtype
 from tinygrad_lm.errors import DataError
 
 SIZES = {np.dtype("<u2"): 2**16, np.dtype("<u4"): 2**32}
@@ -16,7 +16,7 @@ SIZES = {np.dtype("<u2"): 2**16, np.dtype("<u4"): 2**32}
 
 def write(path, ids, dtype="<u2"):
     ids = np.array(ids, dtype)
-    path.write_bytes(header(len(ids), ids.dtype) + ids.tobytes())
+    path.write_bytes(shard_header(len(ids), ids.dtype) + ids.tobytes())
     return path
 
 
@@ -40,12 +40,12 @@ def test_any_piece_of_any_files_comes_back(tmp_path_factory, data):
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(1, "<u2"), (2**16, "<u2"), (2**16 + 1, "<u4")])
 def test_the_size_of_an_id(vocab_size, dtype):
-    assert layout(vocab_size) == np.dtype(dtype)
+    assert token_dtype(vocab_size) == np.dtype(dtype)
 
 
 @pytest.mark.parametrize(("start", "count"), [(-1, 1), (0, 4), (4, 0), (2, 2), (0, -1)])
 def test_nothing_is_read_beyond_the_end(tmp_path, start, count):
-    with pytest.raises(DataError, match="there are 3"):
+    with pytest.raises(DataError, match="expected a range within 3 tokens"):
         Shards([write(tmp_path / "a.bin", [1, 2, 3])], 10).read(start, count)
 
 
@@ -55,15 +55,15 @@ def test_any_other_file_is_refused(tmp_path_factory, content, count):
     path = tmp_path_factory.getbasetemp() / "any.bin"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"any\.bin"):
-        examine(path)
-    head = np.frombuffer(header(0, np.dtype("<u2")), "<i4").copy()
+        check_shard(path)
+    head = np.frombuffer(shard_header(0, np.dtype("<u2")), "<i4").copy()
     head[2] = count
     path.write_bytes(head.tobytes() + content)
     if len(content) != 2 * count:
         with pytest.raises(DataError, match=r"any\.bin: its header says"):
-            examine(path)
+            check_shard(path)
     else:
-        assert examine(path) == (np.dtype("<u2"), count)
+        assert check_shard(path) == (np.dtype("<u2"), count)
 
 
 @pytest.mark.parametrize("place", [0, 1, 4])
@@ -84,12 +84,12 @@ def test_an_id_that_no_int32_holds_is_refused_too(tmp_path):
 
 
 def test_a_file_that_is_cut_short_meanwhile_is_an_error(tmp_path):
-    """Where a memory map would end the process."""
+    """A memory map would kill the process."""
     path = write(tmp_path / "a.bin", range(100))
     found = Shards([path], 1000)
     os.truncate(path, HEADER + 50)
     assert found.read(0, 25).tolist() == list(range(25))
-    with pytest.raises(DataError, match=r"a\.bin: expected 20 bytes .* found 10; the file was cut short"):
+    with pytest.raises(DataError, match=r"a\.bin: expected 20 bytes .* found 10; the file is truncated"):
         found.read(20, 10)
 
 
@@ -107,7 +107,9 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
 def test_reading_a_place_costs_that_place_only(tmp_path, monkeypatch):
     path = write(tmp_path / "a.bin", range(1000))
     found, asked = Shards([path], 1000), []
-    pread = shards.pread
-    monkeypatch.setattr(shards, "pread", lambda path, offset, size: asked.append(size) or pread(path, offset, size))
+    pread = shards.read_exactly
+    monkeypatch.setattr(
+        shards, "read_exactly", lambda path, offset, size: asked.append(size) or pread(path, offset, size)
+    )
     found.read(500, 7)
     assert asked == [14]

@@ -1,4 +1,4 @@
-"""Synthetic sources: their probabilities sum to one, their entropy is what their documents cost, seeds fix them."""
+"""Synthetic sources: probabilities sum to one, the entropy is the mean cost of documents, seeds fix them."""
 
 import itertools
 import math
@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.synthetic.kinds import KINDS, Arithmetic, Copy, Induction, Markov, Play, make_synthetic_source
 from tinygrad_lm.data.synthetic.markov import Chain
-from tinygrad_lm.data.synthetic.play import CAST, information, speech_entropy
-from tinygrad_lm.data.synthetic.synthetic import KINDS, Arithmetic, Copy, Induction, Markov, Play, make
+from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy
 from tinygrad_lm.errors import ConfigError, TokenError
 
 SMALL = {
@@ -23,7 +23,7 @@ SMALL = {
     "arithmetic": Arithmetic(1, lines=2.0),
     "play": Play(2.0),
 }
-USUAL = {kind: make({"kind": kind, "documents": 1}) for kind in KINDS}
+USUAL = {kind: make_synthetic_source({"kind": kind, "documents": 1}) for kind in KINDS}
 SOURCES = SMALL | {f"{kind} as it comes": source for kind, source in USUAL.items()}
 every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
 quick = settings(max_examples=20)
@@ -163,7 +163,7 @@ def test_seeds_and_numbers_give_other_documents(source):
     ],
 )
 def test_the_documents_of_a_seed_never_change(kind, first, third):
-    """Whatever was drawn for those before."""
+    """Whatever was drawn for earlier ones."""
     documents = list(USUAL[kind].documents(3, 3))
     assert documents[0].startswith(first)
     assert documents[2].startswith(third)
@@ -193,24 +193,24 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
         (SMALL["markov"], "abxy", "the alphabet 'ab' lacks 'xy'"),
         (SMALL["copy"], "ab|ba", "found 'ab|ba'"),
         (SMALL["copy"], "|", "expected a string"),
-        (SMALL["copy"], "ab", "and it again"),
-        (SMALL["copy"], "ab|ab|ab", "and it again"),
+        (SMALL["copy"], "ab", "and the same string"),
+        (SMALL["copy"], "ab|ab|ab", "and the same string"),
         (SMALL["copy"], "ac|ac", "expected a string of 'ab'"),
-        (SMALL["copy"], "", "and it again"),
-        (Copy("ab", 1), "ab|ab", "ends after its first unit, this one has 1 more"),
-        (SMALL["induction"], "AxBxAy", "'Ay' is no pair of this source, or not the first 'A'"),
+        (SMALL["copy"], "", "and the same string"),
+        (Copy("ab", 1), "ab|ab", "ends after its first unit; this one has 1 more"),
+        (SMALL["induction"], "AxBxAy", "'Ay' is not a pair of this source, or contradicts the first 'A'"),
         (SMALL["induction"], "AxB", "expected pairs, found 'AxB'"),
         (SMALL["induction"], "", "expected pairs"),
-        (SMALL["induction"], "Aa", "'Aa' is no pair"),
-        (SMALL["induction"], "xA", "'xA' is no pair"),
-        (SMALL["arithmetic"], "1+1=3\n", "'1\\+1=3' is no sum"),
-        (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is no sum of two numbers of 1 digits"),
-        (SMALL["arithmetic"], "01+1=2\n", "is no sum"),
+        (SMALL["induction"], "Aa", "'Aa' is not a pair"),
+        (SMALL["induction"], "xA", "'xA' is not a pair"),
+        (SMALL["arithmetic"], "1+1=3\n", "'1\\+1=3' is not a sum"),
+        (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is not a sum of two numbers of 1 digits"),
+        (SMALL["arithmetic"], "01+1=2\n", "is not a sum"),
         (SMALL["arithmetic"], "1+1=2", "ends with a line end"),
-        (SMALL["arithmetic"], "1+1=2\n1+1=2", "ends with a line end, this one with '1\\+1=2'"),
+        (SMALL["arithmetic"], "1+1=2\n1+1=2", "ends with a line end; this one with '1\\+1=2'"),
         (SMALL["arithmetic"], "", "ends with a line end"),
-        (SMALL["arithmetic"], "\n", "'' is no sum"),
-        (SMALL["arithmetic"], "١+1=2\n", "is no sum"),
+        (SMALL["arithmetic"], "\n", "'' is not a sum"),
+        (SMALL["arithmetic"], "١+1=2\n", "is not a sum"),
         (SMALL["play"], "", "expected a speech"),
         (SMALL["play"], "PAGE:\nI ate thee.\n\n", "speech 1"),
     ],
@@ -231,7 +231,7 @@ def test_speeches_cost_their_information_and_their_end():
     source = Play(3.0)
     for text in source.documents(20, 0):
         n = text.count("\n\n")
-        assert source.nats(text) == pytest.approx(information(text) - math.log(1 / 3) - (n - 1) * math.log(2 / 3))
+        assert source.nats(text) == pytest.approx(play_nats(text) - math.log(1 / 3) - (n - 1) * math.log(2 / 3))
 
 
 # ---- from a table
@@ -239,9 +239,9 @@ def test_speeches_cost_their_information_and_their_end():
 
 def test_a_table_makes_a_source():
     table = {"kind": "markov", "documents": 10, "seed": 3, "order": 1, "concentration": Decimal("0.5"), "length": 7}
-    assert make(table) == Markov(order=1, concentration=0.5, length=7)
+    assert make_synthetic_source(table) == Markov(order=1, concentration=0.5, length=7)
     assert table["concentration"] == Decimal("0.5")
-    assert {kind: type(make({"kind": kind, "documents": 1})) for kind in KINDS} == KINDS
+    assert {kind: type(make_synthetic_source({"kind": kind, "documents": 1})) for kind in KINDS} == KINDS
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_table_makes_a_source():
         (
             {"kind": "copy", "documents": 0, "seed": -1, "lenght": 3, "length": 0.5, "alphabet": "aa"},
             [
-                "synthetic copy: 5 to mend",
+                "synthetic copy: 5 problems",
                 "documents: expected a whole number from 1 to ",
                 "seed: expected a whole number from 0 to ",
                 "'lenght' is unknown; expected one of alphabet, length, documents, seed",
@@ -278,12 +278,12 @@ def test_a_table_makes_a_source():
 )
 def test_what_is_wrong_in_a_table_is_told(table, lines):
     with pytest.raises(ConfigError) as caught:
-        make(table)
+        make_synthetic_source(table)
     for line in lines:
         assert line in str(caught.value)
 
 
 def test_a_source_made_by_hand_is_checked_too():
-    with pytest.raises(ConfigError, match=r"Copy: 2 to mend\n  alphabet: .*\n  length: expected a number"):
+    with pytest.raises(ConfigError, match=r"Copy: 2 problems\n  alphabet: .*\n  length: expected a number"):
         Copy(alphabet="a", length="5")
     assert isinstance(Markov().chain, Chain)

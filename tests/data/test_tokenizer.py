@@ -1,4 +1,4 @@
-"""Text to ids and back: nothing is lost, nothing is guessed, and what cannot be said is refused by name."""
+"""Text to ids and back: nothing is lost or guessed, and what cannot be encoded is refused by name."""
 
 import json
 import sys
@@ -16,8 +16,8 @@ from tinygrad_lm.data.tokenizers.tokenizer import (
     CharTokenizer,
     GPT2Tokenizer,
     Tokenizer,
-    from_dict,
     make_tokenizer,
+    tokenizer_from_dict,
 )
 from tinygrad_lm.errors import ConfigError, DataError, TokenError
 
@@ -137,7 +137,7 @@ def test_the_message_about_unknown_characters():
     assert str(caught.value).splitlines() == [
         "char tokenizer: the vocabulary lacks 2 characters: ',W'; the first, ',', is at position 5",
         "  vocabulary : 8 characters: ' dehlorw'",
-        "  hint       : leave them out, or train with tokenizer byte, which can express any text",
+        "  hint       : remove them, or train with tokenizer byte, which can express any text",
     ]
 
 
@@ -187,7 +187,7 @@ def test_another_name_is_refused(name):
 
 
 def test_a_tokenizer_survives_json(tokenizer):
-    again = from_dict(json.loads(json.dumps(tokenizer.to_dict())))
+    again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
     assert type(again) is type(tokenizer)
     assert again.vocabulary == tokenizer.vocabulary
     assert again.fingerprint == tokenizer.fingerprint
@@ -207,7 +207,7 @@ def test_a_tokenizer_survives_json(tokenizer):
 )
 def test_a_changed_description_is_refused(change):
     with pytest.raises(ConfigError):
-        from_dict(CharTokenizer.from_text("abc").to_dict() | change)
+        tokenizer_from_dict(CharTokenizer.from_text("abc").to_dict() | change)
 
 
 @given(st.lists(st.binary(max_size=3), max_size=5), st.lists(st.binary(max_size=3), max_size=5))

@@ -7,7 +7,7 @@ from small_gpt import tiny
 
 from tinygrad_lm import backend, kernels
 from tinygrad_lm.evaluate import lambada, perplexity
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluator
 from tinygrad_lm.models.gpt import GPT
 
 
@@ -24,12 +24,12 @@ def test_evaluation_there_is_evaluation_here_bit_for_bit(preset):
     results = []
     for device in ("cpu", "cuda"):
         model = GPT(tiny(preset, vocab_size=257, block_size=16), device=device)
-        evaluation = Evaluation(model, EndedTokenizer(), batch_size=2, stride=5)
+        evaluator = Evaluator(model, EndedTokenizer(), batch_size=2, stride=5)
         results.append(
             [
-                *perplexity.run(evaluation, "a cat and\na dog and a bee\n"),
-                *lambada.run(evaluation, [("the cat", " sat"), ("on", " mats and hats and more")]),
-                evaluation.complete(["the cat", "a"], 5, [], "writing"),
+                *perplexity.evaluate_perplexity(evaluator, "a cat and\na dog and a bee\n"),
+                *lambada.evaluate_lambada(evaluator, [("the cat", " sat"), ("on", " mats and hats and more")]),
+                evaluator.complete(["the cat", "a"], 5, [], "writing"),
             ]
         )
     assert type(model.flat.data) is xp.ndarray

@@ -8,7 +8,7 @@ from small_evaluation import json_file
 
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.evaluate import choices, humaneval, lambada
-from tinygrad_lm.evaluate.reading import Source, checked, find, lines
+from tinygrad_lm.evaluate.files import TaskFile, convert_lines, find_files, read_lines
 from tinygrad_lm.evaluate.tasks import TASKS
 
 GOOD = {"ctx": "A", "ctx_a": "A", "ctx_b": "", "activity_label": "X", "endings": ["b", "c"], "label": 1}
@@ -17,26 +17,26 @@ GOOD = {"ctx": "A", "ctx_a": "A", "ctx_b": "", "activity_label": "X", "endings":
 @pytest.mark.parametrize("task", TASKS)
 def test_a_missing_file_is_told_with_its_format_and_address(task, tmp_path):
     with pytest.raises(DataError) as error:
-        find(task, TASKS[task].sources, tmp_path)
+        find_files(task, TASKS[task].files, tmp_path)
     told = str(error.value)
-    for source in TASKS[task].sources:
-        assert f"{task}: there is no {tmp_path / source.name}" in told
-        assert f"format : {source.format}" in told
-        assert f"from   : {source.address}" in told
+    for file in TASKS[task].files:
+        assert f"{task}: there is no {tmp_path / file.name}" in told
+        assert f"format : {file.format}" in told
+        assert f"from   : {file.url}" in told
     assert f"--tasks {task}=FILE" in told
 
 
 def test_a_file_is_found_by_its_usual_name_or_by_the_one_given(tmp_path):
     (tmp_path / "a").write_text("")
     (tmp_path / "b").write_text("")
-    sources = [Source("a", "", ""), Source("b", "", "")]
-    assert find("t", sources, tmp_path) == [tmp_path / "a", tmp_path / "b"]
-    assert find("t", sources, "elsewhere", [tmp_path / "b", tmp_path / "a"]) == [tmp_path / "b", tmp_path / "a"]
+    files = [TaskFile("a", "", ""), TaskFile("b", "", "")]
+    assert find_files("t", files, tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert find_files("t", files, "elsewhere", [tmp_path / "b", tmp_path / "a"]) == [tmp_path / "b", tmp_path / "a"]
     with pytest.raises(DataError, match=r"t: expected 2 paths after '=', separated by commas \(a, b\), found 1"):
-        find("t", sources, tmp_path, ["a"])
+        find_files("t", files, tmp_path, ["a"])
     (tmp_path / "b").unlink()
     with pytest.raises(DataError, match=r"there is no .*b") as error:
-        find("t", sources, tmp_path)
+        find_files("t", files, tmp_path)
     assert str(error.value).count("there is no") == 1
 
 
@@ -44,12 +44,12 @@ def test_lines_are_cut_where_a_file_has_its_line_ends(tmp_path):
     """A line separator within a JSON string is a character as any other."""
     path = tmp_path / "x.jsonl"
     path.write_bytes("a\u2028b\r\nc\x85\n\nd".encode())
-    assert lines(path) == ["a\u2028b", "c\x85", "", "d"]
+    assert read_lines(path) == ["a\u2028b", "c\x85", "", "d"]
     path.write_bytes(b"a\n")
-    assert lines(path) == ["a"]
+    assert read_lines(path) == ["a"]
     zipped = tmp_path / "x.jsonl.gz"
     zipped.write_bytes(gzip.compress("é\nb\n".encode()))
-    assert lines(zipped) == ["é", "b"]
+    assert read_lines(zipped) == ["é", "b"]
 
 
 ZIPPED = gzip.compress(b"abc" * 99, mtime=0)
@@ -61,7 +61,7 @@ def test_a_damaged_archive(content, tmp_path):
     path = tmp_path / "HumanEval.jsonl.gz"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"HumanEval.jsonl.gz: expected gzipped UTF-8 text|expected JSON"):
-        humaneval.read(path)
+        humaneval.read_humaneval(path)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_damaged_archive(content, tmp_path):
         (json.dumps(GOOD | {"label": "1"}), "line 2: expected label: a whole number, found '1'"),
         (json.dumps(GOOD | {"label": 2}), "line 2: expected an answer from 0 to 1, found 2"),
         (json.dumps(GOOD | {"label": -1}), "line 2: expected an answer from 0 to 1, found -1"),
-        (json.dumps(GOOD | {"endings": ["b"]}), "line 2: expected two choices or more"),
-        (json.dumps(GOOD | {"endings": ["b", " "]}), "line 2: expected two choices or more, none of them empty"),
+        (json.dumps(GOOD | {"endings": ["b"]}), "line 2: expected at least two choices"),
+        (json.dumps(GOOD | {"endings": ["b", " "]}), "line 2: expected at least two choices, none of them empty"),
         (json.dumps(GOOD | {"endings": ["b", 3]}), "line 2: expected texts, found ['b', 3]"),
     ],
 )  # fmt: skip
@@ -91,7 +91,7 @@ def test_all_damaged_lines_are_counted_and_the_first_told(tmp_path):
     path = tmp_path / "lambada.txt"
     path.write_text("two words\n" + "one\n" * 8)
     with pytest.raises(DataError) as error:
-        lambada.read(path)
+        lambada.read_lambada(path)
     told = str(error.value).split("\n")
     assert "8 damaged lines" in told[0]
     assert told[1] == "  line 2: expected a passage of at least two words, found 'one'"
@@ -100,7 +100,7 @@ def test_all_damaged_lines_are_counted_and_the_first_told(tmp_path):
 
 def test_a_file_of_nothing():
     with pytest.raises(DataError, match="expected examples, found none"):
-        checked("x", [], str)
+        convert_lines("x", [], str)
 
 
 ARC = {

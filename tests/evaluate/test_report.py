@@ -3,7 +3,7 @@
 import json
 import math
 
-from tinygrad_lm.evaluate.report import PUBLISHED, SIZES, SOURCES, Result, as_json, table
+from tinygrad_lm.evaluate.report import PUBLISHED, SIZES, SOURCES, Result, results_json, results_table
 from tinygrad_lm.evaluate.tasks import TASKS
 
 ROWS = [
@@ -14,7 +14,7 @@ ROWS = [
 
 
 def test_the_table_shows_values_errors_and_what_is_published():
-    head, *lines = table(ROWS).split("\n")
+    head, *lines = results_table(ROWS).split("\n")
     assert head.split() == ["task", "metric", "value", "±", "error", "n", "seconds", *SIZES, "source"]
     assert lines[0].split() == ["lambada", "acc", "0.3251", "±", "0.0065", "5,153", "12.3", "0.3256", "[2]"]
     assert lines[1].split() == ["0.5121", "[3]"]
@@ -28,11 +28,11 @@ def test_the_table_shows_values_errors_and_what_is_published():
 
 
 def test_a_table_of_what_nobody_has_published_has_no_notes():
-    assert len(table([("text", *ROWS[0][1:])]).split("\n")) == 2
+    assert len(results_table([("text", *ROWS[0][1:])]).split("\n")) == 2
 
 
 def test_json_has_the_same():
-    report = json.loads(json.dumps(as_json(ROWS, model="m", limit=None), allow_nan=False))
+    report = json.loads(json.dumps(results_json(ROWS, model="m", limit=None), allow_nan=False))
     assert (report["model"], report["limit"]) == ("m", None)
     first, second, third = report["results"]
     assert first.items() >= {"task": "lambada", "metric": "acc", "value": 0.3251, "error": 0.0065, "n": 5153}.items()

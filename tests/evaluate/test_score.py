@@ -11,7 +11,7 @@ from tinygrad_lm import no_grad
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
-from tinygrad_lm.evaluate.score import encode, score, spans
+from tinygrad_lm.evaluate.score import encode_pair, score, spans
 from tinygrad_lm.ops import log_softmax
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
@@ -52,7 +52,7 @@ def test_pytorch_scores_the_same(drawn, seed, data):
     size = data.draw(st.integers(2, config.block_size + 1))
     n = data.draw(st.integers(1, size - 1))
     sequence = rng.integers(0, config.vocab_size, size)
-    p = {name: torch.tensor(value.data) for name, value in model.parameters.items()}
+    p = {name: torch.tensor(value.data) for name, value in model.flat.items()}
     logits = torch_gpt.logits(config, p, torch.tensor(sequence[None, :-1]))[0]
     expected = -torch.nn.functional.cross_entropy(logits, torch.tensor(sequence[1:]), reduction="none")[-n:]
     (found,) = score(model, [(sequence[:-n], sequence[-n:])])
@@ -149,8 +149,8 @@ def test_an_empty_context_is_the_beginning_of_a_text():
         (([1], [7]), None, TokenError, "token id 7 is outside the model's vocabulary of 7"),
         (([-1], [2]), None, TokenError, "token id -1 is outside the model's vocabulary of 7"),
         (([1], [2, -1]), None, TokenError, "token id -1 is outside the model's vocabulary of 7"),
-        (([1], [2]), 0, ConfigError, "expected 1 to 5, the model's window, found 0"),
-        (([1], [2]), 6, ConfigError, "expected 1 to 5, the model's window, found 6"),
+        (([1], [2]), 0, ConfigError, "stride must be from 1 to 5, the model's window, found 0"),
+        (([1], [2]), 6, ConfigError, "stride must be from 1 to 5, the model's window, found 6"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(pair, stride, error, told):
@@ -180,7 +180,7 @@ words = st.text(st.sampled_from("ab'stéß7. ,!?-\n\t 日"), max_size=12)
 @given(context=words, completion=words.filter(str.strip))
 def test_no_character_is_lost_where_a_text_is_cut(context, completion):
     tokenizer = ByteTokenizer()
-    a, b = encode(tokenizer, context, completion)
+    a, b = encode_pair(tokenizer, context, completion)
     assert tokenizer.decode([*a, *b]) == context + completion
     assert tokenizer.decode(a) == context.rstrip()
 
@@ -189,20 +189,20 @@ def test_no_character_is_lost_where_a_text_is_cut(context, completion):
 def test_gpt2_has_the_same_tokens_for_the_parts_as_for_the_whole(gpt2, context, completion, space):
     """Cut before white space, no token lies across the cut; so a word has its space in its token."""
     for pair in ((context, space + completion), (context + space, completion.lstrip())):
-        a, b = encode(gpt2, *pair)
+        a, b = encode_pair(gpt2, *pair)
         assert [*a, *b] == gpt2.encode("".join(pair)).tolist()
 
 
 def test_a_token_across_the_cut_is_divided(gpt2):
     """ "ab" is one token; as the continuation of "a" it is "b"."""
     assert len(gpt2.encode("ab")) == 1
-    a, b = encode(gpt2, "a", "b")
+    a, b = encode_pair(gpt2, "a", "b")
     assert (gpt2.decode(a), gpt2.decode(b)) == ("a", "b")
 
 
 @pytest.mark.parametrize(("context", "completion"), [("The cat sat on the", " mat"), ("The cat sat on the ", "mat")])
 def test_a_word_is_one_token_of_gpt2_with_its_space(gpt2, context, completion):
-    a, b = encode(gpt2, context, completion)
+    a, b = encode_pair(gpt2, context, completion)
     assert [gpt2.decode([i]) for i in b] == [" mat"]
     assert gpt2.decode(a) == "The cat sat on the"
 
@@ -224,6 +224,6 @@ def test_a_tokenizer_that_marks_the_beginning_of_a_text(tmp_path):
     library.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     library.save(str(tmp_path / "tokenizer.json"))
     tokenizer = JsonTokenizer(tmp_path)
-    a, b = encode(tokenizer, "a", " b")
+    a, b = encode_pair(tokenizer, "a", " b")
     assert [words[i] for i in [*a, *b]] == ["▁a", "▁b"]
     assert [words[i] for i in b] == ["▁b"]

@@ -12,7 +12,7 @@ from small_evaluation import EndedTokenizer, byte_gpt, ended, json_file, values
 
 from tinygrad_lm import no_grad
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.evaluate import evaluation, humaneval, prompting, squad
+from tinygrad_lm.evaluate import evaluator, humaneval, prompting, squad
 from tinygrad_lm.threads import workers
 
 MODEL = byte_gpt(24)
@@ -29,7 +29,7 @@ def script(monkeypatch):
         text = texts[asked[-1][0]] if asked[-1][0] in texts else texts[None]
         yield from [*tokenizer.encode(text).tolist(), tokenizer.eot, 65, 66][:n]
 
-    monkeypatch.setattr(evaluation, "generate", written)
+    monkeypatch.setattr(evaluator, "generate", written)
     return lambda told: texts.update(told) or asked
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_written_after_an_end(monkeypatch):
         yield from b"ab\n"
         pytest.fail("the text had ended")
 
-    monkeypatch.setattr(evaluation, "generate", written)
+    monkeypatch.setattr(evaluator, "generate", written)
     assert ended(MODEL).complete(["p"], 9, ["\n"], "writing") == ["ab"]
 
 
@@ -88,9 +88,9 @@ def test_a_prompt_loses_its_beginning(script):
 def test_samples_are_kept(tmp_path, script):
     asked = script({None: " return x\ndef g"})
     problems = [("HumanEval/0", "def f(x):", " return x"), ("HumanEval/1", "def h(x):", "\n 1")]
-    humaneval.run(ended(MODEL), problems)
+    humaneval.evaluate_humaneval(ended(MODEL), problems)
     assert list(tmp_path.iterdir()) == asked == []
-    humaneval.run(ended(MODEL, samples=tmp_path / "new"), problems)
+    humaneval.evaluate_humaneval(ended(MODEL, samples=tmp_path / "new"), problems)
     kept = [json.loads(line) for line in (tmp_path / "new" / "humaneval.jsonl").read_text().splitlines()]
     assert kept == [{"task_id": id, "completion": " return x"} for id in ("HumanEval/0", "HumanEval/1")]
 
@@ -104,7 +104,7 @@ def test_code_ends_where_another_definition_begins(script):
 def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"samples: cannot write .*squad.jsonl"):
-        ended(MODEL, samples=tmp_path / "file").keep("squad", {"a": "b"})
+        ended(MODEL, samples=tmp_path / "file").write_samples("squad", {"a": "b"})
 
 
 # ---- translation
@@ -125,7 +125,7 @@ def test_translation(parallel_text, script, tmp_path):
     )
     model = byte_gpt(256)
     pairs = prompting.read_translation(*parallel_text)
-    (found,) = prompting.run_translation(ended(model, shots=1, samples=tmp_path), pairs)
+    (found,) = prompting.evaluate_translation(ended(model, shots=1, samples=tmp_path), pairs)
     assert [prompt for prompt, _ in asked] == [
         "the cat = le chat\nthe dog sleeps =",
         "the cat = le chat\na bird sings loudly today =",
@@ -142,7 +142,7 @@ def test_a_perfect_translation(parallel_text, script):
     pytest.importorskip("sacrebleu", reason="sacrebleu is not installed: the extra eval")
     pairs = prompting.read_translation(*parallel_text)
     script({f"{source} =": f" {target}\n" for source, target in pairs})
-    assert prompting.run_translation(ended(byte_gpt(256), limit=3), pairs)[0].value == pytest.approx(100)
+    assert prompting.evaluate_translation(ended(byte_gpt(256), limit=3), pairs)[0].value == pytest.approx(100)
 
 
 def test_parallel_texts_must_be_parallel(parallel_text):
@@ -157,8 +157,8 @@ def test_parallel_texts_must_be_parallel(parallel_text):
 
 def test_examples_must_leave_something(script):
     with pytest.raises(ConfigError, match="3 solved examples leave nothing to evaluate of 3"):
-        prompting.divide(ended(MODEL, shots=3), "squad", [1, 2, 3])
-    assert prompting.divide(ended(MODEL, shots=1, limit=1), "squad", [1, 2, 3]) == ([1], [2])
+        prompting.split_examples(ended(MODEL, shots=3), "squad", [1, 2, 3])
+    assert prompting.split_examples(ended(MODEL, shots=1, limit=1), "squad", [1, 2, 3]) == ([1], [2])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_summaries(tmp_path, script):
     long, short = ("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, "the cat sat ."), ("Short.", "dogs bark loudly")
     path = json_file(tmp_path / "cnn.jsonl", *[{"article": a, "highlights": b} for a, b in (long, short)])
     asked = script({None: " The cat! It sat. So.\n And more.", "Short.\nTL;DR:": " dogs bark\n"})
-    found = prompting.run_summarization(ended(byte_gpt(128), samples=tmp_path), prompting.read_summarization(path))
+    found = prompting.evaluate_summarization(ended(byte_gpt(128), samples=tmp_path), prompting.read_summarization(path))
     assert asked == [
         ("ABCDEFGHIJKLMNOPQRSTU\nTL;DR:", 100),
         ("Short.\nTL;DR:", 100),
@@ -208,7 +208,7 @@ def test_summaries(tmp_path, script):
     ],
 )
 def test_sentences(text, n, found):
-    assert prompting.sentences(text, n) == found
+    assert prompting.first_sentences(text, n) == found
 
 
 # ---- SQuAD
@@ -239,7 +239,7 @@ def test_exact_match_and_f1_by_hand(found, answers, exact, f1):
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_f1_is_symmetric_and_one_for_the_same(a, b):
-    a, b = squad.words(a), squad.words(b)
+    a, b = squad.normalized_words(a), squad.normalized_words(b)
     assert squad.f1(a, b) == squad.f1(b, a) <= 1
     assert squad.f1(a, a) == squad.exact(a, a) == 1
 
@@ -266,7 +266,7 @@ def test_squad(tmp_path, script):
     shot = "Cats sleep.\n\nQ: Who?\nA: Cats\n\n"
     asked = [f"{shot}Cats sleep.\n\nQ: {q}?\nA:" for q in ("What", "When", "Where")]
     told = script(dict(zip(asked, [" They sleep.\nQ", " Unanswerable.\n", " here"], strict=True)))
-    found = squad.run(ended(byte_gpt(256), shots=1, samples=tmp_path), squad.read(path))
+    found = squad.evaluate_squad(ended(byte_gpt(256), shots=1, samples=tmp_path), squad.read_squad(path))
     assert [prompt for prompt, _ in told] == asked
     assert values(found) == pytest.approx({"exact": 100 / 3, "f1": 100 * (2 / 3 + 1) / 3})
     assert found[0].error == pytest.approx(100 / 3)  # √(1/3 · 2/3 / 2)
@@ -277,7 +277,7 @@ def test_squad(tmp_path, script):
 def test_an_example_without_an_answer_shows_what_to_say(tmp_path, script):
     path = squad_file(tmp_path, question("1", "Who?", is_impossible=True), question("2", "What?", "sleep"))
     told = script({None: "x"})
-    squad.run(ended(byte_gpt(256), shots=1), squad.read(path))
+    squad.evaluate_squad(ended(byte_gpt(256), shots=1), squad.read_squad(path))
     assert told[0][0].startswith("Cats sleep.\n\nQ: Who?\nA: unanswerable\n\n")
 
 
@@ -298,5 +298,5 @@ def test_a_damaged_squad_file(content, told, tmp_path):
     if isinstance(content, str):
         path.write_text(content)
     with pytest.raises(DataError, match=re.escape(told)) as error:
-        squad.read(path)
+        squad.read_squad(path)
     assert str(path) in str(error.value)

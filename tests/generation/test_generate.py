@@ -9,39 +9,42 @@ from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
 from tinygrad_lm.errors import ConfigError, DivergedError, ShapeError, TokenError
+from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.generation.generate import generate, generate_batch, until
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.attention import Past
+from tinygrad_lm.nn.context import Context
 from tinygrad_lm.testing.checks import agree
 
 seeds = st.integers(0, 2**32 - 1)
 
 
 def fresh(model, rows=1):
-    """An empty past for each row of a batch."""
-    return [[Past(model.config.block_size) for _ in model.h] for _ in range(rows)]
+    """A context with an empty cache for each row of a batch."""
+    return Context(cache=tuple(Cache(model.config.block_size) for _ in range(rows)))
 
 
 @given(drawn=configs(), seed=seeds, data=st.data())
-def test_with_and_without_a_past(drawn, seed, data):
+def test_with_and_without_a_cache(drawn, seed, data):
     """However a text is cut into pieces, the logits of its positions are those of the whole."""
     config, T = drawn
-    model, past = shaken(config, seed), None
+    model = shaken(config, seed)
     tokens, _ = random_tokens(config, 2, T, seed)
     cuts = data.draw(st.sets(st.integers(1, T)), label="cuts")
-    past = fresh(model, rows=2)
-    pieces = [model(piece, past=past).data for piece in np.split(tokens, sorted(cuts - {T}), axis=1)]
+    context = fresh(model, rows=2)
+    pieces = [model(piece, context).data for piece in np.split(tokens, sorted(cuts - {T}), axis=1)]
     agree(np.concatenate(pieces, 1), model(tokens).data, "logits")
-    assert all(layer.length == T for row in past for layer in row)
+    for cache in context.cache:
+        assert cache.length == T
+        assert cache.lengths == {f"h.{i}.attn": T for i in range(config.n_layer)}
 
 
-def test_a_past_cannot_outgrow_the_context():
+def test_a_cache_cannot_outgrow_the_context():
     model = shaken(tiny("gpt2"))
-    past = fresh(model)
-    model(np.zeros((1, 3), int), past=past)
+    context = fresh(model)
+    model(np.zeros((1, 3), int), context)
     with pytest.raises(ShapeError, match=r"tokens of shape \(1, 3\) after 3 others"):
-        model(np.zeros((1, 3), int), past=past)
+        model(np.zeros((1, 3), int), context)
 
 
 @settings(max_examples=30)

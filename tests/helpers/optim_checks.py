@@ -22,7 +22,7 @@ class Bag(Module):
         for name, shape in shapes.items():
             setattr(self, name, Parameter(*shape))
         self.initialize(dtype=np.float64)
-        self.parameters.data[...] = rng.standard_normal(self.parameters.data.shape)
+        self.flat.data[...] = rng.standard_normal(self.flat.data.shape)
 
 
 @dataclass
@@ -35,18 +35,22 @@ class Course:
     spread: float = 1.0  # and how many powers of e they differ by
 
     def run(self, make, names):
-        """Yields (all parameters, {name: gradient}, factor) after each step of the optimizer `make(parameters)`."""
+        """Yields (all parameters, {name: gradient}, factor) after each step of the optimizer `make(parameters)`.
+
+        It is made with those of `names`, in that order.
+        """
         rng = np.random.default_rng(self.seed)
-        parameters = Bag(SHAPES, rng).parameters
-        optimizer = make(parameters)
-        yield parameters, None, None
+        bag = Bag(SHAPES, rng)
+        flat = bag.flat
+        optimizer = make([flat[name] for name in names])
+        yield flat, None, None
         for _ in range(self.steps):
-            g = self.size * np.exp(self.spread * rng.standard_normal(parameters.grad.shape))
-            parameters.grad[...] = g * rng.choice([-1, 0, 1], g.shape)
-            gradients = {name: parameters[name].grad.copy() for name in names}
+            g = self.size * np.exp(self.spread * rng.standard_normal(flat.grad.shape))
+            flat.grad[...] = g * rng.choice([-1, 0, 1], g.shape)
+            gradients = {name: flat[name].grad.copy() for name in names}
             factor = rng.uniform(0.1, 1.0)
             optimizer.step(factor)
-            yield parameters, gradients, factor
+            yield flat, gradients, factor
 
 
 def close(found, expected, what):
@@ -57,14 +61,14 @@ def close(found, expected, what):
 
 
 def follows_adamw(make, course, lr, betas, eps, decay, names=tuple(SHAPES)):
-    """Step by step, `make(parameters, names, lr, betas, eps, decay)` is Loshchilov and Hutter's algorithm 2."""
-    made = lambda parameters: make(parameters, names, lr, betas, eps, decay)
+    """Step by step, `make(parameters, lr, betas, eps, decay)` is Loshchilov and Hutter's algorithm 2."""
+    made = lambda parameters: make(parameters, lr, betas, eps, decay)
     states = course.run(made, names)
-    parameters, _, _ = next(states)
-    untouched = {name: parameters[name].data.copy() for name in SHAPES if name not in names}
+    flat, _, _ = next(states)
+    untouched = {name: flat[name].data.copy() for name in SHAPES if name not in names}
     with mpmath.workdps(50):
         beta1, beta2 = map(mpmath.mpf, betas)
-        w = {name: exact(parameters[name].data) for name in names}
+        w = {name: exact(flat[name].data) for name in names}
         m = {name: 0 * w[name] for name in names}
         v = {name: 0 * w[name] for name in names}
         for t, (_, gradients, factor) in enumerate(states, start=1):
@@ -76,18 +80,18 @@ def follows_adamw(make, course, lr, betas, eps, decay, names=tuple(SHAPES)):
                 step = m[name] / (1 - beta1**t) / (root(v[name] / (1 - beta2**t)) + mpmath.mpf(eps))
                 shrink = mpmath.mpf(decay) if len(SHAPES[name]) == 2 else 0
                 w[name] = w[name] - rate * (step + shrink * w[name])
-                close(parameters[name].data, w[name], f"{name} after {t} steps")
+                close(flat[name].data, w[name], f"{name} after {t} steps")
     for name, before in untouched.items():
-        assert np.array_equal(parameters[name].data, before), f"{name} was not to be trained"
+        assert np.array_equal(flat[name].data, before), f"{name} was not to be trained"
 
 
 def follows_muon(make, course, lr, momentum, names=("a", "c", "e")):
-    """Step by step, `make(parameters, names, lr, momentum)` is Jordan's Muon."""
-    states = course.run(lambda parameters: make(parameters, names, lr, momentum), names)
-    parameters, _, _ = next(states)
-    untouched = {name: parameters[name].data.copy() for name in SHAPES if name not in names}
+    """Step by step, `make(parameters, lr, momentum)` is Jordan's Muon."""
+    states = course.run(lambda parameters: make(parameters, lr, momentum), names)
+    flat, _, _ = next(states)
+    untouched = {name: flat[name].data.copy() for name in SHAPES if name not in names}
     with mpmath.workdps(50):
-        w = {name: exact(parameters[name].data) for name in names}
+        w = {name: exact(flat[name].data) for name in names}
         m = {name: 0 * w[name] for name in names}
         for t, (_, gradients, factor) in enumerate(states, start=1):
             for name in names:
@@ -96,9 +100,9 @@ def follows_muon(make, course, lr, momentum, names=("a", "c", "e")):
                 step = orthogonal(g + mpmath.mpf(momentum) * m[name])
                 rate = mpmath.mpf(lr) * mpmath.mpf(factor) * mpmath.sqrt(max(1, mpmath.mpf(columns) / rows))
                 w[name] = w[name] - rate * step
-                close(parameters[name].data, w[name], f"{name} after {t} steps")
+                close(flat[name].data, w[name], f"{name} after {t} steps")
     for name, before in untouched.items():
-        assert np.array_equal(parameters[name].data, before), f"{name} was not to be trained"
+        assert np.array_equal(flat[name].data, before), f"{name} was not to be trained"
 
 
 def orthogonal(x):
@@ -112,21 +116,22 @@ def orthogonal(x):
 
 
 def clips(clip, seed=0):
-    """`clip(parameters, max_norm)` returns the norm of all gradients, and scales them down to max_norm together."""
+    """`clip(flat, max_norm)` returns the norm of all gradients, and scales them down to max_norm together."""
     rng = np.random.default_rng(seed)
-    parameters = Bag(SHAPES, rng).parameters
-    g = rng.standard_normal(parameters.grad.shape)
+    bag = Bag(SHAPES, rng)
+    flat = bag.flat
+    g = rng.standard_normal(flat.grad.shape)
     norm = float(mpmath.sqrt(mpmath.fsum(mpmath.mpf(x) ** 2 for x in g)))
     for limit in (norm / 3, norm * (1 - 1e-9), norm * (1 + 1e-9), 3 * norm, 0):
-        parameters.grad[...] = g
-        assert abs(clip(parameters, limit) - norm) <= 1e-14 * norm, "not the norm before"
+        flat.grad[...] = g
+        assert abs(clip(flat, limit) - norm) <= 1e-14 * norm, "not the norm before"
         if 0 < limit < norm:
-            assert abs(parameters.grad - g * (limit / norm)).max() <= 1e-15 * norm, "not all scaled by limit / norm"
+            assert abs(flat.grad - g * (limit / norm)).max() <= 1e-15 * norm, "not all scaled by limit / norm"
         else:
-            assert np.array_equal(parameters.grad, g), "changed, though the norm is within the limit"
+            assert np.array_equal(flat.grad, g), "changed, though the norm is within the limit"
     for wrong in (np.nan, np.inf, -np.inf):
-        parameters.grad[...] = g
-        parameters.grad[3] = wrong
-        before = parameters.grad.copy()
-        assert not np.isfinite(clip(parameters, 1.0)), "the norm hides a number that is not finite"
-        assert np.array_equal(parameters.grad, before, equal_nan=True), "changed, though the norm is not finite"
+        flat.grad[...] = g
+        flat.grad[3] = wrong
+        before = flat.grad.copy()
+        assert not np.isfinite(clip(flat, 1.0)), "the norm hides a number that is not finite"
+        assert np.array_equal(flat.grad, before, equal_nan=True), "changed, though the norm is not finite"

@@ -8,7 +8,7 @@ from small_gpt import shaken, tiny
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
-from tinygrad_lm.evaluate.evaluation import Evaluation
+from tinygrad_lm.evaluate.evaluator import Evaluator
 
 
 class EndedTokenizer(ByteTokenizer):
@@ -26,7 +26,7 @@ class Told:
 
     def __init__(self, logits, vocab_size=257, block_size=64):
         self.config = SimpleNamespace(vocab_size=vocab_size, block_size=block_size)
-        self.parameters = SimpleNamespace(device="cpu")
+        self.flat = SimpleNamespace(device="cpu")
         self.function, self.shapes = logits, []
 
     def __call__(self, tokens):
@@ -60,7 +60,7 @@ def byte_gpt(block_size=48, seed=0, **changes):
 
 
 def ended(model, **settings):
-    return Evaluation(model, EndedTokenizer(), **settings)
+    return Evaluator(model, EndedTokenizer(), **settings)
 
 
 def json_file(path, *records):

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tinygrad_lm.adapt.lora import lora
-from tinygrad_lm.data.loader import Stream
+from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.models.config import CHOICES, PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import NONE
@@ -57,7 +57,7 @@ def shaken(config, seed=0, dtype=np.float64, rank=0, frozen=()):
     return freeze(model, *frozen)
 
 
-class Given(Stream):
+class Given(BatchStream):
     """The batches that a function of (step, part) gives."""
 
     def __init__(self, batch):

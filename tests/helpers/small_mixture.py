@@ -1,4 +1,4 @@
-"""A mixture of a few kilobytes, an executor that computes at once, and what a folder holds."""
+"""A mixture of a few kilobytes, an executor that computes immediately, and the content of a folder."""
 
 import itertools
 import json
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.curate import preparation, prepare
-from tinygrad_lm.curate.readers.document import Damaged, Record
+from tinygrad_lm.curate import prepare
+from tinygrad_lm.curate.pipeline import pipeline
 from tinygrad_lm.curate.readers.formats import FORMATS, Format
+from tinygrad_lm.curate.readers.record import Damaged, Record
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 
 MERGES = ["t h", "th e", "a n", "Ġ the", "Ġ a", "e r"]
@@ -18,7 +19,7 @@ WORDS = ["the", "and", "other", "there", "weather", "ab", "Ünder", "猫", "ten"
 
 
 def tiny_tokenizer(folder):
-    """A vocabulary of GPT-2's kind with six merges, from files in a folder."""
+    """A vocabulary like GPT-2's with six merges, from files in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     tokens = [*byte_letters().values(), *(merge.replace(" ", "") for merge in MERGES), "<|endoftext|>"]
     (folder / "encoder.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
@@ -27,7 +28,7 @@ def tiny_tokenizer(folder):
 
 
 def line_records(path):
-    """A format for these tests: a record a line; ! is a damaged one, ? has no text, * turns out to be damaged."""
+    """A format for tests: one record per line; ! is damaged, ? has no text, * fails in extract_text."""
     for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), start=1):
         id = f"{Path(path).name}#{number}"
         yield Damaged(id, "it begins with !") if line.startswith("!") else Record(id, line)
@@ -43,7 +44,7 @@ LINES = Format("lines", (".lines",), line_records, line_text)
 
 
 class Inline:
-    """An executor that computes when it is asked. `executor.submitted` counts."""
+    """An executor that computes in submit. `executor.submitted` counts the calls."""
 
     submitted = 0
 
@@ -63,7 +64,7 @@ def documents(count, seed):
 
 
 def write_mixture(folder, shard_tokens=10_000, validation=0.2, **settings):
-    """Three sources in three files each, with duplicates among them, damage and empty records. Returns its path."""
+    """Write three sources with duplicates, damaged and empty records. Returns the path of the mixture file."""
     folder.mkdir(parents=True, exist_ok=True)
     texts = documents(120, seed=1)
     parts = {
@@ -88,31 +89,31 @@ def write_mixture(folder, shard_tokens=10_000, validation=0.2, **settings):
 
 
 def contents(folder):
-    """{path: bytes} of all files below a folder."""
+    """{path: bytes} of all files in a folder tree."""
     paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def set_up(patch, folder, batch=600, journal=1500):
-    """The tests' format and tokenizer; small batches, and an entry in the journal after every few.
+    """Patch in the tests' format and tokenizer, small batches and frequent saves of the journal.
 
-    No test here cuts the power, so nobody waits for the disk.
+    fsync does nothing, because no test here cuts the power.
     """
     patch.setattr(os, "fsync", lambda descriptor: None)
     tokenizer = tiny_tokenizer(folder / "vocabulary")
     patch.setitem(FORMATS, "lines", LINES)
     patch.setattr(prepare, "open_tokenizer", lambda mixture: tokenizer)
-    patch.setattr("tinygrad_lm.curate.batches.BATCH", batch)
-    patch.setattr(preparation, "JOURNAL", journal)
+    patch.setattr("tinygrad_lm.curate.pipeline.batches.BATCH_SIZE", batch)
+    patch.setattr(pipeline, "JOURNAL_INTERVAL", journal)
     return tokenizer
 
 
-def prepared(mixture, out, executor=None, **settings):
+def prepare_inline(mixture, out, executor=None, **settings):
     return prepare.prepare(mixture, out, executor=executor or Inline(), **settings)
 
 
 def tokens_in(out, source, split):
-    """All ids of a split by an independent reading of llm.c's layout: 256 int32, then uint16."""
+    """All ids of a split, from an independent reader of llm.c's format: 256 int32, then uint16."""
     parts = [np.empty(0, "<u2")]
     for number in itertools.count():
         path = out / source / f"{split}_{number:06d}.bin"

@@ -1,9 +1,9 @@
 """The command lines of examples/, on a model and a text small enough for a test.
 
-As a program: python tests/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
+As a program: python tests/helpers/small_run.py ARGUMENTS is examples/pretrain_shakespeare.py with a preset "tiny".
 """
 
-import importlib
+import importlib.util
 import random
 import re
 import sys
@@ -36,10 +36,13 @@ def tiny_preset(**changes):
 
 
 def example(name):
-    """A program of examples/ as a module; they find each other, as in a process of their own."""
+    """A program of examples/ as a new module; the programs find each other, as in a process of their own."""
     if str(EXAMPLES) not in sys.path:
         sys.path.append(str(EXAMPLES))
-    return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def pretrain(*arguments, **recipe):

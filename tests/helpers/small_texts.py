@@ -1,9 +1,9 @@
-"""Any text that there is, and made-up words as frequent as words are: by Zipf's law the r-th has probability ∝ 1/r."""
+"""Arbitrary Unicode texts, and invented words with frequencies by Zipf's law: the r-th has probability ∝ 1/r."""
 
 import numpy as np
 from hypothesis import strategies as st
 
-# All of Unicode, lone surrogates too, with what normalisation is about more often than chance would have it.
+# All of Unicode, including lone surrogates; characters that normalisation changes are more frequent.
 SPECIAL = (
     "\r\n\t \v\f\x00\x1c\x1f\x7f\x85\xa0\u2000\u2028\u3000\ufeff\ud800\udfffe\u0301\u0327\u0308\u1100\u1161ſ\u212b"
 )
@@ -13,7 +13,7 @@ LETTERS = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
 
 
 def vocabulary(size, seed=0):
-    """Different words of 3 to 9 letters."""
+    """`size` different words of 3 to 9 letters."""
     rng = np.random.default_rng(seed)
     words = {}
     while len(words) < size:
@@ -22,6 +22,6 @@ def vocabulary(size, seed=0):
 
 
 def zipf(vocabulary, count, rng, frequencies=1.0):
-    """`count` words; frequencies: factors of the words' probabilities."""
+    """`count` random words. frequencies: factors of the words' probabilities"""
     p = frequencies / np.arange(1, len(vocabulary) + 1)
     return [vocabulary[i] for i in rng.choice(len(vocabulary), count, p=p / p.sum())]

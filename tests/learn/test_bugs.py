@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,12 @@ from small_run import status
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn import __main__ as program
-from tinygrad_lm.learn.puzzles.bug import find, hint, question
-from tinygrad_lm.learn.puzzles.bugs import value
-from tinygrad_lm.learn.puzzles.compare import compare, gradients, names
+from tinygrad_lm.learn.puzzles.bugs import BUGS, PUZZLES
+from tinygrad_lm.learn.puzzles.compare import compare, gradients
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
 from tinygrad_lm.learn.puzzles.laws import LAWS, broken_laws
-from tinygrad_lm.learn.puzzles.puzzles import PUZZLES
+from tinygrad_lm.learn.puzzles.patch import rule_from_source, rule_source
+from tinygrad_lm.learn.puzzles.puzzle import find_symptom, hint, question
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.checks import agree, jacobians
 
@@ -23,11 +24,47 @@ HAS_KINKS = {"max", "maximum"}  # at a tie there is no derivative; the operation
 
 @pytest.fixture(scope="module")
 def symptoms():
-    return {name: find(bug.rule, bug.operation) for name, bug in PUZZLES.items()}
+    return {name: find_symptom(bug.rule, bug.operation) for name, bug in PUZZLES.items()}
 
 
 def learn(*arguments):
     return status(program.main, *arguments)
+
+
+# ---- patches
+
+
+def test_every_bug_is_one_edit_or_two():
+    assert len(BUGS) == len({bug.title for bug in BUGS}) == len(PUZZLES) == 48
+    for bug in BUGS:
+        assert 1 <= len(bug.edits) <= 2
+        assert bug.source != rule_source(bug.operation)
+
+
+@pytest.mark.parametrize("operation", sorted({bug.operation for bug in BUGS}))
+def test_without_an_edit_the_rule_is_right(operation):
+    """So the edit alone is what is wrong, and its surroundings are compiled as they are in the operation's file."""
+    with np.errstate(all="ignore"):
+        for example in EXAMPLES[operation]:
+            assert compare(rule_from_source(operation, rule_source(operation)), operation, example) == []
+
+
+@pytest.mark.parametrize(("fragment", "times"), [("dy * z", 0), ("axis, keepdims=True", 3)])
+def test_a_fragment_that_is_not_found_exactly_once_is_an_error(fragment, times):
+    bug = replace(PUZZLES["softmax 1"], edits={fragment: "0"})
+    with pytest.raises(ValueError, match=f"^softmax with only the diagonal: '.*' occurs {times} times, not once, in"):
+        _ = bug.rule
+
+
+def test_a_wrong_rule_replaces_nothing():
+    names = vars(inspect.getmodule(Op.registry["softmax"].rule))
+    before = dict(Op.registry), dict(names)
+    wrong = PUZZLES["softmax 1"].rule
+    assert (dict(Op.registry), names) == before
+    assert wrong not in names.values()
+
+
+# ---- puzzles
 
 
 @pytest.mark.parametrize("name", PUZZLES)
@@ -36,13 +73,13 @@ def test_the_shown_symptom_is_real(name, symptoms):
     bug, symptom = PUZZLES[name], symptoms[name]
     example, dy = symptom.example, symptom.dy
     operation = Op.registry[bug.operation].rule
-    given = names(bug.rule, example.inputs)
+    given = Op.registry[bug.operation].input_names(len(example.inputs))
     if bug.operation in HAS_KINKS:
         right = gradients(operation(*example.inputs, **example.options)[1], dy, example.inputs, given)
     else:
         exact = jacobians(bug.rule, Case(example.inputs, example.options))
         right = {f"d{given[i]}": (dy.ravel() @ j).reshape(example.inputs[i].shape) for i, j in exact.items()}
-    right["y"] = value(bug.operation, *example.inputs, **example.options)
+    right["y"] = operation(*example.inputs, **example.options)[0]
     y, backward = bug.rule(*example.inputs, **example.options)
     found = gradients(backward, dy, example.inputs, given) | {"y": y}
     wrong = {difference.what for difference in symptom.differences}
@@ -86,12 +123,14 @@ def test_every_law_is_broken_by_some_bug(symptoms):
 @pytest.mark.parametrize("name", PUZZLES)
 def test_neither_question_nor_hint_gives_the_answer(name, symptoms):
     bug = PUZZLES[name]
-    explanation, right = inspect.getdoc(bug.rule), Op.registry[bug.operation].formula.split("        ")[-1]
+    right = Op.registry[bug.operation].halves[1]
     said = question(bug, symptoms[name]) + hint(bug, symptoms[name])
-    for secret in (bug.title, bug.rule.__name__, explanation, explanation.split(". ")[0]):
+    for secret in (bug.title, bug.mistake, bug.reason, bug.reason.split(". ")[0]):
         assert secret not in said
     assert right not in hint(bug, symptoms[name])
     assert f"def {bug.operation}(" in said
+    code = said.partition("\nThe smallest example")[0].splitlines()
+    assert not [line for line in code if "#" in line and " is right: " not in line]  # no comment of the right rule
 
 
 @pytest.mark.parametrize("name", PUZZLES)
@@ -109,7 +148,10 @@ def test_every_puzzle_can_be_asked_and_answered(name, capsys):
     assert bug.hint in told
     assert bug.title in told
     assert Op.registry[bug.operation].formula in told
-    assert re.search(r"tinygrad_lm/ops/\w+\.py, line \d+:\n\n {4}", told)
+    assert re.search(r"tinygrad_lm/ops/\w+\.py, line \d+:\n\n( {4}[-+].*\n)+$", told)
+    for right, wrong in bug.edits.items():
+        assert right.strip().splitlines()[-1].strip() in told
+        assert not wrong or wrong.strip().splitlines()[-1].strip() in told
 
 
 def test_the_list_names_all_and_tells_nothing(capsys):
@@ -127,12 +169,12 @@ def test_the_list_names_all_and_tells_nothing(capsys):
 @pytest.mark.parametrize(
     ("title", "sentence"),
     [
-        ("softmax with the cotangent outside its sum", "With dy = 1 everywhere"),
-        ("checkpoint that forgets its cotangent", "With dy = 1 everywhere"),
-        ("gelu with the tanh forms derivative", "less than a thousandth"),
+        ("softmax with dy outside the sum", "With dy = 1 everywhere"),
+        ("recompute that forgets dy", "With dy = 1 everywhere"),
+        ("gelu with the tanh form's density", "less than a thousandth"),
         ("attention that sees one key too many", "no gradient check notices"),
         ("layer norm with the unbiased variance", "no gradient check notices"),
-        ("attention without its scale on the way back", "smaller examples it is right"),
+        ("attention without its scale in the backward pass", "smaller examples it is right"),
     ],
 )
 def test_what_would_not_have_noticed_is_said(title, sentence, symptoms):

@@ -40,7 +40,7 @@ def definitions():
 def command(*arguments):
     parser = argparse.ArgumentParser()
     cost.add_arguments(parser)
-    return cost.run(parser.parse_args(list(map(str, arguments))))
+    return cost.count_costs(parser.parse_args(list(map(str, arguments))))
 
 
 # ---- counts
@@ -293,7 +293,7 @@ def test_a_large_preset_is_not_executed(capsys):
     assert command("--preset", "gpt2-xl", "--block-size", 512, "--batch-size", 2, "--gpu", "h100", "--watts", 1000,
                    "--price", 5, "--pue", 1.5, "--utilisation", 0.5, "--tokens", 1e9) == 0  # fmt: skip
     told = capsys.readouterr().out
-    assert "a step of 2 × 512 = 1,024 tokens, followed by its shapes, not executed" in told
+    assert "a step of 2 × 512 = 1,024 tokens, traced by its shapes, not executed" in told
     assert "ratio 1.000000, with N = 1,554,971,200" in told
     assert "assumed: H100 SXM, 989 TFLOP/s used at 50%, 1000 W, PUE 1.5, $5.00 an hour." in told
     assert "Trained on 1e+09 tokens" in told

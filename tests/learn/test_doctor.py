@@ -13,7 +13,7 @@ from small_run import TEXT, pretrain
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import CheckpointError, DataError, ShapeError
-from tinygrad_lm.learn.doctor import doctor, examine, finding
+from tinygrad_lm.learn.doctor import doctor, log_findings, model_findings
 from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
@@ -77,7 +77,7 @@ def log(folder, change):
 def command(*arguments):
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
-    return doctor.run(parser.parse_args(list(map(str, arguments))))
+    return doctor.examine_run(parser.parse_args(list(map(str, arguments))))
 
 
 def verdicts(folder):
@@ -206,12 +206,12 @@ def test_large_logits(scale, verdict, patient):
 
 def test_saturated_logits():
     logits = np.full((1, 4, 10), 15.0) * np.sign(np.arange(10) - 4.5)
-    assert examine.logit_scale(logits, 0.0).verdict == "fine"
-    assert examine.logit_scale(logits, 15.0).verdict == "wrong"
+    assert model_findings.logit_scale(logits, 0.0).verdict == "fine"
+    assert model_findings.logit_scale(logits, 15.0).verdict == "wrong"
     logits[..., 1:] = 0.0
-    assert examine.logit_scale(logits, 15.0).verdict == "look"
-    assert examine.logit_scale(logits + 1e4, 0.0).verdict == "fine"  # what is common to all changes nothing
-    assert examine.logit_scale(logits * math.nan, 0.0).verdict == "wrong"
+    assert model_findings.logit_scale(logits, 15.0).verdict == "look"
+    assert model_findings.logit_scale(logits + 1e4, 0.0).verdict == "fine"  # what is common to all changes nothing
+    assert model_findings.logit_scale(logits * math.nan, 0.0).verdict == "wrong"
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1e-6, "wrong"), (1e3, "wrong")])
@@ -221,10 +221,10 @@ def test_a_wrong_learning_rate(factor, verdict, patient):
 
 
 def test_update_ratios():
-    assert examine.update_ratios({"a": 1e-3, "b": 2e-2, "c": 3e-4}).verdict == "fine"
-    assert examine.update_ratios({"a": 1e-3, "b": 2e-1, "c": 3e-4}).verdict == "look"
-    assert examine.update_ratios({"a": 1e-3, "b": 9e-6, "c": 3e-4}).verdict == "look"
-    assert examine.update_ratios({"a": 1e-3, "b": 9e-6, "c": math.nan}).verdict == "wrong"
+    assert model_findings.update_ratios({"a": 1e-3, "b": 2e-2, "c": 3e-4}).verdict == "fine"
+    assert model_findings.update_ratios({"a": 1e-3, "b": 2e-1, "c": 3e-4}).verdict == "look"
+    assert model_findings.update_ratios({"a": 1e-3, "b": 9e-6, "c": 3e-4}).verdict == "look"
+    assert model_findings.update_ratios({"a": 1e-3, "b": 9e-6, "c": math.nan}).verdict == "wrong"
 
 
 def test_a_wrong_derivative_keeps_it_from_learning_by_heart(patient, monkeypatch):
@@ -264,31 +264,33 @@ FALLING = [3 * 0.99**i + 0.01 * (-1) ** i for i in range(200)]
 )
 def test_the_loss_at_the_start(loss, verdict, tmp_path):
     log = logged(tmp_path, [loss, 1.0])
-    assert finding.first_loss(log, round(math.exp(4.2))).verdict == verdict
-    assert finding.first_loss(logged(tmp_path), 65).verdict == "wrong"
+    assert log_findings.first_loss(log, round(math.exp(4.2))).verdict == verdict
+    assert log_findings.first_loss(logged(tmp_path), 65).verdict == "wrong"
 
 
 @pytest.mark.parametrize(("loss", "verdict"), [(1.0, "fine"), (4.4, "look"), (9.0, "wrong")])
 def test_trained_weights_know_something_at_the_start(loss, verdict, tmp_path):
-    assert finding.first_loss(logged(tmp_path, [loss]), 65, pretrained=True).verdict == verdict
+    assert log_findings.first_loss(logged(tmp_path, [loss]), 65, pretrained=True).verdict == verdict
 
 
 def test_spikes(tmp_path):
-    assert finding.spikes(logged(tmp_path, FALLING)).verdict == "fine"
+    assert log_findings.spikes(logged(tmp_path, FALLING)).verdict == "fine"
     one = [*FALLING[:120], 4.0, *FALLING[121:]]
-    found = finding.spikes(logged(tmp_path, one))
+    found = log_findings.spikes(logged(tmp_path, one))
     assert (found.verdict, found.numbers["spikes"]) == ("look", [120])
     many = [loss + 3 * (i % 20 == 19) for i, loss in enumerate(FALLING)]
-    assert finding.spikes(logged(tmp_path, many)).verdict == "wrong"
-    assert finding.spikes(logged(tmp_path, FALLING[::-1])).verdict == "wrong"
-    assert finding.spikes(logged(tmp_path, [2.0 + 0.01 * (-1) ** i for i in range(100)] + [1.99])).verdict == "look"
-    assert finding.spikes(logged(tmp_path, FALLING[:5])).verdict == "look"  # too few to tell
-    assert finding.spikes(logged(tmp_path)).verdict == "look"
+    assert log_findings.spikes(logged(tmp_path, many)).verdict == "wrong"
+    assert log_findings.spikes(logged(tmp_path, FALLING[::-1])).verdict == "wrong"
+    assert (
+        log_findings.spikes(logged(tmp_path, [2.0 + 0.01 * (-1) ** i for i in range(100)] + [1.99])).verdict == "look"
+    )
+    assert log_findings.spikes(logged(tmp_path, FALLING[:5])).verdict == "look"  # too few to tell
+    assert log_findings.spikes(logged(tmp_path)).verdict == "look"
 
 
 def test_norms(tmp_path):
     def verdict(norms, clip=1.0):
-        return finding.norm_curve(logged(tmp_path, [1.0] * len(norms), norms), clip).verdict
+        return log_findings.norm_curve(logged(tmp_path, [1.0] * len(norms), norms), clip).verdict
 
     steady = [5.0] * 10 + [0.5, 0.7] * 50
     assert verdict(steady) == "fine"
@@ -313,14 +315,14 @@ def test_norms(tmp_path):
 )
 def test_validation_against_training(validation, verdict, state, tmp_path):
     log = logged(tmp_path, FALLING, validation=zip((50, 100, 200), validation, strict=True))
-    found = finding.validation_curve(log)
+    found = log_findings.validation_curve(log)
     assert (found.verdict, found.numbers["state"]) == (verdict, state)
-    assert finding.validation_curve(logged(tmp_path, FALLING)).verdict == "look"
+    assert log_findings.validation_curve(logged(tmp_path, FALLING)).verdict == "look"
 
 
 def test_unused_tokens():
-    assert finding.unused_tokens(np.arange(95), 100).verdict == "fine"
-    found = finding.unused_tokens(np.repeat(np.arange(80), 3), 100)
+    assert log_findings.unused_tokens(np.arange(95), 100).verdict == "fine"
+    found = log_findings.unused_tokens(np.repeat(np.arange(80), 3), 100)
     assert (found.verdict, found.numbers["unused"]) == ("look", 20)
     assert found.numbers["counts"][0] == 3
     assert found.numbers["counts"][-1] == 0
@@ -331,8 +333,8 @@ def test_entropy_of_attention():
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((2, 5, 4, 6)), rng.standard_normal((2, 5, 2, 6))
     v = np.zeros_like(k)
-    np.testing.assert_allclose(examine.entropy(0 * q, k, v), np.ones(4), atol=1e-12)
-    np.testing.assert_allclose(examine.entropy(1e6 * q, k, v), np.zeros(4), atol=1e-3)
+    np.testing.assert_allclose(model_findings.entropy(0 * q, k, v), np.ones(4), atol=1e-12)
+    np.testing.assert_allclose(model_findings.entropy(1e6 * q, k, v), np.zeros(4), atol=1e-3)
     expected = np.zeros(4)
     for h in range(4):
         for b in range(2):
@@ -340,8 +342,8 @@ def test_entropy_of_attention():
                 z = np.array([q[b, t, h] @ k[b, s, h // 2] for s in range(t + 1)]) / math.sqrt(6)
                 P = np.exp(z) / np.exp(z).sum()
                 expected[h] -= (P * np.log(P)).sum() / math.log(t + 1) / 8
-    np.testing.assert_allclose(examine.entropy(q, k, v), expected, atol=1e-12)
-    np.testing.assert_allclose(examine.entropy(q[:, :1], k[:, :1], v[:, :1]), np.ones(4))  # nothing to choose
+    np.testing.assert_allclose(model_findings.entropy(q, k, v), expected, atol=1e-12)
+    np.testing.assert_allclose(model_findings.entropy(q[:, :1], k[:, :1], v[:, :1]), np.ones(4))  # nothing to choose
 
 
 # ---- looking without touching

@@ -1,4 +1,4 @@
-"""The whole network and its training, beside the same in PyTorch (tests/torch_gpt.py)."""
+"""The whole network and its training, beside the same in PyTorch (tests/helpers/torch_gpt.py)."""
 
 import math
 
@@ -11,10 +11,11 @@ from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.optim.muon import Muon
+from tinygrad_lm.optim.schedule import warmup_cosine
 from tinygrad_lm.testing.checks import agree
-from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.trainer import Trainer
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 import torch_gpt  # noqa: E402
@@ -24,7 +25,7 @@ every_preset = pytest.mark.parametrize("preset", PRESETS)
 
 def twins(model):
     """Its parameters, copied, as torch leaves."""
-    return {name: torch.tensor(p.data, requires_grad=True) for name, p in model.parameters.items()}
+    return {name: torch.tensor(p.data, requires_grad=True) for name, p in model.flat.items()}
 
 
 def same_network(config, B, T, seed):
@@ -35,8 +36,8 @@ def same_network(config, B, T, seed):
     expected = torch_gpt.loss(config, p, x_torch, y_torch)
     expected.backward()
     agree(loss, expected.item(), "loss")
-    for name in model.parameters.trained:
-        agree(model.parameters[name].grad, p[name].grad.numpy(), f"gradient of {name}", 1e-10)
+    for name in model.flat.trained:
+        agree(model.flat[name].grad, p[name].grad.numpy(), f"gradient of {name}", 1e-10)
 
 
 @given(drawn=configs(), B=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
@@ -57,8 +58,9 @@ def test_ten_steps_of_adamw_in_single_precision(preset):
     p = twins(model)
     tokens = np.random.default_rng(2).integers(0, 5, 500)  # of 31: that much can be learned in ten steps
     batches = Batches(tokens, batch_size=4, block_size=12)
-    config = TrainConfig(10, 4, lr=1e-2, embedding_lr=3e-2, betas=(0.9, 0.95), clip=0.5, warmup=1, weight_decay=0.3)
-    trainer = Trainer(model, batches, config)
+    tables = [w for name, w in model.flat.items() if name in ("wte.weight", "wpe.weight")]
+    others = [w for name, w in model.flat.items() if name not in ("wte.weight", "wpe.weight")]
+    ours = [AdamW(ws, lr, (0.9, 0.95), weight_decay=0.3) for ws, lr in ((tables, 3e-2), (others, 1e-2))]
 
     embeddings = [w for name, w in p.items() if name in ("wte.weight", "wpe.weight")]
     matrices = [w for name, w in p.items() if w.ndim == 2 and name not in ("wte.weight", "wpe.weight")]
@@ -73,11 +75,16 @@ def test_ten_steps_of_adamw_in_single_precision(preset):
     schedule = torch.optim.lr_scheduler.LambdaLR(adamw, cosine)
     clipped = 0
     for step in range(10):
-        loss, _ = trainer.step(step)
-        expected = torch_gpt.loss(model.config, p, *map(torch.tensor, batches(step)))
+        x, y = batches(step)
+        loss, _ = differentiate(model, x, y)
+        norm = clip_gradients(model.flat, 0.5)
+        for optimizer in ours:
+            optimizer.step(warmup_cosine(step, 10, warmup=1))
+        expected = torch_gpt.loss(model.config, p, torch.tensor(x), torch.tensor(y))
         assert abs(loss - expected.item()) < 1e-5, step
         expected.backward()
-        clipped += torch.nn.utils.clip_grad_norm_(p.values(), 0.5).item() > 0.5
+        assert abs(norm - (right := torch.nn.utils.clip_grad_norm_(p.values(), 0.5).item())) < 1e-4 * right, step
+        clipped += right > 0.5
         adamw.step()
         schedule.step()
         adamw.zero_grad()
@@ -91,7 +98,7 @@ def test_ten_steps_of_muon(preset):
     model = shaken(tiny(preset), seed=3)
     p = twins(model)
     names = [name for name in p if name.startswith("h.") and p[name].ndim == 2]
-    muon = Muon(model.parameters, names, lr=0.05, momentum=0.9)
+    muon = Muon([model.flat[name] for name in names], lr=0.05, momentum=0.9)
     momenta = {name: torch.zeros_like(p[name]) for name in names}
     for step in range(10):
         x, y = random_tokens(model.config, B=2, T=5, seed=step)
@@ -104,7 +111,7 @@ def test_ten_steps_of_muon(preset):
         for w in p.values():
             w.grad = None
     for name, w in p.items():
-        agree(model.parameters[name].data, w.detach().numpy(), name, 1e-10)
+        agree(model.flat[name].data, w.detach().numpy(), name, 1e-10)
 
 
 def torch_muon(w, m, lr):

@@ -7,38 +7,36 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_gpt import Given, configs, differentiate, random_tokens, shaken, tiny
+from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad
-from tinygrad_lm.data.loader import Batches, document_starts
+from tinygrad_lm.adapt.recomputed import recomputed
 from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
+from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.attention import Past
+from tinygrad_lm.nn.context import NONE, Context
 from tinygrad_lm.nn.layers import Embedding
-from tinygrad_lm.nn.module import Module
+from tinygrad_lm.nn.module import Module, freeze
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.testing.gradcheck import richardson
-from tinygrad_lm.threads import workers
-from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.trainer import Trainer
 
 every_preset = pytest.mark.parametrize("preset", PRESETS)
-NOISE = (1, 2, 3)  # what dropout is a function of
+NOISY = Context(key=(1, 2, 3))  # seed, step and row: what dropout is a function of
 
 
-def loss_at(model, x, y, noise=None):
+def loss_at(model, x, y, context=NONE):
     """(place, step) -> the loss when that entry of the flat array of weights has moved by so much."""
-    weights = model.parameters.data
+    weights = model.flat.data
 
     def loss(i, step):
         before = weights[i]
         weights[i] += step
         with no_grad():
-            value = cross_entropy(model(x, noise), y).data[()]
+            value = cross_entropy(model(x, context), y).data[()]
         weights[i] = before
         return value
 
@@ -53,8 +51,8 @@ def test_every_parameter_entry_by_complex_step(preset):
     """All weights are complex numbers here, one of them with an imaginary part of 1e-30. Dropout is on."""
     config = tiny(preset, dropout=0.2)
     x, y = random_tokens(config, B=2, T=5)
-    _, gradient = differentiate(shaken(config), x, y, NOISE)
-    loss = loss_at(shaken(config, dtype=np.complex128), x, y, NOISE)
+    _, gradient = differentiate(shaken(config), x, y, NOISY)
+    loss = loss_at(shaken(config, dtype=np.complex128), x, y, NOISY)
     agree(gradient, np.array([loss(i, 1e-30j).imag / 1e-30 for i in range(gradient.size)]), preset)
 
 
@@ -68,7 +66,7 @@ def test_any_configuration_by_complex_step(drawn, seed):
     loss = loss_at(model, x, y)
     for i in rng.integers(0, gradient.size, 10):
         agree(gradient[i], loss(i, 1e-30j).imag / 1e-30, f"gradient by weight {i}")
-    model.parameters.data[: direction.size] += 1e-30j * direction
+    model.flat.data[: direction.size] += 1e-30j * direction
     found = loss(0, 0.0).imag / 1e-30
     assert abs(gradient @ direction - found) <= 1e-12 * max(1.0, abs(gradient * direction).sum())
 
@@ -78,82 +76,33 @@ def test_every_parameter_entry_by_richardson():
     model = shaken(tiny("gpt2", n_layer=1, n_embd=4))
     x, y = random_tokens(model.config, B=2, T=5)
     _, gradient = differentiate(model, x, y)
-    loss, weights = loss_at(model, x, y), model.parameters.data
+    loss, weights = loss_at(model, x, y), model.flat.data
     agree(gradient, np.array([richardson(loss, i, weights[i])[0] for i in range(gradient.size)]), "gradient", 1e-10)
 
 
 # ---- one gradient, several ways to it
 
 
-class Listener:
-    """In an optimizer's place: what gradient arrives?"""
-
-    def __init__(self, parameters):
-        self.parameters = parameters
-
-    def step(self, factor):
-        self.heard = self.parameters.grad.copy()
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize("parts", [1, 2, 3])
-@pytest.mark.parametrize("preset", ["gpt2", "modern"])
-def test_micro_batches_and_threads_add_up_to_the_full_batch(preset, parts, threads):
-    model = shaken(tiny(preset))
-    x, y = random_tokens(model.config, B=5 * parts, T=5)  # 5 rows for 2 or 3 threads: unequal shares
-    expected = differentiate(model, x, y)
-    model.parameters.zero_grad()
-    batches = Given(lambda step, part: (x[5 * part : 5 * part + 5], y[5 * part : 5 * part + 5]))
-    trainer = Trainer(model, batches, TrainConfig(1, batch_size=5, accumulate=parts, clip=0.0), threads)
-    listener = Listener(model.parameters)
-    trainer.optimizers = [listener]
-    with workers(threads):
-        for step in range(2):  # the second finds no gradients left over from the first
-            loss, norm = trainer.step(step)
-            agree(loss, expected[0], "loss")
-            agree(listener.heard, expected[1], "gradient")
-            agree(norm, np.sqrt((expected[1] ** 2).sum()), "norm")
-
-
-@pytest.mark.parametrize("threads", [1, 3])
-def test_a_training_step_stays_inside_documents(threads):
-    """Where its batches have a token of documents; each thread finds the starts of its own share."""
-    model = shaken(tiny("modern"))
-    x, y = random_tokens(model.config, B=5, T=5)
-    eot = int(np.bincount(x.ravel()).argmax())
-    starts = document_starts(x, eot)
-    assert len(np.unique(starts, axis=0)) > 2
-    loss = cross_entropy(model(x, starts=starts), y)
-    loss.backward()
-    expected = model.parameters.grad.copy()
-    batches = Batches(np.zeros(6, int), 5, 5)
-    assert batches.document_token is None
-    batches.document_token = eot
-    model.parameters.zero_grad()
-    with pytest.MonkeyPatch.context() as patch, workers(threads):
-        patch.setattr(Batches, "__call__", lambda self, step, part: (x, y))
-        trainer = Trainer(model, batches, TrainConfig(1, batch_size=5, clip=0.0), threads)
-        trainer.optimizers = [listener := Listener(model.parameters)]
-        agree(trainer.step(0)[0], loss.item(), "loss")
-    agree(listener.heard, expected, "gradient")
-
-
 @every_preset
 def test_recomputed_blocks_give_the_same_bit_for_bit(preset):
     config = tiny(preset, dropout=0.3)
     x, y = random_tokens(config, B=2, T=5)
-    loss, gradient = differentiate(shaken(config), x, y, NOISE)
-    again, recomputed = differentiate(shaken(tiny(preset, dropout=0.3, recompute=True)), x, y, NOISE)
+    loss, gradient = differentiate(shaken(config), x, y, NOISY)
+    model = shaken(config)
+    recomputed(*model.h)
+    again, recomputed_gradient = differentiate(model, x, y, NOISY)
     assert loss == again
-    assert np.array_equal(gradient, recomputed)
+    assert np.array_equal(gradient, recomputed_gradient)
 
 
 def test_dropout_is_on_in_training_only():
     model = shaken(tiny("gpt2", dropout=0.5))
     x, _ = random_tokens(model.config, B=2, T=5)
     plain = shaken(tiny("gpt2"))(x).data
-    assert np.array_equal(model(x).data, plain)
-    noisy = [model(x, noise).data for noise in (NOISE, NOISE, (1, 2, 4), (2, 2, 3))]
+    with no_grad():
+        assert np.array_equal(model(x).data, plain)
+    keys = ((1, 2, 3), (1, 2, 3), (1, 2, 5), (1, 3, 3), (2, 2, 3))
+    noisy = [model(x, Context(key=key)).data for key in keys]
     assert np.array_equal(noisy[0], noisy[1])
     for other in (plain, *noisy[2:]):
         assert not np.array_equal(noisy[0], other)
@@ -168,15 +117,15 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(drawn, chunk, frozen):
     config, T = drawn
     x, y = random_tokens(config, B=2, T=T)
     model = shaken(replace(config, dropout=0.3), frozen=["wte.*" if config.tied else "lm_head.*"] if frozen else ())
-    options, found = {"noise": NOISE, "starts": np.zeros_like(x) + np.arange(T) // 2 * 2}, []
-    for loss in (lambda: model.loss(x, y, **options), lambda: cross_entropy(model(x, **options), y)):
-        model.parameters.zero_grad()
+    context, found = replace(NOISY, document_starts=np.zeros_like(x) + np.arange(T) // 2 * 2), []
+    for loss in (lambda: model.loss(x, y, context), lambda: cross_entropy(model(x, context), y)):
+        model.flat.zero_grad()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(numpy_classifier, "CHUNK", chunk)
             (value := loss()).backward()
             with no_grad():
                 agree(loss().data, value.data, "loss where nothing is recorded")
-        found.append((value.data, model.parameters.grad.copy()))
+        found.append((value.data, model.flat.grad.copy()))
     for mine, right in zip(*found, strict=True):
         agree(mine, right, "loss or gradient")
 
@@ -184,7 +133,7 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(drawn, chunk, frozen):
 def test_a_frozen_head_has_no_gradient_computed():
     x, y = random_tokens(config := tiny("gpt2"), B=2, T=5)
     for frozen in ((), ("wte.*",)):
-        names = {node.op.name for node in ancestors(GPT(config, frozen=frozen).loss(x, y).node) if node.op}
+        names = {node.op.name for node in ancestors(freeze(GPT(config), *frozen).loss(x, y).node) if node.op}
         assert ("linear_cross_entropy" in names) == (not frozen)
 
 
@@ -195,15 +144,15 @@ def test_the_future_has_no_gradient_and_no_effect(drawn):
     model = shaken(config)
     x, other = (random_tokens(config, B=1, T=T, seed=seed)[0] for seed in (0, 1))
     rows = Tensor(model.wte.weight.data[x], requires_grad=True)
-    look_up = Embedding.__call__
+    look_up = Embedding.forward
     for t in range(T):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Embedding, "__call__", lambda self, ids: rows if self is model.wte else look_up(self, ids))
+            patch.setattr(Embedding, "forward", lambda self, ids: rows if self is model.wte else look_up(self, ids))
             logits = model(x)
-        seed = np.zeros(logits.shape)
-        seed[:, t] = np.random.default_rng(t).standard_normal(config.vocab_size)
+        dy = np.zeros(logits.shape)
+        dy[:, t] = np.random.default_rng(t).standard_normal(config.vocab_size)
         rows.zero_grad()
-        logits.backward(seed)
+        logits.backward(dy)
         assert not rows.grad[:, t + 1 :].any()
         mixed = np.where(np.arange(T) > t, other, x)
         assert np.array_equal(model(mixed).data[:, : t + 1], logits.data[:, : t + 1])
@@ -212,9 +161,7 @@ def test_the_future_has_no_gradient_and_no_effect(drawn):
 @given(drawn=configs(), data=st.data(), recompute=st.booleans())
 def test_packed_documents_are_as_alone(drawn, data, recompute):
     """With rotary positions loss and gradient of a window of documents are the sums of what each gives alone."""
-    config = (
-        replace(drawn[0], position="rotary", recompute=recompute) if drawn[0].head_size % 2 == 0 else tiny("modern")
-    )
+    config = replace(drawn[0], position="rotary") if drawn[0].head_size % 2 == 0 else tiny("modern")
     config = replace(config, block_size=9)
     lengths = data.draw(st.lists(st.lists(st.integers(1, 3), min_size=3, max_size=3), min_size=1, max_size=2))
     x, y = random_tokens(config, B=len(lengths), T=9)
@@ -223,10 +170,12 @@ def test_packed_documents_are_as_alone(drawn, data, recompute):
     starts = np.array([np.repeat(end - n, n)[:width] for end, n in zip(ends, lengths, strict=True)])
     x, y = x[:, :width], y[:, :width]
     model = shaken(config)
-    packed = cross_entropy(model(x, starts=starts), y)
+    if recompute:
+        recomputed(*model.h)
+    packed = cross_entropy(model(x, Context(document_starts=starts)), y)
     packed.backward()
-    found, alone = model.parameters.grad.copy(), 0.0
-    model.parameters.zero_grad()
+    found, alone = model.flat.grad.copy(), 0.0
+    model.flat.zero_grad()
     for b in range(len(x)):
         for start in np.unique(starts[b]):
             here = slice(start, start + (starts[b] == start).sum())
@@ -234,20 +183,23 @@ def test_packed_documents_are_as_alone(drawn, data, recompute):
             loss.backward()
             alone += loss.item()
     agree(packed.data, np.array(alone), "loss")
-    agree(found, model.parameters.grad, "gradient")
+    agree(found, model.flat.grad, "gradient")
 
 
 @every_preset
-def test_a_past_of_documents_is_that_of_the_whole_window(preset):
-    """Two steps with a past, each with its part of the starts, give the logits of one."""
+def test_a_cache_of_documents_is_that_of_the_whole_window(preset):
+    """Two steps with a cache, each with its part of the starts, give the logits of one."""
     model = shaken(tiny(preset))
     x, _ = random_tokens(model.config, B=2, T=5)
     starts = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 1, 4]])
-    expected = model(x, starts=starts).data
+    expected = model(x, Context(document_starts=starts)).data
     assert not np.allclose(model(x).data, expected)
-    past = [[Past(5) for _ in model.h] for _ in x]
+    context = Context(cache=tuple(Cache(5) for _ in x))
     with no_grad():
-        found = [model(x[:, part], past=past, starts=starts[:, part]).data for part in (slice(0, 3), slice(3, 5))]
+        found = [
+            model(x[:, part], replace(context, document_starts=starts[:, part])).data
+            for part in (slice(0, 3), slice(3, 5))
+        ]
     agree(np.concatenate(found, 1), expected, "logits")
 
 
@@ -259,7 +211,7 @@ def test_another_document_has_no_effect(preset):
     starts, changed = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 3, 3]]), x.copy()
     changed[0, :2] = (x[0, :2] + 1) % 7
     changed[1, :3] = (x[1, :3] + 1) % 7
-    y, other = model(x, starts=starts).data, model(changed, starts=starts).data
+    y, other = model(x, Context(document_starts=starts)).data, model(changed, Context(document_starts=starts)).data
     assert np.array_equal(y[0, 2:], other[0, 2:])
     assert np.array_equal(y[1, 3:], other[1, 3:])
     assert not (y[0, :2] == other[0, :2]).all(-1).any()
@@ -290,20 +242,20 @@ def test_an_untrained_model_knows_nothing(preset):
 
 def test_first_weights_depend_on_seed_and_name_alone():
     small, large = GPT(tiny("gpt2", n_layer=1)), GPT(tiny("gpt2", n_layer=3, tied=False))
-    for name, p in small.parameters.items():
+    for name, p in small.flat.items():
         if not name.endswith("c_proj.weight"):  # whose size depends on the number of layers
-            assert np.array_equal(p.data, large.parameters[name].data), name
+            assert np.array_equal(p.data, large.flat[name].data), name
     double = GPT(tiny("gpt2", n_layer=1), dtype=np.float64)
-    assert np.array_equal(small.parameters.data, double.parameters.data.astype(np.float32))
-    assert not np.array_equal(small.parameters.data, GPT(tiny("gpt2", n_layer=1), seed=1).parameters.data)
-    q, k = (small.parameters[f"h.0.attn.c_{c}.weight"].data for c in "qk")
+    assert np.array_equal(small.flat.data, double.flat.data.astype(np.float32))
+    assert not np.array_equal(small.flat.data, GPT(tiny("gpt2", n_layer=1), seed=1).flat.data)
+    q, k = (small.flat[f"h.0.attn.c_{c}.weight"].data for c in "qk")
     assert not np.array_equal(q, k)
 
 
 def test_first_weights_are_as_wide_as_gpt2s():
     """0.02 for all matrices, less by √(2 layers) for what adds to the residual stream; gains 1, biases 0."""
     model = GPT(tiny("gpt2", n_embd=128, n_layer=8))
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         if p.ndim == 2:
             expected = 0.02 / 4 if name.endswith("c_proj.weight") else 0.02
             assert abs(p.data.std() / expected - 1) < 5 / math.sqrt(2 * p.size), name  # five standard deviations
@@ -313,7 +265,7 @@ def test_first_weights_are_as_wide_as_gpt2s():
 
 def test_zero_init_makes_blocks_the_identity():
     model = GPT(tiny("modern"))
-    zero = {name for name, p in model.parameters.items() if not p.data.any()}
+    zero = {name for name, p in model.flat.items() if not p.data.any()}
     assert zero == {"lm_head.weight"} | {f"h.{i}.{part}.c_proj.weight" for i in (0, 1) for part in ("attn", "mlp")}
 
 
@@ -353,9 +305,9 @@ def test_a_configuration_names_all_its_problems():
         assert problem in str(caught.value)
     for name in ("position", "activation", "dropout"):
         assert f"{name} must be" in str(caught.value)
-    with pytest.raises(ConfigError, match="n_embd 10 must be a multiple of n_head 3; n_head 3 must be a multiple"):
+    with pytest.raises(ConfigError, match="n_embd must be a multiple of n_head 3, found 10; n_head must be a multiple of n_kv_head 2, found 3"):
         GPTConfig(n_embd=10, n_head=3, n_kv_head=2)
-    with pytest.raises(ConfigError, match="even head size, found 3"):
+    with pytest.raises(ConfigError, match="head size must be even for rotary positions, found 3"):
         GPTConfig(n_embd=9, n_head=3, position="rotary")
 
 

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import differentiate, random_tokens, shaken, tiny
 
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.context import Context
 from tinygrad_lm.nn.layers import Dropout, Linear
 from tinygrad_lm.nn.module import Module
 
@@ -42,8 +44,8 @@ def small(**options):
 def test_names_and_shapes():
     """Matrices first, then vectors, each in the order of their making."""
     model = small()
-    assert {name: p.shape for name, p in model.parameters.items()} == SHAPES
-    assert list(model.parameters) == list(SHAPES)
+    assert {name: p.shape for name, p in model.flat.items()} == SHAPES
+    assert list(model.flat) == list(SHAPES)
     assert dict(model.named_modules())["h.0.attn.c_q"] is model.h[0].attn.c_q
     assert model.h[0].attn.name == "h.0.attn"
     assert "parameter h.0.mlp.c_fc.bias" in model.h[0].mlp.c_fc.bias.describe()
@@ -51,20 +53,20 @@ def test_names_and_shapes():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
 def test_parameters_and_gradients_are_views_of_flat_arrays(dtype):
-    parameters = small(dtype=np.dtype(dtype)).parameters
-    assert parameters.data.shape == parameters.grad.shape == (sum(p.size for p in parameters.values()),)
-    assert parameters.data.dtype == parameters.grad.dtype == dtype
-    parameters.data[...] = np.arange(parameters.data.size)
-    parameters.grad[...] = -parameters.data
+    flat = small(dtype=np.dtype(dtype)).flat
+    assert flat.data.shape == flat.grad.shape == (sum(p.size for p in flat.values()),)
+    assert flat.data.dtype == flat.grad.dtype == dtype
+    flat.data[...] = np.arange(flat.data.size)
+    flat.grad[...] = -flat.data
     start = 0
-    for name, p in parameters.items():
+    for name, p in flat.items():
         expected = np.arange(start, start + p.size).reshape(p.shape)
         assert np.array_equal(p.data, expected), name
         assert np.array_equal(p.grad, -expected), name
         assert p.data.flags.c_contiguous
         assert p.data.dtype == dtype
         start += p.size
-    assert start == parameters.data.size  # every entry belongs to a parameter
+    assert start == flat.data.size  # every entry belongs to a parameter
 
 
 def test_gradients_add_up_in_the_flat_array_until_zeroed():
@@ -72,95 +74,57 @@ def test_gradients_add_up_in_the_flat_array_until_zeroed():
     x, y = random_tokens(model.config, B=2, T=5)
     _, once = differentiate(model, x, y)
     assert once.any()
-    flat = model.parameters.grad
+    flat = model.flat.grad
     model(x).sum().backward()
     assert not np.array_equal(flat, once)
-    model.parameters.zero_grad()
+    model.flat.zero_grad()
     assert not flat.any()
     assert model.wte.weight.grad.base is flat
     differentiate(model, x, y)
     assert np.array_equal(flat, once)
 
 
-def test_collecting_moves_a_replicas_gradients():
-    model = small()
-    replica = model.replica()
-    ours, theirs = np.random.default_rng(0).standard_normal((2, model.parameters.grad.size)).astype("float32")
-    model.parameters.grad[...], replica.parameters.grad[...] = ours, theirs
-    model.parameters.collect(replica.parameters)
-    assert np.array_equal(model.parameters.grad, ours + theirs)
-    assert not replica.parameters.grad.any()
-
-
-def test_norm():
-    parameters = small().parameters
-    parameters.grad[:2] = 3.0, -4.0
-    assert parameters.norm() == 5.0
-    assert type(parameters.norm()) is float
-    parameters.grad[5] = np.nan
-    assert np.isnan(parameters.norm())
-
-
 @given(names=st.sets(st.sampled_from(list(SHAPES))))
 def test_runs_are_few_and_cover_the_named_parameters(names):
-    parameters = small().parameters
-    runs, covered = parameters.runs(names), np.zeros(parameters.data.size, int)
+    flat = small().flat
+    runs, covered = flat.runs([flat[name] for name in names]), np.zeros(flat.data.size, int)
     for run in runs:
         covered[run] += 1
-    for name, here in parameters.slices.items():
+    for name, here in flat.slices.items():
         assert (covered[here] == (name in names)).all(), name
-    flags = [name in names for name in parameters]
+    flags = [name in names for name in flat]
     assert len(runs) == sum(now and not before for before, now in zip([False, *flags], flags, strict=False))
-
-
-def test_a_replica_shares_weights_and_not_gradients():
-    model = shaken(tiny("gpt2", dropout=0.5))
-    x, y = random_tokens(model.config, B=2, T=5)
-    _, gradient = differentiate(model, x, y, noise=(1, 2))
-    twin = model.replica()
-    assert list(twin.parameters) == list(model.parameters)
-    assert not twin.parameters.grad.any()
-    _, again = differentiate(twin, x, y, noise=(1, 2))
-    assert np.array_equal(gradient, again)  # dropout's noise, a function of the module's name, included
-    twin.parameters.grad[...] = 0
-    assert np.array_equal(model.parameters.grad, gradient)
-    model.parameters.data += 1.0
-    assert np.array_equal(twin(x).data, model(x).data)
-    assert twin.parameters.data is model.parameters.data
-    for name, p in twin.parameters.items():
-        assert np.shares_memory(p.data, model.parameters[name].data)
-        assert not np.shares_memory(p.grad, model.parameters[name].grad)
 
 
 # ---- load
 
 
 def arrays_of(model):
-    return {name: p.data.copy() for name, p in model.parameters.items()}
+    return {name: p.data.copy() for name, p in model.flat.items()}
 
 
 def test_load():
     model, other = small(seed=1), small(seed=2)
-    model.parameters.load({name: x.astype(np.float64) for name, x in arrays_of(other).items()})
-    assert np.array_equal(model.parameters.data, other.parameters.data)
+    model.flat.load({name: x.astype(np.float64) for name, x in arrays_of(other).items()})
+    assert np.array_equal(model.flat.data, other.flat.data)
     assert model.wte.weight.dtype == np.float32
 
 
 def test_load_lists_all_that_does_not_fit_and_copies_nothing():
     model = small(seed=1)
-    before, arrays = model.parameters.data.copy(), arrays_of(small(seed=2))
+    before, arrays = model.flat.data.copy(), arrays_of(small(seed=2))
     del arrays["ln_f.bias"]
     arrays["ln_f.gain"] = np.zeros(8, np.float32)
     arrays["wte.weight"] = arrays["wte.weight"].T
     with pytest.raises(CheckpointError) as caught:
-        model.parameters.load(arrays)
+        model.flat.load(arrays)
     assert str(caught.value).split("\n  ") == [
         "weights do not fit the model:",
         "ln_f.bias is missing",
         "ln_f.gain is not a parameter of this model",
         "wte.weight has shape (8, 7), expected (7, 8)",
     ]
-    assert np.array_equal(model.parameters.data, before)
+    assert np.array_equal(model.flat.data, before)
 
 
 # ---- modules of one's own
@@ -175,7 +139,7 @@ class Pair(Module):
 
 def test_lists_of_modules_are_numbered_and_other_lists_left_alone():
     pair = Pair().initialize(seed=3)
-    assert list(pair.parameters) == ["layers.0.weight", "layers.1.weight", "layers.0.bias"]
+    assert list(pair.flat) == ["layers.0.weight", "layers.1.weight", "layers.0.bias"]
     assert [name for name, _ in pair.named_modules()] == ["", "layers.0", "layers.1", "again"]
 
 
@@ -183,10 +147,12 @@ def test_dropout_noise_depends_on_its_counters_and_its_place():
     a, b = Pair().initialize(), Pair().initialize()
     b.again.name = "elsewhere"
     x = np.ones((10, 10))
-    assert np.array_equal(a.again(x, (1, 2)).data, Pair().initialize().again(x, (1, 2)).data)
-    for other in (a.again(x, (1, 3)), a.again(x, (2, 2)), b.again(x, (1, 2))):
-        assert not np.array_equal(a.again(x, (1, 2)).data, other.data)
-    assert a.again(x, None) is x  # outside training
+    noisy = lambda pair, *key: pair.again(x, Context(key=key)).data
+    assert np.array_equal(noisy(a, 1, 2, 0), noisy(Pair().initialize(), 1, 2, 0))
+    for other in (noisy(a, 1, 3, 0), noisy(a, 2, 2, 0), noisy(a, 1, 2, 1), noisy(b, 1, 2, 0)):
+        assert not np.array_equal(noisy(a, 1, 2, 0), other)
+    with no_grad():
+        assert a.again(x) is x  # outside training
 
 
 def test_a_parameter_s_gradient_is_cleared_in_its_place():
@@ -194,8 +160,8 @@ def test_a_parameter_s_gradient_is_cleared_in_its_place():
     model = small()
     x, y = random_tokens(model.config, B=2, T=5)
     differentiate(model, x, y)
-    expected = model.parameters.grad.copy()
+    expected = model.flat.grad.copy()
     model.wte.weight.zero_grad()
     assert not model.wte.weight.grad.any()
-    assert not model.parameters.grad[model.parameters.slices["wte.weight"]].any()
+    assert not model.flat.grad[model.flat.slices["wte.weight"]].any()
     assert np.array_equal(differentiate(model, x, y)[1], expected)

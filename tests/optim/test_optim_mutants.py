@@ -15,13 +15,13 @@ from tinygrad_lm.optim.muon import COEFFICIENTS, Muon, orthogonalize
 
 
 class Adam(AdamW):
-    """AdamW out of a function that updates one block of parameters."""
+    """AdamW out of a function that updates one run of parameters."""
 
     update = None
 
     def step(self, factor=1.0):
         self.t += 1
-        for w, g, m, v, decay in self.blocks:
+        for w, g, m, v, decay in self.runs():
             self.update(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 
 
@@ -162,17 +162,17 @@ class DeafToTheSchedule(AdamW):
 
 
 class OneCountForEachRun(AdamW):
-    """The step counter within the loop over blocks of parameters."""
+    """The step counter within the loop over runs of parameters."""
 
     def step(self, factor=1.0):
-        for w, g, m, v, decay in self.blocks:
+        for w, g, m, v, decay in self.runs():
             self.t += 1
             right(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 
 
 class TrainsAllParameters(AdamW):
-    def __init__(self, parameters, names, *options):
-        super().__init__(parameters, None, *options)
+    def __init__(self, parameters, *options):
+        super().__init__(parameters[0].flat.values(), *options)
 
 
 ADAMW_FUNCTIONS = [
@@ -212,8 +212,11 @@ class Spelled(Muon):
     update = None
 
     def step(self, factor=1.0):
-        for w, g, m in self.matrices:
-            w -= self.lr * factor * self.update(g, m, self.momentum)
+        start = 0
+        for p in self.parameters:
+            m = self.m[start : start + p.size].reshape(p.shape)
+            p.data -= self.lr * factor * self.update(p.grad, m, self.momentum)
+            start += p.size
 
 
 def right_muon(g, m, momentum):
@@ -288,49 +291,53 @@ def test_muon_mutant_is_noticed(update, record_property):
 # ---- clipping
 
 
-def each_parameter_alone(parameters, limit):
-    for p in parameters.values():
+def norm_of(flat):
+    return np.sqrt((flat.grad * flat.grad).sum())
+
+
+def each_parameter_alone(flat, limit):
+    for p in flat.values():
         norm = np.linalg.norm(p.grad)
         if 0 < limit < norm:
             p.grad[...] *= limit / norm
-    return parameters.norm()
+    return norm_of(flat)
 
 
-def also_up(parameters, limit):
-    norm = parameters.norm()
+def also_up(flat, limit):
+    norm = norm_of(flat)
     if limit and math.isfinite(norm):
-        parameters.grad *= limit / norm
+        flat.grad *= limit / norm
     return norm
 
 
-def each_entry(parameters, limit):
-    norm = parameters.norm()
+def each_entry(flat, limit):
+    norm = norm_of(flat)
     if limit:
-        parameters.grad[...] = np.clip(parameters.grad, -limit, limit)
+        flat.grad[...] = np.clip(flat.grad, -limit, limit)
     return norm
 
 
-def norm_after(parameters, limit):
-    clip_gradients(parameters, limit)
-    return parameters.norm()
+def norm_after(flat, limit):
+    clip_gradients(flat, limit)
+    return norm_of(flat)
 
 
-def square_of_the_norm(parameters, limit):
-    norm = parameters.norm()
+def square_of_the_norm(flat, limit):
+    norm = norm_of(flat)
     if 0 < limit < norm < math.inf:
-        parameters.grad *= limit / norm**2
+        flat.grad *= limit / norm**2
     return norm
 
 
-def nan_is_not_above_the_limit(parameters, limit):
-    norm = parameters.norm()
-    return clip_gradients(parameters, limit) if norm > 0 else limit
+def nan_is_not_above_the_limit(flat, limit):
+    norm = norm_of(flat)
+    return clip_gradients(flat, limit) if norm > 0 else limit
 
 
-def infinity_scaled_to_nothing(parameters, limit):
-    norm = parameters.norm()
+def infinity_scaled_to_nothing(flat, limit):
+    norm = norm_of(flat)
     if 0 < limit < norm:
-        parameters.grad *= limit / norm
+        flat.grad *= limit / norm
     return norm
 
 

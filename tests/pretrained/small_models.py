@@ -12,9 +12,9 @@ SEVEN = CharTokenizer("\n !abc—")
 def make_run(path):
     """A run with one checkpoint; returns its model."""
     run = RunFolder.create(
-        path, tiny("modern-tiny"), TrainConfig(1, 1), SEVEN, dtype="float32", start=0, title="", threads=1, levels={}
+        path, tiny("modern-tiny"), TrainConfig(1, 1), SEVEN, dtype="float32", start=0, title="", shares=1, levels={}
     )
     model = run.initial_model("cpu")
-    model.parameters.data += 0.1
-    run.write_checkpoint({"model": {name: p.data for name, p in model.parameters.items()}}, 1)
+    model.flat.data += 0.1
+    run.write_checkpoint({"model": {name: p.data for name, p in model.flat.items()}}, 1)
     return model

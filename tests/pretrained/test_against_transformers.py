@@ -50,7 +50,7 @@ def test_logits_loss_and_gradients(folder, family, data):
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.tensor(y).flatten())
         expected.backward()
     agree(loss, expected.item(), "loss")
-    found = placed(model, {name: p.grad for name, p in model.parameters.items()})
+    found = placed(model, {name: p.grad for name, p in model.flat.items()})
     wanted = {name: p.grad.numpy() for name, p in theirs.named_parameters()}
     assert found.keys() == wanted.keys()
     for name in wanted:

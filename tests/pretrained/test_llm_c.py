@@ -18,7 +18,7 @@ from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.pretrained.export import export
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
 
 LOSSES = [5.270007133483887, 4.059706687927246, 3.3751230239868164, 2.8007826805114746, 2.315382242202759]
 LOSSES += [1.8490285873413086, 1.3946564197540283, 0.9991465210914612, 0.6240804195404053, 0.37651097774505615]
@@ -41,9 +41,9 @@ def speeches(text, encode, eot, n):
 
 
 def ten_losses(model, x, y):
-    adam = AdamW(model.parameters, **ADAM)
+    adam = AdamW(model.parameters(), **ADAM)
     for _ in range(10):
-        model.parameters.zero_grad()
+        model.flat.zero_grad()
         loss = cross_entropy(model(x), y)
         loss.backward()
         adam.step()
@@ -60,11 +60,13 @@ def published():
     for name in ("openai-community/gpt2", "gpt2"):
         if isinstance(file := huggingface_hub.try_to_load_from_cache(name, "model.safetensors"), str):
             return Path(file).parent
-    pytest.skip("GPT-2's weights are not here: load('gpt2') fetches them, or TINYGRAD_LM_GPT2 names their folder")
+    pytest.skip(
+        "GPT-2's weights are not here: load_pretrained('gpt2') fetches them, or TINYGRAD_LM_GPT2 names their folder"
+    )
 
 
 def test_the_losses_of_llm_c(shakespeare):
-    model, tokenizer = load(published())
+    model, tokenizer = load_pretrained(published())
     tokens = speeches(shakespeare.read_text(), tokenizer.encode, tokenizer.eot, 4 * 64 + 1)
     losses = list(ten_losses(model, *batch(tokens)))
     assert losses == pytest.approx(LOSSES, abs=1e-3)
@@ -104,6 +106,6 @@ def test_the_same_ten_steps_in_pytorch(tmp_path):
         adam.step()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ADAM, "lr", 1e-2)
-        found = list(ten_losses(load(tmp_path / "model")[0], x, y))
+        found = list(ten_losses(load_pretrained(tmp_path / "model")[0], x, y))
     assert found == pytest.approx(expected, abs=1e-5)
     assert expected[-1] < 0.8 * expected[0]

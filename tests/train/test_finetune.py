@@ -14,17 +14,16 @@ import pytest
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
-from tinygrad_lm.adapt.inherit import merge
+from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.data.corpus import split
-from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train import checkpoint
-from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig
+from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, build_model
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.trainer import Trainer
 from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 BACKWARDS = "".join(random.Random(1).choices([word[-2::-1] + word[-1] for word in WORDS], k=200))
 SMALL = ["--batch-size", 4, "--accumulate", 2, "--lr", 0.01]
@@ -87,7 +86,7 @@ def weights(run, which="newest"):
 @every_way
 def test_it_begins_with_the_loss_of_the_foundation_model(way, base, undisturbed):
     run = RunFolder(undisturbed(way))
-    model, tokenizer = load(base)
+    model, tokenizer = load_pretrained(base)
     expected = evaluate(model, tokenizer.encode(split(BACKWARDS)[1]), batch_size=4)
     steps, losses = run.log.curve("validation")
     assert steps == [0, 2, 4]
@@ -104,7 +103,7 @@ def test_the_loss_falls_and_only_what_is_trained_has_moved(way, start, base, tmp
     losses = RunFolder(tmp_path).log.curve("validation")[1]
     assert losses[-1] < losses[0] - 0.3
     before, after = weights(base, "best"), weights(tmp_path)
-    trained = RunFolder(tmp_path).initial_model("cpu").parameters.trained
+    trained = RunFolder(tmp_path).initial_model("cpu").flat.trained
     assert trained
     for name in before:
         assert (before[name] != after[name]).any() == (name in trained), name
@@ -209,24 +208,26 @@ def test_a_finished_run_goes_on_to_more_steps(undisturbed, tmp_path):
 # ---- training with frozen parameters
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("frozen", [("wte.*", "h.0.*"), ("h.1.*", "ln_f*"), ("*.attn.*",)])
 @pytest.mark.parametrize("lora", [0, 2])
 def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads):
-    """Weight decay, clipping, Muon: three updates, as by one thread; state() tells of every parameter."""
-    config = TrainConfig(3, 5, muon_lr=0.02, embedding_lr=0.03, weight_decay=0.3, accumulate=2, frozen=frozen)
+    """Weight decay, clipping, Muon: three updates, as by one thread; state() has every parameter."""
+    config = TrainConfig(
+        3, 5, muon_lr=0.02, embedding_lr=0.03, weight_decay=0.3, accumulate=2, lora=lora, frozen=frozen
+    )
+    source = {name: p.data for name, p in shaken(tiny("gpt2"), rank=lora).flat.items()}
     states = []
     for n in (1, threads):
-        model = GPT(tiny("gpt2", lora=lora), None, np.float64, frozen=config.frozen)
-        source = {name: p.data for name, p in shaken(model.config).parameters.items()}
-        model.parameters.load(source)
+        model = build_model(tiny("gpt2"), config, np.float64, "cpu", None)
+        model.flat.load(source)
         batches = Given(lambda step, part, c=model.config: random_tokens(c, B=5, T=5, seed=10 * step + part))
-        trainer = Trainer(model, batches, config, n)
+        trainer = Trainer(model, batches, config, shares=n, threads=n)
         with workers(n):
             for step in range(3):
                 trainer.step(step)
         states.append(trainer.state())
-    (one, many), trained = states, set(model.parameters.trained)
+    (one, many), trained = states, set(model.flat.trained)
     assert one["model"].keys() == many["model"].keys() == source.keys()
     for name, value in many["model"].items():
         agree(value, one["model"][name], name)
@@ -250,7 +251,7 @@ def test_no_digit_of_the_foundation_is_lost(found, wanted, texts, tmp_path):
     assert finetune(*told, "--lr", 0, "--dtype", wanted) == 0
     before, after = weights(tmp_path / "base", "best"), weights(tmp_path / "run")
     run = RunFolder(tmp_path / "run")
-    assert run.initial_model("cpu").parameters.data.dtype.name == run.config["dtype"] == wanted
+    assert run.initial_model("cpu").dtype.name == run.config["dtype"] == wanted
     for name, w in after.items():
         assert w.dtype == ("float64" if wanted == "float64" else "float32"), name
         assert (w == before[name].astype(w.dtype)).all(), name
@@ -262,7 +263,7 @@ def test_adapters_are_folded_in_before_anything_is_rounded(undisturbed, texts, t
     told = ["--model", undisturbed("adapters"), "--data", texts / "backwards", "--out", tmp_path, "--steps", 1]
     assert finetune(*told, "--lr", 0, "--dtype", "bfloat16") == 0
     after = weights(tmp_path)
-    for name, w in merge(load(undisturbed("adapters"))[0]).parameters.items():
+    for name, w in merge(load_pretrained(undisturbed("adapters"))[0]).flat.items():
         assert (w.data == after[name]).all(), name
 
 
@@ -317,7 +318,7 @@ def test_a_foundation_that_is_no_number(base, texts, tmp_path, capsys):
     state["model"]["ln_f.weight" if "ln_f.weight" in state["model"] else "wte.weight"][...] = math.nan
     shutil.copytree(base, tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / "checkpoints")
-    RunFolder(tmp_path / "base").save(state, manifest["step"])
+    RunFolder(tmp_path / "base").write_checkpoint(state, manifest["step"])
     start = ["--model", tmp_path / "base", "--data", texts / "backwards", "--out", tmp_path / "run"]
     assert finetune(*start, *SMALL) == 1
     told = capsys.readouterr()

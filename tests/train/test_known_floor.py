@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_lm import no_grad, ops
 from tinygrad_lm.data.loader import Batches
-from tinygrad_lm.data.synthetic.synthetic import SEPARATOR, Copy
+from tinygrad_lm.data.synthetic.kinds import SEPARATOR, Copy
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import workers

@@ -18,9 +18,9 @@ from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
+from tinygrad_lm.train.command import prompt_option
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.run import RunFolder
-from tinygrad_lm.train.session import prompt
 
 
 def foreign(kind, folder):
@@ -103,13 +103,13 @@ def test_another_tokenizer_in_the_run_s_folder_is_noticed(kind, file, tmp_path):
 def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path):
     """As when config.json and tokenizer/ come from one run and checkpoints/ from another."""
     for name, token in (("one", b"ab"), ("two", b"ac")):
-        create(tmp_path / name, BPETokenizer([*ALPHABET, token])).save({"model": {"x": np.zeros(1)}}, 1)
+        create(tmp_path / name, BPETokenizer([*ALPHABET, token])).write_checkpoint({"model": {"x": np.zeros(1)}}, 1)
     shutil.rmtree(tmp_path / "one" / "checkpoints")
     shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "one" / "checkpoints")
     one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
-    two.load()
+    two.read_checkpoint()
     with pytest.raises(CheckpointError) as caught:
-        one.load()
+        one.read_checkpoint()
     assert f"the vocabulary {two.tokenizer.fingerprint[:12]}, config.json has " in str(caught.value)
     assert one.tokenizer.fingerprint[:12] in str(caught.value)
 
@@ -132,4 +132,4 @@ def test_a_config_json_that_is_no_run_s(content, message, tmp_path):
 
 @pytest.mark.parametrize(("characters", "hint"), [("EMOR: ", ' --prompt "ROMEO:"'), ("abc\n", "")])
 def test_the_prompt_that_is_proposed_can_be_written(characters, hint):
-    assert prompt(CharTokenizer("".join(sorted(characters)))) == hint
+    assert prompt_option(CharTokenizer("".join(sorted(characters)))) == hint

@@ -13,22 +13,23 @@ import numpy as np
 import pytest
 import small_run
 from matplotlib.figure import Figure
-from small_prepared import CHARACTERS, prepare, two_sources, with_end_of_text, write_manifest
+from small_dataset import CHARACTERS, two_sources, with_end_of_text, write_dataset, write_manifest
 from small_run import results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.inputs import written
-from tinygrad_lm.data.mixture.mixture import load_mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.curate.output.provenance import recorded_config
+from tinygrad_lm.data.mixture.dataset import Dataset
+from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor import doctor
-from tinygrad_lm.train import loop, plan
+from tinygrad_lm.train import evaluate as evaluation
+from tinygrad_lm.train import plan
+from tinygrad_lm.train import run as run_folder
+from tinygrad_lm.train.data import outcome_table, reopen_data, source_table
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.log import Log, plot
-from tinygrad_lm.train.trainer import Trainer
-from tinygrad_lm.train.data import reopen_data
+from tinygrad_lm.train.log import Log, draw_losses
 from tinygrad_lm.train.run import RunFolder
-from tinygrad_lm.train.sources import outcome, planned
+from tinygrad_lm.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["--preset", "tiny", "--steps", 8, "--eval-every", 3]
@@ -67,12 +68,12 @@ def run(data, tmp_path_factory):
 
 def test_losses_are_those_of_evaluate_on_each_source(run, data):
     """At every evaluation; the one number is their mean by weight, and the best checkpoint's is in its manifest."""
-    log, held_out = Log(run / "log.jsonl"), Prepared(data).validation()
+    log, held_out = Log(run / "log.jsonl"), Dataset(data).validation()
     records = [record for record in log.records if "validation" in record]
     assert [record["step"] for record in records] == [3, 6, 8]
     manifest, state = RunFolder(run).read_checkpoint()
     model = RunFolder(run).initial_model("cpu")
-    model.parameters.load(state["model"])
+    model.flat.load(state["model"])
     losses = {name: evaluate(model, tokens, 4) for name, (_, tokens) in held_out.items()}
     assert records[-1]["validation_sources"] == losses
     for record in records:
@@ -101,7 +102,7 @@ def test_what_was_used_is_what_the_batches_held(run, data):
     assert used["requested"] == 1 / 3
     assert used["realised"] == sums / 64
     assert used["error"] == pytest.approx(sums / 64 - 1 / 3, abs=1e-15)
-    assert used["epochs"] == sums * 8 / len(Prepared(data).train()["sums"][1])
+    assert used["epochs"] == sums * 8 / len(Dataset(data).train()["sums"][1])
     for record in Log(run / "log.jsonl").records:
         for used in record.get("sources", {}).values():
             assert abs(used["error"]) <= 0.5 / (8 * record["step"])  # of two sources: half a window
@@ -110,33 +111,33 @@ def test_what_was_used_is_what_the_batches_held(run, data):
 def test_what_is_printed(data, tmp_path, capsys):
     assert pretrain(data, "--out", tmp_path, *PLAN) == 0
     told = capsys.readouterr().out
-    cats, sums = (len(shards) for _, shards in Prepared(data).train().values())
+    cats, sums = (len(shards) for _, shards in Dataset(data).train().values())
     assert re.search(rf"\ncats +{cats:,}  66.67%  +0\.\d\d\nsums +{sums:,}  33.33%  +0\.\d\d\n", told)
     losses = Log(tmp_path / "log.jsonl").records[-1]["validation_sources"]
     assert re.search(rf"\ncats +66.67%  67.19%  \+0.521% +0\.\d\d +{losses['cats']:.4f} +–\n", told)
     assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
     assert "warning" not in told
-    assert RunFolder(tmp_path).config["start"] == Prepared(data).train()["cats"][1].read(0, 1)[0]
+    assert RunFolder(tmp_path).config["start"] == Dataset(data).train()["cats"][1].read(0, 1)[0]
 
 
 def test_a_source_that_is_passed_too_often_is_warned_of(data):
-    prepared = Prepared(data)
+    prepared = Dataset(data)
     batches = small_run_mixture(prepared, batch_size=3, block_size=10)
     size = {name: len(tokens) for name, (_, tokens) in batches.sources.items()}
     steps = 4 * size["sums"] // 10
     assert size["cats"] > size["sums"] * 2
-    assert "warning" not in planned(batches, steps)
-    warning = planned(batches, steps + 2).split("\n")[-1]
+    assert "warning" not in source_table(batches, steps)
+    warning = source_table(batches, steps + 2).split("\n")[-1]
     assert warning.startswith("warning: sums: more than 4 epochs")
     assert "Muennighoff et al. 2023" in warning
-    assert "cats, sums: more" in planned(batches, 10 * steps)
+    assert "cats, sums: more" in source_table(batches, 10 * steps)
 
 
 def small_run_mixture(prepared, **sizes):
-    from tinygrad_lm.data.mixture.mixing import Mixture
+    from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches
 
-    return Mixture(prepared.train(), **sizes)
+    return MixtureBatches(prepared.train(), **sizes)
 
 
 def test_a_text_is_the_case_of_one_source(tmp_path):
@@ -155,7 +156,7 @@ def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, c
     one = {"weight": "1/4", "train": [encode("the cat sat on the mat.\n" * 9)]}
     sources = {"a": one | {"val": [encode("the cat ate his hat.\n")]}, "b": one | {"weight": "1/2"}}
     sources["c"] = one | {"val": [encode("1+1=2\n2+2=4\n")]}
-    assert pretrain(prepare(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
+    assert pretrain(write_dataset(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
     record = Log(tmp_path / "run" / "log.jsonl").records[-1]
     assert list(record["validation_sources"]) == ["a", "c"]
     assert record["validation"] == pytest.approx(sum(record["validation_sources"].values()) / 2)
@@ -165,10 +166,10 @@ def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, c
 
 def test_a_loss_that_is_no_number_is_told_with_its_source(data, tmp_path, monkeypatch):
     losses = iter([1.0, np.nan])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: next(losses))
     with pytest.MonkeyPatch.context() as patch:
         caught = []
-        patch.setattr(loop, "DivergedError", lambda message: caught.append(message) or DivergedError(message))
+        patch.setattr(run_folder, "DivergedError", lambda message: caught.append(message) or DivergedError(message))
         assert pretrain(data, "--out", tmp_path, *PLAN) == 1
     assert "the validation loss after step 3 is nan, on sums; these weights were not saved" in caught[0]
     assert not (tmp_path / "checkpoints").exists()
@@ -181,7 +182,7 @@ def drawn(log, monkeypatch, levels, floors, tmp_path):
     """The axes of the picture."""
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"png")))
-    plot(log, tmp_path / "loss.png", "title", levels, floors)
+    draw_losses(log, tmp_path / "loss.png", "title", levels, floors)
     assert (tmp_path / "loss.png").read_bytes() == b"png"
     return figures[0].axes[0]
 
@@ -210,7 +211,7 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
 
 def test_a_run_has_its_floors_drawn(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("tinygrad_lm.train.run.plot", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr("tinygrad_lm.train.run.draw_losses", lambda *arguments: drawn.append(arguments))
     monkeypatch.setattr(RunFolder, "sample", lambda *_: "")
     shutil.copytree(run, tmp_path / "run")
     RunFolder(tmp_path / "run").report(None, 8)
@@ -262,23 +263,6 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, data, run, tmp_p
     assert (tmp_path / "samples.txt").read_bytes() == (run / "samples.txt").read_bytes()
 
 
-def test_a_log_of_old_goes_on(data, run, tmp_path, capsys):
-    """Without losses by source; a picture is drawn and training goes on."""
-    shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / "log.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    old = [{k: v for k, v in record.items() if k not in ("validation_sources", "sources")} for record in records]
-    path.write_text("".join(json.dumps(record) + "\n" for record in old))
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    del settings["floors"]
-    (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
-    assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 0
-    log = Log(path)
-    assert log.curve("validation")[0] == [3, 6, 8, 10]
-    assert log.curves("validation_sources")["cats"][0] == [10]
-    assert "no picture" not in capsys.readouterr().err
-
-
 def test_other_data_are_refused(run, tmp_path, capsys):
     """By the seal, with both sides named; nothing is changed."""
     shutil.copytree(run, tmp_path / "run")
@@ -291,7 +275,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
     told = capsys.readouterr().err
     assert f"{other} is not the data that {tmp_path / 'run'} was trained on" in told
-    assert f"{Prepared(other).seal[:12]}, expected {settings['data']['seal'][:12]};" in told
+    assert f"{Dataset(other).seal[:12]}, expected {settings['data']['seal'][:12]};" in told
     assert results(tmp_path / "run") == before
     shutil.rmtree(other)
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
@@ -320,7 +304,7 @@ def file(tmp_path):
 def two_sources_of(file, folder):
     """The two sources, as if they had been prepared from a mixture file whose raw files are gone."""
     manifest = json.loads((two_sources(folder) / "manifest.json").read_text())
-    write_manifest(folder, manifest | {"written": written(load_mixture(file))})
+    write_manifest(folder, manifest | {"written": recorded_config(load_mixture_config(file))})
 
 
 def test_a_mixture_file_finds_its_data(file, tmp_path, run):
@@ -398,14 +382,14 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
     """And stop after the recipe's epochs of the source that is passed most often."""
     program, planned = small_run.example("pretrain"), []
 
-    def watched(*arguments, plan=plan.plan):
-        planned.append(plan(*arguments))
+    def watched(*arguments, affordable=plan.affordable_steps):
+        planned.append(affordable(*arguments))
         return 10**9
 
-    monkeypatch.setattr(plan, "plan", watched)
+    monkeypatch.setattr(plan, "affordable_steps", watched)
     with tiny_preset(epochs=2):
         assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
-    size = {name: len(tokens) for name, (_, tokens) in Prepared(data).train().items()}
+    size = {name: len(tokens) for name, (_, tokens) in Dataset(data).train().items()}
     assert planned[0] >= 1
     assert RunFolder(tmp_path).train_config.steps == min(
         2 * size["cats"] * 3 // 2 // 64,
@@ -418,14 +402,14 @@ def test_attention_inside_documents(tmp_path, data, capsys):
     pytest.importorskip("tiktoken")
     tokenizer = with_end_of_text(tmp_path / "tokenizer")
     tokens = [256, *range(30), 256, *range(40)] * 9
-    folder = prepare(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
+    folder = write_dataset(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
     for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
         assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
         assert reopen_data(RunFolder(tmp_path / name))[0].document_token == expected
         trained = RunFolder(tmp_path / name)
         assert trained.config["start"] == 256
         model = trained.initial_model("cpu")
-        model.parameters.load(trained.load()[1]["model"])
+        model.flat.load(trained.read_checkpoint()[1]["model"])
         loss = evaluate(model, np.array(tokens), 4, expected)
         assert trained.log.curve("validation")[1][-1] == loss
         assert evaluate(model, np.array(tokens), 4, 256 if expected is None else None) != loss
@@ -476,7 +460,7 @@ def test_wrong_options(options, message, data, tmp_path, monkeypatch, capsys):
     """Exit status 2, a message that says what was wrong, and nothing begun."""
     monkeypatch.chdir(tmp_path)
     Path("empty.toml").write_text("")
-    prepare(Path("short"), {"a": {"weight": "1", "train": [range(8)], "val": [range(8)]}})
+    write_dataset(Path("short"), {"a": {"weight": "1", "train": [range(8)], "val": [range(8)]}})
     before = sorted(tmp_path.rglob("*"))
     preset = [] if "--resume" in options else ["--preset", "tiny"]
     assert pretrain(*preset, *[data if option == "DATA" else option for option in options]) == 2
@@ -506,7 +490,7 @@ def test_the_table_of_what_came(tmp_path):
     log.write(step=1, validation=1.0, validation_sources={"a": 9.0}, sources={"a": used})
     log.write(step=2, validation=1.0, validation_sources={"a": 1.25}, sources={"a": used, "longer": used})
     log.write(step=3, loss=1.0)
-    assert outcome(log, {"a": 1.0}).split("\n") == [
+    assert outcome_table(log, {"a": 1.0}).split("\n") == [
         "source  asked for    came    error  epochs  validation   floor",
         "a          25.00%  25.12%  +0.120%    1.50      1.2500  1.0000",
         "longer     25.00%  25.12%  +0.120%    1.50           –       –",

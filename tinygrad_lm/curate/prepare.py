@@ -1,80 +1,114 @@
-"""From raw files to token files. The sources come one after the other, and each document in its order.
+"""Make a dataset from the raw files that a mixture file names; an interrupted run resumes.
 
-One process reads, drops duplicates and writes; what costs time, text out of records, cleaning and tokens, is done by
-workers (work.py), whose answers are taken in the order of the questions. So the result is a function of the mixture
-file and its inputs, byte for byte: neither the number of workers matters, nor whether it was killed on the way.
+The output is a folder: token files for each source, manifest.json, report.json, and removed.jsonl with examples of
+removed texts.
+
+One process reads records, drops duplicates and writes token files, in order. Workers extract, clean and tokenize texts,
+and their results are used in the order of the records. So the mixture file and its inputs determine every byte of the
+output; the number of workers and interruptions do not matter.
 """
 
+import shlex
 from concurrent.futures import BrokenExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-from tinygrad_lm.curate import report
-from tinygrad_lm.curate.batches import processes
-from tinygrad_lm.curate.begin import begin, done, locked, refuse_others
-from tinygrad_lm.curate.cleaning.clean import notes
-from tinygrad_lm.curate.inputs import inputs, missing, open_tokenizer, settings, times
-from tinygrad_lm.curate.output import conclude, fresh, write_tokenizer
-from tinygrad_lm.curate.preparation import Preparation
-from tinygrad_lm.curate.progress import Bar
-from tinygrad_lm.data.mixture import gpt3
-from tinygrad_lm.data.mixture.mixture import load_mixture
-from tinygrad_lm.data.mixture.prepared import MANIFEST
+from tinygrad_lm.curate.cleaning.cleaner import cleaning_notes
+from tinygrad_lm.curate.output import report
+from tinygrad_lm.curate.output.manifest import write_results, write_tokenizer
+from tinygrad_lm.curate.output.provenance import modification_times, recorded_inputs
+from tinygrad_lm.curate.output.resume import (
+    begin_or_resume,
+    folder_lock,
+    new_journal,
+    refuse_foreign_folder,
+    update_finished,
+)
+from tinygrad_lm.curate.pipeline.batches import worker_processes
+from tinygrad_lm.curate.pipeline.inputs import find_inputs, open_tokenizer, unmatched_patterns
+from tinygrad_lm.curate.pipeline.pipeline import Pipeline
+from tinygrad_lm.curate.pipeline.progress_bar import ProgressBar
+from tinygrad_lm.data.mixture.dataset import MANIFEST
+from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
+from tinygrad_lm.data.mixture.source_weights import gpt3_epochs_line
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import cores
 
 
 def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, progress=False):
-    """Token files of all that a mixture file names, in the folder `out` (default: beside it, by its name).
+    """Make the dataset of a mixture file in the folder `out` (default: the mixture file's path without its suffix).
 
-    executor: any of concurrent.futures' kind [processes: `workers` of them, or one a core]. A preparation that was
-    stopped goes on where it was; one that is finished is left as it is, unless `restart`, and then its raw files may be
-    gone. Returns the folder. Raises DataError or ConfigError; after Ctrl-C KeyboardInterrupt and after SIGTERM
-    SystemExit(143), when the place is saved.
+    executor: a concurrent.futures executor (default: `workers` processes, or one per core)
+    restart: start again, even if the dataset is finished or was begun with other settings
+
+    An interrupted run resumes. A finished dataset is only compared with the mixture file and gets its weights; its raw
+    files may be gone. Returns the folder. Raises DataError or ConfigError; after Ctrl-C or SIGTERM, when progress is
+    saved, KeyboardInterrupt or SystemExit(143).
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
-    mixture = load_mixture(mixture_path)
+    mixture = load_mixture_config(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
     if out.exists() and not out.is_dir():
-        raise ConfigError(f"prepare: {out} is a file, expected a folder to write to; give another with --out DIR")
-    if (out / MANIFEST).exists() and not restart and missing(mixture, out):
-        with locked(out):
-            refuse_others(out)
-            done(out, mixture)
+        raise ConfigError(f"prepare: expected a folder to write to, found the file {out}; choose another --out")
+    if (out / MANIFEST).exists() and not restart and unmatched_patterns(mixture, out):
+        with folder_lock(out):
+            refuse_foreign_folder(out)
+            update_finished(out, mixture)
         return out
     tokenizer = open_tokenizer(mixture)
-    found = inputs(mixture, tokenizer, out)
-    start = fresh(mixture, settings(mixture, found, tokenizer), times(found), tokenizer)
-    with locked(out):
-        state = begin(out, mixture, start, restart)
+    found = find_inputs(mixture, tokenizer, out)
+    start = new_journal(mixture, recorded_inputs(mixture, found, tokenizer), modification_times(found), tokenizer)
+    with folder_lock(out):
+        state = begin_or_resume(out, mixture, start, restart)
         if state is None:
             return out
-        for note in notes([source.clean for source in mixture.sources if source.files], mixture.folder):
+        for note in cleaning_notes([source.clean for source in mixture.sources if source.files], mixture.folder):
             print(note)
         write_tokenizer(out, tokenizer)
-        preparation = Preparation(mixture, found, out, tokenizer, state["tokenizer"], state)
-        received = run(preparation, Bar(mixture, found, state, progress), executor, workers or cores())
+        pipeline = Pipeline(mixture, found, out, tokenizer, state)
+        received = run_pipeline(pipeline, ProgressBar(mixture, found, state, progress), executor, workers or cores())
         if received:
-            print(f"\n{out}: what was done is saved; the same command goes on{', less --restart' if restart else ''}")
+            without = " without --restart" if restart else ""
+            print(f"\n{out}: progress is saved; the same command{without} resumes")
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
-        conclude(out, mixture, state)
-    print(report.table(state["sources"]))
-    for line in [*report.nothing_held_out(mixture, state["sources"]), *([gpt3.told()] if mixture.preset else [])]:
-        print(line)
+        write_results(out, mixture, state)
+    print(report.report_table(state["sources"]))
+    for warning in report.held_out_warnings(mixture, state["sources"]):
+        print(warning)
+    if mixture.preset:
+        print(gpt3_epochs_line())
     return out
 
 
-def run(preparation, bar, executor, workers):
-    """Do what is left. Returns the names of the signals that ended it."""
-    with stop_signals() as received, bar, nullcontext(executor) if executor else processes(workers) as executor:
+def run_pipeline(pipeline, bar, executor, workers):
+    """Process the remaining records. Returns the names of the signals that stopped it."""
+    with stop_signals() as received, bar, nullcontext(executor) if executor else worker_processes(workers) as executor:
         try:
-            preparation.run(executor, 2 * workers + 1, received, bar)
+            pipeline.process_sources(executor, 2 * workers + 1, received, bar)
         except BrokenExecutor as error:
-            if not received:  # a signal to the whole group ends the workers, too
+            if not received:  # a signal to the process group also ends the workers
                 raise DataError(
                     f"prepare: a worker died: {error}\n"
-                    "  hint : was there too little memory? Try fewer workers; the same command goes on"
+                    "  hint : it may have run out of memory; try fewer --workers; the same command resumes"
                 ) from error
     return received
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        "mixture", metavar="MIXTURE.toml", help="sources, weights, cleaning: data/mixture/mixture_file.py"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder to write to [the mixture file's path without .toml]")
+    parser.add_argument("--workers", type=int, metavar="N", help="worker processes [one per core]")
+    parser.add_argument("--restart", action="store_true", help="discard earlier results and start again")
+    parser.set_defaults(function=prepare_command)
+
+
+def prepare_command(args):
+    """Make the dataset and print where it is. Returns the exit status."""
+    out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
+    print(f"written to {out}: manifest.json, report.json, removed.jsonl, and a folder for each source")
+    print(f"inspect it:  python -m tinygrad_lm.data inspect {shlex.quote(str(out))}")
+    return 0

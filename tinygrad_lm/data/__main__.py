@@ -1,21 +1,28 @@
-"""From raw text to what a model is trained on: tokenizers, token files, and a look at them."""
+"""Make datasets from raw text: train tokenizers and classifiers, write token files, inspect them."""
 
 import argparse
 import sys
 from importlib import import_module
 
-from tinygrad_lm.errors import DataError, TinygradError
-from tinygrad_lm.streams import guarded
+from tinygrad_lm.programs import program
 
-# Each is a module with add_arguments(parser) and run(args) -> status; only the one that is asked for is imported.
+# Each module defines add_arguments(parser), which also sets parser default `function`: parsed arguments -> exit status.
+# Only the chosen module is imported.
 COMMANDS = {
-    "prepare": ("tinygrad_lm.curate.prepare_command", "raw files to token files, as a mixture file says"),
-    "inspect": ("tinygrad_lm.curate.inspect", "what is in token files: counts, lengths, documents, plots"),
-    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "a byte-level BPE vocabulary of one's own text"),
-    "train-classifier": ("tinygrad_lm.curate.cleaning.train_classifier", "good text from other text, after GPT-3"),
+    "prepare": (
+        "tinygrad_lm.curate.prepare",
+        "make a dataset from the raw files that a mixture file names",
+    ),
+    "inspect": ("tinygrad_lm.curate.inspect", "show what token files contain: counts, lengths, documents, a plot"),
+    "train-tokenizer": ("tinygrad_lm.curate.train_tokenizer", "learn a byte-level BPE vocabulary from text"),
+    "train-classifier": (
+        "tinygrad_lm.curate.cleaning.train_classifier",
+        "learn a quality classifier from good and other text",
+    ),
 }
 
 
+@program
 def main(arguments=None):
     arguments = sys.argv[1:] if arguments is None else [str(argument) for argument in arguments]
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.data", description=__doc__)
@@ -30,24 +37,7 @@ def main(arguments=None):
     if args.command is None:
         parser.print_help()
         return 0
-    try:
-        with guarded(unwritten):
-            return chosen.run(args)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 141
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-
-
-def unwritten(error):
-    """Ends the command: quietly where it is only that its reader, such as head, has enough."""
-    if isinstance(error, BrokenPipeError):
-        raise error
-    raise DataError(f"what this command prints cannot be written: {error.strerror}; write it elsewhere") from error
+    return args.function(args)
 
 
 if __name__ == "__main__":

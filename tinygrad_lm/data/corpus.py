@@ -1,4 +1,4 @@
-"""Where training text comes from: a file, the cache, a download, or the built-in play."""
+"""Load training text from a file, the cache, a download, or the built-in play."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text to train on. `floor` is the exact entropy of its source in nats per character, None where nobody knows."""
+    """A text to train on. floor: the exact entropy of its source in nats per character; None if unknown"""
 
     name: str
     text: str
@@ -29,11 +29,11 @@ class Corpus:
 
 
 def load_corpus(path=None):
-    """The text of the file `path`; the built-in play for "built-in"; tiny Shakespeare if nothing is asked for.
+    """Load the file `path`; the built-in play for "built-in"; tiny Shakespeare for None.
 
-    Tiny Shakespeare is looked for in $TINYGRAD_LM_DATA, then in the user's cache, then downloaded into the cache. Where
-    it cannot be had, one printed line says why, and the play stands in for it.
-    Raises DataError for a file that is not UTF-8 text, or that $TINYGRAD_LM_DATA passes off as tiny Shakespeare.
+    Tiny Shakespeare comes from $TINYGRAD_LM_DATA, else from the user's cache, else from a download into the cache. If
+    all fail, one line says why, and the built-in play is used instead.
+    Raises DataError for a file that is not UTF-8 text, and for a wrong tiny Shakespeare in $TINYGRAD_LM_DATA.
     """
     if path == "built-in":
         return Corpus("built-in play", play(), entropy_per_character())
@@ -46,7 +46,7 @@ def load_corpus(path=None):
         if (found := hashlib.sha256(corpus.text.encode()).hexdigest()) != SHA256:
             raise DataError(
                 f"data file {file}, from TINYGRAD_LM_DATA: expected tiny Shakespeare, sha256 {SHA256:.12}, found "
-                f"{found:.12}; fetch it anew from {URL}, or name it with --data to train on it as it is"
+                f"{found:.12}; download it again from {URL}, or use --data to train on this file as it is"
             )
         return corpus
 
@@ -54,25 +54,25 @@ def load_corpus(path=None):
     try:
         fetch(URL, file, SHA256)
     except DataError as error:
-        print(f"offline, so this trains on the built-in play; --data FILE gives it a text of yours ({error})")
+        print(f"offline: using the built-in play; --data FILE uses your own text ({error})")
         return load_corpus("built-in")
     return Corpus("tiny Shakespeare", read_text(file), floor=None)
 
 
 def split(tokens):
-    """The first 90 % to train on, the last 10 % to validate on."""
+    """(the first 90 % for training, the last 10 % for validation)"""
     cut = int(0.9 * len(tokens))
     return tokens[:cut], tokens[cut:]
 
 
 def read_text(path):
-    """The characters of a UTF-8 file, line ends as they are. Raises DataError, with the way out, if there are none."""
+    """The text of a UTF-8 file, line ends unchanged. Raises DataError if it cannot be read or is empty."""
     if os.path.isdir(path):
         raise DataError(f"data file {path}: expected a text file, found a folder; name a file in it")
     try:
         text = Path(path).read_bytes().decode()
     except FileNotFoundError:
-        raise DataError(f"data file {path}: no such file, seen from the folder {os.getcwd()}; check the path") from None
+        raise DataError(f"data file {path}: no such file (current folder: {os.getcwd()}); check the path") from None
     except OSError as error:
         raise DataError(f"data file {path}: cannot be read: {error.strerror}; check its permissions") from None
     except UnicodeDecodeError as error:
@@ -82,12 +82,12 @@ def read_text(path):
             f"convert it, for instance with: iconv -f LATIN1 -t UTF-8 {path} > utf8.txt"
         ) from None
     if not text:
-        raise DataError(f"data file {path}: expected text, found an empty file; give it some, or name another")
+        raise DataError(f"data file {path}: expected text, found an empty file; choose another")
     return text
 
 
 def cache_folder():
-    """Where this user's system keeps what can be downloaded again; it need not exist yet."""
+    """The user's cache folder on this system; it may not exist yet."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinygrad_lm")
     if sys.platform == "darwin":
@@ -96,10 +96,10 @@ def cache_folder():
 
 
 def fetch(url, path, sha256, timeout=10):
-    """Makes sure that the file `path` has the contents with this sha256, and downloads it from `url` if it has not.
+    """Download `url` to `path` unless the file already has this sha256.
 
-    `timeout` is the longest silence of the server in seconds. A download becomes `path` at once and only when it is
-    complete, right and on the disk; otherwise DataError is raised, and `path` is what it was.
+    timeout: the longest silence of the server, in seconds. `path` is replaced only when the download is complete, has
+    the right checksum and is on disk; otherwise DataError is raised and `path` is unchanged.
     """
     path = Path(path)
     state = "missing"
@@ -120,8 +120,8 @@ def fetch(url, path, sha256, timeout=10):
 
 
 def _download(url, path, timeout):
-    """The contents of url go into a file, as far as they come; returns their sha256."""
-    from tqdm import tqdm  # here, because nothing else needs it: the package itself asks for NumPy alone
+    """Download url to a file and return the sha256 of what arrived."""
+    from tqdm import tqdm  # imported here, because the package itself needs NumPy alone
 
     digest = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=timeout) as response, open(path, "wb") as file:

@@ -1,6 +1,6 @@
-"""From a long row of token ids to the (inputs, targets) that a training step or an evaluation takes.
+"""Batches of (inputs, targets) from a long sequence of token ids, for a training step or an evaluation.
 
-The target of each position is the token after it, so a window of T + 1 tokens makes T examples.
+The target of each position is the next token, so a window of T + 1 tokens gives T examples.
 """
 
 from fractions import Fraction
@@ -12,14 +12,15 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.errors import DataError
 
 
-class Stream:
-    """What the batches of one text and those of a mixture (mixing.py) share. `stream(step, part)` -> inputs (B, T) and
-    targets (B, T), a function of these numbers and the seed alone: a resumed run sees what an undisturbed one would
-    have seen. `part` counts the batches within one step, of which there are `accumulate`.
+class BatchStream:
+    """Base class of the batches of one text (Batches) and of a mixture (MixtureBatches).
 
-    sources: {name: (weight, tokens)}, weights as Fractions that add up to 1. Each kind of stream adds `__call__`,
-    `counts(n)`, how many of the first n windows of the training each source has, and `beginning(count)`.
-    document_token: the id of end-of-text, where attention is to be kept inside documents (`document_starts`).
+    `stream(step, part)` returns inputs (B, T) and targets (B, T), which depend on these numbers and the seed alone, so
+    a resumed run sees the same data. `part` counts the `accumulate` batches of one step.
+
+    sources: {name: (weight, tokens)}, weights as Fractions that add up to 1. A subclass adds `__call__`, `counts(n)`,
+    how many of the first n windows of a run each source has, and `beginning(count)`.
+    document_token: the end-of-text id if attention stays inside documents (`document_starts`), else None
     """
 
     document_token = None
@@ -33,8 +34,8 @@ class Stream:
         return self.batch_size * self.accumulate * self.block_size
 
     def used(self, steps):
-        """What so many steps take of each source, {name: …}: its share of the tokens that was asked for and the one
-        that came about, the difference, and how many times its tokens were passed; {} for no steps."""
+        """{source: {"requested", "realised", "error", "epochs"}} after so many steps: the requested and the realised
+        share of the tokens, their difference, and the passes over the source. {} for no steps."""
         n = steps * self.accumulate * self.batch_size
         return {
             name: {
@@ -48,17 +49,17 @@ class Stream:
         }
 
     def steps_within(self, epochs):
-        """How many steps pass no source more often than that; at least one."""
+        """The most steps that pass over no source more than `epochs` times; at least one."""
         steps = (epochs * len(tokens) // (weight * self.tokens_a_step) for weight, tokens in self.sources.values())
         return max(1, min(steps))
 
 
-class Batches(Stream):
+class Batches(BatchStream):
     """Windows of a text in random order.
 
-    In each epoch the text is cut into windows side by side, from another place on, and they are shuffled. So within an
-    epoch no token is a target twice, and less than two windows at the ends are left out; drawn independently, three
-    epochs' worth of windows would leave out a twentieth of the text.
+    In each epoch the text is cut into adjacent windows from a random offset, and these are shuffled. So within an epoch
+    no token is a target twice, and less than two windows at the ends are left out. (Independent draws would leave out a
+    twentieth of the text in three epochs.)
     """
 
     def __init__(self, tokens, batch_size, block_size, seed=0, accumulate=1, name="text"):
@@ -73,39 +74,38 @@ class Batches(Stream):
         return windows[:, :-1], windows[:, 1:]
 
     def start(self, i):
-        """Where window i of the whole training begins."""
-        count, slack = cut(len(self.tokens), self.block_size)
+        """Where window i of the run begins."""
+        count, slack = epoch_windows(len(self.tokens), self.block_size)
         epoch, place = divmod(i, count)
-        offset, order = shuffled(self.seed, epoch, count, slack)
+        offset, order = shuffled_windows(self.seed, epoch, count, slack)
         return offset + int(order[place]) * self.block_size
 
     def counts(self, n):
         return [n]
 
     def beginning(self, count):
-        """The first tokens of the text, at most so many."""
+        """The first `count` tokens of the text, or all."""
         return self.tokens[:count]
 
 
-def cut(length, block_size):
-    """How many windows an epoch of a text has, one less than fit, and how many places they can shift on by."""
+def epoch_windows(length, block_size):
+    """(number of windows in an epoch, one less than fit; largest offset of the first one)"""
     pairs = length - 1  # of an input and its target
     count = max(1, pairs // block_size - 1)
     return count, pairs - count * block_size
 
 
 @lru_cache(maxsize=4)
-def shuffled(seed, epoch, count, slack):
-    """An offset from 0 to slack, and the numbers below count in random order."""
+def shuffled_windows(seed, epoch, count, slack):
+    """A random offset from 0 to slack, and a random permutation of range(count)."""
     rng = random(seed, "batches", epoch)
     return int(rng.integers(slack + 1)), rng.permutation(count)
 
 
 def windows(tokens, block_size, batch_size):
-    """The whole text in order, each token but the first as a target exactly once.
+    """Yield the whole text in order, each token but the first as a target exactly once.
 
-    Yields inputs and targets (b, T) with b ≤ batch_size and T = block_size; what is left over comes last, a shorter
-    window of its own.
+    Inputs and targets are (b, T) with b ≤ batch_size and T = block_size; the remainder is a last, shorter window.
     """
     check_length(tokens, 1)
     whole = (len(tokens) - 1) // block_size
@@ -120,16 +120,17 @@ def windows(tokens, block_size, batch_size):
 def document_starts(tokens, eot):
     """Where the document of each position begins: integers (..., T), as tokens.
 
-    A document begins with its end-of-text token, `eot`; what comes before the first one of a window is the rest of a
-    document that began earlier, and starts at 0.
+    A document begins with the end-of-text token, `eot`. Tokens before the first one of a window belong to a document
+    that began earlier, and start at 0.
     """
     return np.maximum.accumulate(np.where(tokens == eot, np.arange(tokens.shape[-1]), 0), axis=-1)
 
 
 def check_length(tokens, block_size):
-    """A text must be longer than a context."""
+    """Raise DataError unless a text is longer than a context."""
     if len(tokens) <= block_size:
         raise DataError(
-            f"a text of {len(tokens):,} tokens is too short: a context and one more, {block_size + 1:,}, are needed\n"
+            f"a text of {len(tokens):,} tokens is too short; expected at least {block_size + 1:,}, a context "
+            "and one more\n"
             "  hint : give a longer text, or choose a model with a shorter context"
         )

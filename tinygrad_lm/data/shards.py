@@ -1,8 +1,8 @@
-"""Token files in the layout that llm.c and modded-nanogpt read and write, so that their public shards work here too.
+"""Token files in the format of llm.c and modded-nanogpt, so their published shards can be used here.
 
-256 int32: a magic number, a version, the number of tokens, zeros; then the tokens, all little-endian. The magic number
-20240520, version 1, says uint16. For vocabularies of more than 65,536 it is llm.c's for Llama 3: 20240801, version 7,
-uint32. A document begins with its end-of-text token, which parts it from the one before.
+A file is a header of 256 int32 (magic number, version, number of tokens, zeros) and the tokens, all little-endian.
+Magic number 20240520, version 1: uint16. For vocabularies above 65,536, llm.c's format for Llama 3: 20240801, version
+7, uint32. A document begins with an end-of-text token.
 """
 
 import os
@@ -17,25 +17,24 @@ HEADER = 256 * 4  # bytes
 LAYOUTS = {np.dtype("<u2"): (20240520, 1), np.dtype("<u4"): (20240801, 7)}
 
 
-def layout(vocab_size):
-    """The dtype in which token ids of a vocabulary are stored."""
+def token_dtype(vocab_size):
+    """The dtype that stores the token ids of a vocabulary."""
     return np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
 
 
-def header(tokens, dtype):
-    """The first 1024 bytes of a file of so many tokens."""
+def shard_header(tokens, dtype):
+    """The first 1024 bytes of a file with this number of tokens."""
     values = np.zeros(256, "<i4")
     values[:3] = (*LAYOUTS[dtype], tokens)
     return values.tobytes()
 
 
 class Shards:
-    """Token files one after the other, as one long row: `shards.read(start, count)` -> int32 (count,), len(shards).
+    """Token files as one long sequence: `shards.read(start, count)` -> int32 (count,), len(shards).
 
-    Ids are checked against the vocabulary when they are read. A file is opened for each reading and read at its place
-    (pread): one that is truncated meanwhile is an error, where a memory map would end the process.
-    counts: how many tokens each file should have, where that is known from elsewhere. Raises DataError, for all files
-    in one message, a line each, if a header lies.
+    Ids are checked against the vocabulary as they are read. Each read opens the file, so truncating it meanwhile is an
+    error; with a memory map it would kill the process.
+    counts: the number of tokens expected in each file, or None. Raises DataError with a line for each bad header
     """
 
     def __init__(self, paths, vocab_size, counts=None):
@@ -43,7 +42,7 @@ class Shards:
         found, problems = [], []
         for path, expected in zip(self.paths, counts or repeat(None), strict=False):
             try:
-                found.append(examine(path, expected))
+                found.append(check_shard(path, expected))
             except DataError as error:
                 problems.append(str(error))
         if problems:
@@ -55,9 +54,11 @@ class Shards:
         return self.ends[-1] if self.ends else 0
 
     def read(self, start, count):
-        """The tokens from `start` on."""
+        """`count` tokens from `start` on, int32 (count,)."""
         if not 0 <= start <= start + count <= len(self):
-            raise DataError(f"shards: tokens {start:,} to {start + count:,} are asked for, there are {len(self):,}")
+            raise DataError(
+                f"shards: expected a range within {len(self):,} tokens, found {start:,} to {start + count:,}"
+            )
         parts = [np.empty(0, np.int32)]
         i = bisect_right(self.ends, start)
         while count:
@@ -69,26 +70,26 @@ class Shards:
 
     def _part(self, i, start, count):
         path, dtype = self.paths[i], self.dtypes[i]
-        ids = np.frombuffer(pread(path, HEADER + start * dtype.itemsize, count * dtype.itemsize), dtype)
+        ids = np.frombuffer(read_exactly(path, HEADER + start * dtype.itemsize, count * dtype.itemsize), dtype)
         if count and (largest := int(ids.max())) >= self.vocab_size:
             at = start + int(ids.argmax())
             raise DataError(
                 f"token file {path}: token {at:,} is {largest}, expected ids below {self.vocab_size}; the file is "
-                "damaged, or made with another vocabulary"
+                "damaged, or was made with another vocabulary"
             )
         return ids.astype(np.int32)
 
 
-def examine(path, expected=None):
-    """(dtype, number of tokens) of a token file, if its header, its length and an expected number agree."""
-    values = np.frombuffer(pread(path, 0, HEADER), "<i4")
+def check_shard(path, expected=None):
+    """(dtype, number of tokens) of a token file. Raises DataError if its header, size and expected count disagree."""
+    values = np.frombuffer(read_exactly(path, 0, HEADER), "<i4")
     kinds = {magic: (dtype, version) for dtype, (magic, version) in LAYOUTS.items()}
     magic, version, count = (int(value) for value in values[:3])
     if magic not in kinds or kinds[magic][1] != version:
         known = " or ".join(f"{magic}, {version}" for magic, (_, version) in kinds.items())
         raise DataError(
-            f"token file {path}: expected magic number and version {known}, found {magic}, {version}; it is no token "
-            "file, or damaged: leave it out, or fetch or prepare it again"
+            f"token file {path}: expected magic number and version {known}, found {magic}, {version}; it is damaged, "
+            "or not a token file: remove it from the list, or fetch or prepare it again"
         )
     dtype = kinds[magic][0]
     size = os.stat(path).st_size
@@ -99,14 +100,14 @@ def examine(path, expected=None):
         )
     if expected not in (None, count):
         raise DataError(
-            f"token file {path}: the manifest says {expected:,} tokens, the file has {count:,}; one of them is of "
-            "another preparation"
+            f"token file {path}: the manifest says {expected:,} tokens, the file has {count:,}; they are from "
+            "different runs of prepare"
         )
     return dtype, count
 
 
-def pread(path, offset, size):
-    """Exactly these bytes of a file."""
+def read_exactly(path, offset, size):
+    """`size` bytes of a file from `offset` on. Raises DataError if there are fewer."""
     try:
         with open(path, "rb", buffering=0) as file:
             file.seek(offset)
@@ -118,6 +119,6 @@ def pread(path, offset, size):
     if len(content) < size:
         raise DataError(
             f"token file {path}: expected {size:,} bytes from byte {offset:,} on, found {len(content):,}; the file "
-            "was cut short: fetch or prepare it again"
+            "is truncated: fetch or prepare it again"
         )
     return content

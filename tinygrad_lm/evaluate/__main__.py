@@ -1,4 +1,4 @@
-"""Evaluate a language model as the papers did, and print what they published beside it.
+"""Evaluate a language model as in the published papers, and print their numbers beside it.
 
 python -m tinygrad_lm.evaluate runs/... --tasks text=my_text.txt
 python -m tinygrad_lm.evaluate gpt2 --tasks lambada hellaswag --data DIR --out report.json
@@ -10,18 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-from tinygrad_lm import kernels
 from tinygrad_lm.backend import resolve_device
-from tinygrad_lm.errors import ConfigError, DataError, TinygradError
-from tinygrad_lm.evaluate.evaluation import Evaluation
-from tinygrad_lm.evaluate.reading import find
-from tinygrad_lm.evaluate.report import as_json, table
+from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.evaluate.evaluator import Evaluator
+from tinygrad_lm.evaluate.files import find_files
+from tinygrad_lm.evaluate.report import results_json, results_table
 from tinygrad_lm.evaluate.tasks import TASKS
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.pretrained.load import load
+from tinygrad_lm.pretrained.load import load_pretrained
+from tinygrad_lm.programs import program
 from tinygrad_lm.threads import cores, workers
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m tinygrad_lm.evaluate",
@@ -31,76 +32,68 @@ def main(arguments=None):
     )
     parser.add_argument("model", metavar="MODEL", help="the folder of a run or of a model, or a name such as gpt2")
     parser.add_argument("--tasks", nargs="+", required=True, metavar="TASK", help="TASK, or TASK=FILE for another file")
-    parser.add_argument("--data", default=".", metavar="DIR", help="where the tasks' files are [here]")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N examples of each task only [all]")
+    parser.add_argument("--data", default=".", metavar="DIR", help="the folder of the tasks' files [here]")
+    parser.add_argument("--limit", type=int, metavar="N", help="evaluate only the first N examples of each task [all]")
     parser.add_argument("--out", metavar="FILE", help="write the report as JSON")
-    parser.add_argument("--samples", metavar="DIR", help="write what the model writes to DIR/<task>.jsonl")
-    parser.add_argument("--shots", type=int, default=0, metavar="K", help="solved examples in front of each [0]")
+    parser.add_argument("--samples", metavar="DIR", help="write the generated texts to DIR/<task>.jsonl")
+    parser.add_argument("--shots", type=int, default=0, metavar="K", help="solved examples in each prompt [0]")
     parser.add_argument("--stride", type=int, metavar="S", help="tokens by which the window slides [its length]")
-    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="whole windows of tokens a batch [1]")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--batch-size", type=int, default=1, metavar="B", help="whole windows of tokens per batch [1]")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")
     args = parser.parse_args(arguments)
-    try:
-        with explained("a smaller --batch-size, or --device cpu"):
-            run(args)
-    except KeyboardInterrupt:
-        return 130
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    with explained("a smaller --batch-size, or --device cpu"):
+        evaluate_tasks(args)
 
 
-def run(args):
+def evaluate_tasks(args):
     """Evaluate, print and write what the command line asks for."""
-    wanted = chosen(args.tasks, args.shots)
+    chosen = chosen_tasks(args.tasks, args.shots)
     if args.out and not Path(args.out).resolve().parent.is_dir():
-        raise ConfigError(f"report: {args.out} is in a folder that does not exist; make it, or choose another")
-    paths = locate(wanted, args.data)
-    items = {name: TASKS[name].read(*paths[name]) for name in wanted}
+        raise ConfigError(f"report: {args.out} is in a folder that does not exist; create it, or choose another")
+    paths = locate_files(chosen, args.data)
+    examples = {name: TASKS[name].read_examples(*paths[name]) for name in chosen}
     device = resolve_device(args.device)
-    kernels.enable()
-    model, tokenizer = load(args.model, device)
-    settings = {name: getattr(args, name) for name in ("limit", "shots", "batch_size")}
-    settings["stride"] = args.stride if args.stride is not None else model.config.block_size
-    evaluation = Evaluation(model, tokenizer, **settings, samples=args.samples and Path(args.samples))
+    model, tokenizer = load_pretrained(args.model, device)
+    options = {name: getattr(args, name) for name in ("limit", "shots", "batch_size")}
+    options["stride"] = args.stride if args.stride is not None else model.config.block_size
+    evaluator = Evaluator(model, tokenizer, **options, samples=args.samples and Path(args.samples))
     rows = []
     try:
         with workers(cores() if device == "cpu" else 1):
-            for name in wanted:
+            for name in chosen:
                 start = time.perf_counter()
-                results = TASKS[name].run(evaluation, items.pop(name))
+                results = TASKS[name].evaluate(evaluator, examples.pop(name))
                 rows += [(name, result, time.perf_counter() - start) for result in results]
-    finally:  # what was evaluated before an error or Ctrl-C is worth keeping
+    finally:  # results from before an error or Ctrl-C are worth keeping
         if rows:
-            print(table(rows))
+            print(results_table(rows))
         if rows and args.out:
-            settings |= {"model": args.model, "device": device, "tasks": list(wanted)}
-            write(args.out, as_json(rows, **settings))
+            options |= {"model": args.model, "device": device, "tasks": list(chosen)}
+            write_report(args.out, results_json(rows, **options))
 
 
-def chosen(arguments, shots):
+def chosen_tasks(arguments, shots):
     """{task name: its paths, [] for the usual ones}"""
-    wanted = {}
+    chosen = {}
     for argument in arguments:
         name, _, paths = argument.partition("=")
-        if name in wanted:
-            raise ConfigError(f"tasks: {name} is asked for twice")
-        wanted[name] = paths.split(",") if paths else []
-    if unknown := [name for name in wanted if name not in TASKS]:
+        if name in chosen:
+            raise ConfigError(f"tasks: {name} is given twice")
+        chosen[name] = paths.split(",") if paths else []
+    if unknown := [name for name in chosen if name not in TASKS]:
         raise ConfigError(f"tasks: {', '.join(unknown)} unknown; expected some of {', '.join(TASKS)}")
-    if shots and (without := [name for name in wanted if not TASKS[name].shots]):
+    if shots and (without := [name for name in chosen if not TASKS[name].shots]):
         able = ", ".join(name for name, task in TASKS.items() if task.shots)
-        raise ConfigError(f"shots: {', '.join(without)} cannot have solved examples in front; {able} can")
-    return wanted
+        raise ConfigError(f"shots: {', '.join(without)} cannot have solved examples in its prompt; {able} can")
+    return chosen
 
 
-def locate(wanted, folder):
-    """{task name: the paths of its files}, or one error that names all the missing ones."""
+def locate_files(chosen, folder):
+    """{task name: the paths of its files}. One DataError lists all missing files."""
     paths, problems = {}, []
-    for name, given in wanted.items():
+    for name, given in chosen.items():
         try:
-            paths[name] = find(name, TASKS[name].sources, folder, given)
+            paths[name] = find_files(name, TASKS[name].files, folder, given)
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -108,7 +101,7 @@ def locate(wanted, folder):
     return paths
 
 
-def write(path, report):
+def write_report(path, report):
     try:
         Path(path).write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:

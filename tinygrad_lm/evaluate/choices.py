@@ -1,4 +1,4 @@
-"""Multiple choice: the answer is the completion that the model finds likeliest."""
+"""Multiple choice: the answer is the completion that the model finds most likely."""
 
 import csv
 import re
@@ -10,13 +10,13 @@ import numpy as np
 
 from tinygrad_lm.data.corpus import read_text
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.evaluate.reading import checked, expect, json_lines, lines
+from tinygrad_lm.evaluate.files import convert_lines, expect, read_json_lines, read_lines
 from tinygrad_lm.evaluate.report import mean
 
 
 @dataclass(frozen=True)
 class Question:
-    """A context, the completions to choose from, and the place of the right one; solved examples may stand in front."""
+    """A context, the completions to choose from, and the index of the right one; solved examples may come first."""
 
     context: str
     choices: list
@@ -26,27 +26,29 @@ class Question:
 
     def __post_init__(self):
         if len(self.choices) < 2 or not all(map(str.strip, self.choices)):
-            raise ValueError(f"expected two choices or more, none of them empty, found {str(self.choices)[:60]}")
+            raise ValueError(f"expected at least two choices, none of them empty, found {str(self.choices)[:60]}")
         if not 0 <= self.answer < len(self.choices):
             raise ValueError(f"expected an answer from 0 to {len(self.choices) - 1}, found {self.answer}")
 
     def prompt(self, shots):
-        """The header, so many examples, the question."""
+        """The header, `shots` solved examples, the question."""
         if shots > len(self.examples):
-            raise ConfigError(f"shots: there are {len(self.examples)} solved examples, found {shots} asked for")
+            raise ConfigError(
+                f"shots must be at most {len(self.examples)}, the number of solved examples, found {shots}"
+            )
         return self.header + "".join(f"{example}\n\n" for example in self.examples[:shots]) + self.context
 
 
-def run(evaluation, questions, title="questions"):
-    """How often the right choice is the one with the greatest
+def evaluate_choices(evaluator, questions):
+    """The share of questions whose right choice has the greatest
 
     acc            log P(choice | context)
-    acc_norm       the same, a token of the choice: build-nanogpt's and llm.c's acc_norm
-    acc_norm_char  the same, a character of the choice without its leading space: lm-evaluation-harness's acc_norm
+    acc_norm       the same per token of the choice: acc_norm of build-nanogpt and llm.c
+    acc_norm_char  the same per character of the choice without its leading space: acc_norm of lm-evaluation-harness
     """
-    questions = questions[: evaluation.limit]
-    pairs = [(question.prompt(evaluation.shots), choice) for question in questions for choice in question.choices]
-    scores = iter(evaluation.score(pairs, title))
+    questions = questions[: evaluator.limit]
+    pairs = [(question.prompt(evaluator.shots), choice) for question in questions for choice in question.choices]
+    scores = iter(evaluator.score(pairs, "questions"))
     hits = {"acc": [], "acc_norm": [], "acc_norm_char": []}
     for question in questions:
         found = [next(scores) for _ in question.choices]
@@ -65,38 +67,38 @@ def run(evaluation, questions, title="questions"):
 
 
 def read_hellaswag(path):
-    return json_lines(path, hellaswag)
+    return read_json_lines(path, hellaswag)
 
 
 def hellaswag(record):
-    """The sentence as it stands: as build-nanogpt and llm.c take it."""
+    """The sentence unchanged, as in build-nanogpt and llm.c."""
     ctx, endings, label = expect(record, ctx=str, endings=list, label=int)
-    return Question(ctx, [f" {ending}" for ending in texts(endings)], label)
+    return Question(ctx, [f" {ending}" for ending in expect_texts(endings)], label)
 
 
 def read_hellaswag_harness(path):
-    return json_lines(path, hellaswag_harness)
+    return read_json_lines(path, hellaswag_harness)
 
 
 def hellaswag_harness(record):
-    """Activity, context, ending, freed of WikiHow's marks: as lm-evaluation-harness takes it."""
+    """Activity, context and ending without WikiHow's marks, as in lm-evaluation-harness."""
     activity, a, b, endings, label = expect(record, activity_label=str, ctx_a=str, ctx_b=str, endings=list, label=int)
-    context = plain(f"{activity}: {a} {b.capitalize()}")
-    return Question(context, [f" {plain(ending)}" for ending in texts(endings)], label)
+    context = without_marks(f"{activity}: {a} {b.capitalize()}")
+    return Question(context, [f" {without_marks(ending)}" for ending in expect_texts(endings)], label)
 
 
-def texts(values):
+def expect_texts(values):
     if not all(isinstance(value, str) for value in values):
         raise ValueError(f"expected texts, found {str(values)[:60]}")
     return values
 
 
-def plain(text):
+def without_marks(text):
     return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
 
 
 def read_arc(path):
-    return json_lines(path, arc)
+    return read_json_lines(path, arc)
 
 
 def arc(record):
@@ -110,12 +112,15 @@ def arc(record):
 
 
 def read_piqa(path, labels_path):
-    problems, labels = json_lines(path, lambda record: expect(record, goal=str, sol1=str, sol2=str)), lines(labels_path)
+    problems, labels = (
+        read_json_lines(path, lambda record: expect(record, goal=str, sol1=str, sol2=str)),
+        read_lines(labels_path),
+    )
     if len(problems) != len(labels):
         raise DataError(
-            f"piqa: {path} has {len(problems):,} lines, {labels_path} {len(labels):,}; they must be as many"
+            f"piqa: {path} has {len(problems):,} lines, {labels_path} {len(labels):,}; their numbers must be equal"
         )
-    return checked(labels_path, enumerate(zip(problems, labels, strict=True), start=1), piqa)
+    return convert_lines(labels_path, enumerate(zip(problems, labels, strict=True), start=1), piqa)
 
 
 def piqa(pair):
@@ -129,9 +134,9 @@ LETTERS = "ABCD"
 
 
 def read_mmlu(test, dev):
-    """All subjects of a folder of <subject>_test.csv, each with the solved questions of <subject>_dev.csv in another.
+    """All questions of a folder of <subject>_test.csv, with solved ones from a folder of <subject>_dev.csv.
 
-    The prompt is that of Hendrycks et al. 2021: the choices are listed, and the model chooses among the letters.
+    The prompt follows Hendrycks et al. 2021: it lists the choices, and the model chooses among their letters.
     """
     paths = sorted(Path(test).glob("*_test.csv"))
     if not paths:
@@ -140,23 +145,23 @@ def read_mmlu(test, dev):
     for path in paths:
         subject = path.name.removesuffix("_test.csv")
         header = f"The following are multiple choice questions (with answers) about {subject.replace('_', ' ')}.\n\n"
-        solved = mmlu_file(Path(dev, f"{subject}_dev.csv"))
+        solved = read_mmlu_file(Path(dev, f"{subject}_dev.csv"))
         examples = tuple(f"{context} {LETTERS[answer]}" for context, answer in solved)
         questions += [
             Question(context, [f" {letter}" for letter in LETTERS], answer, header, examples)
-            for context, answer in mmlu_file(path)
+            for context, answer in read_mmlu_file(path)
         ]
     return questions
 
 
-def mmlu_file(path):
-    """[(question with its choices, place of the answer)]"""
+def read_mmlu_file(path):
+    """[(question with its choices, index of the answer)]"""
     reader = csv.reader(StringIO(read_text(path), newline=""), strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as error:
         raise DataError(f"data file {path}: line {reader.line_num:,}: expected CSV: {error}") from error
-    return checked(path, rows, mmlu)
+    return convert_lines(path, rows, mmlu)
 
 
 def mmlu(row):

@@ -1,28 +1,28 @@
-"""HumanEval (Chen et al. 2021): Python functions from their description.
+"""HumanEval (Chen et al. 2021): Python functions from their descriptions.
 
-Code that a model wrote is not run here. It goes to a file in the form that HumanEval's own checker takes, which is to
-be run in a sandbox: github.com/openai/human-eval.
+Generated code is not executed here. It is written to a file in the format of HumanEval's own checker, which must run
+in a sandbox: github.com/openai/human-eval.
 """
 
 import numpy as np
 
-from tinygrad_lm.evaluate.reading import expect, json_lines
+from tinygrad_lm.evaluate.files import expect, read_json_lines
 from tinygrad_lm.evaluate.report import exponential, mean
 
 ENDS = ["\nclass", "\ndef", "\n#", "\nif", "\nprint"]  # Chen et al. 2021, section 2
 
 
-def read(path):
+def read_humaneval(path):
     """[(task id, prompt, solution)]"""
-    return json_lines(path, lambda record: expect(record, task_id=str, prompt=str, canonical_solution=str))
+    return read_json_lines(path, lambda record: expect(record, task_id=str, prompt=str, canonical_solution=str))
 
 
-def run(evaluation, problems):
-    """Nats a token of the authors' solution after its prompt; with --samples the model's own solutions to a file."""
-    problems = problems[: evaluation.limit]
-    scores = evaluation.score([(prompt, solution) for _, prompt, solution in problems], "humaneval")
+def evaluate_humaneval(evaluator, problems):
+    """Nats per token of the authors' solution after its prompt; --samples also writes the model's solutions."""
+    problems = problems[: evaluator.limit]
+    scores = evaluator.score([(prompt, solution) for _, prompt, solution in problems], "humaneval")
     nats = mean("nats_per_token", -np.concatenate([score.logprobs for score in scores]))
-    if evaluation.samples:
-        found = evaluation.complete([prompt for _, prompt, _ in problems], 256, ENDS, "humaneval")
-        evaluation.keep("humaneval", {id: text for (id, *_), text in zip(problems, found, strict=True)})
+    if evaluator.samples:
+        found = evaluator.complete([prompt for _, prompt, _ in problems], 256, ENDS, "humaneval")
+        evaluator.write_samples("humaneval", {id: text for (id, *_), text in zip(problems, found, strict=True)})
     return [nats, exponential("perplexity", nats)]

@@ -1,4 +1,4 @@
-"""Results: values with their standard errors, a table with what others have published, and JSON."""
+"""Results: values with standard errors, as a table beside published numbers, and as JSON."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Result:
-    """One number about a model. `error` is its standard error, None where there is none; n: examples it is made of."""
+    """One number about a model. `error` is its standard error, None if unknown; n: the number of examples."""
 
     metric: str
     value: float
@@ -17,7 +17,7 @@ class Result:
 
 
 def mean(metric, values, scale=1.0):
-    """Their mean × scale; the error is σ / √n, which for hits and misses is √(p (1 − p) / (n − 1))."""
+    """The mean of the values × scale; the error is σ / √n, which for hits and misses is √(p (1 − p) / (n − 1))."""
     values = np.asarray(values, np.float64)
     n = len(values)
     error = scale * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else None
@@ -25,25 +25,25 @@ def mean(metric, values, scale=1.0):
 
 
 def exponential(metric, result):
-    """exp of a result: a perplexity. By the delta method its error is that of the exponent times its value."""
+    """exp of a result: a perplexity. By the delta method its error is its value times the error of the exponent."""
     value = math.exp(result.value) if result.value < 709 else math.inf
     return Result(metric, value, None if result.error is None else value * result.error, result.n)
 
 
 SIZES = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
 SOURCES = {
-    1: "Radford et al. 2019, Language models are unsupervised multitask learners, table 3; the spaces that the data's "
-    "tokenisation left were taken out first",
+    1: "Radford et al. 2019, Language models are unsupervised multitask learners, table 3; without the "
+    "spaces that the data's tokenisation left",
     2: "EleutherAI/lm-evaluation-harness issue 2159",
     3: "EleutherAI/gpt-neo README (lm-evaluation-harness)",
     4: "karpathy/build-nanogpt hellaswag.py (both its own numbers and the harness's)",
     5: "Hugging Face crumb/gpt2023 README (lm-evaluation-harness)",
-    6: "Radford et al. 2019, table 4, drawn among the two likeliest tokens; ours takes the likeliest",
+    6: "Radford et al. 2019, table 4, drawn among the two most likely tokens; ours takes the most likely",
     7: "Radford et al. 2019, section 3.7: WMT-14, English to French",
 }
 # (task, metric): [(source, a number or None for each of SIZES)]
 PUBLISHED = {
-    # Measured by others, table 3's "WikiText2" is a perplexity per token and its "WikiText103" one per word of the same
+    # As others measured, table 3's "WikiText2" is a perplexity per token and its "WikiText103" one per word of the same
     # test text (huggingface/transformers issue 13761).
     ("wikitext", "perplexity"): [(1, (29.41, 22.76, 19.93, 18.34))],
     ("wikitext", "word_perplexity"): [(1, (37.50, 26.37, 22.05, 17.48))],
@@ -67,9 +67,9 @@ PUBLISHED = {
 }
 
 
-def table(rows):
-    """The rows as text for a terminal. rows: [(task, Result, seconds)], seconds of the whole task."""
-    lines, told, before = [["task", "metric", "value ± error", "n", "seconds", *SIZES, "source"]], set(), None
+def results_table(rows):
+    """The results as text for a terminal. rows: [(task, Result, seconds)], seconds of the whole task."""
+    lines, cited, before = [["task", "metric", "value ± error", "n", "seconds", *SIZES, "source"]], set(), None
     for task, result, seconds in rows:
         error = "" if result.error is None else f" ± {result.error:.4f}"
         first = [task, result.metric, f"{result.value:.4f}{error}", f"{result.n:,}", f"{seconds:.1f}"]
@@ -77,7 +77,7 @@ def table(rows):
             first[0] = first[4] = ""
         before = task
         for source, numbers in PUBLISHED.get((task, result.metric), [(None, [None] * len(SIZES))]):
-            told |= {source} - {None}
+            cited |= {source} - {None}
             cells = ["" if number is None else f"{number:g}" for number in numbers]
             lines.append([*first, *cells, f"[{source}]" if source else ""])
             first = [""] * 5
@@ -88,13 +88,13 @@ def table(rows):
         )
         for line in lines
     )
-    notes = [f"[{source}] {SOURCES[source]}" for source in sorted(told)]
+    notes = [f"[{source}] {SOURCES[source]}" for source in sorted(cited)]
     return "\n".join([text, *notes])
 
 
-def as_json(rows, **settings):
-    """The same, fit for JSON, with the settings that led there. Infinity, which JSON lacks, becomes null."""
-    return settings | {
+def results_json(rows, **options):
+    """The results and the options that led to them, for JSON. Infinity, which JSON lacks, becomes null."""
+    return options | {
         "results": [
             {
                 "task": task,

@@ -1,4 +1,4 @@
-"""What all tasks of likelihood share: how probable a model finds a completion after its context, token by token."""
+"""Score completions: the log-probability of each of their tokens. All likelihood tasks share this computation."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from tinygrad_lm.backend import array_module, to_device, wide
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
+from tinygrad_lm.errors import ConfigError, DivergedError, TokenError, check_ranges
 from tinygrad_lm.threads import parallel
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of each token of a completion: log P(token | what comes before it) in nats, and whether it is the likeliest."""
+    """For each token of a completion: log P(token | the tokens before it) in nats; whether it is the most likely."""
 
     logprobs: np.ndarray  # (n,) float64
     greedy: np.ndarray  # (n,) bool
@@ -23,12 +23,12 @@ class Score:
         return float(self.logprobs.sum())
 
 
-def encode(tokenizer, context, completion):
-    """Two texts -> two arrays of ids. White space at the end of the context counts as the completion's beginning.
+def encode_pair(tokenizer, context, completion):
+    """Two texts -> two arrays of ids. White space at the end of the context is moved to the completion.
 
-    The whole is encoded, as the model has seen running text, and cut behind the tokens that the context has alone.
-    Most tokens carry their space in front, so a word must bring its own: "a" + " word", not "a " + "word". Where a
-    token would lie across the cut, the two are encoded apart.
+    Both are encoded as one text, as in training, and cut after the tokens of the context alone. Most tokens begin with
+    their space, so a word keeps it: "a" + " word", not "a " + "word". If a token lies across the cut, the two texts
+    are encoded separately.
     """
     end = len(context.rstrip())
     start, whole = tokenizer.encode(context[:end]), tokenizer.encode(context + completion)
@@ -40,9 +40,9 @@ def encode(tokenizer, context, completion):
 def spans(start, end, window, stride):
     """Windows over a sequence of tokens that predict each of start … end − 1 exactly once.
 
-    Yields (begin, first, stop): the model reads begin … stop − 2, at most `window` tokens, for first … stop − 1.
-    The first window is as full as can be; each later one ends up to `stride` tokens further and looks back as far as
-    it can, so every prediction but those of the first window sees at least window − stride + 1 tokens.
+    Yields (begin, first, stop): the model reads begin … stop − 2, at most `window` tokens, to predict first … stop − 1.
+    The first window is as full as possible; each later one ends up to `stride` tokens further and starts as early as
+    possible, so every prediction outside the first window sees at least window − stride + 1 tokens.
     """
     while start < end:
         stop = min(end, max(start + stride, window + 1))
@@ -50,8 +50,8 @@ def spans(start, end, window, stride):
         start = stop
 
 
-def batches(jobs, most):
-    """Lists of jobs, (…, begin, first, stop), longest first: as many as have at most so many tokens when padded."""
+def padded_batches(jobs, most):
+    """Split jobs (…, begin, first, stop), sorted longest first, into lists of at most `most` tokens when padded."""
     batch = []
     for job in jobs:
         _, begin, _, stop = (batch or [job])[0]
@@ -66,24 +66,22 @@ def batches(jobs, most):
 def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     """A Score for each (context ids, completion ids).
 
-    A context that is too long for the window loses its beginning. A completion that is too long is scored window after
-    window (see `spans`; the stride is the window if not told). An empty context stands for the beginning of a text,
-    which is `eot`. Windows of similar length share a batch, of as many tokens as batch_size whole windows have, and are
-    padded on the right, where a causal model does not look. Each thread of `workers` holds the logits of one
-    completion.
+    A context that is too long for the window loses its beginning. A completion that is too long is scored window by
+    window (see `spans`; stride None: the window). An empty context means the start of a text, `eot`. Windows of similar
+    length share a batch of at most batch_size · window tokens and are padded on the right, which a causal model does
+    not see. Each thread of `workers` holds the logits of one completion.
 
-    Raises ConfigError for an empty completion, and for an empty context where there is no eot; DivergedError for
-    logits that are no numbers.
+    Raises ConfigError for an empty completion, for an empty context without eot and for a stride outside the window;
+    TokenError for ids outside the vocabulary; DivergedError for logits that are not finite.
     """
-    window, device = model.config.block_size, model.parameters.device
+    window, device = model.config.block_size, model.flat.device
     stride = window if stride is None else stride
-    if not 1 <= stride <= window:
-        raise ConfigError(f"stride: expected 1 to {window}, the model's window, found {stride}")
+    check_ranges("score", {"stride": (stride, f"from 1 to {window}, the model's window", 1 <= stride <= window)})
     sequences, scores, jobs = [], [], []
     for i, (context, completion) in enumerate(pairs):
         n = len(completion)
         if not n:
-            raise ConfigError(f"score: completion {i} is empty; it must have a token to be scored")
+            raise ConfigError(f"score: completion {i} is empty; it must have at least one token")
         if not len(context) and eot is None:
             raise ConfigError(
                 f"score: context {i} is empty, and the tokenizer has no end-of-text token to start from; "
@@ -98,13 +96,13 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
         sequences.append(sequence)
         scores.append(Score(np.empty(n), np.empty(n, bool)))
         jobs += [(i, *span) for span in spans(len(sequence) - n, len(sequence), window, stride)]
-    jobs.sort(key=lambda job: job[1] - job[3])  # longest first: a want of memory shows at once
+    jobs.sort(key=lambda job: job[1] - job[3])  # longest first, so that running out of memory shows at once
 
     from tqdm import tqdm
 
     with tqdm(total=len(jobs), unit="window", desc=title, leave=False, disable=None) as bar:
 
-        def run(batch):
+        def score_batch(batch):
             _, begin, _, stop = batch[0]
             tokens = np.zeros((len(batch), stop - 1 - begin), np.int64)
             for row, (i, begin, _, stop) in zip(tokens, batch, strict=True):
@@ -113,23 +111,25 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
                 features = model.features(to_device(tokens, device))  # (B, T, C)
                 for row, (i, begin, first, stop) in zip(features, batch, strict=True):
                     n, whole = len(scores[i].logprobs), len(sequences[i])
-                    place = slice(first - whole + n, stop - whole + n)  # of these targets within the completion
-                    logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data  # only where it is scored
+                    place = slice(
+                        first - whole + n, stop - whole + n
+                    )  # the position of these targets in the completion
+                    logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data  # only of scored tokens
                     targets = to_device(sequences[i][first:stop], device)
-                    scores[i].logprobs[place], scores[i].greedy[place] = _predicted(logits, targets)
+                    scores[i].logprobs[place], scores[i].greedy[place] = token_scores(logits, targets)
             bar.update(len(batch))
 
-        parallel(run, batches(jobs, batch_size * window))
+        parallel(score_batch, padded_batches(jobs, batch_size * window))
     if not all(np.isfinite(score.logprobs).all() for score in scores):
-        raise DivergedError("score: the model gives logits that are not finite numbers; its weights may be damaged")
+        raise DivergedError("score: the model's logits are not finite; its weights may be damaged")
     return scores
 
 
-def _predicted(logits, targets):
-    """(n, V), (n,) -> log-probability of each target, float64, and whether it has the greatest logit; NumPy arrays."""
+def token_scores(logits, targets):
+    """(n, V), (n,) -> NumPy arrays (n,): float64 log-probability of each target; whether its logit is the greatest."""
     xp = array_module(logits)
     z = logits.astype(wide(logits.dtype), copy=False)
-    z = z - z.max(-1, keepdims=True)  # it cancels; it prevents overflow
+    z = z - z.max(-1, keepdims=True)  # the shift cancels; it prevents overflow
     rows = xp.arange(len(z))
     logprobs = z[rows, targets] - xp.log(xp.exp(z).sum(-1, dtype=np.float64))
     return to_device(logprobs, "cpu"), to_device(z.argmax(-1) == targets, "cpu")

@@ -1,4 +1,4 @@
-"""SQuAD (Rajpurkar et al. 2016, 2018): questions about a passage, answered in its words."""
+"""SQuAD (Rajpurkar et al. 2016, 2018): questions about a passage, answered with words from it."""
 
 import re
 import string
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from tinygrad_lm.data.corpus import read_text
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.evaluate.prompting import divide
-from tinygrad_lm.evaluate.reading import expect, parse
+from tinygrad_lm.evaluate.files import expect, parse_json
+from tinygrad_lm.evaluate.prompting import split_examples
 from tinygrad_lm.evaluate.report import mean
 
-NONE = "unanswerable"  # how a model says that the passage does not tell
+NONE = "unanswerable"  # the answer when the passage has none
 
 
-def read(path):
-    """[(id, passage, question, answers)] of version 1.1 or 2.0; no answers: the passage does not tell."""
+def read_squad(path):
+    """[(id, passage, question, answers)] of version 1.1 or 2.0; answers is empty if the passage has none."""
     questions = []
     try:
-        (articles,) = expect(parse(read_text(path)), data=list)
+        (articles,) = expect(parse_json(read_text(path)), data=list)
         for article in articles:
             for paragraph in expect(article, paragraphs=list)[0]:
                 passage, asked = expect(paragraph, context=str, qas=list)
@@ -35,17 +35,18 @@ def read(path):
     return questions
 
 
-def run(evaluation, questions):
-    """exact and f1, as the data define them, × 100, of the line after "A:". The first `shots` are examples."""
-    examples, questions = divide(evaluation, "squad", questions)
+def evaluate_squad(evaluator, questions):
+    """100 × exact match and F1, as in SQuAD, of the line after "A:". The first `shots` are solved examples."""
+    examples, questions = split_examples(evaluator, "squad", questions)
     before = "".join(
         f"{prompt(passage, question)} {(answers or [NONE])[0]}\n\n" for _, passage, question, answers in examples
     )
     asked = [before + prompt(passage, question) for _, passage, question, _ in questions]
-    found = [text.strip() for text in evaluation.complete(asked, 30, ["\n"], "squad")]
-    evaluation.keep("squad", {id: text for (id, *_), text in zip(questions, found, strict=True)})
+    found = [text.strip() for text in evaluator.complete(asked, 30, ["\n"], "squad")]
+    evaluator.write_samples("squad", {id: text for (id, *_), text in zip(questions, found, strict=True)})
     pairs = [
-        ("" if words(text) == [NONE] else text, answers) for text, (*_, answers) in zip(found, questions, strict=True)
+        ("" if normalized_words(text) == [NONE] else text, answers)
+        for text, (*_, answers) in zip(found, questions, strict=True)
     ]
     return [
         mean("exact", [best(exact, text, answers) for text, answers in pairs], 100),
@@ -58,11 +59,14 @@ def prompt(passage, question):
 
 
 def best(metric, text, answers):
-    """Against the answer that fits best; no answer is the empty one."""
-    return max(metric(words(text), words(answer)) for answer in [a for a in answers if words(a)] or [""])
+    """The metric against the answer that fits best; without answers, against the empty one."""
+    return max(
+        metric(normalized_words(text), normalized_words(answer))
+        for answer in [a for a in answers if normalized_words(a)] or [""]
+    )
 
 
-def words(text):
+def normalized_words(text):
     """Lower case, without punctuation and articles."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
@@ -73,7 +77,7 @@ def exact(found, right):
 
 
 def f1(found, right):
-    """2PR / (P + R) of the words in common, P = common / found and R = common / right; 1 if both are empty."""
+    """2PR / (P + R), P = common words / found, R = common words / right; 1 if both are empty."""
     if not found or not right:
         return float(found == right)
     common = sum((Counter(found) & Counter(right)).values())

@@ -1,24 +1,24 @@
-"""All tasks by name: what they read, and how they are run."""
+"""All tasks by name: the files that they read, and how they are evaluated."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tinygrad_lm.evaluate import choices, humaneval, lambada, perplexity, prompting, squad
-from tinygrad_lm.evaluate.reading import Source
+from tinygrad_lm.evaluate.files import TaskFile
 
 
 @dataclass(frozen=True)
 class Task:
-    """read(*paths) -> items;  run(evaluation, items) -> [Result]."""
+    """read_examples(*paths) -> examples;  evaluate(evaluator, examples) -> [Result]."""
 
     about: str
-    sources: tuple
-    read: Callable
-    run: Callable
-    shots: bool = False  # can there be solved examples in front?
+    files: tuple
+    read_examples: Callable
+    evaluate: Callable
+    shots: bool = False  # whether --shots can put solved examples into the prompt
 
 
-HELLASWAG = Source(
+HELLASWAG = TaskFile(
     "hellaswag_val.jsonl",
     "JSON lines with ctx, ctx_a, ctx_b, activity_label, endings, label",
     "https://raw.githubusercontent.com/rowanz/hellaswag/master/data/hellaswag_val.jsonl",
@@ -29,7 +29,7 @@ WMT = "pip install sacrebleu; sacrebleu -t wmt14/full -l en-fr --echo"
 
 
 def arc(name):
-    return Source(
+    return TaskFile(
         f"ARC-{name}-Test.jsonl",
         "JSON lines with question: {stem, choices: [{text, label}]}, answerKey",
         f"https://ai2-public-datasets.s3.amazonaws.com/arc/ARC-V1-Feb2018.zip (ARC-{name})",
@@ -39,104 +39,107 @@ def arc(name):
 TASKS = {
     "text": Task(
         "perplexity of a text",
-        (Source("text.txt", "UTF-8 text", "any text of yours"),),
-        perplexity.read,
-        perplexity.run,
+        (TaskFile("text.txt", "UTF-8 text", "any text"),),
+        perplexity.read_running_text,
+        perplexity.evaluate_perplexity,
     ),
     "wikitext": Task(
-        "perplexity of WikiText's test text",
+        "perplexity of WikiText's test set",
         (
-            Source(
+            TaskFile(
                 "wiki.test.raw",
-                "WikiText-2's or WikiText-103's raw text; their test texts are the same",
+                "the raw text of WikiText-2 or WikiText-103, whose test sets are equal",
                 "https://huggingface.co/datasets/ggml-org/ci/resolve/main/wikitext-2-raw-v1.zip",
             ),
         ),
-        perplexity.read,
-        perplexity.run,
+        perplexity.read_running_text,
+        perplexity.evaluate_perplexity,
     ),
     "lambada": Task(
         "the last word of a passage",
         (
-            Source(
+            TaskFile(
                 "lambada_test.jsonl",
-                "JSON lines with text, as OpenAI has them; or a plain file with a passage a line",
+                "JSON lines with text, as OpenAI publishes them; or a plain file with one passage per line",
                 "https://openaipublic.blob.core.windows.net/gpt-2/data/lambada_test.jsonl",
             ),
         ),
-        lambada.read,
-        lambada.run,
+        lambada.read_lambada,
+        lambada.evaluate_lambada,
     ),
-    "hellaswag": Task("how a scene goes on", (HELLASWAG,), choices.read_hellaswag, choices.run),
+    "hellaswag": Task("the continuation of a scene", (HELLASWAG,), choices.read_hellaswag, choices.evaluate_choices),
     "hellaswag_harness": Task(
-        "the same, as lm-evaluation-harness asks it", (HELLASWAG,), choices.read_hellaswag_harness, choices.run
+        "the same with lm-evaluation-harness's prompts",
+        (HELLASWAG,),
+        choices.read_hellaswag_harness,
+        choices.evaluate_choices,
     ),
-    "arc_easy": Task("school science", (arc("Easy"),), choices.read_arc, choices.run),
-    "arc_challenge": Task("harder school science", (arc("Challenge"),), choices.read_arc, choices.run),
+    "arc_easy": Task("school science", (arc("Easy"),), choices.read_arc, choices.evaluate_choices),
+    "arc_challenge": Task("harder school science", (arc("Challenge"),), choices.read_arc, choices.evaluate_choices),
     "piqa": Task(
         "everyday physics",
         (
-            Source("valid.jsonl", "JSON lines with goal, sol1, sol2", f"{PIQA}valid.jsonl"),
-            Source("valid-labels.lst", "a line 0 or 1 for each problem", f"{PIQA}valid-labels.lst"),
+            TaskFile("valid.jsonl", "JSON lines with goal, sol1, sol2", f"{PIQA}valid.jsonl"),
+            TaskFile("valid-labels.lst", "one line, 0 or 1, for each problem", f"{PIQA}valid-labels.lst"),
         ),
         choices.read_piqa,
-        choices.run,
+        choices.evaluate_choices,
     ),
     "mmlu": Task(
-        "57 subjects",
+        "multiple choice in 57 subjects",
         (
-            Source("test", "a folder of <subject>_test.csv: question, A, B, C, D, answer", MMLU),
-            Source("dev", "a folder of <subject>_dev.csv, in the same form", MMLU),
+            TaskFile("test", "a folder of <subject>_test.csv: question, A, B, C, D, answer", MMLU),
+            TaskFile("dev", "a folder of <subject>_dev.csv, in the same format", MMLU),
         ),
         choices.read_mmlu,
-        choices.run,
+        choices.evaluate_choices,
         shots=True,
     ),
     "translation": Task(
         "BLEU after 'sentence ='",
         (
-            Source("source.txt", "a sentence a line", f"{WMT} src"),
-            Source("target.txt", "its translation, line by line", f"{WMT} ref"),
+            TaskFile("source.txt", "one sentence per line", f"{WMT} src"),
+            TaskFile("target.txt", "the translation of each line", f"{WMT} ref"),
         ),
         prompting.read_translation,
-        prompting.run_translation,
+        prompting.evaluate_translation,
         shots=True,
     ),
     "summarization": Task(
         "ROUGE after 'TL;DR:'",
         (
-            Source(
+            TaskFile(
                 "cnn_dailymail_test.jsonl",
                 "JSON lines with article, highlights",
-                "https://huggingface.co/datasets/abisee/cnn_dailymail (version 3.0.0, test; written as JSON lines)",
+                "https://huggingface.co/datasets/abisee/cnn_dailymail (version 3.0.0, test; convert it to JSON lines)",
             ),
         ),
         prompting.read_summarization,
-        prompting.run_summarization,
+        prompting.evaluate_summarization,
     ),
     "squad": Task(
         "questions about a passage",
         (
-            Source(
+            TaskFile(
                 "dev-v1.1.json",
                 "SQuAD's JSON, version 1.1 or 2.0",
                 "https://rajpurkar.github.io/SQuAD-explorer/dataset/dev-v1.1.json",
             ),
         ),
-        squad.read,
-        squad.run,
+        squad.read_squad,
+        squad.evaluate_squad,
         shots=True,
     ),
     "humaneval": Task(
-        "Python functions",
+        "likelihood of Python functions",
         (
-            Source(
+            TaskFile(
                 "HumanEval.jsonl.gz",
                 "JSON lines with task_id, prompt, canonical_solution, gzipped or not",
                 "https://github.com/openai/human-eval/raw/master/data/HumanEval.jsonl.gz",
             ),
         ),
-        humaneval.read,
-        humaneval.run,
+        humaneval.read_humaneval,
+        humaneval.evaluate_humaneval,
     ),
 }

@@ -1,29 +1,31 @@
-"""Learn backpropagation: see it, find bugs in gradients, write your own, and look into whole runs."""
+"""Learn backpropagation: watch it, find bugs in gradients, write your own, and examine whole runs."""
 
 import argparse
 import sys
 
-from tinygrad_lm.errors import TinygradError
 from tinygrad_lm.learn.cost import cost
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import page
-from tinygrad_lm.learn.puzzles import bug, check, exercise
+from tinygrad_lm.learn.puzzles import check, exercise, puzzle
+from tinygrad_lm.programs import program
 
-# Each is a module whose docstring's first line says what it does, with add_arguments(parser) and run(args) -> status.
+# {name: (module, function)}. The first line of the module's docstring says what the command does, add_arguments(parser)
+# declares its options, and function(args) runs it and returns the exit status.
 COMMANDS = {
-    "page": page,
-    "bug": bug,
-    "exercise": exercise,
-    "check": check,
-    "doctor": doctor,
-    "cost": cost,
+    "page": (page, page.run),
+    "bug": (puzzle, puzzle.show_puzzle),
+    "exercise": (exercise, exercise.write_exercise),
+    "check": (check, check.check_file),
+    "doctor": (doctor, doctor.examine_run),
+    "cost": (cost, cost.count_costs),
 }
 
 
+@program
 def main(arguments=None):
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.learn", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, module in COMMANDS.items():
+    for name, (module, _) in COMMANDS.items():
         raw = argparse.RawDescriptionHelpFormatter
         about = module.__doc__.splitlines()[0]
         command = commands.add_parser(name, help=about, description=module.__doc__, formatter_class=raw)
@@ -32,11 +34,8 @@ def main(arguments=None):
     if args.command is None:
         parser.print_help()
         return 0
-    try:
-        return COMMANDS[args.command].run(args)
-    except (TinygradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    _, function = COMMANDS[args.command]
+    return function(args)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, replace
 
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import check_ranges
 
 CHOICES = {
     "norm": ("layer", "rms"),
     "position": ("learned", "rotary"),
     "activation": ("gelu", "gelu_tanh", "relu", "relu_squared", "silu"),
 }
+
+POSITIVE = "vocab_size", "block_size", "n_layer", "n_head", "kv_heads", "n_embd"
+NOT_NEGATIVE = "n_hidden", "n_head_embd", "norm_eps"
 
 
 @dataclass(frozen=True)
@@ -39,34 +42,23 @@ class GPTConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        problems = [
-            f"{name} must be positive, found {getattr(self, name)}"
-            for name in ("vocab_size", "block_size", "n_layer", "n_head", "kv_heads", "n_embd")
-            if getattr(self, name) < 1
-        ]
-        problems += [
-            f"{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}"
+        ranges = {name: (x := getattr(self, name), "positive", x >= 1) for name in POSITIVE}
+        ranges |= {name: (x := getattr(self, name), "at least 0", x >= 0) for name in NOT_NEGATIVE}
+        ranges |= {
+            name: (x := getattr(self, name), f"one of {', '.join(allowed)}", x in allowed)
             for name, allowed in CHOICES.items()
-            if getattr(self, name) not in allowed
-        ]
-        problems += [
-            f"{name} must be at least 0, found {getattr(self, name)}"
-            for name in ("n_hidden", "n_head_embd", "norm_eps")
-            if getattr(self, name) < 0
-        ]
-        if not self.rope_base > 0:
-            problems.append(f"rope_base must be positive, found {self.rope_base}")
-        if not problems:
-            if not self.n_head_embd and self.n_embd % self.n_head:
-                problems.append(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
-            elif self.position == "rotary" and self.head_size % 2:
-                problems.append(f"rotary positions need an even head size, found {self.head_size}")
-            if self.n_head % self.kv_heads:
-                problems.append(f"n_head {self.n_head} must be a multiple of n_kv_head {self.kv_heads}")
-        if not 0 <= self.dropout < 1:
-            problems.append(f"dropout must be in [0, 1), found {self.dropout}")
-        if problems:
-            raise ConfigError("model configuration: " + "; ".join(problems))
+        }
+        ranges["rope_base"] = self.rope_base, "positive", self.rope_base > 0
+        ranges["dropout"] = self.dropout, "in [0, 1)", 0 <= self.dropout < 1
+        check_ranges("model configuration", ranges)
+        whole = self.n_head_embd or self.n_embd % self.n_head == 0
+        even = self.position != "rotary" or self.head_size % 2 == 0
+        fits = {
+            "n_embd": (self.n_embd, f"a multiple of n_head {self.n_head}", whole),
+            "head size": (self.head_size, "even for rotary positions", even or not whole),
+            "n_head": (self.n_head, f"a multiple of n_kv_head {self.kv_heads}", self.n_head % self.kv_heads == 0),
+        }
+        check_ranges("model configuration", fits)
 
     @property
     def kv_heads(self):

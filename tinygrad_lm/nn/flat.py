@@ -35,6 +35,8 @@ class FlatParameters(dict):
         for name, p in self.items():
             here = self.slices[name] = slice(start, start + p.size)
             start = here.stop
+            if p.flat is not None:
+                p.flat.contents = None  # that store has lost a parameter, which its next check must see
             p.store = None
             p.data = self.data[here].reshape(p.shape)
             p.store = weakref.ref(self)
@@ -45,10 +47,11 @@ class FlatParameters(dict):
     def check(self):
         """Raise ConfigError if the module's parameters are no longer those that were laid out."""
         contents = [ids(part) for part in (self.module(), *self.inside)]
-        if contents == self.contents:
-            return  # nothing at all was assigned since the last look
+        if contents == self.contents or self.module() is None:
+            return  # nothing at all was assigned since the last look, or nothing can be any more
         now = dict(self.module().named_parameters())
         changed = [name for name in {**self, **now} if now.get(name) is not self.get(name)]
+        changed += [name for name, p in self.items() if p.flat is not self and name not in changed]
         if changed:
             raise ConfigError(
                 f"parameters were added, exchanged or removed after the model was initialised: {', '.join(changed)}\n"
@@ -96,5 +99,5 @@ class FlatParameters(dict):
 
 def ids(part):
     """The identities of what is in a module, list, tuple or dict."""
-    part = getattr(part, "__dict__", part)
+    part = getattr(part, "__dict__", part) or ()
     return [*map(id, part.values() if isinstance(part, dict) else part)]

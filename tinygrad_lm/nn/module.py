@@ -88,7 +88,7 @@ class Module:
 
     def check_ready(self):
         """Raise ConfigError if this module has parameters that were never initialised."""
-        names = [name for name, value in vars(self).items() if isinstance(value, Parameter)]
+        names = [name for name, p in self.named_parameters() if p.flat is None]
         if names:
             raise ConfigError(
                 f"{type(self).__name__} {self.name}: its parameters {', '.join(names)} have no values yet\n"
@@ -130,8 +130,7 @@ class Module:
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
-        first = next(iter(self.parameters()))
-        self.initialize(None, first.dtype, first.device)
+        self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():
             values, gradient = before[id(p)]
             p.data = values

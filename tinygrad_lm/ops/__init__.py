@@ -28,7 +28,7 @@ from tinygrad_lm.ops.elementwise import (
     tanh,
     to,
     where,
-)
+)  # fmt: skip
 from tinygrad_lm.ops.embedding import embedding
 from tinygrad_lm.ops.matmul import linear, matmul
 from tinygrad_lm.ops.normalize import layer_norm, rms_norm

@@ -23,7 +23,7 @@ class Muon(Optimizer):
         if wrong := [f"{p.node.name} {p.shape}" for p in self.parameters if p.ndim != 2]:
             raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
         self.lr, self.momentum = lr, momentum
-        slices = self.flat.slices
+        slices = self.flat.slices  # a list that is being sorted looks empty
         self.parameters.sort(key=lambda p: slices[p.node.name].start)
         self.m = self.moments()
 

@@ -38,7 +38,13 @@ class Optimizer:
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""
-        self.flat.check()
+        if self.flat is not None:
+            self.flat.check()
+        if any(p.flat is None or p.flat is not self.flat or not p.requires_grad for p in self.parameters):
+            raise ConfigError(
+                f"{type(self).__name__}: some of its parameters were frozen, exchanged or moved since it was made\n"
+                "  hint : make a new optimizer of the model's parameters as they are now"
+            )
         self.apply(self.numbers(factor))
 
     def zero_grad(self):

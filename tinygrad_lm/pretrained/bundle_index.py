@@ -1,6 +1,6 @@
-"""The index of TensorFlow's checkpoints: protobuf messages in a table.
+"""The index of a TensorFlow checkpoint: protobuf messages in a table.
 
-Under the empty name it says how many data files there are, under each tensor's name its dtype, shape, place, checksum.
+The empty name maps to the header (number of data files), a tensor's name to its dtype, shape, place and checksum.
 Sources: TensorFlow, core/protobuf/tensor_bundle.proto, core/framework/{types,tensor_shape,versions}.proto.
 """
 
@@ -14,7 +14,7 @@ from tinygrad_lm.pretrained.table import Cursor, read_table, within
 
 VERSION = 1  # of the format
 
-# Protobuf messages: {(number of a field, how it is written): name}. Written as 0: varint, 2: bytes, 5: 4 bytes.
+# Protobuf messages: {(field number, wire type): name}. Wire types: 0 varint, 2 bytes, 5 four bytes.
 HEADER = {(1, 0): "num_shards", (2, 0): "endianness", (3, 2): "version"}
 VERSIONS = {(1, 0): "producer", (2, 0): "min_consumer"}
 ENTRY = {(1, 0): "dtype", (2, 2): "shape", (3, 0): "shard_id", (4, 0): "offset", (5, 0): "size", (6, 5): "crc32c",
@@ -22,7 +22,7 @@ ENTRY = {(1, 0): "dtype", (2, 2): "shape", (3, 0): "shard_id", (4, 0): "offset",
 SHAPE = {(2, 2): "dim"}
 DIM = {(1, 0): "size"}
 
-# TensorFlow's dtypes, by number; and as what the known ones are stored.
+# TensorFlow's dtypes by number, and how the supported ones are stored.
 NAMES = ["invalid", "float32", "float64", "int32", "uint8", "int16", "int8", "string", "complex64", "int64", "bool",
          "qint8", "quint8", "qint32", "bfloat16", "qint16", "quint16", "uint16", "complex128", "float16", "resource",
          "variant", "uint32", "uint64"]  # fmt: skip
@@ -30,7 +30,7 @@ STORED = {"float16": "<f2", "bfloat16": "<u2", "float32": "<f4", "float64": "<f8
 
 
 class Entry(NamedTuple):
-    """Where a tensor is: bytes [offset, offset + size) of the data file `shard`."""
+    """Where a tensor is: bytes offset … offset + size − 1 of the data file `shard`."""
 
     dtype: str
     shape: tuple
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 def parse_index(content):
-    """(number of data files, {name: Entry}) of an index. All entries that are wrong are in one error."""
+    """(number of data files, {name: Entry}) of an index. One error lists all wrong entries."""
     pairs = read_table(content)
     if not pairs or pairs[0][0] != b"":
         raise CheckpointError("expected the header under an empty name, found none")
@@ -64,7 +64,7 @@ def _header(content):
     fields = _message(content, HEADER)
     shards, endianness = _number(fields, "num_shards"), _number(fields, "endianness")
     _expect("num_shards", shards, 1 <= shards < 2**31, "1 or more")
-    _expect("endianness", endianness, endianness == 0, "0, the lowest byte first; 1 is a big-endian machine's")
+    _expect("endianness", endianness, endianness == 0, "0 (little-endian); 1 was written on a big-endian machine")
     for version in fields["version"]:
         needed = _number(_message(version, VERSIONS), "min_consumer")
         _expect("min_consumer", needed, 0 <= needed <= VERSION, f"a format of version {VERSION} at most")
@@ -74,7 +74,7 @@ def _header(content):
 def _entry(content, shards):
     fields = _message(content, ENTRY)
     if fields["slices"]:
-        raise CheckpointError("expected a whole tensor, found a partitioned variable: save it whole")
+        raise CheckpointError("expected a whole tensor, found a partitioned variable; save it whole")
     number = _number(fields, "dtype")
     dtype = NAMES[number] if 0 < number < len(NAMES) else str(number)
     _expect("dtype", f"{dtype} (TensorFlow's number {number})", dtype in STORED, ", ".join(STORED))
@@ -106,7 +106,7 @@ def _text(key):
 
 
 def _message(content, schema):
-    """{name: [values]} of a protobuf message. A field outside the schema may change what the others mean: an error."""
+    """{name: [values]} of a protobuf message. Other fields are refused: they may change the meaning of these."""
     fields, cursor = {name: [] for name in schema.values()}, Cursor(content)
     while cursor.left:
         number, kind = divmod(cursor.varint(), 8)
@@ -124,7 +124,7 @@ def _message(content, schema):
 
 
 def _number(fields, name):
-    """The value of a field that may be there once; where it is not, it is 0 (proto3)."""
+    """The value of a field that occurs at most once; 0 where it is absent (proto3)."""
     values = fields[name] or [0]
     _expect(name, values, len(values) == 1, "one number")
     return values[0]

@@ -1,12 +1,13 @@
-"""Our weights out, in the layout in which others can load them: Hugging Face's.
+"""Export a model in Hugging Face's layout, which transformers loads.
 
-What a model of ours has no name for there is often the same as something that has one: no bias is a bias of zeros, no
-gain is a gain of ones, max(z, 0)² is max(z, 0) · z and so a gated MLP whose gate is its other projection, and an
-adapter is a part of its weight. The logits' bound softcap · tanh(z/softcap) has no counterpart; for it a small Python
-file goes along (modeling_tinygrad_lm.py.txt), which transformers runs where trust_remote_code=True allows it to.
-Without it the same weights load as Qwen3 and put the tokens in the same order, for tanh is increasing.
+Where the layout lacks a part of our model, an equal part often exists: no bias is a bias of zeros, no gain is a gain of
+ones, max(z, 0)² = max(z, 0) · z is a gated MLP whose gate equals its other projection, and an adapter is added to its
+weight. The bound on the logits, softcap · tanh(z / softcap), has no counterpart; for it the export includes a small
+Python file (modeling_tinygrad_lm.py.txt), which transformers runs if trust_remote_code=True. Without it the same
+weights load as Qwen3 and rank the tokens in the same order, because tanh is increasing.
 """
 
+import copy
 import errno
 import json
 import shutil
@@ -16,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinygrad_lm.adapt.inherit import merge
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sync, write
 from tinygrad_lm.models.gpt import GPT
@@ -28,20 +28,21 @@ MODELING = "modeling_tinygrad_lm.py"
 
 
 def export(model, tokenizer, folder):
-    """Write a new folder that transformers loads: config.json, model.safetensors, generation_config.json, the
-    tokenizer's files.
+    """Write a new folder: config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
-    GPT-2's family becomes GPT2LMHeadModel, Llama's LlamaForCausalLM, and with normalised heads, as in our presets
-    `modern`, Qwen3ForCausalLM. It is written under another name and then renamed. Raises ConfigError for a model that
-    none of them is, or for a folder that is there, and CheckpointError where it cannot be written.
+    Layer norms make a GPT2LMHeadModel, RMS norms a LlamaForCausalLM or, with normalised queries and keys as in our
+    presets `modern`, a Qwen3ForCausalLM. The folder is written under a temporary name and then renamed. Raises
+    ConfigError for a model that none of them can express and for a folder that exists, CheckpointError for a folder
+    that cannot be written.
     """
     import safetensors.numpy
 
-    model = merge(model)
-    config = expressed(model.config)
+    if any(".lora_" in name for name in model.flat):
+        model = merge(copy.deepcopy(model))
+    config = equal_config(model.config)
     family = gpt2 if config.norm == "layer" else llama
     description = family.write_config(config) | {
-        "dtype": model.parameters.master.dtype.name,
+        "dtype": model.flat.data.dtype.name,
         "bos_token_id": tokenizer.bos,
         "eos_token_id": tokenizer.eot,
     }
@@ -66,60 +67,60 @@ def export(model, tokenizer, folder):
         temporary.mkdir()
         for name, content in texts.items():
             write(temporary / name, content)
-        safetensors.numpy.save_file(tensors(model, config), temporary / "model.safetensors", {"format": "pt"})
+        safetensors.numpy.save_file(stored_tensors(model, config), temporary / "model.safetensors", {"format": "pt"})
         sync(temporary)
         temporary.rename(folder)
         sync(folder.parent)
     except (OSError, safetensors.SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise CheckpointError(f"export: cannot write {folder}: {error}; {way_out(error)}") from error
+        raise CheckpointError(f"export: cannot write {folder}: {error}; {hint_for(error)}") from error
 
 
-def way_out(error):
-    """What to do about an error in writing. The library tells the number of the system's error in its text alone."""
+def hint_for(error):
+    """What to do about an error in writing. SafetensorError has the system's error number only in its text."""
     if getattr(error, "errno", None) == errno.ENOSPC or f"os error {errno.ENOSPC})" in str(error):
         return "make room, or give a folder on another disk"
     return "give a folder that can be written to"
 
 
-def expressed(config):
-    """The configuration of the same function that has a name in Hugging Face's layout."""
-    odd = {}
+def equal_config(config):
+    """The configuration of the same function that Hugging Face's layout can express. Raises ConfigError."""
+    unsupported = {}
     if config.norm == "layer":
         family = "GPT-2"
-        odd |= {"position": config.position != "learned", "qk_norm": config.qk_norm, "gated": config.gated}
-        odd |= {"n_kv_head": config.kv_heads != config.n_head, "softcap": config.softcap}
-        odd |= {"n_head_embd": config.head_size * config.n_head != config.n_embd}
+        unsupported |= {"position": config.position != "learned", "qk_norm": config.qk_norm, "gated": config.gated}
+        unsupported |= {"n_kv_head": config.kv_heads != config.n_head, "softcap": config.softcap}
+        unsupported |= {"n_head_embd": config.head_size * config.n_head != config.n_embd}
         same = replace(config, bias=True, gain=False)
     else:
         family = "Qwen3" if config.qk_norm else "Llama"
         squared = config.activation == "relu_squared" and not config.gated
-        odd |= {"position": config.position != "rotary", "gated": not (config.gated or squared)}
-        odd |= {"bias": config.bias and config.qk_norm, "softcap": config.softcap and not config.qk_norm}
-        odd |= {"n_embd": not config.qk_norm and config.n_embd % config.n_head}
+        unsupported |= {"position": config.position != "rotary", "gated": not (config.gated or squared)}
+        unsupported |= {"bias": config.bias and config.qk_norm, "softcap": config.softcap and not config.qk_norm}
+        unsupported |= {"n_embd": not config.qk_norm and config.n_embd % config.n_head}
         same = replace(config, gain=True, gated=True, activation="relu" if squared else config.activation)
-    if names := [f"{name} = {getattr(config, name)!r}" for name, wrong in odd.items() if wrong]:
+    if names := [f"{name} = {getattr(config, name)!r}" for name, wrong in unsupported.items() if wrong]:
         raise ConfigError(
-            f"export: with norm = {config.norm!r}, the nearest layout is {family}'s, which has no {', '.join(names)}\n"
-            f"  hint : the folder of the run is complete without it, and `load` reads it"
+            f"export: with norm = {config.norm!r}, the nearest layout is {family}'s, which lacks {', '.join(names)}\n"
+            f"  hint : load_pretrained reads the folder of the run"
         )
     return same
 
 
-def tensors(model, config):
-    """{name: array} in the layout of the configuration. Its parameters' shapes come from a model that stays zero."""
+def stored_tensors(model, config):
+    """{name: array} in the layout of the configuration; the shapes come from a model without weights."""
     family, found = gpt2 if config.norm == "layer" else llama, {}
-    masters = model.parameters.masters()
+    weights = model.flat.arrays()
     for place in family.places(GPT(config, None)):
-        stored = found.setdefault(place.tensor, np.empty(place.shape, model.parameters.master.dtype))
-        place.view(stored)[...] = value(masters, place.parameter)
+        stored = found.setdefault(place.tensor, np.empty(place.shape, model.flat.data.dtype))
+        place.view(stored)[...] = parameter_value(weights, place.parameter)
     return found
 
 
-def value(masters, name):
-    """What a parameter of the configuration expressed is in ours."""
-    if ".c_gate." in name and name not in masters:  # max(z, 0)² = max(z, 0) · z
+def parameter_value(weights, name):
+    """The value of a parameter of equal_config's model, from the weights of ours."""
+    if ".c_gate." in name and name not in weights:  # max(z, 0)² = max(z, 0) · z
         name = name.replace(".c_gate.", ".c_fc.")
-    if name not in masters:
-        return 0.0 if name.endswith(".bias") else 1.0  # a weight that we have not is a norm's gain
-    return to_device(masters[name], "cpu")
+    if name not in weights:
+        return 0.0 if name.endswith(".bias") else 1.0  # a missing weight is a norm's gain
+    return weights[name]

@@ -1,4 +1,4 @@
-"""A tokenizer in the files that transformers' AutoTokenizer loads."""
+"""Export a tokenizer as the files that transformers' AutoTokenizer loads."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def tokenizer_files(tokenizer):
-    """{file name: content}. A text gives the same ids there."""
+    """{file name: content}. The exported tokenizer gives every text the same ids."""
     if isinstance(tokenizer, JsonTokenizer):
         paths = [Path(tokenizer.folder, name) for name in KEPT]
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
@@ -22,7 +22,7 @@ def tokenizer_files(tokenizer):
             name: path.read_bytes() for name, path in zip(("vocab.json", "merges.txt"), tokenizer.files, strict=True)
         }
         ends = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END) if tokenizer.eot else {}
-        return contents | {"tokenizer_config.json": as_json({"tokenizer_class": "GPT2Tokenizer"} | ends)}
+        return contents | {"tokenizer_config.json": json_bytes({"tokenizer_class": "GPT2Tokenizer"} | ends)}
     config, added = {"tokenizer_class": "PreTrainedTokenizerFast"}, []
     if isinstance(tokenizer, BPETokenizer):
         parts = byte_pairs(tokenizer.tokens, tokenizer.pattern)
@@ -31,28 +31,32 @@ def tokenizer_files(tokenizer):
         config |= {"bos_token": END, "eos_token": END} if tokenizer.eot is not None else {}
     elif isinstance(tokenizer, ByteTokenizer):
         parts = byte_pairs(tokenizer.vocabulary, r"[\s\S]+")
-    else:  # a character a token
+    else:  # one token per character
         vocabulary = {c: i for i, c in enumerate(tokenizer.characters)}
         split = {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False}
-        model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": ""}  # none: what is unknown is an error
+        model = {
+            "type": "WordLevel",
+            "vocab": vocabulary,
+            "unk_token": "",
+        }  # no such token: unknown characters are errors
         parts = {"pre_tokenizer": split, "decoder": {"type": "Fuse"}, "model": model}
     head = {"version": "1.0", "added_tokens": added, "normalizer": None, "post_processor": None}
-    return {"tokenizer.json": as_json(head | parts), "tokenizer_config.json": as_json(config)}
+    return {"tokenizer.json": json_bytes(head | parts), "tokenizer_config.json": json_bytes(config)}
 
 
 def byte_pairs(tokens, pattern):
-    """The parts of a tokenizer.json that cut a text as tiktoken does."""
+    """The parts of a tokenizer.json that split a text as tiktoken does."""
     letters, ranks = byte_letters(), {token: rank for rank, token in enumerate(tokens)}
-    write = lambda token: "".join(letters[b] for b in token)
-    merges = [[write(half) for half in halves(token, ranks)] for token in tokens if len(token) > 1]
+    spell = lambda token: "".join(letters[b] for b in token)
+    merges = [[spell(half) for half in halves(token, ranks)] for token in tokens if len(token) > 1]
     words = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     return {
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [words, level]},
         "decoder": level,
-        "model": {"type": "BPE", "vocab": {write(token): i for i, token in enumerate(tokens)}, "merges": merges},
+        "model": {"type": "BPE", "vocab": {spell(token): i for i, token in enumerate(tokens)}, "merges": merges},
     }
 
 
-def as_json(content):
+def json_bytes(content):
     return json.dumps(content, indent=1, ensure_ascii=False).encode()

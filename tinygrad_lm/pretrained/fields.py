@@ -1,12 +1,12 @@
-"""What the config.json of any family has in common."""
+"""What the config.json files of all families share."""
 
 import json
 import math
 from pathlib import Path
 
-from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.errors import CheckpointError, check_ranges
 
-# Hugging Face's names of the activations, and ours; of equals the first is written.
+# Hugging Face's names of the activations, and ours; export uses the first of several.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -28,45 +28,35 @@ def read_json(path):
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror}") from None
     except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from None
+        raise CheckpointError(f"{path} is damaged: {error}; download it again") from None
     return content
 
 
-def not_positive(fields, names):
-    """What is wrong with fields that must be positive numbers."""
-    return [
-        f"{name} must be a positive number, found {fields[name]!r}"
-        for name in names
-        if type(fields[name]) not in (int, float) or not 0 < fields[name] < math.inf
-    ]
+def positive(fields, names):
+    """The fields of these names as positive numbers, for check_ranges."""
+    is_positive = lambda x: type(x) in (int, float) and 0 < x < math.inf
+    return {name: (fields[name], "a positive number", is_positive(fields[name])) for name in names}
 
 
-def check(config, sizes, optional, numbers, activation, flags, only):
-    """Raises ConfigError that tells all that is wrong with a config.json, or that our model cannot be.
+def check_fields(config, sizes, optional, numbers, activation, flags, only):
+    """Raise one ConfigError that lists everything in a config.json that is wrong or that our model cannot express.
 
-    sizes: fields that must be positive whole numbers; optional: these, or null; numbers: positive numbers; activation:
-    the field that names it; flags: true, false, or null for false; only: {field: the one value that it may have},
-    which it also has where it is absent.
+    sizes: fields that must be positive whole numbers · optional: the same, or null · numbers: positive numbers
+    activation: the field that names it · flags: true, false, or null for false
+    only: {flag: its one supported value, which is also its value where it is absent}
     """
-    problems = [
-        f"{name} must be a positive whole number, found {config.get(name)!r}"
-        for name in (*sizes, *(name for name in optional if config.get(name) is not None))
-        if type(config.get(name)) is not int or config[name] < 1
-    ]
-    problems += not_positive(config, numbers)
-    problems += [
-        f"{name} must be true or false, found {config[name]!r}"
-        for name in flags
-        if not isinstance(config.get(name), bool | None)
-    ]
-    if config.get(activation) not in ACTIVATIONS:
-        problems.append(f"{activation} must be one of {', '.join(ACTIVATIONS)}, found {config.get(activation)!r}")
-    problems += [
-        f"{name} = {config[name]!r} is not supported, only {value!r}"
-        for name, value in only.items()
-        if (config.get(name, value) or False) != value
-    ]
-    if config.get("quantization_config"):
-        problems.append("quantization_config: quantised weights are not supported; take the model's original ones")
-    if problems:
-        raise ConfigError(f"configuration of a {config['model_type']} model: " + "; ".join(problems))
+    get = config.get
+    whole = [*sizes, *(name for name in optional if get(name) is not None)]
+    settings = {
+        name: (get(name), "a positive whole number", type(get(name)) is int and get(name) > 0) for name in whole
+    }
+    settings |= positive(config, numbers)
+    settings |= {name: (get(name), "true or false", isinstance(get(name), bool | None)) for name in flags}
+    for name, value in only.items():
+        found = get(name, value)
+        settings[name] = (found, f"{value}, the only supported value", found is value or (found is None and not value))
+    names, quantisation = ", ".join(ACTIVATIONS), get("quantization_config")
+    settings[activation] = (get(activation), f"one of {names}", get(activation) in ACTIVATIONS)
+    rule = "absent (quantised weights are not supported; use the original ones)"
+    settings["quantization_config"] = (quantisation, rule, not quantisation)
+    check_ranges(f"configuration of a {config['model_type']} model", settings)

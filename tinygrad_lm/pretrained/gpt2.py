@@ -1,24 +1,24 @@
-"""GPT-2 in Hugging Face's layout and in OpenAI's. Both differ from ours in that queries, keys and values are packed."""
+"""GPT-2 in Hugging Face's layout and in OpenAI's. Both pack the matrices of queries, keys and values into one."""
 
 import re
 
 import numpy as np
 
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check
+from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check_fields
 from tinygrad_lm.pretrained.places import Place, columns
 
 SIZES = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 DEFAULTS = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 FLAGS = ("tie_word_embeddings",)
 ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
-SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files hold, too
+SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files also hold
 
 
 def read_config(config):
-    """GPTConfig from a config.json. Dropout is left out: it is a choice of training."""
+    """The GPTConfig of a config.json, without its dropout, which is a choice of training."""
     config = DEFAULTS | config
-    check(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", FLAGS, ONLY)
+    check_fields(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", FLAGS, ONLY)
     return GPTConfig(
         vocab_size=config["vocab_size"],
         block_size=config["n_positions"],
@@ -33,7 +33,7 @@ def read_config(config):
 
 
 def write_config(config):
-    """A config.json of our model; read_config's inverse."""
+    """The config.json of a GPTConfig, as a dict; read_config's inverse."""
     return {
         "model_type": "gpt2",
         "architectures": ["GPT2LMHeadModel"],
@@ -51,15 +51,15 @@ def write_config(config):
 
 
 def read_hparams(hparams):
-    """GPTConfig from OpenAI's hparams.json."""
+    """The GPTConfig of OpenAI's hparams.json."""
     names = {"model_type": "gpt2", "vocab_size": hparams.get("n_vocab"), "n_positions": hparams.get("n_ctx")}
     return read_config(hparams | names)
 
 
 def places(model, prefix="transformer."):
-    """Hugging Face's layout. Their Conv1D holds (in, out), as we do; the head, a Linear, (out, in)."""
+    """Hugging Face's layout. Their Conv1D stores (in, out), as we do; their head, a Linear, stores (out, in)."""
     C = model.config.n_embd
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         *path, layer, kind = name.split(".")
         if name == "lm_head.weight":
             yield Place(name, name, p.shape[::-1], np.transpose)

@@ -1,4 +1,4 @@
-"""Published models by name: from the Hugging Face hub, and GPT-2 from OpenAI's own address."""
+"""Download published models by name: from the Hugging Face hub, and GPT-2 from OpenAI."""
 
 import http.client
 import json
@@ -23,7 +23,7 @@ FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", "model
 
 
 def from_hub(name):
-    """The folder of "owner/name", in the hub's own cache; fetched if it is not there. Raises DataError."""
+    """The folder of "owner/name" in the hub's own cache, downloaded if necessary. Raises DataError."""
     repository = f"openai-community/{name}" if name in GPT2 else name
     try:
         from huggingface_hub import constants, snapshot_download
@@ -33,43 +33,43 @@ def from_hub(name):
         return Path(snapshot_download(repository, allow_patterns=list(PATTERNS)))
     except Exception as error:  # the hub's own types, those of two HTTP libraries, ValueError, OSError
         raise DataError(
-            f"model {name}: there is no such folder, and the Hugging Face hub does not give {repository}: {error}\n"
-            f"  hint : where there is a network, fetch config.json, the .safetensors files and the tokenizer's from\n"
-            f"         https://huggingface.co/{repository} into a folder, and name that folder;\n"
-            f"         or bring the hub's cache along and set HF_HOME (the cache is now {constants.HF_HUB_CACHE})"
+            f"model {name}: there is no such folder, and {repository} cannot be downloaded from the hub: {error}\n"
+            f"  hint : on a machine with a network, download config.json, the .safetensors files and the tokenizer's\n"
+            f"         from https://huggingface.co/{repository} into a folder, and give that folder;\n"
+            f"         or copy the hub's cache and set HF_HOME (the cache is now {constants.HF_HUB_CACHE})"
         ) from error
 
 
 def from_openai(size, timeout=10):
-    """The folder of GPT-2 as OpenAI released it, in our cache; fetched if it is not there. Raises DataError.
+    """The folder of GPT-2 as OpenAI released it, in our cache, downloaded if necessary. Raises DataError.
 
-    All files are fetched into a folder beside it, where a later call goes on with what is there. It becomes the folder
-    when every tensor sums up as the checkpoint says.
+    The files are downloaded into a temporary folder, where a later call resumes. It is renamed when the checksum of
+    every tensor is right.
     """
     if size not in SIZES:
         raise DataError(f"model openai:{size} is unknown; expected openai: and one of {', '.join(SIZES)}")
     folder = cache_folder() / "gpt-2" / size
     if folder.is_dir():
         return folder
-    masked_crc32c(b"")  # what verifies it should be there before half a gigabyte is fetched
+    masked_crc32c(b"")  # raises if the library is missing, before half a gigabyte is downloaded
     partial = folder.with_name(f"{size}.partial")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         for name in FILES:
-            resume(f"{OPENAI}{size}/{name}", partial / name, timeout)
-        verify(partial)
+            download(f"{OPENAI}{size}/{name}", partial / name, timeout)
+        verify_checkpoint(partial)
         partial.rename(folder)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"model openai:{size}: {error}\n"
-            f"  hint : fetch {', '.join(FILES)}\n"
+            f"  hint : download {', '.join(FILES)}\n"
             f"         from {OPENAI}{size}/ into {folder}"
         ) from error
     return folder
 
 
-def resume(url, path, timeout):
-    """Fetch a file, or what is still missing of it: until it is whole it is called path.part."""
+def download(url, path, timeout):
+    """Download a file, or the rest of it: until it is complete it is called path.part."""
     from tqdm import tqdm
 
     if path.is_file():
@@ -80,9 +80,9 @@ def resume(url, path, timeout):
     try:
         response = urllib.request.urlopen(request, timeout=timeout)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing is missing, or the file is another by now
+        if error.code == 416:  # the part is complete, or the file has changed
             part.unlink()
-            raise DataError(f"{url}: {part} did not fit and was removed; try again") from error
+            raise DataError(f"{url}: {part} did not match and was removed; try again") from error
         raise DataError(f"{url}: {error}") from error
     with response, open(part, "ab" if response.status == 206 else "wb") as file:
         start = there if response.status == 206 else 0
@@ -95,16 +95,16 @@ def resume(url, path, timeout):
         os.fsync(file.fileno())
         found = file.tell()
     if expected is not None and found != expected:
-        raise DataError(f"{url}: {found} bytes of {expected} came; try again, and it goes on from there")
+        raise DataError(f"{url}: received {found} of {expected} bytes; try again to resume")
     part.rename(path)
 
 
-def verify(folder):
-    """Every tensor has the checksum that the checkpoint has for it; a folder that is damaged is removed."""
+def verify_checkpoint(folder):
+    """Check every tensor against its checksum in the index; remove a damaged folder."""
     try:
         json.loads((folder / "hparams.json").read_bytes())
         for _ in TensorBundle(folder / "model.ckpt").values():
             pass
     except (CheckpointError, ValueError) as error:
         shutil.rmtree(folder)
-        raise DataError(f"what was fetched is damaged and was removed; try again: {error}") from error
+        raise DataError(f"the download is damaged and was removed; try again: {error}") from error

@@ -1,12 +1,12 @@
-"""Llama and its relatives in Hugging Face's layout: LlamaForCausalLM; Qwen3ForCausalLM, which normalises its heads."""
+"""Llama in Hugging Face's layout: LlamaForCausalLM, and Qwen3ForCausalLM, which normalises queries and keys."""
 
 import re
 
 import numpy as np
 
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check, not_positive
+from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check_fields, positive
 from tinygrad_lm.pretrained.places import Place
 
 SIZES = (
@@ -22,7 +22,7 @@ DEFAULT_HEAD = {"llama": 0, "qwen3": 128}  # head_dim where it is absent; 0: hid
 FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
 ONLY = {"llama": {}, "qwen3": {"use_sliding_window": False, "attention_bias": False}}
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-SPARE = re.compile(r"\.rotary_emb\.inv_freq$")  # old files hold the frequencies, too
+SPARE = re.compile(r"\.rotary_emb\.inv_freq$")  # the frequencies, which old files also hold
 
 MODULES = {
     "wte": "model.embed_tokens",
@@ -43,13 +43,15 @@ MODULES = {
 
 
 def read_config(config):
-    """GPTConfig from a config.json."""
+    """The GPTConfig of a config.json."""
     config, kind = DEFAULTS | config, config["model_type"]
     numbers = ("rms_norm_eps", "softcap") if config.get("softcap") else ("rms_norm_eps",)
-    check(config, SIZES, ("num_key_value_heads", "head_dim"), numbers, "hidden_act", FLAGS, ONLY[kind])
+    check_fields(config, SIZES, ("num_key_value_heads", "head_dim"), numbers, "hidden_act", FLAGS, ONLY[kind])
     bias = bool(config.get("attention_bias"))
     if bool(config.get("mlp_bias")) != bias:
-        raise ConfigError("config.json: attention_bias and mlp_bias must be equal: our layers have biases or have none")
+        raise ConfigError(
+            "config.json: attention_bias and mlp_bias must be equal, because all of our layers have biases or none has"
+        )
     base, scaling = read_rope(config)
     return GPTConfig(
         vocab_size=config["vocab_size"],
@@ -71,12 +73,12 @@ def read_config(config):
         bias=bias,
         qk_norm=kind == "qwen3",
         tied=bool(config["tie_word_embeddings"]),
-        softcap=config.get("softcap") or 0.0,  # of our own exports
+        softcap=config.get("softcap") or 0.0,  # written by our own export
     )
 
 
 def read_rope(config):
-    """(base, scaling). transformers 5 writes rope_parameters; before there were rope_theta and rope_scaling."""
+    """(base, scaling), from rope_parameters (transformers 5) or from rope_theta and rope_scaling (before)."""
     rope = {"rope_theta": 10000.0 if config.get("rope_theta") is None else config["rope_theta"]}
     for name in ("rope_scaling", "rope_parameters"):
         if not isinstance(config.get(name), dict | None):
@@ -84,17 +86,16 @@ def read_rope(config):
         rope |= config.get(name) or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "llama3") or rope.get("partial_rotary_factor", 1.0) != 1.0:
-        raise ConfigError(f"config.json: rotary positions are supported as default and as llama3, found {rope}")
+        raise ConfigError(f"config.json: rope_type must be default or llama3, with all channels rotated, found {rope}")
     scaling = LLAMA3 if kind == "llama3" else ()
     if missing := [name for name in scaling if name not in rope]:
         raise ConfigError(f"config.json: rotary scaling llama3 lacks {', '.join(missing)}, found {rope}")
-    if problems := not_positive(rope, ("rope_theta", *scaling)):
-        raise ConfigError(f"config.json: {'; '.join(problems)}")
+    check_ranges("config.json", positive(rope, ("rope_theta", *scaling)))
     return rope["rope_theta"], tuple(rope[name] for name in scaling)
 
 
 def write_config(config):
-    """A config.json of our model, which has all parts that read_config's have."""
+    """The config.json of a GPTConfig with these parts, as a dict; read_config's inverse."""
     kind = "qwen3" if config.qk_norm else "llama"
     rope = {"rope_type": "default", "rope_theta": config.rope_base}
     if config.rope_scaling:
@@ -112,7 +113,7 @@ def write_config(config):
         "head_dim": config.head_size,
         "rms_norm_eps": config.norm_eps or 1e-6,
         "rope_parameters": rope,
-        "rope_theta": config.rope_base,  # these two for transformers before 5
+        "rope_theta": config.rope_base,  # this and the next for transformers before 5
         "rope_scaling": rope if config.rope_scaling else None,
         "hidden_act": NAMES[config.activation],
         "attention_bias": config.bias,
@@ -123,8 +124,8 @@ def write_config(config):
 
 
 def places(model):
-    """Their Linear holds (out, in), ours (in, out)."""
-    for name, p in model.parameters.items():
+    """Their Linear stores (out, in), ours (in, out)."""
+    for name, p in model.flat.items():
         _, block, module, kind = re.fullmatch(r"(h\.(\d+)\.)?(.*)\.(\w+)", name).groups()
         theirs = f"model.layers.{block}." * (block is not None) + f"{MODULES[module]}.{kind}"
         if p.ndim == 2 and module != "wte":

@@ -1,4 +1,4 @@
-"""Somebody's weights in, a model of ours out: `load("gpt2")`, `load("runs/my_run")`, `load("a/folder")`."""
+"""Published weights as a model of ours: `load_pretrained("gpt2")`, `load_pretrained("runs/my_run")`."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, hub, llama
 from tinygrad_lm.pretrained.fields import read_json
-from tinygrad_lm.pretrained.places import fill
+from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import FILE, INDEX, SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 from tinygrad_lm.train.run import RunFolder
@@ -24,24 +24,24 @@ LAYOUTS = """
   looked for : config.json, checkpoints/                   a run of ours
                config.json, *.safetensors                  gpt2, llama or qwen3 in Hugging Face's layout
                hparams.json, model.ckpt.index              GPT-2 in OpenAI's"""
-OPENAI, PADDING = 50257, 1000  # tokens of OpenAI's GPT-2; somewhat more are the same ones, in a padded table
+OPENAI, PADDING = 50257, 1000  # tokens of OpenAI's GPT-2, and how many rows padding may add to the embedding
 UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx|gguf)$")
 REFUSED = """
-  reason     : such a file is a program in disguise (pickle): to load it is to run it; other formats are not known here
-  hint       : take the model's .safetensors; or, where you trust it, convert it once with transformers:
+  reason     : pickle files run code when they are loaded; the other formats are not supported
+  hint       : use the model's .safetensors files, or, if you trust the file, convert it once with transformers:
                AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"""
 
 
-def load(where, device="cpu", dtype=np.float32):
-    """(model, tokenizer).
+def load_pretrained(where, device="cpu", dtype=np.float32):
+    """Load (model, tokenizer).
 
-    where: the folder of a run (its best checkpoint is taken), a folder with a published model, or a name: "gpt2",
+    where: the folder of a run (its best checkpoint), the folder of a published model, or a name: "gpt2",
     "gpt2-medium", "gpt2-large", "gpt2-xl", any "owner/name" of the Hugging Face hub, or "openai:124M" (355M, 774M,
-    1558M). The files tell the layout. Raises a TinygradError that tells what was looked for, and where.
+    1558M). The layout is recognised by its files. Raises a TinygradError that lists what was looked for, and where.
     """
     kernels.enable()
     device = resolve_device(device)
-    folder = locate(str(where))
+    folder = find_folder(str(where))
     names = sorted(os.listdir(folder))
     if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
         run = RunFolder(folder)
@@ -58,41 +58,41 @@ def load(where, device="cpu", dtype=np.float32):
             + (f"\n  refused    : {', '.join(unsafe)}{REFUSED}" if unsafe else "")
         )
     tokenizer = find_tokenizer(folder, kind, model.config.vocab_size)
-    if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their table
+    if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their embedding
         raise CheckpointError(
             f"load: {folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
-            f"one of them is another model's"
+            f"they belong to different models"
         )
     return model, tokenizer
 
 
-def locate(where):
-    """The folder that is meant."""
+def find_folder(where):
+    """The folder itself, or the one to which the named model was downloaded."""
     path = Path(where)
     if path.is_dir():
         return path
     if path.exists():
-        refused = REFUSED if UNSAFE.search(path.name) else "; name the folder that it is in"
+        refused = REFUSED if UNSAFE.search(path.name) else "; give the folder that contains it"
         raise CheckpointError(f"load: {path} is a file, expected a folder{refused}")
     if where.startswith("openai:"):
         return hub.from_openai(where.removeprefix("openai:"))
     if where in hub.GPT2 or re.fullmatch(r"[\w.-]+/[\w.-]+", where):
         return hub.from_hub(where)
     raise CheckpointError(
-        f"load: there is no folder {where}, seen from {os.getcwd()}, and it is no model's name: these are "
+        f"load: {where} is neither a folder in {os.getcwd()} nor the name of a model: names are "
         f"{', '.join(hub.GPT2)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
     )
 
 
 def load_openai(folder, device, dtype):
-    with within(folder):
+    with naming(folder):
         model = GPT(gpt2.read_hparams(read_json(folder / "hparams.json")), None, dtype, device)
-        fill(model, TensorBundle(folder / "model.ckpt"), gpt2.openai_places(model))
+        copy_weights(model, TensorBundle(folder / "model.ckpt"), gpt2.openai_places(model))
     return model
 
 
 def load_hugging_face(folder, config, device, dtype):
-    with within(folder):
+    with naming(folder):
         if (kind := config["model_type"]) not in ("gpt2", "llama", "qwen3"):
             raise ConfigError(f"config.json: model_type must be gpt2, llama or qwen3, found {kind!r}")
         family = gpt2 if kind == "gpt2" else llama
@@ -102,38 +102,38 @@ def load_hugging_face(folder, config, device, dtype):
         if kind == "gpt2" and not any(name.startswith("transformer.") for name in tensors):
             places = list(family.places(model, prefix=""))
         head, tied = "lm_head.weight", model.config.tied
-        fill(model, tensors, places, lambda name: family.SPARE.search(name) or (tied and name == head))
+        copy_weights(model, tensors, places, lambda name: family.SPARE.search(name) or (tied and name == head))
         if tied and head in tensors:
-            table = to_device(model.parameters.masters()["wte.weight"], "cpu")
+            table = to_device(model.flat["wte.weight"].data, "cpu")
             if not np.array_equal(tensors[head].astype(table.dtype, copy=False), table):
                 raise CheckpointError(f"{head} is not the token embedding, though config.json says tie_word_embeddings")
     return model
 
 
 def find_tokenizer(folder, kind, vocab_size):
-    """The tokenizer of a published model's folder. A GPT-2's without any, its vocabulary being OpenAI's, has that."""
-    with within(folder):
+    """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files."""
+    with naming(folder):
         problem = "it has no tokenizer.json"
         if kind == "gpt2":
             try:
                 if files_in(folder):
                     return GPT2Tokenizer(folder)
                 if not (folder / "tokenizer.json").is_file():
-                    check_absence(folder, vocab_size)
+                    check_openai_vocabulary(folder, vocab_size)
                     return GPT2Tokenizer()
-            except DataError as error:  # others use these names, too
+            except DataError as error:  # other tokenizers use the same file names
                 problem = error
         if not (folder / "tokenizer.json").is_file():
-            raise DataError(f"tokenizer: {problem}; fetch the file that the model was published with")
+            raise DataError(f"tokenizer: {problem}; download the file that the model was published with")
         return JsonTokenizer(folder)
 
 
-def check_absence(folder, vocab_size):
-    """Raises DataError unless OpenAI's tokens are those of a GPT-2 without files of a tokenizer."""
+def check_openai_vocabulary(folder, vocab_size):
+    """Raise DataError unless a GPT-2 without tokenizer files can only have OpenAI's vocabulary."""
     for names in NAMES:
         there = [name for name in names if (folder / name).is_file()]
         if lacking := [name for name in names if name not in there] if there else []:
-            raise DataError(f"found {there[0]}, but no {lacking[0]}, which goes with it")
+            raise DataError(f"found {there[0]}, but not {lacking[0]}, which belongs to it")
     if not OPENAI <= vocab_size < OPENAI + PADDING:
         raise DataError(
             f"found no {' + '.join(NAMES[1])}, no {' + '.join(NAMES[0])} and no tokenizer.json, and the model's "
@@ -142,8 +142,8 @@ def check_absence(folder, vocab_size):
 
 
 @contextmanager
-def within(folder):
-    """An error from inside says which folder it was about."""
+def naming(folder):
+    """Within the block the messages of errors begin with the folder."""
     try:
         yield
     except (CheckpointError, ConfigError, DataError) as error:

@@ -1,6 +1,6 @@
-"""Where each of our parameters is in the tensors of somebody's file.
+"""Where each parameter of ours is in the tensors of a published file.
 
-A `Place` says it once, for both ways: its `view` of a stored tensor is a NumPy view, to copy from or to write to.
+A `Place` serves loading and exporting: its `view` of a stored tensor is a NumPy view, to copy from or to write to.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from tinygrad_lm.errors import CheckpointError
 
 
 class Place(NamedTuple):
-    """A parameter is `view` of the stored tensor, which has this shape."""
+    """A parameter is view(the stored tensor), whose shape is `shape`."""
 
     parameter: str
     tensor: str
@@ -25,12 +25,14 @@ def columns(start, stop):
     return lambda stored: stored[..., start:stop]
 
 
-def fill(model, tensors, places, spare=lambda name: False):
-    """Copy weights into a model, a tensor at a time.
+def copy_weights(model, tensors, places, spare=lambda name: False):
+    """Copy weights into a model, one tensor at a time.
 
-    tensors: a mapping from names to arrays, with `shapes` to look at first (TensorBundle, SafetensorsFolder); places:
-    for all parameters; spare: which other tensors may be there. All that does not fit is one CheckpointError, and
-    nothing is copied then.
+    tensors: a mapping from names to arrays that knows their `shapes` unread (TensorBundle, SafetensorsFolder)
+    places: one Place for each parameter
+    spare: spare(name) says whether a tensor without a Place may be in the file
+
+    Raises one CheckpointError that lists everything that does not fit; nothing is copied then.
     """
     wanted = {}
     for place in places:
@@ -38,7 +40,7 @@ def fill(model, tensors, places, spare=lambda name: False):
     shapes = tensors.shapes
     problems = [f"{name} is missing" for name in wanted if name not in shapes]
     problems += [
-        f"{name} is of no use for this configuration" for name in shapes if name not in wanted and not spare(name)
+        f"{name} has no place in this configuration" for name in shapes if name not in wanted and not spare(name)
     ]
     for name in filter(shapes.__contains__, wanted):
         (shape, dtype), expected = shapes[name], wanted[name][0].shape
@@ -48,15 +50,14 @@ def fill(model, tensors, places, spare=lambda name: False):
             problems.append(f"{name} is stored as {dtype}, expected floating-point numbers of 16 to 64 bits")
     if problems:
         raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(shortened(problems)))
-    device, masters = model.parameters.device, model.parameters.masters()
+    device = model.flat.device
     for name, parts in wanted.items():
         stored = tensors[name]
         for part in parts:
-            w, values = masters[part.parameter], part.view(stored)
+            w, values = model.flat[part.parameter].data, part.view(stored)
             w[...] = values if device == "cpu" else to_device(values.astype(w.dtype), device)
-    model.parameters.round()
 
 
 def shortened(problems, most=30):
-    """A model has hundreds of tensors; a message with all of them would scroll away what is above it."""
+    """At most `most` problems: a model has hundreds of tensors, and the head of the message should stay visible."""
     return problems[:most] + [f"and {len(problems) - most} more"] * (len(problems) > most)

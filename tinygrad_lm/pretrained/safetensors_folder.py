@@ -1,7 +1,7 @@
-"""The weights of a folder in safetensors files, one tensor at a time.
+"""Read the safetensors files of a folder, one tensor at a time.
 
-A file is the length of a header (8 bytes), the header (JSON: each tensor's name, element type, shape, place), and the
-bytes of the tensors. The library checks it; the bytes are read here, because NumPy has no bfloat16.
+A file is the length of a header (8 bytes), the header (JSON: each tensor's name, dtype, shape and offsets), and the
+bytes of the tensors. The library checks the header; the bytes are read here, because NumPy has no bfloat16.
 """
 
 import json
@@ -13,6 +13,7 @@ import numpy as np
 
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.pretrained.fields import read_json
+from tinygrad_lm.pretrained.tensor_bundle import float32_of
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -21,7 +22,7 @@ FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 class SafetensorsFolder(Mapping):
     """{name: array} of model.safetensors, or of the files that model.safetensors.index.json lists.
 
-    A bfloat16 becomes a float32. Making it reads and checks the headers. Raises CheckpointError for files that are
+    bfloat16 becomes float32. The constructor reads and checks the headers. Raises CheckpointError for files that are
     missing or damaged.
     """
 
@@ -35,18 +36,18 @@ class SafetensorsFolder(Mapping):
     def _listed(self, folder):
         files = read_json(folder / INDEX).get("weight_map")
         if not isinstance(files, dict) or not all(isinstance(file, str) for file in files.values()):
-            raise CheckpointError(f"{folder / INDEX} is damaged: expected weight_map, the file of each tensor")
+            raise CheckpointError(f"{folder / INDEX} is damaged: expected weight_map, with the file of each tensor")
         for file in files.values():
             if Path(file).name != file:
                 raise CheckpointError(f"{folder / INDEX}: expected files of this folder, found {file!r}")
         headers = {file: read_header(folder / file) for file in sorted(set(files.values()))}
         if lost := [f"{name} of {file}" for name, file in files.items() if name not in headers[file]]:
-            raise CheckpointError(f"{folder / INDEX} lists tensors that are not there: {', '.join(lost[:10])}")
+            raise CheckpointError(f"{folder / INDEX} lists tensors that the files lack: {', '.join(lost[:10])}")
         return {name: headers[file][name] for name, file in files.items()}
 
     @property
     def shapes(self):
-        """{name: (shape, dtype)}, and no array is read; the dtype of what NumPy has no name for is the file's own."""
+        """{name: (shape, dtype)}, without reading arrays; a dtype that NumPy lacks keeps the file's name."""
         dtypes = {name: np.dtype(stored) for name, stored in DTYPES.items()} | {"BF16": np.dtype("f4")}
         return {name: (shape, dtypes.get(dtype, dtype)) for name, (_, dtype, shape, _, _) in self._entries.items()}
 
@@ -63,17 +64,13 @@ class SafetensorsFolder(Mapping):
         except OSError as error:
             raise CheckpointError(f"{path}: {error.strerror}") from error
         if len(stored) != size:
-            raise CheckpointError(f"{path}: expected {size} bytes of {name}, found {len(stored)}; fetch it again")
+            raise CheckpointError(f"{path}: expected {size} bytes of {name}, found {len(stored)}; download it again")
         array = stored.view(DTYPES[dtype])
-        if dtype == "BF16":  # the upper half of a float32
-            array = array.astype("<u4")
-            array <<= 16
-            array = array.view("<f4")
-        return array.reshape(shape)
+        return (float32_of(array) if dtype == "BF16" else array).reshape(shape)
 
 
 def read_header(path):
-    """{name: (path, element type, shape, offset in the file, size in bytes)}"""
+    """{name: (path, dtype, shape, offset in the file, size in bytes)}"""
     import safetensors
 
     try:
@@ -85,7 +82,7 @@ def read_header(path):
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         there = sorted(os.listdir(path.parent)) if path.parent.is_dir() else []
         raise CheckpointError(
-            f"{path}: {error}\n  there : {', '.join(there[:20]) or 'nothing'}\n  hint  : fetch it again, whole"
+            f"{path}: {error}\n  there : {', '.join(there[:20]) or 'nothing'}\n  hint  : download the whole file again"
         ) from error
     header.pop("__metadata__", None)
     entries = {}

@@ -1,11 +1,11 @@
-"""LevelDB's sorted table, the file format of a TensorFlow checkpoint's index: byte strings by name.
+"""LevelDB's sorted table, the file format of a TensorFlow checkpoint's index: a sorted map of byte strings.
 
     file    = data blocks, metaindex block (here always empty), index block, footer
     block   = pairs, restart array (uint32 each), their number (uint32); compression (1 byte), masked CRC-32C (uint32)
-    pair    = bytes shared with the key before, bytes added, length of the value (varints); added bytes, value
+    pair    = bytes shared with the previous key, bytes added, length of the value (varints); added bytes, value
     footer  = offset and size of the metaindex block, of the index block (varints), zeros, magic; 48 bytes
 
-The index block holds a pair for each data block: a key not below its last one, and its offset and size.
+The index block holds a pair for each data block: a key at or after its last one, and its offset and size.
 Sources: LevelDB, doc/table_format.md; TensorFlow, core/lib/io/{format,block_builder,table_builder}.cc.
 """
 
@@ -15,12 +15,12 @@ from tinygrad_lm.errors import CheckpointError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER, TRAILER = 48, 5
-RESTART = 16  # writers spell out at least every 16th key, so keys unpack to at most 16 times their block
+RESTART = 16  # writers store at least every 16th key whole, so keys unpack to at most 16 times their block
 
 
 @contextmanager
 def within(where):
-    """A CheckpointError from inside says where it was found, too."""
+    """Within the block the message of a CheckpointError begins with `where`."""
     try:
         yield
     except CheckpointError as error:
@@ -28,7 +28,7 @@ def within(where):
 
 
 def masked_crc32c(content):
-    """CRC-32C (Castagnoli) of bytes or a uint8 array, turned and shifted as LevelDB stores it."""
+    """CRC-32C (Castagnoli) of bytes or a uint8 array, rotated and shifted as LevelDB stores it."""
     try:
         from google_crc32c import value
     except ImportError as error:
@@ -40,7 +40,7 @@ def masked_crc32c(content):
 
 
 class Cursor:
-    """Walks along bytes, and never past their end."""
+    """A position in bytes, which never moves past their end."""
 
     def __init__(self, content):
         self.content, self.at = content, 0
@@ -57,7 +57,7 @@ class Cursor:
         return self.content[self.at - count : self.at]
 
     def varint(self):
-        """The next number: seven bits a byte, the lowest first; the top bit is set in all bytes but the last."""
+        """The next number: seven bits per byte, the lowest first; the top bit is set in all bytes but the last."""
         value = 0
         for shift in range(0, 70, 7):
             byte = self.take(1)[0]
@@ -70,12 +70,14 @@ class Cursor:
 
 
 def read_table(content):
-    """[(key, value)] of a table's bytes, keys ascending. Raises CheckpointError where a byte is not as it should be."""
+    """[(key, value)] of a table's bytes, keys ascending. Raises CheckpointError for any deviation from the format."""
     end = len(content) - FOOTER
     if end < 0:
         raise CheckpointError(f"expected {FOOTER} bytes or more, found {len(content)}")
     if (magic := int.from_bytes(content[-8:], "little")) != MAGIC:
-        raise CheckpointError(f"expected {MAGIC:#x} as its last 8 bytes, found {magic:#x}: cut short, or no index")
+        raise CheckpointError(
+            f"expected {MAGIC:#x} as its last 8 bytes, found {magic:#x}: it is cut short or not an index"
+        )
     with within("footer"):
         footer = Cursor(content[end:-8])
         metaindex, index = _handle(footer), _handle(footer)
@@ -88,12 +90,12 @@ def read_table(content):
             keys.append(key)
             handles.append(_handle(cursor))
             if cursor.left:
-                raise CheckpointError(f"expected the offset and size of a block, found {cursor.left} bytes more")
+                raise CheckpointError(f"expected the offset and size of a block, found {cursor.left} more bytes")
 
     at = 0
     for offset, size in [*handles, metaindex, index]:
         if offset != at:
-            raise CheckpointError(f"expected a block at byte {at}, where the one before ends, found it at {offset}")
+            raise CheckpointError(f"expected a block at byte {at}, where the previous one ends, found it at {offset}")
         at += size + TRAILER
     if at != end:
         raise CheckpointError(f"expected the last block to end at byte {end}, where the footer begins, found {at}")
@@ -104,7 +106,7 @@ def read_table(content):
     for i, handle in enumerate(handles):
         block = _block(content, *handle)
         if not block or block[-1][0] > keys[i] or (i > 0 and block[0][0] <= keys[i - 1]):
-            raise CheckpointError(f"block at byte {handle[0]}: its keys are not those that the index block says")
+            raise CheckpointError(f"block at byte {handle[0]}: its keys do not match the index block")
         pairs += block
     return pairs
 
@@ -120,7 +122,7 @@ def _block(content, offset, size):
         end = offset + size
         if end + TRAILER > len(content):
             raise CheckpointError(f"expected it to end before byte {len(content)}, found it {size} bytes long")
-        found = masked_crc32c(content[offset : end + 1])  # the compression is summed too
+        found = masked_crc32c(content[offset : end + 1])  # the checksum covers the compression byte
         if (expected := int.from_bytes(content[end + 1 : end + TRAILER], "little")) != found:
             raise CheckpointError(f"expected checksum {expected:#010x}, found {found:#010x}")
         if compression := content[end]:

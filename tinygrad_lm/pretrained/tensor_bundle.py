@@ -1,6 +1,6 @@
-"""TensorFlow's checkpoints ("tensor bundles", V2) read without TensorFlow: the format of OpenAI's release of GPT-2.
+"""Read TensorFlow's checkpoints ("tensor bundles", V2) without TensorFlow: the format of OpenAI's release of GPT-2.
 
-`model.ckpt.index` lists the tensors; `model.ckpt.data-00000-of-00001` and so on are their bytes, one after the other.
+`model.ckpt.index` lists the tensors; `model.ckpt.data-00000-of-00001` and so on hold their bytes in sequence.
 """
 
 import os
@@ -17,15 +17,15 @@ MAX_INDEX = 2**22  # bytes; a hundred times the index of the largest GPT-2
 
 
 class TensorBundle(Mapping):
-    """{name: array} of the checkpoint at `prefix`, such as "124M/model.ckpt". A bfloat16 becomes a float32.
+    """{name: array} of the checkpoint at `prefix`, such as "124M/model.ckpt". bfloat16 becomes float32.
 
-    Making it reads and verifies the index; bundle[name] reads and verifies that one tensor.
-    Raises CheckpointError for files that are missing, damaged or of a kind that is not known here.
+    The constructor reads and verifies the index; bundle[name] reads and verifies that one tensor.
+    Raises CheckpointError for files that are missing, damaged or of an unsupported kind.
     """
 
     def __init__(self, prefix):
         self.prefix = prefix
-        masked_crc32c(b"")  # a library that is missing is no fault of the file
+        masked_crc32c(b"")  # raises if the library is missing, before the file is blamed
         path = Path(f"{prefix}.index")
         with within("checkpoint index"):
             content, length = _read(path, 0, MAX_INDEX)
@@ -35,12 +35,12 @@ class TensorBundle(Mapping):
                 self.shards, self._entries = parse_index(content.tobytes())
             except CheckpointError as error:
                 raise CheckpointError(
-                    f"{path}: {error}\n  hint : fetch it again, or write it anew with TensorFlow's Saver (V2)"
+                    f"{path}: {error}\n  hint : download it again, or save it again with TensorFlow's Saver (V2)"
                 ) from None
 
     @property
     def shapes(self):
-        """{name: (shape, dtype)}, and no array is read."""
+        """{name: (shape, dtype)}, without reading arrays."""
         return {
             name: (entry.shape, np.dtype("<f4" if entry.dtype == "bfloat16" else STORED[entry.dtype]))
             for name, entry in self._entries.items()
@@ -63,34 +63,39 @@ class TensorBundle(Mapping):
             end = entry.offset + entry.size
             here = f"{path}, bytes {entry.offset} to {end}"
             if end > length or stored.size < entry.size:
-                raise CheckpointError(f"{here}: found a file of {length}\n  hint : it is cut short, fetch it again")
+                raise CheckpointError(f"{here}: found a file of {length}\n  hint : it is cut short; download it again")
             if (found := masked_crc32c(stored)) != entry.crc32c:
                 raise CheckpointError(
                     f"{here}: expected checksum {entry.crc32c:#010x}, found {found:#010x}\n"
-                    f"  hint : the file is damaged, fetch it again"
+                    f"  hint : the file is damaged; download it again"
                 )
         array = stored.view(STORED[entry.dtype])
-        if entry.dtype == "bfloat16":  # the upper half of a float32
-            array = array.astype("<u4")
-            array <<= 16
-            array = array.view("<f4")
-        return array.reshape(entry.shape)
+        return (float32_of(array) if entry.dtype == "bfloat16" else array).reshape(entry.shape)
+
+
+def float32_of(bfloat16):
+    """The float32 values of bfloat16 bits (uint16), which are their upper halves."""
+    array = bfloat16.astype("<u4")
+    array <<= 16
+    return array.view("<f4")
 
 
 def _read(path, offset, most):
-    """(uint8 array, length of the file): its bytes from `offset` on, `most` or as many as there are."""
+    """(uint8 array, length of the file): at most `most` bytes from `offset` on."""
     try:
         with open(path, "rb") as file:
             length = os.fstat(file.fileno()).st_size
             offset = min(offset, length)
-            content = np.empty(min(most, length - offset), np.uint8)  # no more than there is, whoever asks
+            content = np.empty(
+                min(most, length - offset), np.uint8
+            )  # no more than the file has, whatever the index says
             file.seek(offset)
             return content[: file.readinto(content)], length
     except OSError as error:
         raise CheckpointError(
             f"{path}: {error.strerror}\n"
             f"  there : {_listing(path.parent)}\n"
-            f"  hint  : a checkpoint is called by what its .index and .data-… files have in common"
+            f"  hint  : give the path that the names of its .index and .data-… files have in common"
         ) from error
 
 

@@ -2,15 +2,14 @@
 
 import argparse
 import math
-import sys
 import time
 from shlex import quote
 
 from tinygrad_lm.backend import resolve_device
-from tinygrad_lm.errors import ConfigError, DivergedError, TinygradError, TokenError
+from tinygrad_lm.errors import ConfigError, TokenError
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
-from tinygrad_lm.streams import guarded
+from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
 from tinygrad_lm.train.data import outcome_table, reopen_data
 from tinygrad_lm.train.run import RunFolder, check_free
@@ -59,21 +58,10 @@ def command(description, options, start, train, arguments):
         parser.add_argument(name, **option)
     args = parser.parse_args(arguments)
     given = {key: value for key, value in vars(args).items() if value is not None}
-    with guarded(failed=lambda error: None):  # training survives a closed pipe; what matters is in the run's folder
-        try:
-            if args.out and not args.resume:
-                check_free(args.out)  # before the time is planned, which takes some
-            with explained(less_memory(options, args.resume)):
-                return train(*resumed(**given)) if args.resume else start(**given)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)  # before training began, so there is nothing to save
-            return 130
-        except DivergedError as error:
-            print(error, file=sys.stderr)
-            return 1
-        except (TinygradError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+    if args.out and not args.resume:
+        check_free(args.out)  # before the time is planned, which takes some
+    with checked_output(failed=ignore), explained(less_memory(options, args.resume)):
+        return train(*resumed(**given)) if args.resume else start(**given)
 
 
 def vocab_size(tokenizer, device):
@@ -142,8 +130,8 @@ def rate_jump(before, after, first):
     if math.isclose(planned, now, rel_tol=0.01):
         return ""
     return (
-        f"note    the learning rate jumps from {planned:.3g} to {now:.3g} of its largest: {after.steps:,} steps are "
-        f"planned\n        in place of {before.steps:,}; a schedule stable-decay, resumed before its decay, does not jump\n"
+        f"note    the learning rate jumps from {planned:.3g} to {now:.3g} of its largest: {after.steps:,} steps are\n"
+        f"        now planned, not {before.steps:,}; the schedule stable-decay, resumed before it decays, has no jump\n"
     )
 
 

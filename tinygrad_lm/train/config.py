@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tinygrad_lm.adapt.lora import lora
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.optim.adamw import AdamW
@@ -50,18 +50,15 @@ class TrainConfig:
         least = dict.fromkeys(("steps", "batch_size", "accumulate"), 1)
         rates = ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip"]
         least |= dict.fromkeys([*rates, "warmup", "epochs", "eval_every", "patience", "seed", "lora"], 0)
-        problems = [
-            f"{name} must be at least {bound}, found {getattr(self, name)}"
-            for name, bound in least.items()
-            if not getattr(self, name) >= bound
-        ]
-        problems += [f"{name} must be finite, found inf" for name in least if getattr(self, name) == math.inf]
+        checks = {}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            rule = "finite" if value == math.inf else f"at least {bound}"
+            checks[name] = value, rule, bound <= value < math.inf
         if self.seed >= 2**64:
-            problems.append(f"seed must be below 2⁶⁴, found {self.seed}")
-        if self.schedule not in SCHEDULES:
-            problems.append(f"schedule must be one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
-        if problems:
-            raise ConfigError("training configuration: " + "; ".join(problems))
+            checks["seed"] = self.seed, "below 2⁶⁴", False
+        checks["schedule"] = self.schedule, f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES
+        check_ranges("training configuration", checks)
 
     def rate_factor(self, step):
         """What the learning rates are multiplied by at this step, from 0 to 1."""

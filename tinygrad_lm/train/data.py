@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
-from tinygrad_lm.data.mixture.mixing import Mixture
-from tinygrad_lm.data.mixture.prepared import Prepared
+from tinygrad_lm.data.mixture.dataset import Dataset
+from tinygrad_lm.data.mixture.mixture_batches import MixtureBatches
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.tables import aligned
 
@@ -27,29 +27,29 @@ def text_data(corpus, tokenizer, config, block_size):
     return batches, {corpus.name: (Fraction(1), validation)}
 
 
-def mixture_data(prepared, config, block_size, validation_tokens, inside_documents=False):
-    """The batches of Prepared data, and the validation texts, each of at most so many tokens.
+def mixture_data(dataset, config, block_size, validation_tokens, inside_documents=False):
+    """The batches of a Dataset, and the validation texts, each of at most so many tokens.
 
     inside_documents: whether attention stays inside documents
     """
-    eot = prepared.tokenizer.eot
+    eot = dataset.tokenizer.eot
     if inside_documents and eot is None:
         raise ConfigError(
-            f"prepared data {prepared.path}: its tokenizer, {prepared.tokenizer.name}, has no end-of-text token, so "
+            f"dataset {dataset.path}: its tokenizer, {dataset.tokenizer.name}, has no end-of-text token, so "
             "nothing says where documents begin; leave out --inside-documents"
         )
-    batches = Mixture(
-        prepared.train(),
+    batches = MixtureBatches(
+        dataset.train(),
         config.batch_size,
         block_size,
         config.seed,
         config.accumulate,
         document_token=eot if inside_documents else None,
     )
-    validation = prepared.validation(validation_tokens)
+    validation = dataset.validation(validation_tokens)
     trained = sum(len(tokens) for _, tokens in batches.sources.values())
     held_out = sum(len(tokens) for _, tokens in validation.values())
-    print(f"data    {prepared.path}: {trained:,} tokens to train on, {held_out:,} to validate")
+    print(f"data    {dataset.path}: {trained:,} tokens to train on, {held_out:,} to validate")
     return batches, validation
 
 
@@ -59,12 +59,12 @@ def describe_text(path, corpus):
     return {"path": place, "sha256": digest(corpus.text)}
 
 
-def describe_mixture(prepared, validation_tokens, inside_documents):
-    """What config.json says of Prepared data."""
+def describe_mixture(dataset, validation_tokens, inside_documents):
+    """What config.json says of a Dataset."""
     return {
-        "prepared": str(prepared.path.resolve()),
-        "seal": prepared.seal,
-        "weights": {source.name: str(source.weight) for source in prepared.sources},
+        "prepared": str(dataset.path.resolve()),
+        "seal": dataset.seal,
+        "weights": {source.name: str(source.weight) for source in dataset.sources},
         "validation_tokens": validation_tokens,
         "inside_documents": inside_documents,
     }
@@ -74,14 +74,14 @@ def reopen_data(run):
     """The batches that a run was trained on, and its validation texts. DataError if they have changed since."""
     data, config, block_size = run.config["data"], run.train_config, run.model_config.block_size
     if "prepared" in data:
-        prepared = Prepared(data["prepared"])
-        if prepared.seal != data["seal"]:
+        dataset = Dataset(data["prepared"])
+        if dataset.seal != data["seal"]:
             raise DataError(
-                f"{prepared.path} is not the data that {run.path} was trained on: the seal of its sources is "
-                f"{prepared.seal:.12}, expected {data['seal']:.12}; prepare it as it was, or start another run"
+                f"{dataset.path} is not the data that {run.path} was trained on: the seal of its sources is "
+                f"{dataset.seal:.12}, expected {data['seal']:.12}; prepare it as it was, or start another run"
             )
-        prepared.weigh(data["weights"])
-        return mixture_data(prepared, config, block_size, data["validation_tokens"], data["inside_documents"])
+        dataset.weigh(data["weights"])
+        return mixture_data(dataset, config, block_size, data["validation_tokens"], data["inside_documents"])
     corpus = load_corpus(data["path"])
     if digest(corpus.text) != data["sha256"]:
         raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")

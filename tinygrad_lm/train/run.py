@@ -17,7 +17,7 @@ from pathlib import Path
 from shlex import quote
 
 from tinygrad_lm import files
-from tinygrad_lm.data.tokenizers.tokenizer import from_dict
+from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
@@ -51,7 +51,7 @@ class RunFolder:
                 )
             self.model_config = GPTConfig(**self.config["model"])
             self.train_config = TrainConfig(**self.config["train"])
-            self.tokenizer = from_dict(self.config["tokenizer"], self.path)
+            self.tokenizer = tokenizer_from_dict(self.config["tokenizer"], self.path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
         self.log = Log(self.path / "log.jsonl")

@@ -1,12 +1,12 @@
-"""Evaluation texts out of training texts, as GPT-3 did it: Brown et al. 2020, appendix C.
+"""Remove evaluation texts from training texts, as for GPT-3: Brown et al. 2020, appendix C.
 
-A row of 13 words that is in an evaluation file too is cut out, with 200 characters on either side; the document falls
-in pieces, none of which has such a row. Pieces of fewer than 200 characters are dropped, and documents of more than 10
-pieces whole. Words are lower-case and without punctuation (words.py), so a copy that is set otherwise is found. An
-evaluation text of fewer than 13 words has no such row, and copies of it stay; `too_short` counts these.
+A 13-gram of words that also occurs in an evaluation file is cut out, with 200 characters on either side, which splits
+the document into pieces without such 13-grams. Pieces of fewer than 200 characters are dropped, and so are documents of
+more than 10 pieces. Words are lower-case and without punctuation (words.py), so differently formatted copies are found.
+An evaluation text of fewer than 13 words has no 13-gram, and copies of it stay; `too_short` counts these.
 
-The paper kept rows that more than 10 training documents have (sayings, legal phrases). To know them takes a pass over
-all the data before this one; it is left out, so a common phrase of an evaluation is cut wherever it is.
+The paper kept 13-grams that occur in more than 10 training documents (sayings, legal phrases). That needs an additional
+pass over all the data, which is left out; so a common phrase of an evaluation is cut everywhere.
 """
 
 import csv
@@ -19,31 +19,31 @@ import numpy as np
 
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.words import grams, hashes, places, words
-from tinygrad_lm.curate.readers.formats import FORMATS, texts
+from tinygrad_lm.curate.readers.formats import FORMATS, read_texts
 from tinygrad_lm.errors import DataError
 
 GRAM = 13  # words
 MARGIN = 200  # characters on either side
-SHORTEST = 200  # characters of a piece
+SHORTEST = 200  # characters of a piece that is kept
 PIECES = 10
 
 
 class Contamination:
-    """Which rows of 13 words the evaluation texts have. `decontaminate(text) -> (pieces, what was cut)`.
+    """The 13-grams of evaluation texts. `decontaminate(text) -> (pieces, what was cut out)`.
 
-    8 bytes a row, in order, and 8 to 16 to pass most others by without a search. A row of training text that is taken
-    for one of these by chance costs 400 characters: with 10⁷ rows of evaluations, one in 2 · 10¹² does.
+    Takes 8 bytes per 13-gram, sorted, and 8 to 16 for a filter that saves most searches. A false match of hashes costs
+    400 characters: with 10⁷ evaluation 13-grams, one in 2 · 10¹² training 13-grams.
     """
 
     def __init__(self, texts):
         self.rows = np.unique(np.concatenate([np.empty(0, np.uint64), *(_rows(normalise(text)) for text in texts)]))
         bits = max(16, len(self.rows).bit_length() + 3)
         self.shift = np.uint64(64 - bits)
-        self.filter = np.zeros(2**bits, bool)  # do any rows begin with these bits?
+        self.filter = np.zeros(2**bits, bool)  # whether any 13-gram begins with these bits
         self.filter[self.rows >> self.shift] = True
 
     def decontaminate(self, text):
-        """(the pieces that may be trained on: (text,) if nothing is found, what was cut out)"""
+        """(the clean pieces, (text,) if nothing is found; the passages that were cut out)"""
         found = self._found(text)
         if not len(found):
             return (text,), ()
@@ -55,7 +55,7 @@ class Contamination:
         return kept, tuple(text[a:b] for a, b in cuts)
 
     def _found(self, text):
-        """The numbers of the words where rows begin that are in evaluations."""
+        """The word indices where 13-grams of evaluations begin."""
         rows = _rows(text)
         maybe = np.flatnonzero(self.filter[rows >> self.shift])
         if not len(maybe):
@@ -69,7 +69,7 @@ def _rows(text):
 
 
 def _widened(text, a, b):
-    """By the margin, and on to whole words: half a word might complete another row of an evaluation."""
+    """Widen by the margin, and to whole words: half a word might complete another 13-gram."""
     a, b = max(a - MARGIN, 0), min(b + MARGIN, len(text))
     while a > 0 and not text[a - 1].isspace():
         a -= 1
@@ -79,7 +79,7 @@ def _widened(text, a, b):
 
 
 def _union(spans):
-    """The spans, in order, joined where they overlap."""
+    """The sorted spans, joined where they overlap."""
     joined = []
     for a, b in spans:
         if joined and a < joined[-1][1]:
@@ -90,25 +90,28 @@ def _union(spans):
 
 
 def too_short(paths):
-    """(how many texts of evaluation files have fewer than 13 words, how many texts there are)"""
+    """(number of texts in evaluation files with fewer than 13 words, number of texts)"""
     short = [len(words(normalise(text))) < GRAM for text in evaluation_texts(paths)]
     return sum(short), len(short)
 
 
 def evaluation_texts(paths):
-    """The texts of evaluation files. Of JSON and CSV each string is one, whatever its name, for every task has its own;
-    other files are read as those of training are, and those of no known format as plain text."""
+    """Yield the texts of evaluation files.
+
+    In JSON and CSV every string is a text, because each task has its own field names. Other files are read like
+    training files; a file of unknown format is plain text.
+    """
     for path in map(Path, paths):
         name = path.name.lower().removesuffix(".gz")
         if name.endswith((".json", ".jsonl", ".csv")):
             try:
                 yield from _cells(path) if name.endswith(".csv") else _strings(path)
             except (OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
-                raise DataError(f"evaluation file {path}: {error}; mend it, or fetch it again") from None
+                raise DataError(f"evaluation file {path}: {error}; repair it, or download it again") from None
         elif name.endswith(tuple(suffix for format in FORMATS.values() for suffix in format.suffixes)):
-            yield from texts([path], damage=0)
+            yield from read_texts([path], damage=0)
         else:
-            yield from texts([f"text:{path}"], damage=0)
+            yield from read_texts([f"text:{path}"], damage=0)
 
 
 def _open(path):
@@ -130,7 +133,7 @@ def _line(numbered):
 
 
 def _strings(path):
-    """All strings of a JSON file, or of one with an object a line."""
+    """Yield all strings of a JSON or JSON lines file."""
     with _open(path) as file:
         if path.name.lower().removesuffix(".gz").endswith(".json"):
             values = [json.load(file)]

@@ -1,20 +1,20 @@
-"""Rules of thumb that tell prose from what else lies in the web, each with its published thresholds.
+"""Heuristics that distinguish prose from other web text, with their published thresholds.
 
-A rule says why a text should go, or None: `gopher(text) -> "fewer than 50 words"`. One of them, c4, takes lines out of
-a text first. repetition.py has the rule on what is said twice. All were made for English web pages: they throw away
-source code, tables, verse and most other languages' texts, which have other stop words.
+A rule returns why a text should be removed, or None: `gopher(text) -> "fewer than 50 words"`. One of them, c4, removes
+lines first. The rule about repetitions is in repetition.py. All were made for English web pages: they remove source
+code, tables, verse and most texts in other languages, which have other stop words.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tinygrad_lm.curate.cleaning.repetition import duplicates, repetition
+from tinygrad_lm.curate.cleaning.repetition import repeated_shares, repetition
 
 # Rae et al. 2021, "Scaling language models: methods, analysis & insights from training Gopher", appendix A.1.1
 WORDS = 50, 100_000
-WORD_LENGTH = 3, 10  # characters a word on average
-SYMBOLS = 0.1  # of "#", or of ellipses, to a word
+WORD_LENGTH = 3, 10  # characters per word on average
+SYMBOLS = 0.1  # "#" characters, or ellipses, per word
 BULLETS = 0.9  # of lines
 ELLIPSES = 0.3  # of lines
 ALPHABETIC = 0.8  # of words
@@ -35,11 +35,11 @@ SENTENCE_END = re.compile(r"[.!?][\"”')\]]*(?:\s|$)")
 PUNCTUATED = 0.12  # of lines
 DUPLICATED = 0.1  # of characters
 SHORT, SHORT_LINES = 30, 0.67  # characters; of lines
-LINE_END = (*TERMINAL, "'", "’", "…", "。", "！", "？")  # so Chinese text is not all without ends
+LINE_END = (*TERMINAL, "'", "’", "…", "。", "！", "？")  # so that Chinese lines can end with punctuation
 
 
 def gopher(text):
-    """Is it made of words, as many and as long as those of prose?"""
+    """Why the number, length or kind of words is not that of prose, or None."""
     words = text.split()
     n = len(words)
     if n < WORDS[0]:
@@ -55,7 +55,7 @@ def gopher(text):
         return f"more than {BULLETS:.0%} of lines begin with a bullet"
     if _share(lines, lambda line: line.endswith(ELLIPSIS)) > ELLIPSES:
         return f"more than {ELLIPSES:.0%} of lines end with an ellipsis"
-    # Most words are letters only, and that is quick to see; only a text on the edge is looked at letter by letter.
+    # A fast check first: most words have only letters. Borderline texts are checked letter by letter.
     if sum(map(str.isalpha, words)) < ALPHABETIC * n and _share(words, _has_letter) < ALPHABETIC:
         return f"fewer than {ALPHABETIC:.0%} of words have a letter"
     if len(STOP_WORDS.intersection(text.lower().split())) < STOP_WORDS_FOUND:
@@ -64,15 +64,15 @@ def gopher(text):
 
 
 def c4_lines(text):
-    """(the lines of a text that say something, the others): they have five words and the end of a sentence."""
+    """(the lines that have five words and end like a sentence, the other lines)"""
     kept, dropped = [], []
     for line in CITATION.sub("", text).split("\n"):
         line = line.strip()
-        (kept if _says_something(line) else dropped).append(line)
+        (kept if _is_sentence(line) else dropped).append(line)
     return "\n".join(kept), "\n".join(dropped)
 
 
-def _says_something(line):
+def _is_sentence(line):
     if not line.endswith(TERMINAL) or line.endswith("..."):
         return False
     lower = line.lower()
@@ -80,9 +80,12 @@ def _says_something(line):
 
 
 def c4(text):
-    """Do the lines that c4_lines left make a page of prose? Three of C4's rules are left out: the list of bad words,
-    which hits whole groups of people (Dodge et al. 2021, "Documenting large webtext corpora"), the classifier of
-    languages, and that of three sentences in a row that any document had before only the first copy stays."""
+    """Why the lines that c4_lines kept are not a page of prose, or None.
+
+    Three of C4's rules are left out: the list of bad words, which removes texts by and about whole groups of people
+    (Dodge et al. 2021, "Documenting large webtext corpora"), the language classifier, and the removal of repeated spans
+    of three sentences across documents.
+    """
     if "{" in text:
         return "a curly bracket"
     if "lorem ipsum" in text.lower():
@@ -93,11 +96,11 @@ def c4(text):
 
 
 def fineweb(text):
-    """Are its lines those of running text, not of menus and lists?"""
+    """Why the lines are not those of running text, or None."""
     lines = _lines(text)
     if _share(lines, lambda line: line.endswith(LINE_END)) <= PUNCTUATED:
         return f"at most {PUNCTUATED:.0%} of lines end with punctuation"
-    if duplicates(lines)[1] >= DUPLICATED:
+    if repeated_shares(lines)[1] >= DUPLICATED:
         return f"{DUPLICATED:.0%} of characters or more are in repeated lines"
     if _share(lines, lambda line: len(line) < SHORT) >= SHORT_LINES:
         return f"{SHORT_LINES:.0%} of lines or more have fewer than {SHORT} characters"
@@ -106,7 +109,7 @@ def fineweb(text):
 
 @dataclass(frozen=True)
 class Rule:
-    """judge: text -> why it should go, or None; change: text -> (what of it is judged and stays, what does not)."""
+    """judge: text -> why it should be removed, or None; change: text -> (the text to judge and keep, removed lines)"""
 
     judge: Callable
     change: Callable | None = None
@@ -120,7 +123,7 @@ def _lines(text):
 
 
 def _share(items, test):
-    """How many of them pass, of 1."""
+    """The share of the items that pass."""
     return sum(map(test, items)) / len(items) if items else 0.0
 
 

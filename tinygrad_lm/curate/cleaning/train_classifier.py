@@ -1,13 +1,12 @@
 """Train a quality classifier: python -m tinygrad_lm.data train-classifier --good FILES --bad FILES --out FILE
 
-The engine at something that is no transformer: a row of weights, one for each hashed word, learned by gradient descent.
+The engine applied to something other than a transformer: one weight per hashed word, learned by gradient descent.
 
     z = b + Σ wᵢ xᵢ,   loss = −mean log σ(±z)        + for a good text, − for a bad one
 
-A tenth of the texts is held out, and what is printed is about them.
+A tenth of the texts is held out; the printed figures are about these.
 """
 
-import argparse
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.curate.cleaning.classifier import ALPHA, FEATURES, Classifier, features
 from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.readers.formats import texts
+from tinygrad_lm.curate.readers.formats import read_texts
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.module import Module, Parameter
@@ -27,54 +26,54 @@ from tinygrad_lm.optim.schedule import warmup_cosine
 
 HELD_OUT = 10  # one text in so many
 BATCH = 64  # texts, half of them good
-LEARNING_RATE = 0.1  # the values are small, so weights have far to go
-WEIGHT_DECAY = 0.1  # a word that one text alone has shall not decide
+LEARNING_RATE = 0.1  # large, because the values are small and the weights must grow
+WEIGHT_DECAY = 0.1  # so that words of a single text do not decide
 
 
 class Logistic(Module):
-    """z = b + Σ wᵢ xᵢ of B texts. ids: (B, N) which features a text has, values: (B, N); what is missing to N is 0."""
+    """z = b + Σ wᵢ xᵢ of B texts. ids, values: (B, N), the features of each text, padded with zeros"""
 
     def __init__(self):
-        self.weight = Parameter(FEATURES, 1)  # a matrix, as an embedding of one channel is: AdamW decays matrices
+        self.weight = Parameter(FEATURES, 1)  # a matrix, because AdamW decays matrices
         self.bias = Parameter(1)
 
-    def __call__(self, ids, values):
+    def forward(self, ids, values):
         w = ops.embedding(self.weight, ids)  # (B, N, 1)
         return (w * values[:, :, None]).sum(axis=1) + self.bias  # (B, 1)
 
 
-def loss(z, good):
+def logistic_loss(z, good):
     """−mean log σ(±z) as a cross-entropy: softmax of (0, z) is (1 − σ(z), σ(z)). z: (B, 1), good: integers (B,)."""
     logits = ops.concat(Tensor(np.zeros(z.shape, z.dtype)), z, axis=1)
     return ops.cross_entropy(logits, good)
 
 
-def train(good, bad, steps, seed=0, report=lambda step, loss: None):
-    """The trained Logistic. good, bad: lists of what `features` returns. The same arguments give the same weights."""
+def fit_logistic(good, bad, steps, seed=0, report=lambda step, loss: None):
+    """Train a Logistic. good, bad: lists of what `features` returns. The same arguments give the same weights."""
     model = Logistic().initialize(seed)
-    optimizer = AdamW(model.parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     half = BATCH // 2
     labels = np.repeat([1, 0], half)
     for step in range(steps):
-        rows = [good[i] for i in draw(len(good), half, seed, "good", step)]
-        rows += [bad[i] for i in draw(len(bad), half, seed, "bad", step)]
-        error = loss(model(*batch(rows)), labels)
+        rows = [good[i] for i in draw_texts(len(good), half, seed, "good", step)]
+        rows += [bad[i] for i in draw_texts(len(bad), half, seed, "bad", step)]
+        error = logistic_loss(model(*pad_features(rows)), labels)
         error.backward()
         optimizer.step(warmup_cosine(step, steps, floor=0.0))
-        model.parameters.zero_grad()
+        optimizer.zero_grad()
         report(step, float(error.data))
     return model
 
 
-def draw(n, count, seed, name, step):
-    """Which of n texts are the `count` of a step: a new order in each pass over them, none left out."""
+def draw_texts(n, count, seed, name, step):
+    """The indices of a step's `count` texts among n: a new permutation in each epoch, none left out."""
     places = range(step * count, (step + 1) * count)
     orders = {epoch: random(seed, f"classifier/{name}", epoch).permutation(n) for epoch in {p // n for p in places}}
     return [orders[p // n][p % n] for p in places]
 
 
-def batch(rows):
-    """(ids, values) of some texts, as arrays (B, N) with N the most features that one of them has."""
+def pad_features(rows):
+    """(ids, values) of some texts as arrays (B, N), N the largest number of features."""
     shape = len(rows), max(len(ids) for ids, _ in rows)
     all_ids, all_values = np.zeros(shape, np.int64), np.zeros(shape, np.float32)
     for i, (ids, values) in enumerate(rows):
@@ -82,10 +81,10 @@ def batch(rows):
     return all_ids, all_values
 
 
-def measure(good, bad):
-    """{what: how much} from the scores of held-out texts, as if good and bad ones were equally many.
+def measure_scores(good, bad):
+    """{name: figure} from the scores of held-out texts, as if good and bad ones were equally frequent.
 
-    A text is taken for good above a score of 0.5. What is kept is the mean chance that Classifier.keeps gives a text.
+    A text counts as good above a score of 0.5. "kept" is the mean probability of Classifier.keeps.
     """
     good, bad = np.array(good), np.array(bad)
     recall, false = np.mean(good > 0.5), np.mean(bad > 0.5)
@@ -99,8 +98,8 @@ def measure(good, bad):
     return {name: float(value) for name, value in facts.items()}
 
 
-def table(good, bad):
-    """How the scores of held-out texts are spread, and what part of each tenth Pareto's rule keeps."""
+def score_table(good, bad):
+    """A histogram of the scores of held-out texts, and the share that Pareto's rule keeps of each bin."""
     lines = ["score       good     bad    kept"]
     for i in range(10):
         shares = [np.mean([int(min(score * 10, 9)) == i for score in scores]) for scores in (good, bad)]
@@ -109,55 +108,57 @@ def table(good, bad):
     return "\n".join(lines)
 
 
-def read(patterns, most, what):
-    """The features of the first `most` texts of some files: (to learn from, held out). Which is which, hashes say."""
+def read_features(patterns, most, what):
+    """The features of the first `most` texts of some files: (for training, held out); a hash decides."""
     learned, held_out = [], []
-    for text in islice(filter(None, map(normalise, texts(patterns))), most):
-        out = int.from_bytes(signature("exact", text)) % HELD_OUT == 0  # so copies are on one side
+    for text in islice(filter(None, map(normalise, read_texts(patterns))), most):
+        out = int.from_bytes(signature("exact", text)) % HELD_OUT == 0  # so that copies are on one side
         (held_out if out else learned).append(features(text))
     if not learned or not held_out:
         raise DataError(
-            f"{what} texts: expected some to learn from and one in {HELD_OUT} to hold out, found {len(learned)} and "
-            f"{len(held_out)}; give more"
+            f"{what} texts: expected some for training and one in {HELD_OUT} held out, found {len(learned)} and "
+            f"{len(held_out)}; provide more"
         )
     return learned, held_out
 
 
 def add_arguments(parser):
-    parser.description = __doc__
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--good", nargs="+", required=True, metavar="FILE", help="texts such as are wanted")
-    parser.add_argument("--bad", nargs="+", required=True, metavar="FILE", help="texts as they come, the raw crawl")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where the classifier goes (.safetensors)")
-    parser.add_argument("--documents", type=int, default=50_000, metavar="N", help="the most of either kind [50,000]")
+    parser.add_argument("--good", nargs="+", required=True, metavar="FILE", help="good texts")
+    parser.add_argument("--bad", nargs="+", required=True, metavar="FILE", help="unfiltered texts, such as a raw crawl")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file to write (.safetensors)")
+    parser.add_argument(
+        "--documents", type=int, default=50_000, metavar="N", help="the most texts of either kind [50,000]"
+    )
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="batches of 64 texts [2,000]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="[0]")
+    parser.set_defaults(function=train_classifier_command)
 
 
-def run(args):
+def train_classifier_command(args):
+    """Train and save a classifier, and print how it scores held-out texts. Returns the exit status."""
     if args.documents < 1 or args.steps < 1:
         raise ConfigError(f"expected at least one document and one step, found {args.documents} and {args.steps}")
     if not Path(args.out).resolve().parent.is_dir():
-        raise ConfigError(f"classifier: {args.out} is in a folder that does not exist; make it, or choose another")
+        raise ConfigError(f"classifier: the folder of {args.out} does not exist; create it, or choose another")
     if Path(args.out).exists():
-        raise ConfigError(f"classifier {args.out} exists; give another name, or remove it first")
-    good, good_held_out = read(args.good, args.documents, "good")
-    bad, bad_held_out = read(args.bad, args.documents, "bad")
-    model = train(good, bad, args.steps, args.seed, progress(args.steps))
+        raise ConfigError(f"classifier {args.out} exists; choose another name, or remove it first")
+    good, good_held_out = read_features(args.good, args.documents, "good")
+    bad, bad_held_out = read_features(args.bad, args.documents, "bad")
+    model = fit_logistic(good, bad, args.steps, args.seed, progress_reporter(args.steps))
     settings = {"good": len(good), "bad": len(bad), "steps": args.steps, "seed": args.seed}
     classifier = Classifier(model.weight.data[:, 0], model.bias.data[0], settings)
     scores = [[classifier.probability(*row) for row in rows] for rows in (good_held_out, bad_held_out)]
-    classifier.settings |= measure(*scores)
+    classifier.settings |= measure_scores(*scores)
     classifier.save(args.out)
-    print(table(*scores))
-    for name, value in measure(*scores).items():
+    print(score_table(*scores))
+    for name, value in measure_scores(*scores).items():
         print(f"{name:13} {value:.3f}")
-    print(f"{Path(args.out)}: learned from {len(good):,} good and {len(bad):,} bad texts")
+    print(f"{Path(args.out)}: trained on {len(good):,} good and {len(bad):,} bad texts")
     return 0
 
 
-def progress(steps):
-    """A function that shows how far training is, on a terminal."""
+def progress_reporter(steps):
+    """A function that shows training progress, on a terminal only."""
     from tqdm import tqdm
 
     bar = tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None)

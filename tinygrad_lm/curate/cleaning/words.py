@@ -1,8 +1,8 @@
-"""The words of a text as other parts compare them, and hashes of n of them in a row.
+"""The words of a text for comparisons, and hashes of their n-grams.
 
-A word is what GPT-3's filter calls one (Brown et al. 2020, appendix C): lower-case, without punctuation, between
-spaces. The marks that belong to letters stay, for most vowels of Hindi are such. Scripts without spaces have one long
-word a line; what is compared by words is then compared by lines.
+Words are those of GPT-3's filter (Brown et al. 2020, appendix C): lower-case, without punctuation, separated by white
+space. Combining marks stay, because most vowels of Hindi are marks. In scripts without spaces a line is one long word,
+so comparisons of words become comparisons of lines.
 """
 
 import re
@@ -11,12 +11,12 @@ from hashlib import blake2b
 
 import numpy as np
 
-MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ / golden ratio, odd: a power of it loses no bit of a hash
-REMEMBERED = 2**16  # words whose hash is kept; most of a text is a few thousand words
+MULTIPLIER = 0x9E3779B97F4A7C15  # 2⁶⁴ / golden ratio, odd, so multiplication by its powers is a bijection
+REMEMBERED = 2**16  # cached hashes; most of a text is a few thousand different words
 
 
 class _Kept(dict):
-    """For str.translate: letters, digits, spaces and the marks on letters as they are, all else goes."""
+    """For str.translate: keep letters, digits, white space and combining marks, remove everything else."""
 
     def __missing__(self, code):
         character = chr(code)
@@ -39,7 +39,7 @@ def words(text):
 
 
 def places(text):
-    """[(start, end)] of each of words(text) in the text, their punctuation included."""
+    """[(start, end)] of each of words(text) in the text, including punctuation."""
     return [match.span() for match in re.finditer(r"\S+", text) if words(match[0])]
 
 
@@ -55,15 +55,15 @@ _hashes = _Hashes()
 
 
 def hashes(words):
-    """A 64-bit number for each word, uint64 (n,), the same on every machine (Python's own hash is not)."""
+    """A 64-bit number for each word, uint64 (n,), the same on every machine (unlike Python's hash)."""
     return np.frombuffer(b"".join(map(_hashes.__getitem__, words)), "<u8").astype(np.uint64, copy=False)
 
 
 def grams(hashes, n):
-    """A 64-bit number for every n words in a row: uint64 (words,) -> (words − n + 1,), of fewer words (0,).
+    """A 64-bit hash of every n-gram: uint64 (words,) -> (words − n + 1,), or (0,) for fewer than n words.
 
-    It is the polynomial Σ hᵢ mⁿ⁻ⁱ modulo 2⁶⁴. The hᵢ are as good as random and m is odd, so two different rows get
-    the same number about once in 2⁶⁴; the same words in another order, whose differences share factors, once in 2⁵⁹.
+    It is the polynomial Σ hᵢ mⁿ⁻ⁱ modulo 2⁶⁴. The hᵢ are pseudorandom and m is odd, so two different n-grams collide
+    about once in 2⁶⁴; the same words in another order, whose differences share factors, once in 2⁵⁹.
     """
     count = max(0, len(hashes) - n + 1)
     total = np.zeros(count, np.uint64)

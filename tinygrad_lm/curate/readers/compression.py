@@ -1,8 +1,8 @@
-"""The bytes of a file, decompressed as they are read where it is a gzip, bzip2 or Zstandard file.
+"""Read the bytes of a file, decompressing gzip, bzip2 and Zstandard.
 
-Such a file is a row of members (gzip's word; bzip2 calls them streams, Zstandard frames), each complete in itself. The
-libraries' own file objects differ in what they make of a file that was cut short: some raise, some end as if all were
-well. Here all three do the same: the bytes end at the damage, and `stream.damage` says where that is and why.
+Such a file is a sequence of independent members (gzip's word; bzip2 calls them streams, Zstandard frames). The
+libraries' own file objects treat truncated files differently: some raise, some end silently. Here all three behave the
+same: the bytes end at the damage, and `stream.damage` says where it is and why.
 """
 
 import bz2
@@ -12,13 +12,13 @@ import re
 import zlib
 from contextlib import contextmanager
 
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import require_library
 from tinygrad_lm.errors import DataError
 
-PIECE = 1024  # compressed bytes at a time: Zstandard can make 32 MB of them, so more could fill the memory
+PIECE = 1024  # compressed bytes read at once; Zstandard can expand them to 32 MB
 BUFFER = 2**16
 MAGIC = {".gz": b"\x1f\x8b\x08", ".bz2": b"BZh", ".zst": b"\x28\xb5\x2f\xfd"}  # RFC 1952, bzip2's manual, RFC 8878
-# How a member begins, with more of its header than three bytes, which are in compressed data by chance every 16 MB.
+# The beginning of a member: more than three bytes, which occur by chance every 16 MB of compressed data.
 BEGINS = {
     ".gz": re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL),
     ".bz2": re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"),
@@ -29,7 +29,7 @@ HEADER = 10  # bytes of the longest of these
 
 @contextmanager
 def open_bytes(path):
-    """A Stream of the file's bytes. Raises DataError if it cannot be read, is empty, or not of its suffix's kind."""
+    """Yield a ByteStream of a file. Raises DataError if it is unreadable, empty, or contradicts its suffix."""
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(4)
@@ -39,13 +39,11 @@ def open_bytes(path):
             if head and named not in (None, suffix):
                 raise DataError(
                     f"data file {path}: expected a {named} file, which begins with {MAGIC[named].hex(' ')}, found "
-                    f"{head.hex(' ')}; fetch it again, or name it as what it is"
+                    f"{head.hex(' ')}; download it again, or correct its suffix"
                 )
-            stream = Stream(Members(io.BufferedReader(file), suffix) if suffix else file, BUFFER)
+            stream = ByteStream(Members(io.BufferedReader(file), suffix) if suffix else file, BUFFER)
             if not stream.peek(1) and stream.damage is None:
-                raise DataError(
-                    f"data file {path}: expected documents, found an empty file; give it some, or leave it out"
-                )
+                raise DataError(f"data file {path}: expected documents, found an empty file; remove it from the list")
             yield stream
     except DataError:
         raise
@@ -53,47 +51,47 @@ def open_bytes(path):
         raise DataError(f"data file {path}: cannot be read: {error.strerror}; check the path") from None
 
 
-class Stream(io.BufferedReader):
-    """Bytes to read, with what is known of their soundness."""
+class ByteStream(io.BufferedReader):
+    """A stream of bytes that knows about damage."""
 
     @property
     def damage(self):
-        """Why the bytes end before they should; None where they do not, or have not ended yet."""
+        """Why the bytes end too early; None if they do not, or have not ended yet."""
         return getattr(self.raw, "damage", None)
 
     @property
     def sound(self):
-        """Whether the compressed data up to here are known to be whole. Their checksum stands at their end."""
+        """Whether the compressed data up to here are complete; a member's checksum is at its end."""
         if self.peek(1):
             return True
         return self.damage is None or self.tell() <= self.raw.whole
 
     @property
     def size(self):
-        """Bytes of the file."""
+        """The size of the file in bytes."""
         return os.fstat(self.fileno()).st_size
 
     def part(self, count):
-        """About how many bytes of the file so many of the stream's take."""
+        """The approximate bytes of the file for `count` bytes of the stream."""
         return int(count * self.raw.rate) if isinstance(self.raw, Members) else count
 
     def resume(self):
-        """Goes on at the next member after a damaged one; if there is none, `damage` stays. Returns Damaged.lost."""
+        """Continue at the next member after a damaged one; if there is none, `damage` stays. Returns Damaged.lost."""
         return self.raw.resume(self.size)
 
 
 class Members(io.RawIOBase):
-    """What the members of a compressed file hold, one after the other, up to the first damage."""
+    """The decompressed members of a file, up to the first damage."""
 
     def __init__(self, file, suffix):
         self.file, self.suffix, self.damage = file, suffix, None
         self.begin, self.error, self.limit = _decompressor(suffix)
-        self.member = None  # the decompressor of the one that is being read
-        self.cut = False  # whether the file ends before it does
-        self.start = self.given = 0  # where it starts in the file, up to where it gave bytes
+        self.member = None  # the current member's decompressor
+        self.cut = False  # whether the file ends inside a member
+        self.start = self.given = 0  # where the member starts in the file, and up to where it was decompressed
         self.rest = b""  # compressed bytes after the end of the last member
-        self.ready = memoryview(b"")  # decompressed bytes that nobody has asked for yet
-        self.read_so_far = self.whole = 0  # decompressed bytes that were given, that belong to members without damage
+        self.ready = memoryview(b"")  # decompressed bytes that were not read yet
+        self.read_so_far = self.whole = 0  # decompressed bytes that were read; that are in complete members
 
     def readable(self):
         return True
@@ -106,7 +104,7 @@ class Members(io.RawIOBase):
 
     @property
     def rate(self):
-        """Bytes of the file for a decompressed one, so far."""
+        """Bytes of the file per decompressed byte, so far."""
         return self.file.tell() / max(1, self.read_so_far)
 
     def readinto(self, buffer):
@@ -119,14 +117,14 @@ class Members(io.RawIOBase):
         return count
 
     def _advance(self):
-        """Decompresses one piece of the file; False at its end."""
-        hungry = getattr(self.member, "needs_input", True)  # only bzip2's has more to give than it may
+        """Decompress one piece of the file. Returns False at its end."""
+        hungry = getattr(self.member, "needs_input", True)  # only bzip2 limits its output
         piece = (self.rest or self.file.read(PIECE)) if hungry else b""
         if hungry and not piece:
             if self.member is not None:
                 self.cut = True
                 self.damage = (
-                    f"the {self.suffix} data end in the middle, at byte {self.file.tell():,}: the file was cut short"
+                    f"the {self.suffix} data end inside a member, at byte {self.file.tell():,}: the file is truncated"
                 )
             return False
         if self.member is None:
@@ -146,7 +144,7 @@ class Members(io.RawIOBase):
         return True
 
     def resume(self, size):
-        """Looks for the next member from the beginning of the damaged one on, whose length is not known."""
+        """Search for the next member from the beginning of the damaged one, whose length is unknown."""
         place, before = self.start + 1, b""
         self.file.seek(place)
         while block := self.file.read(BUFFER):
@@ -160,12 +158,12 @@ class Members(io.RawIOBase):
 
 
 def _decompressor(suffix):
-    """(what begins a member, the errors of one that is damaged, the most bytes to make at a time where one can say)"""
+    """(function that makes a decompressor, its errors, its extra arguments: the most bytes to return, if supported)"""
     if suffix == ".gz":
         return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error, ()
     if suffix == ".bz2":
         return bz2.BZ2Decompressor, (OSError, ValueError), (BUFFER,)
-    need("zstandard", "a .zst file")
+    require_library("zstandard", "a .zst file")
     import zstandard
 
     return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError, ()

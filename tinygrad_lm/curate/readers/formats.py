@@ -1,9 +1,9 @@
-"""The formats that raw text comes in. Each is two functions, for reading is one after the other and the rest is not.
+"""The formats of raw text. Each has two functions, because only reading must be sequential.
 
-records(path)  yields what lies in a file, one Record after the other, in bounded memory; or a Damaged in its place.
-               Raises DataError for a file that is missing, empty or of another format.
-text(content)  the text of one record, None where it has none (a picture, an empty page); run by many workers at once.
-               Raises ValueError where the record turns out to be damaged.
+read_records(path)     yields the Records of a file in bounded memory, or a Damaged in place of one.
+                       Raises DataError for a file that is missing, empty or of another format.
+extract_text(content)  the text of a record, None if it has none (a picture, an empty page); many workers run it.
+                       Raises ValueError for a damaged record.
 """
 
 import sys
@@ -15,108 +15,108 @@ from pathlib import Path
 
 from tinygrad_lm.curate.readers import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
 from tinygrad_lm.curate.readers.compression import MAGIC
-from tinygrad_lm.curate.readers.document import ENOUGH, Damaged, too_much
+from tinygrad_lm.curate.readers.record import ENOUGH, Damaged, too_damaged
 from tinygrad_lm.errors import DataError
 
-SHOWN = 5  # damaged records of a file that are told one by one
+SHOWN_RECORDS = 5  # damaged records of a file that are printed
 
 
 @dataclass(frozen=True)
 class Format:
-    """suffixes: of the files that are taken to be of this format; any of them may be compressed as well."""
+    """A format. suffixes: of its files, without those of compression"""
 
     name: str
     suffixes: tuple
-    records: Callable
-    text: Callable
+    read_records: Callable
+    extract_text: Callable
 
 
 FORMATS = {
     format.name: format
     for format in [
-        Format("text", (".txt",), plain.records, plain.text),
-        Format("jsonl", (".jsonl", ".ndjson", ".json"), json_lines.records, json_lines.text),
-        Format("parquet", (".parquet",), parquet.records, plain.text),
-        Format("wet", (".wet",), partial(warc.records, kind="conversion"), plain.text),
-        Format("warc", (".warc",), html.records, html.text),
-        Format("wikipedia", (".xml",), wikipedia.records, wikitext.text),
-        Format("gutenberg", (), gutenberg.records, gutenberg.text),  # its files are .txt, so it is asked for by name
+        Format("text", (".txt",), plain.plain_records, plain.plain_text),
+        Format("jsonl", (".jsonl", ".ndjson", ".json"), json_lines.json_records, json_lines.json_text),
+        Format("parquet", (".parquet",), parquet.parquet_records, plain.plain_text),
+        Format("wet", (".wet",), partial(warc.warc_records, kind="conversion"), plain.plain_text),
+        Format("warc", (".warc",), html.page_records, html.page_text),
+        Format("wikipedia", (".xml",), wikipedia.article_records, wikitext.article_text),
+        Format("gutenberg", (), gutenberg.book_records, gutenberg.book_text),  # .txt is plain text
     ]
 }
 
 
 def format_of(path, name=None):
-    """The Format of this name; without one, of the file's. Raises DataError where that does not tell it."""
+    """The Format of this name; without a name, by the file's suffix. Raises DataError if unknown."""
     if name is None:
         file = Path(path).name.lower()
         for suffix in MAGIC:
             file = file.removesuffix(suffix)
         name = next((f.name for f in FORMATS.values() if f.suffixes and file.endswith(f.suffixes)), None)
     if name not in FORMATS:
-        found = f"format {name!r} is unknown" if name else "its name does not tell its format"
+        found = f"format {name!r} is unknown" if name else "its name does not imply its format"
         raise DataError(
-            f"data file {path}: {found}; expected one of {', '.join(FORMATS)}, as `format` in a mixture file, on a "
-            f"command line in front of the path: text:{path}"
+            f"data file {path}: {found}; expected one of {', '.join(FORMATS)}, as `format` in a mixture file or "
+            f"before the path on a command line: text:{path}"
         )
     return FORMATS[name]
 
 
-def files(pattern, folder="."):
-    """The files that a pattern such as "crawl/**/*.wet.gz" means, sorted, named as seen from the folder."""
-    if Path(folder, pattern).is_file():  # its own name may have brackets
+def match_files(pattern, folder="."):
+    """The files that match a pattern such as "crawl/**/*.wet.gz", sorted, as paths relative to the folder."""
+    if Path(folder, pattern).is_file():  # its name may contain brackets
         return [pattern]
     return sorted(name for name in glob(pattern, root_dir=folder, recursive=True) if Path(folder, name).is_file())
 
 
-def texts(patterns, damage=0.01):
-    """The texts of files of any format. Damaged records are passed over, counted and told on stderr.
+def read_texts(patterns, damage=0.01):
+    """Yield the texts of files of any format. Damaged records are skipped, counted and reported on stderr.
 
-    patterns: as `files` has them; or "gutenberg:books/*.txt" with a format that the files' names do not tell. Raises
-    DataError where more than the share `damage` is damaged (`too_much`); at the end of fewer than 100 records only
-    where all are.
+    patterns: as in match_files, or with a format, as "gutenberg:books/*.txt". Raises DataError if more than the share
+    `damage` is damaged (`too_damaged`); for fewer than 100 records only if all are.
     """
     paths = []
     for pattern in map(str, patterns):
         name, _, rest = pattern.partition(":")
         name, pattern = (name, rest) if name in FORMATS else (None, pattern)
-        paths += [(path, format_of(path, name)) for path in files(pattern) or [pattern]]
+        paths += [(path, format_of(path, name)) for path in match_files(pattern) or [pattern]]
     size = sum(Path(path).stat().st_size for path, _ in paths if Path(path).is_file())
     records, found, lost = 0, [], 0
     for path, format in paths:
         before = len(found)
         try:
-            for record in format.records(path):
+            for record in format.read_records(path):
                 records += 1
-                text = text_of(record, format)
+                text = record_text(record, format)
                 if not isinstance(text, Damaged):
                     if text:
                         yield text
                     continue
                 found.append(f"data file {path}: record {text.id}: {text.reason}")
                 lost += text.lost
-                if too_much(records, len(found), size, lost, damage, ended=False):
-                    raise DataError(complaint(records, found, size, lost, damage))
+                if too_damaged(records, len(found), size, lost, damage, ended=False):
+                    raise DataError(damaged_files_message(records, found, size, lost, damage))
         finally:
-            for line in found[before : before + SHOWN]:
+            for line in found[before : before + SHOWN_RECORDS]:
                 print(f"damaged: {line}", file=sys.stderr)
-            if more := len(found[before + SHOWN :]):
+            if more := len(found[before + SHOWN_RECORDS :]):
                 print(f"damaged: data file {path}: {more:,} more", file=sys.stderr)
-    if found and (len(found) == records or too_much(records, len(found), size, lost, damage, records >= ENOUGH)):
-        raise DataError(complaint(records, found, size, lost, damage))
+    if found and (len(found) == records or too_damaged(records, len(found), size, lost, damage, records >= ENOUGH)):
+        raise DataError(damaged_files_message(records, found, size, lost, damage))
 
 
-def complaint(records, found, size, lost, damage):
+def damaged_files_message(records, found, size, lost, damage):
+    """The message about too much damage."""
     return (
         f"{found[-1]}\n  {len(found):,} of {records:,} records are damaged, {lost:,} of {size:,} bytes lost, "
-        f"expected at most {damage:.0%}\n  hint : fetch the files again"
+        f"expected at most {damage:.0%}\n  hint : download the files again"
     )
 
 
-def text_of(record, format):
-    """The text of a record; Damaged where it has none because of damage."""
+def record_text(record, format):
+    """The text of a record, or a Damaged."""
     if isinstance(record, Damaged):
         return record
     try:
-        return format.text(record.content)
+        return format.extract_text(record.content)
     except ValueError as error:
         return Damaged(record.id, str(error))

@@ -1,4 +1,4 @@
-"""The text of web pages in WARC files: what a server sent, less its menus, scripts and advertisements.
+"""The text of web pages in WARC files, without menus, scripts and advertisements.
 
 resiliparse's main-content extraction: at the scale of 1 billion parameters, models trained on its texts did about as
 well as on trafilatura's, and better than on WET's (CORE 24.1, 24.5, 20.7: Li et al. 2024, DataComp-LM, section 4.2,
@@ -11,25 +11,24 @@ from io import BytesIO
 from itertools import accumulate
 
 from tinygrad_lm.curate.readers import warc
-from tinygrad_lm.curate.readers.document import LARGEST
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, require_library
 
 PAGES = {"text/html", "application/xhtml+xml"}
-# The extraction takes time in the square of the depth of these: minutes for half a megabyte of <div>. Chrome's
-# parser does not nest deeper than 512 either.
+# The time of the extraction is quadratic in the depth of these: minutes for half a megabyte of <div>. Chrome's parser
+# also limits the depth to 512.
 NESTS, DEPTH = re.compile(rb"<(/?)(?:div|article)\b", re.IGNORECASE), 512
 
-CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # no text has them, nearly all compressed data do
+CONTROLS = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # absent from text, present in nearly all compressed data
 
 
-def records(path):
-    """The responses of servers, as bytes: HTTP's header and what follows."""
-    need("resiliparse", "a WARC file of pages")
-    return warc.records(path, "response")
+def page_records(path):
+    """Yield the HTTP responses as bytes, with headers."""
+    require_library("resiliparse", "a WARC file of pages")
+    return warc.warc_records(path, "response")
 
 
-def text(content):
-    """The text of a response; None for one that is not a page, or an error's."""
+def page_text(content):
+    """The text of a response; None if it is not a page, or reports an error."""
     from resiliparse.extract.html2text import extract_plain_text
     from warcio.bufferedreaders import ChunkedDataReader
     from warcio.statusandheaders import StatusAndHeadersParser
@@ -50,10 +49,10 @@ def text(content):
 
 
 def _decompressed(body, encoding):
-    """CommonCrawl stores pages decompressed, until 2018 under the header of before; so the bytes themselves tell."""
+    """Decompress a page if its bytes are gzip: until 2018 CommonCrawl kept the header of pages it had decompressed."""
     if body.startswith(b"\x1f\x8b"):
         try:
-            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(body, LARGEST)
+            return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS).decompress(body, LARGEST_RECORD)
         except zlib.error as error:
             raise ValueError(f"the gzipped page is damaged: {error}") from None
     if encoding and CONTROLS.search(body, 0, 1024):
@@ -62,7 +61,7 @@ def _decompressed(body, encoding):
 
 
 def _characters(body, parameters):
-    """The page as a str: UTF-8 if it can be, for little else can; else as HTTP, the page or its bytes suggest."""
+    """Decode a page: as UTF-8 if valid, else as HTTP, the page or its bytes suggest."""
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding, map_encoding_to_html5
 
     try:

@@ -1,18 +1,17 @@
-"""Parquet as FineWeb is published: a table whose column "text" holds a document a row."""
+"""Parquet, as for FineWeb: a table with a column "text" that has one document per row."""
 
 from pathlib import Path
 
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
 COLUMN = "text"
-ROWS = 256  # at a time, so that not even one row group has to fit into memory
+ROWS = 256  # read at once, so that a row group need not fit into memory
 
 
-def records(path):
-    """The texts of one row group after the other, as bytes. Of one that cannot be read, the rest is Damaged."""
-    need("pyarrow", "a Parquet file")
+def parquet_records(path):
+    """Yield the texts as bytes, by row groups. The unreadable rest of one is a Damaged."""
+    require_library("pyarrow", "a Parquet file")
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -21,17 +20,19 @@ def records(path):
     try:
         file = parquet.ParquetFile(path, page_checksum_verification=True)
     except errors as error:
-        raise DataError(f"data file {path}: expected a Parquet file: {error}; fetch it again") from None
+        raise DataError(f"data file {path}: expected a Parquet file: {error}; download it again") from None
     with file:
         kinds = {field.name: field.type for field in file.schema_arrow}
         if kinds.get(COLUMN) not in (pa.string(), pa.large_string()):
             found = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
             raise DataError(
                 f"data file {path}: expected a column {COLUMN} of strings, found {found or 'no column'}; rename the "
-                f"column that holds the documents to {COLUMN}"
+                f"column with the documents to {COLUMN}"
             )
         if not file.metadata.num_rows:
-            raise DataError(f"data file {path}: expected documents, found a table without rows; leave it out")
+            raise DataError(
+                f"data file {path}: expected documents, found a table without rows; remove it from the list"
+            )
         for group in range(file.metadata.num_row_groups):
             rows, row = file.metadata.row_group(group).num_rows, first
             try:
@@ -53,6 +54,6 @@ def records(path):
 def _record(id, content):
     if content is None:
         return Damaged(id, f"its {COLUMN} is null")
-    if len(content) > LARGEST:
-        return Damaged(id, f"a text of {len(content):,} bytes, more than {LARGEST:,}")
+    if len(content) > LARGEST_RECORD:
+        return Damaged(id, f"a text of {len(content):,} bytes, more than {LARGEST_RECORD:,}")
     return Record(id, content)

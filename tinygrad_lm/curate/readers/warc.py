@@ -1,29 +1,27 @@
-"""Web archives (WARC, ISO 28500), in which CommonCrawl keeps pages as they were sent and, as WET, their text.
+"""Web archives (WARC, ISO 28500), in which CommonCrawl publishes pages as sent and, as WET files, their text.
 
-A record is a header like HTTP's, an empty line, as many bytes as the header's Content-Length says, two empty lines.
-CommonCrawl makes each record a gzip member of its own. warcio parses the headers; its iterator over records is not
-used, because it takes a record that was cut short for a whole one. A file that was cut between two records cannot be
-told from a whole one at all.
+A record is a header like HTTP's, an empty line, Content-Length bytes, and two empty lines. CommonCrawl makes each
+record a separate gzip member. warcio parses the headers; its iterator over records is not used, because it accepts
+truncated records. A file that is truncated between two records cannot be recognised.
 """
 
 from io import BytesIO
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
-HEADER = 2**16  # bytes of the longest header that is read
+HEADER = 2**16  # bytes; longer headers count as damaged
 END = b"\r\n\r\n"
 
 
-def records(path, kind):
-    """The blocks of the records of one kind, as bytes: "conversion" in WET files, "response" in WARC files.
+def warc_records(path, kind):
+    """Yield the blocks of the records of one kind as bytes: "conversion" in WET files, "response" in WARC files.
 
-    After damage it goes on with the next record that can be found.
+    After damage, continues with the next record that can be found.
     """
-    need("warcio", "a WARC file")
+    require_library("warcio", "a WARC file")
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
         line = _first_line(stream)
@@ -54,7 +52,7 @@ def records(path, kind):
 
 
 def _first_line(stream):
-    """The line with which the next record begins; empty at the end."""
+    """The first line of the next record; empty at the end."""
     while line := stream.readline(HEADER):
         if line.strip():
             return line
@@ -62,8 +60,8 @@ def _first_line(stream):
 
 
 def _search(stream):
-    """The next line that looks like the beginning of a record; empty at the end."""
-    begins = True  # whether what is read next begins a line
+    """The next line that looks like the first line of a record; empty at the end."""
+    begins = True  # whether the next bytes begin a line
     while line := stream.readline(HEADER):
         if begins and line.startswith(b"WARC/"):
             return line
@@ -72,7 +70,7 @@ def _search(stream):
 
 
 def _block(line, stream, kind):
-    """The bytes of the record that begins with this line, None for one of another kind.
+    """The bytes of the record that begins with this line; None if it is of another kind.
 
     Raises ValueError if it is damaged, EOFError if the file ends before it does.
     """
@@ -91,11 +89,11 @@ def _block(line, stream, kind):
     length = fields.get_header("Content-Length") or ""
     if not (length.isascii() and length.isdigit()):
         raise ValueError(f"expected a Content-Length, found {length!r}")
-    if (size := int(length)) > LARGEST:
-        raise ValueError(f"a record of {size:,} bytes, more than {LARGEST:,}")
+    if (size := int(length)) > LARGEST_RECORD:
+        raise ValueError(f"a record of {size:,} bytes, more than {LARGEST_RECORD:,}")
     block = stream.read(size)
     if len(block) < size:
-        raise EOFError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it was cut short")
+        raise EOFError(f"the file ends after {len(block):,} of the record's {size:,} bytes: it is truncated")
     if (end := stream.read(len(END))) != END:
         raise ValueError(f"expected two empty lines after the record's {size:,} bytes, found {end!r}")
     if not stream.sound:

@@ -1,8 +1,8 @@
-"""Dumps of Wikipedia and other MediaWiki sites: XML with the source text of every page, often under bzip2.
+"""Dumps of Wikipedia and other MediaWiki sites: XML with the source text of every page, often compressed with bzip2.
 
-The articles are the pages of namespace 0 that are no redirects (https://www.mediawiki.org/wiki/Help:Export). The file
-is cut before each <page>, which no text can hold, for there < is &lt;. Expat parses each page by itself: nothing but
-the page at hand is kept, one that is damaged is lost alone, and entities that the file defines are not known.
+The articles are the pages of namespace 0 that are not redirects (https://www.mediawiki.org/wiki/Help:Export). The file
+is split at each <page>, which cannot occur in a text, because there < is &lt;. Expat parses each page separately: only
+one page is in memory, damage affects only its page, and entities defined in the file are unknown.
 """
 
 import re
@@ -11,21 +11,20 @@ from pathlib import Path
 from xml.parsers import expat
 
 from tinygrad_lm.curate.readers.compression import open_bytes
-from tinygrad_lm.curate.readers.document import LARGEST, Damaged, Record
-from tinygrad_lm.curate.readers.libraries import need
+from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record, require_library
 from tinygrad_lm.errors import DataError
 
 BEGIN, PAGE, PAGE_END, END = b"<mediawiki", b"<page>", b"</page>", b"</mediawiki>"
-FIELDS = {"title", "ns", "model", "text"}  # the elements of a page whose characters count
-# Namespaces of media, files, categories: a link to one is no text. English names are understood in every language.
+FIELDS = {"title", "ns", "model", "text"}  # the elements of a page whose text is used
+# Namespaces of media, files, categories, whose links are not text. The English names work in every language.
 HIDDEN = re.compile(r'<namespace\b[^>]*\bkey="(?:-2|6|14)"[^>]*>([^<]+)<')
 HIDDEN_EVERYWHERE = ("media", "file", "image", "category")
 BLOCK = 2**16
 
 
-def records(path):
-    """(title, wikitext, names of the namespaces whose links are no text) of every article."""
-    need("mwparserfromhell", "a Wikipedia dump")
+def article_records(path):
+    """Yield (title, wikitext, names of the namespaces whose links are not text) of every article."""
+    require_library("mwparserfromhell", "a Wikipedia dump")
     name, number, hidden = Path(path).name, 0, HIDDEN_EVERYWHERE
     with open_bytes(path) as stream:
         if BEGIN not in (head := stream.peek(1)) and stream.damage is None:
@@ -49,13 +48,13 @@ def records(path):
 
 
 def _pieces(stream):
-    """The dump's header, then what follows each <page>: (bytes, None, 0); or (b"", why it cannot be had, its size)."""
+    """Yield the dump's header, then what follows each <page>: (bytes, None, 0), or (b"", reason of damage, size)."""
     begun = True
     while True:
         whole = yield from _up_to_damage(stream, begun)
         if stream.damage is None:
             if not whole:
-                yield b"", f"the file ends without {END.decode()}: it was cut short", stream.size
+                yield b"", f"the file ends without {END.decode()}: it is truncated", stream.size
             return
         damage, lost = stream.damage, stream.resume()
         yield b"", damage, lost
@@ -65,19 +64,19 @@ def _pieces(stream):
 
 
 def _up_to_damage(stream, begun):
-    """_pieces of a part of the stream. begun: whether it is the first. Returns whether the dump ends with it."""
-    piece, passed = bytearray(), 0  # passed: bytes of a piece that is too long
+    """Yield the _pieces up to the next damage. begun: whether this part is the first. Returns whether the dump ends."""
+    piece, passed = bytearray(), 0  # passed: skipped bytes of a piece that is too long
     while block := stream.read1(BLOCK):
         start = max(0, len(piece) - len(PAGE) + 1)
         piece += block
         while (end := piece.find(PAGE, start)) >= 0:
-            if passed + end > LARGEST:
+            if passed + end > LARGEST_RECORD:
                 yield _too_long(stream, passed + end)
             elif begun:
                 yield bytes(piece[:end]), None, 0
             del piece[: end + len(PAGE)]
             start, passed, begun = 0, 0, True
-        if len(piece) > LARGEST:
+        if len(piece) > LARGEST_RECORD:
             passed += len(piece) - len(END)
             del piece[: -len(END)]
     whole, end = piece.rstrip().endswith(END), piece.find(PAGE_END)
@@ -89,16 +88,16 @@ def _up_to_damage(stream, begun):
 
 
 def _too_long(stream, size):
-    return b"", f"more than {LARGEST:,} bytes without a {PAGE.decode()}", stream.part(size)
+    return b"", f"more than {LARGEST_RECORD:,} bytes without a {PAGE.decode()}", stream.part(size)
 
 
 class Page(dict):
-    """The FIELDS of a page, by name. Raises ValueError if it is damaged. content: what follows <page>"""
+    """The FIELDS of a page by name. Raises ValueError if it is damaged. content: the bytes after <page>"""
 
     def __init__(self, content):
         page, end, rest = content.partition(PAGE_END)
         self.field, self.parts = None, []
-        # "utf-8" whatever the file declares, as MediaWiki writes nothing else.
+        # MediaWiki writes only UTF-8, whatever the file declares.
         parser = expat.ParserCreate("utf-8")
         parser.buffer_text = True
         parser.StartElementHandler, parser.EndElementHandler = self.start, self.end

@@ -1,24 +1,24 @@
-"""The readable part of MediaWiki's markup: no templates, tables, references, files, categories.
+"""Extract the text of MediaWiki's markup, without templates, tables, references, files and categories.
 
-What remains are the words of paragraphs, lists and links; a heading is a line of its own, if anything stands under it.
+What remains is the text of paragraphs, lists and links, and the headings of sections that are not empty.
 """
 
 import re
 
 from tinygrad_lm.data.tokenizers.vocabulary import utf8
 
-# What is between the tags of these is for the eye or for a program, or is a note.
+# The content of these tags is layout, code, or a note.
 REMOVED = {
     "categorytree", "ce", "chem", "gallery", "graph", "hiero", "imagemap", "indicator", "inputbox", "mapframe",
     "maplink", "math", "ref", "references", "score", "section", "source", "style", "syntaxhighlight", "table",
     "templatedata", "templatestyles", "timeline",
 }  # fmt: skip
-GONE = "\0"  # in the place of what was removed; XML cannot hold it
-EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets with nothing else in them; a f() has nothing removed
+GONE = "\0"  # marks removed markup; XML cannot contain it
+EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets that became empty, unlike f()
 
 
-def text(content):
-    """The text of an article, under its title; None for one without words. content: a record of wikipedia.py"""
+def article_text(content):
+    """The title and text of an article; None without words. content: of a record of wikipedia.py"""
     import mwparserfromhell
     from mwparserfromhell.nodes import Heading
 
@@ -31,17 +31,17 @@ def text(content):
             else:
                 sections[-1][2].append(_node(node, hidden))
     except RecursionError:
-        raise ValueError("expected wikitext, found brackets in brackets without end") from None
+        raise ValueError("expected wikitext, found too deeply nested brackets") from None
     except mwparserfromhell.parser.ParserError as error:
         raise ValueError(f"its wikitext cannot be parsed: {error}") from None
-    parts, below = [], 0  # from the last section to the first; below: the level of the section under this one
+    parts, below = [], 0  # from the last section to the first; below: the level of the next kept section
     for level, heading, pieces in reversed(sections):
         body = _tidy("".join(pieces))
         if body or below > level:
             parts += [body, heading.strip()]
             below = level
     found = "\n\n".join(part for part in reversed(parts) if part)
-    utf8(found)  # refuses half a surrogate pair, which "&#xD800;" is
+    utf8(found)  # raises for half a surrogate pair, such as "&#xD800;"
     return found or None
 
 
@@ -50,7 +50,7 @@ def _words(code, hidden):
 
 
 def _node(node, hidden):
-    """The words of one piece of markup."""
+    """The text of one node of markup."""
     from mwparserfromhell import nodes
 
     match node:
@@ -77,7 +77,7 @@ def _node(node, hidden):
 
 
 def _tidy(text):
-    """Without what the removed pieces leave behind: empty brackets, doubled spaces, rows of empty lines."""
+    """Remove what removed markup leaves behind: empty brackets, double spaces, several empty lines."""
     text = re.sub(r"__[A-Z]+__", "", text)  # such as __NOTOC__
     text = EMPTIED.sub("", text).replace(GONE, "")
     text = re.sub(r"[ \t]+", " ", text)

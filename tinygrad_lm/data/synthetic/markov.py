@@ -1,4 +1,4 @@
-"""A random language: a Markov chain over characters, whose entropy rate is known exactly."""
+"""A random language: a Markov chain over characters with a known entropy rate."""
 
 from bisect import bisect
 
@@ -12,12 +12,12 @@ TOLERANCE = 1e-12  # of rounding, below 0
 
 
 class Chain:
-    """Each character depends on the k before it. Which language it is, `seed` says.
+    """A chain in which each character depends on the k before it; `seed` chooses the probabilities.
 
     P      (Vᵏ, V): the probability of each character after each context, rows drawn from a Dirichlet distribution:
            the smaller its concentration, the more each context prefers a few characters
-    start  (Vᵏ,): the probability of each context at any place, the first included: it is stationary
-    rate   nats a character: Σ start H(P), H the entropy of each row (Cover & Thomas, Elements of Information Theory,
+    start  (Vᵏ,): the stationary probability of each context, also at the beginning
+    rate   nats per character: Σ start H(P), H the entropy of each row (Cover & Thomas, Elements of Information Theory,
            theorem 4.2.4)
     """
 
@@ -32,7 +32,7 @@ class Chain:
         self.cumulative_start = cumulative(self.start)
 
     def write(self, rng, n):
-        """A text of k + n characters."""
+        """A random text of k + n characters."""
         first, *dice = rng.random(1 + n).tolist()
         V, contexts = len(self.alphabet), len(self.start)
         context = bisect(self.cumulative_start, first)
@@ -44,7 +44,7 @@ class Chain:
         return "".join(text)
 
     def nats(self, text):
-        """−log of the probability of a text among those of its length. Raises TokenError where that is 0."""
+        """−ln of the probability of a text among those of its length. Raises TokenError if that is 0."""
         if strange := sorted(set(text) - self.place.keys()):
             raise TokenError(f"markov: the alphabet {self.alphabet!r} lacks {''.join(strange)!r}")
         if len(text) < self.order:
@@ -59,30 +59,30 @@ class Chain:
 
 
 def stationary(P):
-    """The distribution of contexts that one more character leaves as it is: start = start M, and its sum is 1.
+    """The distribution of contexts that one more character does not change: start = start M, and its sum is 1.
 
-    Context i followed by character j becomes context (i V + j) mod Vᵏ, which forgets the earliest character.
+    Context i followed by character j becomes context (i V + j) mod Vᵏ: the earliest character is dropped.
     """
     n, V = P.shape
     M, i = np.zeros((n, n)), np.arange(n)[:, None]
     M[i, (i * V + np.arange(V)) % n] = P
     equations, right = np.eye(n) - M.T, np.zeros(n)
-    equations[-1], right[-1] = 1, 1  # in the place of one equation, which follows from the others
+    equations[-1], right[-1] = 1, 1  # replaces one equation, which follows from the others
     try:
         start = np.linalg.solve(equations, right)
     except np.linalg.LinAlgError:
         start = -right
     if not start.min() > -TOLERANCE:
-        raise ConfigError("markov: this chain falls apart into several; choose a larger concentration")
+        raise ConfigError("markov: this chain is not irreducible; choose a larger concentration")
     return np.maximum(start, 0)
 
 
 def entropies(P):
-    """−Σ p log p over the last axis; what has no probability adds nothing."""
+    """−Σ p log p over the last axis, with 0 log 0 = 0."""
     return -(P * np.log(np.where(P > 0, P, 1))).sum(-1)
 
 
 def cumulative(p):
-    """For `bisect`: the sums of probabilities, the last one 1 without rounding."""
+    """Cumulative probabilities for `bisect`; the last one is exactly 1."""
     sums = np.cumsum(p)
     return (sums / sums[-1]).tolist()

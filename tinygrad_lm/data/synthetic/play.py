@@ -1,10 +1,10 @@
-"""A funny little play without end, written by a grammar whose entropy is known exactly.
+"""A funny little play without end, written by a grammar with a known entropy.
 
-It is the corpus for where there is no network, and a yardstick: nothing can predict these characters better than the
-dice that chose them, so a validation loss near `entropy_per_character()` is as good as a loss can be.
+It is the corpus when there is no network, and a yardstick: nothing can predict these characters better than the dice
+that chose them, so a validation loss near `entropy_per_character()` is as good as a loss can be.
 
 A speech is written by replacing each {symbol} with one of its expansions, drawn by weight, until no symbol is left. No
-two classes share a word, so a text can come about in one way only, and its entropy is that of the throws of the dice.
+two classes share a word, so a text has only one derivation, and its entropy is that of the throws of the dice.
 """
 
 import re
@@ -20,7 +20,7 @@ from tinygrad_lm import backend
 from tinygrad_lm.errors import TokenError
 
 
-def words(text):
+def zipf(text):
     """Each word with its weight 1 / (rank + 5): Zipf's law, flat at the top as in Mandelbrot (1953)."""
     return {word: 1 / (rank + 5) for rank, word in enumerate(text.split(), start=1)}
 
@@ -42,19 +42,19 @@ GRAMMAR = {
     "song": {"{consonant}{vowel}": 1, "{consonant}{vowel} {song}": 2},
     "end": {".": 2, "!": 1, "?": 1},
     "pause": {",": 3, ".": 2, "!": 2, "?": 2, ";": 1, ":": 1},
-    "noun": words("""
+    "noun": zipf("""
         pig hat pie wig ham owl egg hen cat bee pea fox cow nun eel sock bed aunt ape tax jam
         elf imp rat bat tub yak bun fig duke oaf urn mop moon king beard goose toad toe soul"""),
-    "adjective": words("old fat sad mad wet shy bald odd rude dead holy damp vain sour smug tiny wise ugly humble"),
-    "did": words("ate bit hid saw met led fed won lost sold woke sued stole slew shot fled"),
-    "Do": words("Eat Wed Bite Kiss Hide Sue Boil Sell Rob Bury Slay Hug"),
-    "whose": words("my thy the our his her no yon"),
-    "Whose": words("My Thy The Our His Her No Yon"),
-    "who": words("I We Who He She They"),
-    "whom": words("me thee him us it them"),
-    "oath": words("Fie Alas Nay Hush Ha Hark O Hey"),
-    "consonant": words("l f d t r p b g s k v z"),
-    "vowel": words("a o i e u"),
+    "adjective": zipf("old fat sad mad wet shy bald odd rude dead holy damp vain sour smug tiny wise ugly humble"),
+    "did": zipf("ate bit hid saw met led fed won lost sold woke sued stole slew shot fled"),
+    "Do": zipf("Eat Wed Bite Kiss Hide Sue Boil Sell Rob Bury Slay Hug"),
+    "whose": zipf("my thy the our his her no yon"),
+    "Whose": zipf("My Thy The Our His Her No Yon"),
+    "who": zipf("I We Who He She They"),
+    "whom": zipf("me thee him us it them"),
+    "oath": zipf("Fie Alas Nay Hush Ha Hark O Hey"),
+    "consonant": zipf("l f d t r p b g s k v z"),
+    "vowel": zipf("a o i e u"),
 }
 
 
@@ -69,7 +69,7 @@ CUMULATIVE = {symbol: list(accumulate(p for p, _ in rule)) for symbol, rule in R
 
 
 def play(seed=0, characters=1_115_394):
-    """The first `characters` characters of the play with this seed; as many as tiny Shakespeare has, if not told."""
+    """The first `characters` characters of the play with this seed; the default is tiny Shakespeare's length."""
     written, length = [], 0
     for speech in speeches(backend.random(seed, "play")):
         if length >= characters:
@@ -79,7 +79,7 @@ def play(seed=0, characters=1_115_394):
 
 
 def speeches(generator):
-    """The play of this generator of random numbers, speech by speech, without end."""
+    """Yield the play of a random generator, speech by speech, without end."""
     dice = _dice(generator)
     speaker = int(next(dice) * len(CAST))
     while True:
@@ -88,13 +88,13 @@ def speeches(generator):
 
 
 def _dice(generator):
-    """Uniform numbers in [0, 1), without end; drawn in blocks, for one call a number would take most of the time."""
+    """Yield uniform numbers in [0, 1) without end, drawn in blocks, because one call per number is slow."""
     while True:
         yield from generator.random(4096).tolist()
 
 
 def _write(symbol, dice):
-    """One text of the symbol, top down."""
+    """Expand a symbol at random, top down."""
     rule = RULES[symbol]
     _, parts = rule[bisect(CUMULATIVE[symbol], next(dice), hi=len(rule) - 1)]
     return "".join(_write(part, dice) if i % 2 else part for i, part in enumerate(parts))
@@ -130,14 +130,14 @@ def speech_entropy():
     return float(count @ nats), float(count @ letters + heading)
 
 
-def information(text):
+def play_nats(text):
     """−log P(text) in nats, for a text of whole speeches from the first on. Raises TokenError for any other text.
 
-    Divided by len(text), this is the loss of a perfect model on this very text; `entropy_per_character` is its limit.
+    Divided by len(text), this is the loss of a perfect model on this text; `entropy_per_character` is its limit.
     """
     *speeches, rest = text.split("\n\n")
     if rest:
-        raise TokenError(f"play: a text of whole speeches ends with an empty line, this one with {rest[-40:]!r}")
+        raise TokenError(f"play: a text of whole speeches ends with an empty line; this one with {rest[-40:]!r}")
     nats, choices, previous = 0.0, len(CAST), None
     for number, speech in enumerate(speeches, start=1):
         name, _, lines = speech.partition(":\n")

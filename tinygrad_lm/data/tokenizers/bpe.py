@@ -1,14 +1,14 @@
-"""Byte pair encoding, learnt from text: which tokens to make of which others, and in which order.
+"""Learn byte pair encoding from text: which tokens to merge, and in which order.
 
-At first the tokens are the 256 bytes. Then, again and again, the pair of neighbours that occurs most often becomes a
-token of its own (Sennrich et al. 2016, algorithm 1), within words only, as GPT-2's pattern cuts them (Radford et al.
-2019, section 2.2). Counting all pairs anew after each merge would take for ever. Three things make it fast:
+At first the tokens are the 256 bytes. Then, repeatedly, the most frequent pair of neighbours becomes a new token
+(Sennrich et al. 2016, algorithm 1), within words only, as GPT-2's pattern splits them (Radford et al. 2019, section
+2.2). Counting all pairs again after each merge would be slow. Three facts make it fast:
 
 - A text has few distinct words. Each is merged once, and its pairs count as often as it occurs.
-- A merge changes the words that have the pair, and in these only the pairs on its left and right.
-- The most frequent pair comes from a heap whose counts may be old. All occurrences of a pair arise together, when the
-  younger of its tokens does; from then on they only vanish. So an old count is never too low, and it is enough to look
-  at the one on top: is it old, then it goes back with what it is now.
+- A merge changes only the words that contain the pair, and in these only the pairs to its left and right.
+- The most frequent pair comes from a heap whose counts may be outdated. All occurrences of a pair appear together, when
+  its newer token is made; afterwards they only disappear. So an outdated count is never too low, and only the top must
+  be checked: if it is outdated, it goes back with its current count.
 """
 
 from collections import Counter, defaultdict
@@ -24,24 +24,24 @@ ALPHABET = tuple(bytes([b]) for b in byte_letters())  # the first 256 tokens, in
 def count_words(texts):
     """Counter {word: occurrences} of the texts. Raises TokenError for half a surrogate pair.
 
-    The library `regex` may know letters of a younger Unicode than tiktoken does, and cut these otherwise.
+    The library `regex` may know a newer Unicode version than tiktoken, and split words with new letters differently.
     """
     import regex
 
     words = regex.compile(PATTERN)
     counts = Counter()
     for text in texts:
-        utf8(text)  # refuses what is no text
-        for piece in pieces(text):
+        utf8(text)  # raises TokenError for invalid text
+        for piece in split_text(text):
             counts.update(words.findall(piece))
     return counts
 
 
-def pieces(text, size=2**16):
-    """The text in pieces of `size` characters or a little more, so that no list of all its words is needed.
+def split_text(text, size=2**16):
+    """Yield the text in pieces of `size` characters or slightly more, so that its words need not be listed at once.
 
-    A word has white space at its beginning or nowhere else, so none goes on where white space follows something else;
-    and the pattern looks ahead only from white space to what follows it. Thus a cut there changes no word.
+    A word has white space only at its beginning, so it ends where white space follows another character; and the
+    pattern looks ahead only from white space to the next character. So a cut there changes no word.
     """
     import regex
 
@@ -53,16 +53,16 @@ def pieces(text, size=2**16):
         start = end
 
 
-def learn(counts):
-    """Yields merges (left, right), two tokens as bytes each, the best first, until every word is one token.
+def learn_merges(counts):
+    """Yield merges (left, right), each two tokens as bytes, most frequent first, until every word is one token.
 
-    counts: {word: occurrences}. Of pairs that occur equally often the one with the lower ids is first. Occurrences that
-    overlap all count ("aaa" has two of "aa"), and one is enough. So the merges are those of Hugging Face's `tokenizers`
-    with its default, min_frequency=0.
+    counts: {word: occurrences}. Of equally frequent pairs the one with the lower ids is first. Overlapping occurrences
+    all count ("aaa" has two of "aa"), and one occurrence is enough. So the merges are those of Hugging Face's
+    `tokenizers` with its default, min_frequency=0.
     """
     tokens = list(ALPHABET)
     ids = bytes.maketrans(b"".join(ALPHABET), bytes(range(256)))
-    # A word is a str in which the character of code i is token i: as small as can be, and its merging is str.replace.
+    # A word is a str in which the character of code i is token i: compact, and a merge is str.replace.
     words = [word.encode().translate(ids).decode("latin-1") for word in counts]
     weights = list(counts.values())
     total, where = Counter(), defaultdict(list)  # {pair: occurrences}, {pair: places in `words`}

@@ -1,7 +1,7 @@
-"""A tokenizer of one's own: the tokens that bpe.py learnt, or any others in tiktoken's format, cut by tiktoken.
+"""A trained BPE tokenizer: tokens that bpe.py learnt, or any others in tiktoken's format; tiktoken encodes.
 
-It is a file NAME.tiktoken (ranks.py). After the ranks come the special tokens: <|endoftext|>, if nothing else is said.
-If something else is, or words are cut by another pattern than GPT-2's, NAME.tiktoken.json beside it says so:
+It is a file NAME.tiktoken (ranks.py). The special tokens follow the ranks; by default <|endoftext|> alone. Other
+special tokens, or another pattern than GPT-2's, are in NAME.tiktoken.json beside it:
 
     {"special": ["<|endoftext|>", "<|user|>"], "pattern": "..."}
 """
@@ -21,13 +21,13 @@ from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import replace
 
 SUFFIX = ".tiktoken"
-USUAL = {"special": [END], "pattern": PATTERN}
+DEFAULTS = {"special": [END], "pattern": PATTERN}
 
 
 class BPETokenizer(Tokenizer):
-    """tokens: [the bytes of each], in the order of their ranks; special: the texts of those that follow.
+    """tokens: [bytes of each token] in the order of their ranks; special: the texts of the tokens that follow.
 
-    A special token in a text is ordinary text, for a text cannot end itself.
+    A special token in a text is encoded as ordinary text, so that no text can end itself.
     """
 
     name = "bpe"
@@ -47,23 +47,23 @@ class BPETokenizer(Tokenizer):
         except ImportError as error:
             raise DataError(f"bpe tokenizer: {error}; pip install tiktoken") from None
         except ValueError as error:
-            raise ConfigError(f"bpe tokenizer: the pattern {pattern!r} is no regular expression: {error}") from None
+            raise ConfigError(f"bpe tokenizer: the pattern {pattern!r} is not a regular expression: {error}") from None
 
     @property
     def fingerprint(self):
-        """That of the vocabulary; another pattern than GPT-2's changes it, for then a text has other ids."""
+        """The vocabulary's fingerprint; another pattern than GPT-2's changes it, because it changes a text's ids."""
         vocabulary = super().fingerprint
         return vocabulary if self.pattern == PATTERN else sha256((vocabulary + self.pattern).encode()).hexdigest()
 
     @classmethod
     def load(cls, path):
-        """Raises DataError if a file is missing or damaged."""
-        settings = beside(path)
+        """Load a tokenizer file. Raises DataError if it is missing or damaged."""
+        settings = settings_path(path)
         try:
             found = json.loads(settings.read_bytes()) if settings.exists() else {}
-            if not isinstance(found, dict) or not found.keys() <= USUAL.keys():
-                raise ConfigError(f"expected an object of {' and '.join(USUAL)}, found {found!r:.100}")
-            found = USUAL | found
+            if not isinstance(found, dict) or not found.keys() <= DEFAULTS.keys():
+                raise ConfigError(f"expected an object of {' and '.join(DEFAULTS)}, found {found!r:.100}")
+            found = DEFAULTS | found
             if not isinstance(found["special"], list) or not all(isinstance(t, str) for t in found["special"]):
                 raise ConfigError(f"special: expected a list of texts, found {found['special']!r:.100}")
             if not isinstance(found["pattern"], str):
@@ -75,17 +75,18 @@ class BPETokenizer(Tokenizer):
             raise DataError(f"tokenizer {settings} is damaged: {error}") from error
 
     def save(self, path):
-        """Write it. Raises ConfigError, and changes nothing, if there is one already."""
-        self.path = claim(path)
+        """Write the tokenizer. Raises ConfigError, and changes nothing, if the file exists."""
+        self.path = claim_path(path)
         try:
-            for name, content in reversed(self.contents().items()):  # the ranks last: when they are there, all is
+            files = reversed(self.contents().items())  # the ranks last: once they exist, the tokenizer is complete
+            for name, content in files:
                 replace(self.path.with_name(name), content)
         except OSError as error:
             raise ConfigError(f"tokenizer {path}: cannot be written: {error.strerror}; choose another place") from error
 
     def encode(self, text):
         """(number of tokens,) int32."""
-        utf8(text)  # refuses what is no text
+        utf8(text)  # raises TokenError for invalid text
         return self._bpe.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
 
     def to_dict(self):
@@ -94,28 +95,28 @@ class BPETokenizer(Tokenizer):
     def contents(self):
         files = {self.path.name: write_ranks(self.tokens)}
         settings = {"special": self.special, "pattern": self.pattern}
-        if unusual := {key: value for key, value in settings.items() if value != USUAL[key]}:
-            files[beside(self.path).name] = json.dumps(unusual, indent=1).encode()
+        if unusual := {key: value for key, value in settings.items() if value != DEFAULTS[key]}:
+            files[settings_path(self.path).name] = json.dumps(unusual, indent=1).encode()
         return files
 
 
-def locate(name):
-    """The path of the tokenizer NAME: in the user's cache, unless it is the path NAME.tiktoken itself."""
+def tokenizer_path(name):
+    """The path of the tokenizer `name`: `name` itself if it ends in .tiktoken, else a file in the user's cache."""
     if name.endswith(SUFFIX):
         return Path(name)
     return cache_folder() / "tokenizers" / f"{name}{SUFFIX}"
 
 
-def beside(path):
-    """The path of the settings that go with the ranks at `path`."""
+def settings_path(path):
+    """The path of the settings file beside the ranks at `path`."""
     return Path(f"{path}.json")
 
 
-def claim(path):
-    """The path, in a folder that is there. Raises ConfigError where a tokenizer is already."""
-    for there in filter(os.path.exists, (path, beside(path))):
+def claim_path(path):
+    """Create the path's folder and return the path. Raises ConfigError if a tokenizer exists there."""
+    for there in filter(os.path.exists, (path, settings_path(path))):
         raise ConfigError(
-            f"tokenizer {there} exists; what was encoded with it would become unreadable, so give another name, or "
+            f"tokenizer {there} exists, and text encoded with it could no longer be decoded; choose another name, or "
             "remove it first"
         )
     try:

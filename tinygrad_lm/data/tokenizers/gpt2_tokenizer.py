@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer: pieces of words, found by merging bytes in the order of a list (byte pair encoding)."""
+"""GPT-2's tokenizer: byte pair encoding with a published list of merges."""
 
 import hashlib
 import json
@@ -19,15 +19,15 @@ SHA256 = {
 }
 NAMES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))  # OpenAI's, Hugging Face's
 END = "<|endoftext|>"
-# How a text is cut before anything is merged (Radford et al. 2019, section 2.2; the expression is their encoder.py's).
+# Splits a text into words before merging (Radford et al. 2019, section 2.2; the expression is from their encoder.py).
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 class GPT2Tokenizer(Tokenizer):
-    """The 50,257 tokens of GPT-2 (Radford et al. 2019), cut by tiktoken. Raises DataError where they cannot be had.
+    """The 50,257 tokens of GPT-2 (Radford et al. 2019); tiktoken encodes. Raises DataError if they are unavailable.
 
-    folder: where the two files of a vocabulary of this kind are, under OpenAI's or Hugging Face's names. Without a
-    folder, or if it lacks them, GPT-2's own are taken from tiktoken's cache, or downloaded into it.
+    folder: a folder with the two files of such a vocabulary, under OpenAI's or Hugging Face's names. Without a folder,
+    or if it lacks them, GPT-2's own come from tiktoken's cache, or are downloaded into it.
     """
 
     name = "gpt2"
@@ -38,7 +38,7 @@ class GPT2Tokenizer(Tokenizer):
         try:
             import tiktoken
 
-            self.files = self.files or fetched()
+            self.files = self.files or download_vocabulary()
             pieces, ends = read_vocabulary(*self.files)
             ranks = {piece: i for i, piece in enumerate(pieces)}
             self._bpe = tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=ends)
@@ -47,13 +47,13 @@ class GPT2Tokenizer(Tokenizer):
                 f"gpt2 tokenizer: {error}\n"
                 f"  files : vocab.bpe and encoder.json of {URL}\n"
                 f"  hint  : use tokenizer char or byte; or pip install tiktoken, put the files into a folder as "
-                f"{stored('vocab.bpe')} and {stored('encoder.json')}, and set TIKTOKEN_CACHE_DIR to it"
+                f"{cache_name('vocab.bpe')} and {cache_name('encoder.json')}, and set TIKTOKEN_CACHE_DIR to it"
             ) from error
         super().__init__([*pieces, *(end.encode() for end in ends)])
         self.eot = ends.get(END)
 
     def encode(self, text):
-        """(number of tokens,) int32. <|endoftext|> in the text is ordinary text, for a text cannot end itself."""
+        """(number of tokens,) int32. <|endoftext|> in the text is encoded as ordinary text."""
         utf8(text)
         return self._bpe.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
 
@@ -65,7 +65,7 @@ class GPT2Tokenizer(Tokenizer):
 
 
 def files_in(folder):
-    """The paths (vocabulary, merges) in a folder; None where it has no such pair."""
+    """The paths [vocabulary, merges] in a folder; None if it has no such pair."""
     for names in NAMES if folder is not None else ():
         paths = [Path(folder, name) for name in names]
         if all(path.is_file() for path in paths):
@@ -76,13 +76,13 @@ def files_in(folder):
 def read_vocabulary(vocabulary, merges):
     """([the bytes of each token], {special token: id}) of the two files. Raises DataError if they do not fit.
 
-    vocabulary: JSON, {token: id}; merges: a line of two tokens for each merge, the first ones first; bytes are written
-    as `byte_letters` says.
+    vocabulary: JSON, {token: id}; merges: a line of two tokens for each merge, in order. Bytes are written as
+    `byte_letters`.
     """
     letters = byte_letters()
     bytes_of = {c: b for b, c in letters.items()}
     try:
-        lines = Path(merges).read_bytes().decode().split("\n")[1:]  # the first one tells the version
+        lines = Path(merges).read_bytes().decode().split("\n")[1:]  # the first line is the version
         merged = ["".join(line.split()) for line in lines if line.strip()]
         ids = json.loads(Path(vocabulary).read_bytes())
         tokens = [*letters.values(), *merged]
@@ -92,26 +92,26 @@ def read_vocabulary(vocabulary, merges):
         if wrong is not None or list(special.values()) != list(range(len(tokens), len(tokens) + len(special))):
             raise DataError(f"expected the ids of 256 bytes, then of the merges, found others ({wrong!r})")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{vocabulary} and {merges} are no vocabulary of GPT-2's kind: {error}") from error
+        raise DataError(f"{vocabulary} and {merges} are not a vocabulary like GPT-2's: {error}") from error
     return pieces, special
 
 
 def byte_letters():
-    """{byte: character}: how GPT-2's files write bytes, in the order of their ids. Printable ones are themselves."""
+    """{byte: character} in the order of the ids: how GPT-2's files write bytes. Printable bytes are themselves."""
     printable = [b for b in range(256) if chr(b).isprintable() and chr(b) != " "]
     others = [b for b in range(256) if b not in printable]
     return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
 
 
-def stored(name):
-    """What tiktoken's cache calls a file."""
+def cache_name(name):
+    """The name of a file in tiktoken's cache."""
     return hashlib.sha1((URL + name).encode()).hexdigest()
 
 
-def fetched():
-    """The paths of GPT-2's files, fetched if need be: left to itself tiktoken waits for a dead server for ever."""
+def download_vocabulary():
+    """The paths of GPT-2's files, downloaded if missing; tiktoken's own download has no timeout."""
     folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
     folder = Path(folder or Path(tempfile.gettempdir(), "data-gym-cache"))
     for name, sha256 in SHA256.items():
-        fetch(URL + name, folder / stored(name), sha256)
-    return [folder / stored(name) for name in NAMES[0]]
+        fetch(URL + name, folder / cache_name(name), sha256)
+    return [folder / cache_name(name) for name in NAMES[0]]

@@ -1,4 +1,4 @@
-"""Any tokenizer that a tokenizer.json describes, by the library `tokenizers` (the extra `weights`)."""
+"""A tokenizer described by a tokenizer.json, through the library `tokenizers` (the extra `weights`)."""
 
 import hashlib
 import json
@@ -16,10 +16,9 @@ NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "
 
 
 class JsonTokenizer(Tokenizer):
-    """The tokenizer of a model's folder: its tokenizer.json. Raises DataError where that is missing or damaged.
+    """The tokenizer.json of a model's folder. Raises DataError if it is missing or damaged.
 
-    eot and bos: what tokenizer_config.json or config.json calls the end; and what the tokenizer itself would put
-    in front of a text.
+    eot: the end token of tokenizer_config.json or config.json; bos: the token that the tokenizer puts before a text
     """
 
     name = "tokenizer.json"
@@ -31,24 +30,26 @@ class JsonTokenizer(Tokenizer):
 
             content = path.read_bytes()
             self._library = tokenizers.Tokenizer.from_str(content.decode())
-            self.eot = self._end(read(folder, "tokenizer_config.json"), read(folder, "config.json"))
+            self.eot = self._end(
+                read_json_object(folder, "tokenizer_config.json"), read_json_object(folder, "config.json")
+            )
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
         except Exception as error:  # the library raises no other type
             raise DataError(f"{path}: expected the description of a tokenizer, found: {error}") from error
-        self._library.encode_special_tokens = True  # a text cannot end itself
+        self._library.encode_special_tokens = True  # special tokens in a text are ordinary text
         self._library.no_truncation()
         self._library.no_padding()
         self._sha256 = hashlib.sha256(content).hexdigest()
         self._size = 1 + max(self._library.get_vocab(with_added_tokens=True).values())
-        with suppress(Exception):  # a vocabulary of characters may lack this one; such have no beginning either
+        with suppress(Exception):  # a small vocabulary may lack "a"; such tokenizers have no bos
             text = self._library.encode("a", add_special_tokens=True)
             self.bos = text.ids[0] if text.special_tokens_mask[0] else None
 
     def _end(self, settings, config):
         if end := settings.get("eos_token"):
             return self._library.token_to_id(end["content"] if isinstance(end, dict) else end)
-        ends = config.get("eos_token_id")  # the first is the pretrained model's, more are a chat's
+        ends = config.get("eos_token_id")  # the first is the pretrained model's, the others a chat model's
         return ends[0] if isinstance(ends, list) else ends
 
     @property
@@ -61,7 +62,7 @@ class JsonTokenizer(Tokenizer):
         return self._sha256
 
     def encode(self, text):
-        """(number of tokens,) int32. Special tokens in the text are ordinary text, and none are added."""
+        """(number of tokens,) int32. Special tokens in the text are ordinary text; none are added."""
         utf8(text)
         try:
             ids = self._library.encode(text, add_special_tokens=False).ids
@@ -70,28 +71,28 @@ class JsonTokenizer(Tokenizer):
         return np.array(ids, np.int32)
 
     def decode(self, ids, before=()):
-        before = list(self._known(before))[-16:]  # more can hardly matter
+        before = list(self._known(before))[-16:]  # context that may decide about a space
         return self._text([*before, *self._known(ids)])[len(self._text(before)) :]
 
     def _text(self, ids):
         return self._library.decode(ids, skip_special_tokens=False)
 
     def stream(self, ids, before=()):
-        """decode, bit by bit, and never half a character.
+        """Decode incrementally: yield text as soon as its characters are complete.
 
-        How a token is written may depend on the one before it (the space in front of a text's first word is left out),
-        so it is decoded along with that. What ends in U+FFFD may be half a character, and a byte's token may yet turn
-        out to belong to no character: these wait for the next token.
+        The text of a token may depend on the one before it (the space before a text's first word is dropped), so it is
+        decoded together with that. Text that ends in U+FFFD may be half a character, and a byte's token may turn out to
+        be invalid UTF-8: these wait for the next token.
         """
-        told, waiting = list(before), []
+        done, waiting = list(before), []
         for i in self._known(ids):
             waiting.append(i)
-            text = self.decode(waiting, told)
+            text = self.decode(waiting, done)
             if not text.endswith("�") and not re.fullmatch("<0x[0-9A-F]{2}>", self._library.id_to_token(i) or ""):
                 if text:
                     yield text
-                told, waiting = waiting, []
-        if waiting and (text := self.decode(waiting, told)):
+                done, waiting = waiting, []
+        if waiting and (text := self.decode(waiting, done)):
             yield text
 
     def _known(self, ids):
@@ -108,7 +109,7 @@ class JsonTokenizer(Tokenizer):
         return {path.name: path.read_bytes() for path in paths if path.is_file()}
 
 
-def read(folder, name):
-    """The object in a JSON file; an empty one where there is no file."""
+def read_json_object(folder, name):
+    """The object in a JSON file; {} if there is no file."""
     path = Path(folder, name)
     return json.loads(path.read_bytes()) if path.is_file() else {}

@@ -1,15 +1,14 @@
-"""Text to token ids and back.
+"""Encode text to token ids and decode them: tokenizers of characters and bytes, and the choice of one by name.
 
-The tokenizers differ in what their vocabulary lists: the characters of a text, all bytes, GPT-2's word pieces
-(gpt2_tokenizer.py), those learnt from a text of one's own (bpe_tokenizer.py), or what a tokenizer.json says
-(json_tokenizer.py). The way back is the same for all but the last.
+The others are GPT-2's (gpt2_tokenizer.py), trained ones (bpe_tokenizer.py) and those of a tokenizer.json
+(json_tokenizer.py). All but the last share one decoder (vocabulary.py).
 """
 
 import os
 
 import numpy as np
 
-from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, locate
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
@@ -23,14 +22,14 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, characters):
         if not characters:
-            raise TokenError("char tokenizer: an empty text has no characters to make a vocabulary of")
+            raise TokenError("char tokenizer: expected a text with characters, found an empty one")
         super().__init__([c.encode() for c in characters])
-        self.characters = characters  # sorted, none of them twice
+        self.characters = characters  # sorted, unique
         self._codes = _code_points(characters)
 
     @classmethod
     def from_text(cls, text):
-        utf8(text)  # refuses what is no text, and knows where it stands
+        utf8(text)  # raises TokenError with the place of invalid text
         return cls("".join(sorted(set(text))))
 
     def encode(self, text):
@@ -45,7 +44,7 @@ class CharTokenizer(Tokenizer):
                 f"char tokenizer: the vocabulary lacks {_some(lacking)}; "
                 f"the first, {text[at]!r}, is at position {at:,}\n"
                 f"  vocabulary : {_some(self.characters)}\n"
-                f"  hint       : leave them out, or train with tokenizer byte, which can express any text"
+                f"  hint       : remove them, or train with tokenizer byte, which can express any text"
             )
         return ids
 
@@ -67,7 +66,7 @@ class ByteTokenizer(Tokenizer):
 
 
 def make_tokenizer(name, text):
-    """The tokenizer of this name: char (with the characters of `text`), byte, gpt2, or a trained one's name or path.
+    """Make a tokenizer: char (with the characters of `text`), byte, gpt2, or the name or path of a trained one.
 
     Raises ConfigError for other names.
     """
@@ -77,7 +76,7 @@ def make_tokenizer(name, text):
         return ByteTokenizer()
     if name == "gpt2":
         return GPT2Tokenizer()
-    path = locate(str(name))
+    path = tokenizer_path(str(name))
     if path.is_file() or str(name).endswith(SUFFIX):
         return BPETokenizer.load(path)
     raise ConfigError(
@@ -86,10 +85,10 @@ def make_tokenizer(name, text):
     )
 
 
-def from_dict(d, where=""):
-    """The tokenizer that `to_dict` described. Raises ConfigError if it would give ids another meaning than then.
+def tokenizer_from_dict(d, where=""):
+    """Restore the tokenizer that `to_dict` described. Raises ConfigError if its vocabulary has changed.
 
-    where: the folder from which the description's own is seen.
+    where: the folder that the description's path is relative to
     """
     folder = os.path.join(where, d["folder"]) if d.get("folder") else None
     if d.get("name") == "tokenizer.json":
@@ -103,8 +102,8 @@ def from_dict(d, where=""):
     if tokenizer.fingerprint != d.get("fingerprint"):
         raise ConfigError(
             f"{tokenizer.name} tokenizer: expected the vocabulary with sha256 {d.get('fingerprint')!s:.12}, "
-            f"found {tokenizer.fingerprint:.12}; ids would mean other tokens than in training, so take the "
-            "original description"
+            f"found {tokenizer.fingerprint:.12}; the same ids would mean other tokens; use the "
+            "original files"
         )
     return tokenizer
 
@@ -114,6 +113,6 @@ def _code_points(text):
 
 
 def _some(characters):
-    """The characters in a message: how many, and the first of them."""
+    """How many characters, and the first of them, for a message."""
     count = f"{len(characters)} character{'s' if len(characters) > 1 else ''}"
     return f"{count}: {characters[:70]!r}{' and more' if len(characters) > 70 else ''}"

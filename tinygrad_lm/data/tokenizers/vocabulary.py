@@ -1,4 +1,4 @@
-"""What all tokenizers share: a vocabulary is a list of byte strings, and a token id is a place in it."""
+"""The base class of tokenizers: a vocabulary is a list of byte strings, and a token id is an index into it."""
 
 import codecs
 import hashlib
@@ -9,9 +9,9 @@ from tinygrad_lm.errors import TokenError
 
 
 class Tokenizer:
-    """What all tokenizers share: from ids to text. Each adds its `name`, its vocabulary and `encode`.
+    """Base class: decodes ids. A subclass adds `name`, a vocabulary and `encode`.
 
-    eot: the id that ends a document; bos: the one that every prompt starts with; None where there is none.
+    eot: the id that ends a document; bos: the id that every prompt starts with; None if there is none
     """
 
     eot = bos = None
@@ -30,14 +30,14 @@ class Tokenizer:
         return hashlib.sha256(lengths.tobytes() + b"".join(self.vocabulary)).hexdigest()
 
     def decode(self, ids, before=()):
-        """The text that the ids spell; U+FFFD stands for bytes that are not UTF-8. TokenError for an id of no token.
+        """The text that the ids spell; invalid UTF-8 becomes U+FFFD. Raises TokenError for an invalid id.
 
-        before: the ids in front of them, which decide in some tokenizers whether there is a space between.
+        before: the preceding ids; in some tokenizers they decide whether a space comes first
         """
         return b"".join(self._pieces(ids)).decode("utf-8", "replace")
 
     def stream(self, ids, before=()):
-        """decode, bit by bit: yields text as soon as its characters are complete, and never half a character."""
+        """Decode incrementally: yield text as soon as its characters are complete."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for piece in self._pieces(ids):
             if text := decoder.decode(piece):
@@ -47,16 +47,16 @@ class Tokenizer:
 
     def _pieces(self, ids):
         for i in ids:
-            if not 0 <= i < self.vocab_size:  # a negative index would count from the end, in silence
+            if not 0 <= i < self.vocab_size:  # a negative index would silently count from the end
                 raise TokenError(f"{self.name} tokenizer: id {i} is outside its vocabulary, 0 to {self.vocab_size - 1}")
             yield self.vocabulary[i]
 
     def to_dict(self):
-        """What `from_dict` needs to build it again, fit for JSON."""
+        """What `tokenizer_from_dict` needs to restore it, JSON-able."""
         return {"name": self.name, "fingerprint": self.fingerprint}
 
     def contents(self):
-        """{file name: bytes} of the files that it is made from; a folder with these makes it again."""
+        """{file name: bytes} of its files; a folder with these restores the tokenizer."""
         return {}
 
 
@@ -67,5 +67,5 @@ def utf8(text):
     except UnicodeEncodeError as error:
         raise TokenError(
             f"the text has half a surrogate pair, {text[error.start]!r}, at position {error.start:,}, which UTF-8 "
-            f"cannot express; it comes from input that was not UTF-8: decode that as what it is"
+            "cannot express; the input was probably not UTF-8: decode it with its own encoding"
         ) from None

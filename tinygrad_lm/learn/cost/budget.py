@@ -1,4 +1,4 @@
-"""What training a transformer costs, from its shape alone: FLOPs by the papers' formula, then hours, energy, money."""
+"""The cost of training a transformer from its shape alone: FLOPs by the papers' formula, then hours, energy, money."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ GPT3_FLOPS = 3.14e23  # published: ibid., table D.1, for 300 billion tokens
 
 @dataclass(frozen=True)
 class GPU:
-    """flops: products of bfloat16 matrices a second, without sparsity; watts: of the whole board."""
+    """flops: peak FLOP/s of bfloat16 matrix products, without sparsity; watts: of the whole board."""
 
     name: str
     flops: float
@@ -26,10 +26,10 @@ GPUS = {
 
 
 def matrix_size(config):
-    """N: entries of the matrices that every token is multiplied with: those of the blocks, and the head's.
+    """N: the entries of the matrices that each token is multiplied by, those of the blocks and the head.
 
-    Embeddings are looked up, biases and gains added; neither is a product (Kaplan et al. 2020, table 1, leave out
-    the head, too).
+    Embeddings are looked up, biases added, gains multiplied entry by entry; none is a matrix product (Kaplan et al.
+    2020, table 1, leave out the head, too).
     """
     C, H, G, D = config.n_embd, config.n_head, config.kv_heads, config.head_size
     attention = 2 * C * H * D + 2 * C * G * D
@@ -38,33 +38,33 @@ def matrix_size(config):
 
 
 def parameters(config):
-    """All parameters of a model like GPT-2, with its norms, biases and positions; its head is the embedding."""
+    """The number of parameters of a model like GPT-2, with norms, biases and positions; its head is the embedding."""
     C = config.n_embd
     vectors = config.n_layer * (9 * C + config.hidden) + 2 * C  # of a block: 2 norms, biases of q, k, v, proj, fc, proj
     return matrix_size(config) + vectors + config.block_size * C
 
 
 def flops_per_token(config, causal):
-    """6 N + 12 L C T: 2 a parameter forward, twice that backward; attention's two products likewise.
+    """6 N + 12 L C T: 2 per parameter forward and 4 backward; the same for attention's two products.
 
     Kaplan et al. 2020, table 1; Chowdhery et al. 2022 (PaLM), appendix B, whose convention is causal=False: all T × T
-    weights. causal=True counts those (T + 1)/2 keys that a query sees on average, which is what a good kernel computes.
+    weights. causal=True counts the (T + 1)/2 keys that a query sees on average, as good kernels compute them.
     """
     seen = (config.block_size + 1) / 2 if causal else config.block_size
     return 6 * matrix_size(config) + 12 * config.n_layer * config.n_head * config.head_size * seen
 
 
 def bill(flops, gpu, utilisation, pue):
-    """{GPU hours, kWh, $} for so many FLOPs at a share `utilisation` of the GPU's peak.
+    """{"hours": of one GPU, "kwh", "dollars"} for this many FLOPs at a share `utilisation` of the GPU's peak.
 
-    pue: power of the whole centre over that of its computers.
+    pue: power usage effectiveness, the power of the whole data centre over that of its computers.
     """
     hours = flops / (gpu.flops * utilisation) / 3600
     return {"hours": hours, "kwh": hours * gpu.watts / 1000 * pue, "dollars": hours * gpu.price}
 
 
 def table(tokens, gpu, utilisation, pue, more):
-    """Lines: each model of the papers, and of more, {name: (config, parameters)}, trained on so many tokens."""
+    """Lines: the cost of training each model of `more`, {name: (config, parameters)}, and each of the papers'."""
     lines = [
         f"Trained on {tokens:.3g} tokens, 6 N a token for all N parameters, as Brown et al. 2020, table D.1, count:",
         f"{'':12} {'parameters':>15} {'FLOP':>10} {'with attention':>15} {'GPU hours':>12} {'MWh':>9} {'$':>13}",

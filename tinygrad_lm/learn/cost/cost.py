@@ -1,7 +1,7 @@
-"""Count what each operation of a training step computes, moves and keeps, and what training comes to.
+"""Count what each operation of a training step computes, moves and keeps, and what training costs.
 
-Counted from the recorded graph, held against the formula of the papers, 6 N + 12 L C T a token, and for a run against
-the clock; then in hours, energy and money for the models of the papers.
+The counts come from the recorded graph. They are compared with the papers' formula, 6 N + 12 L C T per token, and for a
+run with the clock; then the training of the papers' models is priced in hours, energy and money.
 """
 
 import re
@@ -20,25 +20,29 @@ from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.run import RunFolder
 
-EXECUTED = 2e11  # FLOPs of a step that a laptop computes in some seconds; a larger one is followed by its shapes
+EXECUTED = 2e11  # FLOPs that a laptop computes in some seconds; a larger step is traced by its shapes alone
 
 
 def add_arguments(parser):
     parser.add_argument("run", nargs="?", metavar="RUN", help="the folder of a run")
-    parser.add_argument("--preset", choices=PRESETS, help="or one of our models [gpt2]")
-    parser.add_argument("--batch-size", type=int, metavar="B", help="sequences a batch [the run's or the recipe's]")
-    parser.add_argument("--block-size", type=int, metavar="T", help="tokens a sequence [the model's]")
-    parser.add_argument("--tokens", type=float, default=300e9, help="to train the papers' models on [3e11, as GPT-3]")
+    parser.add_argument("--preset", choices=PRESETS, help="one of our models instead [gpt2]")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="sequences per batch [the run's or the recipe's]")
+    parser.add_argument("--block-size", type=int, metavar="T", help="tokens per sequence [the model's]")
+    parser.add_argument(
+        "--tokens", type=float, default=300e9, help="training tokens of the papers' models [3e11, as GPT-3]"
+    )
     parser.add_argument("--gpu", choices=GPUS, default="a100", help="[a100]")
-    parser.add_argument("--utilisation", type=float, default=0.4, help="share of its peak that is reached [0.4]")
+    parser.add_argument("--utilisation", type=float, default=0.4, help="share of the GPU's peak that is reached [0.4]")
     parser.add_argument("--watts", type=float, help="power of a GPU [its datasheet's]")
-    parser.add_argument("--pue", type=float, default=1.1, help="power of the centre / of its computers [1.1]")
-    parser.add_argument("--price", type=float, help="$ a GPU hour [an assumption]")
+    parser.add_argument(
+        "--pue", type=float, default=1.1, help="power of the data centre / power of its computers [1.1]"
+    )
+    parser.add_argument("--price", type=float, help="$ per GPU hour [an assumption]")
 
 
-def run(args):
-    """Print the ledger. Returns the exit status."""
-    check(args)
+def count_costs(args):
+    """Print the ledger of a step and the table of costs. Returns the exit status."""
+    check_arguments(args)
     trained = RunFolder(args.run) if args.run else None
     name = args.run or args.preset or "gpt2"
     config = trained.model_config if trained else PRESETS[name]
@@ -52,7 +56,7 @@ def run(args):
         step = record(config, batch_size, execute, recipe.frozen)
     except MemoryError as error:
         raise ConfigError(f"cost: {error}; take a smaller --block-size or --batch-size") from None
-    how = "executed" if execute else "followed by its shapes, not executed"
+    how = "executed" if execute else "traced by its shapes, not executed"
     how += "; without its recomputation, a second forward pass of the blocks" if config.recompute else ""
     print(f"{name}: a step of {batch_size} × {config.block_size} = {tokens:,} tokens, {how}")
     print("products and entrywise in FLOP: a multiplication is one, an addition another\n")
@@ -68,8 +72,8 @@ def run(args):
     return 0
 
 
-def check(args):
-    """ConfigError for all that makes no sense."""
+def check_arguments(args):
+    """Raise ConfigError with all problems of the options."""
     problems = ["RUN and --preset both name a model; give one of them"] if args.run and args.preset else []
     for name in ("batch_size", "block_size", "tokens", "watts", "price", "pue", "utilisation"):
         value, least = getattr(args, name), {"pue": 1, "price": 0}.get(name)
@@ -85,7 +89,7 @@ def check(args):
 
 
 def kind(module):
-    """'h.3.attn.c_q' -> 'h.*.attn'; what lies outside the blocks is embeddings, or head and loss."""
+    """'h.3.attn.c_q' -> 'h.*.attn'; outside the blocks: embeddings, or head and loss."""
     if match := re.match(r"h\.\d+(\.attn|\.mlp)?", module):
         return "h.*" + (match[1] or " norms, residual")
     return {"wte": "embeddings", "wpe": "embeddings", "dropout": "embeddings"}.get(
@@ -94,7 +98,7 @@ def kind(module):
 
 
 def ledger(step, key, title):
-    """Lines: the costs summed over entries with the same key, the dearest first."""
+    """Lines: the costs summed over entries with the same key, the most expensive first."""
     groups = {}
     for entry in step.entries:
         row = groups.setdefault(key(entry), np.zeros(7))
@@ -122,12 +126,12 @@ def short(x, unit=""):
 
 
 def reconciled(step):
-    """Lines: the ledger's products against the formula, in both of its conventions."""
+    """Lines: the ledger's products compared with the formula, in both of its conventions."""
     config, (B, T) = step.config, step.tokens
     counted, N = step.total("products") / (B * T), matrix_size(config)
     half, whole = flops_per_token(config, causal=True), flops_per_token(config, causal=False)
     lines = [
-        f"products a token: {counted:,.0f} counted, attention as the causal mask leaves it",
+        f"products per token: {counted:,.0f} counted, attention as the causal mask leaves it",
         f"  6 N + 12 L C (T + 1)/2 = {half:,.0f}, ratio {counted / half:.6f}, with N = {N:,} in blocks and head",
         f"  6 N + 12 L C T         = {whole:,.0f}, ratio {counted / whole:.6f}: PaLM's convention, all T × T weights",
     ]
@@ -137,7 +141,7 @@ def reconciled(step):
 
 
 def memory(step, recipe, execute):
-    """Lines: what the numbers of a step take, and what was measured."""
+    """Lines: the memory that a step needs by count, and what was measured."""
     width = 4
     trained = step.size(lambda name, shape, trained: trained)
     muon = step.size(lambda name, shape, trained: trained and name.startswith("h.") and len(shape) == 2)
@@ -148,28 +152,28 @@ def memory(step, recipe, execute):
     if execute:
         expected = parts["weights"] + parts["gradients"] + saved
         lines += [
-            f"  kept for the way back {short(saved, 'B')}; with weights and gradients {short(expected, 'B')}",
-            f"  measured {short(step.measured, 'B')} at the most, {step.measured / expected:.2f} of that: single "
-            "operations need room, too; moments are not in it",
+            f"  kept for the backward pass {short(saved, 'B')}; with weights and gradients {short(expected, 'B')}",
+            f"  measured {short(step.measured, 'B')} at most, {step.measured / expected:.2f} of that: single "
+            "operations need memory, too; moments are not included",
         ]
     else:
         (B, T), config = step.tokens, step.config
         weights = width * B * config.n_layer * config.n_head * T * T
         lines += [
-            f"  kept for the way back {short(saved, 'B')} by the definitions in ops/; {short(weights, 'B')} of it are",
-            "  attention's T × T weights, which fused kernels compute again instead of keeping them; where logits are",
-            "  many, and head and loss are one operation, its gradients count instead, as the CPU's kernel keeps them",
+            f"  kept for the backward pass {short(saved, 'B')} by the definitions in ops/; {short(weights, 'B')} are",
+            "  attention's T × T weights, which fused kernels compute again instead of keeping them. If head and loss",
+            "  are one operation with many logits, its gradients count instead, as the CPU's kernel keeps them",
         ]
     return lines
 
 
 def measured(step, trained):
-    """Lines: tokens a second by the run's log, and what share of this machine's matrix products that is."""
+    """Lines: tokens per second by the run's log, and the share of this machine's peak that they reach."""
     config = trained.train_config
     seconds = float(np.median(trained.log.curve("seconds")[1]))
     speed = config.batch_size * config.accumulate * step.config.block_size / seconds
     reached = speed * step.total("products") / (step.tokens[0] * step.tokens[1])
-    limit = ceiling()
+    limit = peak_flops()
     return [
         f"measured: {speed:,.0f} tokens/s by the log, {short(reached, 'FLOP/s')} in products",
         f"  this machine can multiply matrices at {short(limit, 'FLOP/s')}; if the run was here, it reached "
@@ -177,8 +181,8 @@ def measured(step, trained):
     ]
 
 
-def ceiling(n=1024):
-    """What this machine's matrix products reach, each core with some of its own, in FLOP/s: the best of five tries."""
+def peak_flops(n=1024):
+    """FLOP/s of this machine's matrix products when each core computes its own: the best of five tries."""
     a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
     times = []
     with workers(cores()):

@@ -1,15 +1,14 @@
-"""How many floating-point operations an operation takes, counted from shapes alone.
+"""The number of floating-point operations of each operation, counted from shapes alone.
 
-Two kinds are kept apart. Matrix products: a multiplication and an addition count 2, as everywhere; they are what the
-6N + 12LCT of the papers counts. All else, entry by entry: +, ×, /, √, exp, tanh, erf, max and comparisons count 1 each,
-as the definitions in ops/ write them; a fused kernel may need fewer, and their time goes into fetching, not computing.
-
-n entries of the result (of the input, where that is what is reduced).
+Two kinds are counted separately. Matrix products: a multiplication and an addition count 2, as usual; the papers'
+6N + 12LCT counts these. Entrywise operations: +, ×, /, √, exp, tanh, erf, max and comparisons count 1 each, as written
+in the definitions in ops/; a fused kernel may need fewer, and their time goes into memory traffic, not arithmetic.
 """
 
 import math
 
-# name: operations an entry forward, then those an entry for the gradient of each input in turn.
+# name: operations per entry forward, then per entry for the gradient of each input in turn. An entry is one of the
+# result, in REDUCING operations one of the input.
 ENTRYWISE = {
     "add": (1, 0, 0),  # dy is the gradient
     "subtract": (1, 0, 1),
@@ -35,7 +34,7 @@ ENTRYWISE = {
     "layer_norm": (5, 7, 3, 1),  # Σ, −, square, Σ, ×; one more each for gain and bias
     "rms_norm": (3, 5, 3),
     "embedding": (0, 1),  # no multiplication with one-hot rows, only additions of rows
-    "rotary": (3, 3),  # four products and two sums a pair
+    "rotary": (3, 3),  # four products and two sums per pair
     "dropout": (2, 2),
     "cross_entropy": (4, 1),  # max, −, exp, Σ; e · share
     "sum": (1, 0),
@@ -44,23 +43,23 @@ ENTRYWISE = {
     "logsumexp": (4, 2),
 }
 REDUCING = {"sum", "mean", "max", "logsumexp", "cross_entropy"}
-# What only moves entries, or renames them: no arithmetic.
+# Operations that only move entries or rename them: no arithmetic.
 MOVING = {"broadcast_to", "concat", "getitem", "reshape", "stack", "swapaxes", "transpose"}
-VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # and not even a byte is moved
+VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # these do not even move a byte
 PRODUCTS = {"linear", "linear_cross_entropy", "matmul", "attention"}
-INSIDE = {"recompute"}  # what its function calls is counted there
+INSIDE = {"recompute"}  # the operations that its function calls are counted themselves
 
 
 def visible(T, S, causal):
-    """Pairs of a query and a key that it sees: all T S, or with a causal mask half of the T × T square."""
+    """The number of pairs of a query and a key that it sees: T S, or with a causal mask half of the T × T square."""
     return T * (S - T) + T * (T + 1) // 2 if causal else T * S
 
 
 def products(name, shapes, wanted, causal=True):
-    """(forward, backward) in the matrix products of an operation.
+    """(forward, backward) FLOPs of an operation's matrix products.
 
-    shapes: of the inputs; wanted: for which of them a gradient is. Forward 2 n i o; backward the same for each of dx
-    and dw, so a trained layer's costs twice its forward pass.
+    shapes: the inputs' shapes; wanted: for each input, whether its gradient is computed. Forward 2 n i o; backward the
+    same for each of dx and dw, so a trained layer's backward pass costs twice its forward pass.
     """
     if name in ("linear", "linear_cross_entropy"):
         x, w = shapes[:2]
@@ -79,7 +78,7 @@ def products(name, shapes, wanted, causal=True):
 
 
 def entrywise(name, shapes, y, wanted, causal=True):
-    """(forward, backward) in everything else."""
+    """(forward, backward) entrywise operations."""
     if name in MOVING or name in INSIDE or name == "matmul":
         return 0, 0
     size = math.prod(y)

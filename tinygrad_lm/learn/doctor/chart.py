@@ -13,7 +13,7 @@ MARKS = {"fine": "✓", "look": "?", "wrong": "✗"}
 
 
 def draw(run, findings, path):
-    """Nine panels, each with its verdict as the mark and the colour of its title and frame."""
+    """Draw nine panels; the colour of a panel's title and frame, and the mark before the title, are its verdict."""
     from matplotlib.figure import Figure
 
     found = {finding.title: finding for finding in findings}
@@ -67,7 +67,7 @@ def norms(axes, found, run):
 
 
 def logarithmic(axes):
-    """A logarithmic vertical axis whose ticks are plain numbers, also between powers of ten where there are few."""
+    """Make the vertical axis logarithmic, with plain numbers as ticks, also between powers of ten if those are few."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_formatter("{x:g}")
@@ -83,7 +83,7 @@ def sequence(axes, found, run):
 
 
 def ratios(axes, found, run):
-    """A row for each kind of matrix; its layers are the dots, the later the darker."""
+    """Draw a row for each kind of matrix and a dot for each layer, later layers darker."""
     groups = {}
     for name, ratio in found["update of a step / weights"].numbers.items():
         kind = re.sub(r"^h\.\d+\.", "", name).removesuffix(".weight")
@@ -100,7 +100,7 @@ def ratios(axes, found, run):
 
 
 def limits(values):
-    """A range for a logarithmic axis that holds the usual and what was found."""
+    """A range for a logarithmic axis that contains the usual values and those found."""
     positive = [value for value in values if 0 < value < math.inf]
     return min([3e-6, *(v / 2 for v in positive)]), max([3e-1, *(v * 2 for v in positive)])
 

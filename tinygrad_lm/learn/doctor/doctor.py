@@ -1,8 +1,8 @@
-"""Tell whether a run is healthy, and if not, what ails it and what to do.
+"""Examine a run: is it healthy, and if not, what is wrong and what to do.
 
-It looks at a run's log, at the weights of a checkpoint, and at the text that they were trained on; nothing of these is
-changed. Beside each finding stands what is usual, and by whose account. Into the run's folder go two files, over older
-ones: doctor.png, a picture of the findings, and doctor.json, their numbers.
+Reads the run's log, the weights of a checkpoint and the training text, and changes none of them. Each finding comes
+with the usual value and its source. Writes two files into the run's folder, replacing older ones: doctor.png, a picture
+of the findings, and doctor.json, their numbers.
 """
 
 import json
@@ -15,8 +15,7 @@ from tinygrad_lm import files
 from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.learn.doctor.chart import MARKS, draw
-from tinygrad_lm.learn.doctor.examine import activity, overfit, updates
-from tinygrad_lm.learn.doctor.finding import (
+from tinygrad_lm.learn.doctor.log_findings import (
     FINE,
     WRONG,
     first_loss,
@@ -25,28 +24,29 @@ from tinygrad_lm.learn.doctor.finding import (
     unused_tokens,
     validation_curve,
 )
+from tinygrad_lm.learn.doctor.model_findings import activity, overfit, updates
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.run import RunFolder
 from tinygrad_lm.train.trainer import Trainer
 
-MANY = 2**24  # tokens: as many of a training text are counted
+COUNTED = 2**24  # at most so many tokens of the training text are counted
 
 
 def add_arguments(parser):
     parser.add_argument("run", metavar="RUN", help="the folder of a run")
     parser.add_argument("--checkpoint", choices=["best", "newest"], default="newest", help="[newest]")
-    parser.add_argument("--seconds", type=float, default=30.0, help="at most so long on overfitting [30]")
+    parser.add_argument("--seconds", type=float, default=30.0, help="time limit for overfitting one sequence [30]")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="[auto]")
 
 
-def run(args):
+def examine_run(args):
     """Print the findings, write doctor.json and doctor.png into the run's folder. Status 1 if one is wrong."""
     return report(RunFolder(args.run), args.checkpoint, args.seconds, args.device)
 
 
 def report(run, which="newest", seconds=30.0, device="auto"):
-    """What the command line does, for a RunFolder. Returns the exit status."""
+    """Examine a RunFolder as the command does. Returns the exit status."""
     step, findings = examine(run, which, seconds, resolve_device(device))
     print(f"doctor  {run.path}, {which} checkpoint, after {step:,} steps\n")
     for finding in findings:
@@ -61,25 +61,25 @@ def report(run, which="newest", seconds=30.0, device="auto"):
 
 
 def examine(run, which, seconds, device):
-    """The step of the checkpoint, and all the findings of a run in the order of the report."""
+    """The step of the checkpoint, and all findings of a run in the order of the report."""
     manifest, state = run.read_checkpoint(which)
     batches, validation = reopen_data(run)
 
-    def patient():  # anew each time, for some examinations change the weights
+    def fresh_model():  # a new one each time, because some examinations change the weights
         model = run.initial_model(device)
         model.flat.load(state["model"])
         return model
 
     size, config = run.model_config.block_size, run.train_config
     with workers(cores() if device == "cpu" else 1):
-        trainer = Trainer(patient(), batches, replace(config, schedule="constant", warmup=0))  # at the full rate
+        trainer = Trainer(fresh_model(), batches, replace(config, schedule="constant", warmup=0))  # at the full rate
         trainer.load_state(state)
         depth = updates(trainer, min(manifest["step"], config.steps - 1))
         del trainer
         share = [tokens[: math.ceil(weight * (2048 + size)) + 1] for weight, tokens in validation.values()]
         batch = next(windows(np.concatenate(share), size, max(1, 2048 // size)))[0]
-        inside = activity(patient(), batch)
-        learns = overfit(patient(), batches.beginning(min(size, 64) + 1), seconds=seconds)
+        inside = activity(fresh_model(), batch)
+        learns = overfit(fresh_model(), batches.beginning(min(size, 64) + 1), seconds=seconds)
     return manifest["step"], [
         first_loss(run.log, run.model_config.vocab_size, "base" in run.config),
         validation_curve(run.log),
@@ -88,7 +88,7 @@ def examine(run, which, seconds, device):
         learns,
         *depth,
         *inside,
-        unused_tokens(batches.beginning(MANY), run.model_config.vocab_size),
+        unused_tokens(batches.beginning(COUNTED), run.model_config.vocab_size),
     ]
 
 

@@ -1,7 +1,7 @@
-"""Tell whether a rule of your own is right, and if not, the smallest example on which it is wrong
+"""Check a rule that you wrote, and show the smallest example on which it is wrong
 
-FILE is what `exercise` wrote, or any Python file with a rule of the name of an operation: a function of arrays that
-returns its value and `backward`. Exit status: 0 right, 1 wrong, 2 there is nothing to check.
+FILE is what `exercise` wrote, or any Python file with a rule that has the name of an operation: a function of arrays
+that returns its value and `backward`. Exit status: 0 right, 1 wrong, 2 nothing to check.
 """
 
 import ast
@@ -16,9 +16,8 @@ import numpy as np
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, DataError, GradientError, TinygradError
 from tinygrad_lm.learn.puzzles.compare import compare
-from tinygrad_lm.learn.puzzles.examples import EXAMPLES, cotangent
+from tinygrad_lm.learn.puzzles.examples import EXAMPLES, cotangent, listed
 from tinygrad_lm.learn.puzzles.laws import broken_laws
-from tinygrad_lm.learn.puzzles.words import given, table
 
 
 def add_arguments(parser):
@@ -26,14 +25,15 @@ def add_arguments(parser):
     parser.add_argument("name", nargs="?", metavar="NAME", help="the rule to check [all in the file]")
 
 
-def run(args):
+def check_file(args):
+    """Check the rules of the learner's file. Returns the exit status."""
     path = Path(args.file)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"check: cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     try:
-        found = rules(path)
+        found = load_rules(path)
     except GradientError as error:
         print(f"WRONG: {error}")
         return 1
@@ -42,8 +42,8 @@ def run(args):
     status = 0
     for name, rule in found.items() if args.name is None else [(args.name, found[args.name])]:
         try:
-            unfilled(path, text, name)
-            count = check(rule, name, path)
+            check_filled_in(path, text, name)
+            count = check_rule(rule, name, path)
             ours = Path(inspect.getsourcefile(inspect.unwrap(Op.registry[name].rule)))
             print(f"PASSED: {name} is right on all {count} examples, in float64 and in float32.")
             print(f"        Ours is in tinygrad_lm/{ours.parent.name}/{ours.name}.")
@@ -56,14 +56,16 @@ def run(args):
 # ---- the learner's file
 
 
-def rules(path):
-    """{operation: function} of what the file defines under an operation's name."""
+def load_rules(path):
+    """{operation: function}: the functions of the file that have an operation's name."""
     spec = importlib.util.spec_from_file_location(f"exercise_{path.stem}", path)
     if spec is None:
-        raise ConfigError(f"check: {path} is no Python file; its name must end in .py")
+        raise ConfigError(f"check: {path} is not a Python file: its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     registry, cached = dict(Op.registry), sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # a file saved twice in one second would be mistaken for its older self
+    sys.dont_write_bytecode = (
+        True  # the cache knows seconds only: a file saved twice in one second would stay the older one
+    )
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
@@ -73,7 +75,7 @@ def rules(path):
         raise GradientError(explained(error, path)) from None
     finally:
         sys.dont_write_bytecode = cached
-        Op.registry.clear()  # `@op` in the file must not take the place of what it is compared with
+        Op.registry.clear()  # `@op` in the file must not replace the operation that it is compared with
         Op.registry.update(registry)
     functions = {name: getattr(x, "rule", x) for name, x in vars(module).items() if name in EXAMPLES}
     own = {name: f for name, f in functions.items() if inspect.isfunction(f) and f.__module__ == module.__name__}
@@ -85,17 +87,17 @@ def rules(path):
     return own
 
 
-def unfilled(path, text, name):
-    """Raise if the body of `backward` is still what `exercise` wrote, or another that does nothing."""
+def check_filled_in(path, text, name):
+    """Raise GradientError if the body of `backward` is still what `exercise` wrote, or does nothing."""
     for rule in ast.walk(ast.parse(text)):
         if isinstance(rule, ast.FunctionDef) and rule.name == name:
             for node in ast.walk(rule):
-                if isinstance(node, ast.FunctionDef) and all(map(empty, node.body)):
+                if isinstance(node, ast.FunctionDef) and all(map(does_nothing, node.body)):
                     line, body = node.body[-1].lineno, ast.unparse(node.body[-1])
                     raise GradientError(f"{path}, line {line}: still `{body}`: fill in the body of {node.name}")
 
 
-def empty(statement):
+def does_nothing(statement):
     return isinstance(statement, ast.Pass) or (
         isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     )
@@ -108,7 +110,7 @@ def explained(error, path):
     message = str(error) or "(no message)"
     if "read-only" in message:
         message += (
-            "\n  hint : dy and the inputs belong to others, too: `dx = dx * 2` makes a new array, `dx *= 2` does not"
+            "\n  hint : other functions use dy and the inputs, too: `dx = dx * 2` makes a new array, `dx *= 2` does not"
         )
     if not frames:
         return f"{path}: {kind}: {message}"
@@ -116,12 +118,12 @@ def explained(error, path):
     return f"{path}, line {last.lineno}, in {last.name}: {kind}: {message}\n    {last.line}"
 
 
-# ---- its rule
+# ---- the learner's rule
 
 
-def check(rule, name, path):
-    """How many examples the rule is right on. Raises GradientError on the first, the smallest, on which it is not."""
-    examples = [example for example in EXAMPLES[name] if takes(rule, example)]
+def check_rule(rule, name, path):
+    """Return the number of examples on which the rule is right. Raises GradientError on the smallest one where not."""
+    examples = [example for example in EXAMPLES[name] if can_take(rule, example)]
     if not examples:
         expected = f"{name}{inspect.signature(Op.registry[name].rule)}"
         where = f"{path}, line {rule.__code__.co_firstlineno}"
@@ -136,18 +138,18 @@ def check(rule, name, path):
                     laws = broken_laws(rule, name, example) if differences else []
                 except TinygradError as error:
                     where = f"{path}, line {rule.__code__.co_firstlineno}, {name}"
-                    raise GradientError(f"{where}: {error}\n\n{smallest(dtype)}\n{given(rule, example)}") from None
+                    raise GradientError(f"{where}: {error}\n\n{smallest(dtype)}\n{listed(name, example)}") from None
                 except (Exception, SystemExit) as error:
                     raise GradientError(
-                        f"{explained(error, path)}\n\n{smallest(dtype)}\n{given(rule, example)}"
+                        f"{explained(error, path)}\n\n{smallest(dtype)}\n{listed(name, example)}"
                     ) from None
             if differences:
                 raise GradientError(f"{path}, {report(rule, name, example, dtype, differences, laws)}")
     return len(examples)
 
 
-def takes(rule, example):
-    """Whether the rule can be called so. One without a weight, or without dropout, is checked without."""
+def can_take(rule, example):
+    """Whether the rule takes these inputs and options: one without a weight, or without dropout, is checked without."""
     try:
         inspect.signature(rule).bind(*example.inputs, **example.options)
     except TypeError:
@@ -159,8 +161,8 @@ def report(rule, name, example, dtype, differences, laws):
     y = np.asarray(rule(*example.inputs, **example.options)[0])
     what = " and ".join(d.what for d in differences)
     lines = [f"{name}: {what} {'is' if len(differences) == 1 else 'are'} not right\n"]
-    lines += [f"{smallest(dtype)}\n{given(rule, example, y=y, dy=cotangent(y.shape))}"]
-    lines += ["\n" + table(difference) for difference in differences]
+    lines += [f"{smallest(dtype)}\n{listed(name, example, y=y, dy=cotangent(y.shape))}"]
+    lines += ["\n" + difference.table() for difference in differences]
     return "\n".join(lines + [""] * bool(laws) + laws)
 
 

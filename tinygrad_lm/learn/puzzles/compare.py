@@ -1,6 +1,6 @@
-"""A rule beside what is right: its value beside the operation's own, its gradients beside numerical derivatives."""
+"""A rule held against what is right: its value against the operation's own, its gradients against numerical ones."""
 
-import inspect
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import GradientError, ShapeError
-from tinygrad_lm.learn.puzzles.examples import cotangent
+from tinygrad_lm.learn.puzzles.examples import cotangent, short
 from tinygrad_lm.testing.gradcheck import richardson
 
 TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the largest entry, or of 1; Richardson's own error is near 1e-10
@@ -17,7 +17,7 @@ TOLERANCE = {"float64": 1e-8, "float32": 1e-4}  # of the largest entry, or of 1;
 
 @dataclass
 class Difference:
-    """An array that is wrong: what it is ("y", "dx", ...), what was found, and what is right."""
+    """An array that is wrong: its name ("y", "dx", ...), what was found, and what is right."""
 
     what: str
     found: np.ndarray
@@ -27,7 +27,7 @@ class Difference:
 
     @property
     def wrong(self):
-        """The places of the entries that differ; a NaN does."""
+        """The indices of the entries that differ; a NaN does."""
         return [i for i in np.ndindex(self.right.shape) if not abs(self.found[i] - self.right[i]) <= self.limit]
 
     @property
@@ -36,7 +36,7 @@ class Difference:
 
     @property
     def factor(self):
-        """found / right, if it is one number over all entries, and there are entries that are not 0; else None."""
+        """found / right, if it is the same number for all entries that are not 0; else None."""
         some = abs(self.right) > self.limit
         ratios = self.found[some] / self.right[some]
         elsewhere = abs(self.found[~some]) <= self.limit
@@ -46,51 +46,68 @@ class Difference:
 
     @property
     def transposed(self):
-        """Whether it is right but for the order of two axes."""
+        """Whether it is right except for the order of two axes."""
         square = self.right.ndim == 2 and self.found.T.shape == self.right.shape
         return bool(square and (abs(self.found.T - self.right) <= self.limit).all())
 
-
-def names(rule, inputs):
-    """The inputs' names, as the rule calls them."""
-    found = []
-    for p in inspect.signature(rule).parameters.values():
-        found += [f"{p.name}[{i}]" for i in range(len(inputs))] if p.kind is p.VAR_POSITIONAL else [p.name]
-    return found[: len(inputs)]
+    def table(self):
+        """At most eight wrong entries beside the right ones, and what the wrong ones have in common."""
+        places, factor = self.wrong, self.factor
+        source = "what the operation computes" if self.what == "y" else "a numerical derivative of this y"
+        lines = [f"{self.what}, beside {source}:", f"  {'entry':<16}{'found':>14}{'right':>14}{'found / right':>16}"]
+        for place in places[:8]:
+            found, right = float(self.found[place]), float(self.right[place])
+            right = 0.0 if abs(right) <= 1e-3 * self.limit else right  # smaller than the numerical error
+            ratio = found / right if right else math.inf
+            entry = self.what + (str(list(place)) if place else "")
+            ratio = short(ratio) if abs(ratio) < 1000 else ""
+            lines.append(f"  {entry:<16}{short(found):>14}{short(right):>14}{ratio:>16}".rstrip())
+        if len(places) > 8:
+            lines.append(f"  and {len(places) - 8} more")
+        lines.append(f"  {len(places)} of {self.right.size} wrong")
+        if self.missing:
+            lines[-1] += "; backward gave None for it, which counts as 0"
+        elif self.transposed:
+            lines[-1] += "; it is the transpose of what is right"
+        elif factor is not None and 1e-9 < abs(factor) < 1000 and self.right.size > 1:
+            lines[-1] += f"; everywhere {short(factor)} times what is right"
+        return "\n".join(lines)
 
 
 def compare(rule, operation, example, dy=None, dtype="float64"):
     """All Differences of a rule that is meant to be an operation, on one example. dy: `cotangent` if None.
 
-    The gradients are compared with derivatives of the rule's own value. Raises GradientError or ShapeError where what
-    the rule returns cannot be compared at all.
+    In float64 the gradients are compared with derivatives of the rule's own value, in float32 with the operation's.
+    Raises GradientError or ShapeError if what the rule returns cannot be compared at all.
     """
-    inputs = [frozen(x, dtype) for x in example.inputs]
-    y, backward = value_and_way_back(rule, inputs, example.options)
-    expected = Op.registry[operation].rule(*inputs, **example.options)[0]
+    op, inputs = Op.registry[operation], [read_only(x, dtype) for x in example.inputs]
+    names = op.input_names(len(inputs))
+    y, backward = call_rule(rule, inputs, example.options)
+    expected, expected_backward = op.rule(*inputs, **example.options)
     check_array("the value y", y, expected.shape, dtype)
-    tolerance = TOLERANCE[dtype]
-    dy = frozen(cotangent(y.shape) if dy is None else dy, dtype)
-    found = gradients(backward, dy, inputs, names(rule, inputs))
-    pairs = [("y", np.asarray(y), np.asarray(expected))]
+    dy = read_only(cotangent(y.shape) if dy is None else dy, dtype)
+    found = gradients(backward, dy, inputs, names)
     if dtype == "float64":
-        right = derivatives(rule, example, dy)
+        right = numerical_gradients(rule, example, dy, names)
     else:
-        right = gradients(Op.registry[operation].rule(*inputs, **example.options)[1], dy, inputs, names(rule, inputs))
-    pairs += [(what, found[what], np.asarray(right[what])) for what in found]
-    missing = {f"d{name}" for name, dx in zip(names(rule, inputs), backward(dy), strict=True) if dx is None}
-    differences = [Difference(*pair, tolerance, pair[0] in missing) for pair in pairs]
-    return [one for one in differences if one.wrong]
+        right = gradients(expected_backward, dy, inputs, names)
+    missing = {f"d{name}" for name, dx in zip(names, backward(dy), strict=True) if dx is None}
+    found, right = {"y": np.asarray(y)} | found, {"y": expected} | right
+    pairs = [
+        Difference(what, found[what], np.asarray(right[what]), TOLERANCE[dtype], what in missing) for what in found
+    ]
+    return [difference for difference in pairs if difference.wrong]
 
 
-def frozen(x, dtype):
-    """A copy that nobody can write on, floating numbers in this dtype: inputs and dy belong to others, too."""
+def read_only(x, dtype):
+    """A copy that cannot be written on, of this dtype if x is floating: a rule must change neither inputs nor dy."""
     x = np.array(x, dtype if is_floating(np.asarray(x).dtype) else None)
     x.flags.writeable = False
     return x
 
 
-def value_and_way_back(rule, inputs, options):
+def call_rule(rule, inputs, options):
+    """The rule's value and its gradient function. Raises GradientError if it returns anything else."""
     result = rule(*inputs, **options)
     if not (isinstance(result, tuple) and len(result) == 2 and callable(result[1])):
         raise GradientError(
@@ -100,7 +117,7 @@ def value_and_way_back(rule, inputs, options):
 
 
 def gradients(backward, dy, inputs, names):
-    """{"dx": gradient, ...} of the floating inputs, as the engine would finish them: None is 0, copies are added up."""
+    """{"dx": gradient, ...} of the floating inputs, as the engine finishes them: None is 0, copies are added up."""
     dxs = backward(dy)
     if dxs is None:
         raise GradientError("backward returned None: is there a `return` at its end?")
@@ -135,7 +152,7 @@ def check_array(what, x, shape, dtype):
     if shape is not None and x.shape != shape:
         raise ShapeError(f"{what} has shape {x.shape} instead of {shape}")
     if str(x.dtype) != dtype:
-        raise GradientError(f"{what} has dtype {x.dtype} instead of {dtype}, that of the inputs")
+        raise GradientError(f"{what} has dtype {x.dtype} instead of {dtype}, the dtype of the inputs")
 
 
 def described(x):
@@ -146,10 +163,10 @@ def described(x):
     return f"a {type(x).__name__}" + (f" of {len(x)}" if isinstance(x, (tuple, list)) else "")
 
 
-def derivatives(rule, example, dy):
-    """{"dx": ∂(Σ dy y)/∂x, ...} of the floating inputs, entry by entry, numerically."""
+def numerical_gradients(rule, example, dy, names):
+    """{"dx": ∂(Σ dy y)/∂x, ...} of the floating inputs, entry by entry, by Richardson's extrapolation."""
     inputs, right = example.inputs, {}
-    for i, name in enumerate(names(rule, inputs)):
+    for i, name in enumerate(names):
         if is_floating(inputs[i].dtype):
 
             def phi(place, step, i=i):

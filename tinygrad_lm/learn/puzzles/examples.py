@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from tinygrad_lm import ops
+from tinygrad_lm.engine.op import Op
 
 # Thirteen, so that rows of no other length repeat; none is 0, where relu has no derivative.
 NUMBERS = (2, 3, -1, 0.5, -2, 1.5, -3, 1, 4, -0.5, 2.5, -1.5, -4)
@@ -24,23 +25,52 @@ class Example:
 
     @property
     def size(self):
-        """How many numbers a reader has to look at."""
+        """The number of numbers that a reader has to look at."""
         return sum(x.size for x in self.inputs)
 
 
 def numbers(shape, start=0, of=NUMBERS):
-    """An array of this shape with the numbers from `start` on, over and over."""
+    """An array of this shape, filled with the numbers from `start` on, over and over."""
     size = int(np.prod(shape, dtype=int))
     return np.array([of[(start + i) % len(of)] for i in range(size)], float).reshape(shape)
 
 
 def cotangent(shape):
-    """dy: of both signs, and not all the same. A sum as the loss would have 1 everywhere, where much goes unnoticed."""
+    """dy: of both signs, and not all the same. Under a sum dy is 1 everywhere, and many mistakes go unnoticed."""
     return numbers(shape, 4)
 
 
+# ---- in words
+
+
+def short(number):
+    return f"{number + 0.0:.6g}"  # + 0.0 turns −0 into 0
+
+
+def as_text(x):
+    """An array, a number or an option, in as many digits as are needed to compute with it."""
+    if not isinstance(x, (np.ndarray, np.generic)):
+        return getattr(x, "name", None) or repr(x)
+    text = np.array2string(np.asarray(x), separator=", ", formatter={"float_kind": short}, max_line_width=90)
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def listed(operation, example, **more):
+    """A line for each input, each option, and everything else that is given by name."""
+    names = Op.registry[operation].input_names(len(example.inputs))
+    inputs = dict(zip(names, example.inputs, strict=True))
+    named = {name: as_text(x) for name, x in (inputs | example.options | more).items()}
+    width = max(map(len, named))
+    return "\n".join(
+        f"  {name:<{width}} = " + text.replace("\n", "\n" + " " * (width + 5)) for name, text in named.items()
+    )
+
+
+# ---- examples of each operation
+
+
 def example(*shapes, of=NUMBERS, **options):
-    """Each input takes the numbers where the one before it left off."""
+    """One Example: each input continues with the numbers where the one before it stopped."""
     starts = np.cumsum([0] + [int(np.prod(shape, dtype=int)) for shape in shapes])
     return Example(tuple(numbers(s, start, of) for s, start in zip(shapes, starts, strict=False)), options)
 
@@ -68,7 +98,7 @@ def along():
 
 
 def channels(weights, least):
-    """Of fewer than `least` channels the normalised row is always the same, and what moves it is eps alone."""
+    """With fewer than `least` channels the normalised row is always the same, and only eps moves it."""
     leading = [(), (2,), (2, 2)]
     return [
         example((*some, C), *[(C,)] * n) for some in leading for C in range(least, 5) for n in range(weights + 1)
@@ -102,13 +132,13 @@ def attention():
              for causal in (True, False) if T <= S and G <= H and B * T * S * H * D <= 24]  # fmt: skip
     noisy = [Example(e.inputs, e.options | {"p": 0.5, "key": (0, "example", step)}) for e in plain for step in (0, 1)
              if e.size <= 6]  # fmt: skip
-    # Two key heads for four of the queries: which neighbours share one, and that their gradients are added up.
+    # Two key heads for four query heads: which neighbours share one, and that their gradients are added up.
     grouped = [example((1, T, 4, 1), (1, T, 2, 1), (1, T, 2, 1), causal=True) for T in (1, 2)]
     return plain + noisy + grouped
 
 
 def predictions():
-    """Targets are classes counted through; the last position is ignored if `ignored`."""
+    """Targets are 0, 1, … modulo the number of classes; the last position is ignored if `ignored`."""
     for shape, ignored in product([(1, 1), (1, 2), (2,), (2, 2), (2, 3), (3, 3), (2, 2, 3)], (False, True)):
         targets = np.arange(int(np.prod(shape[:-1]))).reshape(shape[:-1]) % shape[-1]
         if ignored and targets.ndim:
@@ -154,6 +184,6 @@ EXAMPLES = {
     "rms_norm": smallest_first(channels(1, least=2)),
     "rotary": smallest_first(rotary()),
     "dropout": smallest_first(dropout()),
-    "checkpoint": smallest_first([example(s, function=ops.tanh) for s in [(1,), (2,)]]),
+    "recompute": smallest_first([example(s, function=ops.tanh) for s in [(1,), (2,)]]),
     "attention": smallest_first(attention()),
 }

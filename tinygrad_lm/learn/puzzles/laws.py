@@ -1,14 +1,14 @@
-"""Laws that an operation's gradient must obey, whatever the numbers. A broken one says more than a wrong entry.
+"""Laws that an operation's gradient must obey, whatever the numbers. A broken law says more than a wrong entry.
 
-Each comes from something that changes the inputs and leaves the value, or changes it in a known way: the derivative
-along such a change is known before anything is computed.
+Each comes from a change of the inputs that leaves the value alone, or changes it in a known way: the derivative along
+such a change is known before anything is computed.
 """
 
 import numpy as np
 
-from tinygrad_lm.learn.puzzles.compare import frozen, gradients, names, value_and_way_back
-from tinygrad_lm.learn.puzzles.examples import cotangent
-from tinygrad_lm.learn.puzzles.words import short
+from tinygrad_lm.engine.op import Op
+from tinygrad_lm.learn.puzzles.compare import call_rule, gradients, read_only
+from tinygrad_lm.learn.puzzles.examples import cotangent, short
 
 
 def first(grads):
@@ -24,21 +24,21 @@ def in_all(grads):
 LAWS = [
     (
         ("softmax", "log_softmax"),
-        "A constant added to x changes nothing in y, so the entries of dx must sum to 0 along its axis",
+        "A constant added to x does not change y, so the entries of dx must sum to 0 along its axis",
         lambda x, y, dy, d, o: first(d).sum(o["axis"]),
         lambda x, y, dy, d, o: 0.0,
         1e-8,
     ),
     (
         ("cross_entropy",),
-        "A constant added to a row of logits changes nothing in the loss, so each row of dlogits must sum to 0",
+        "A constant added to a row of logits does not change the loss, so each row of dlogits must sum to 0",
         lambda x, y, dy, d, o: first(d).sum(-1),
         lambda x, y, dy, d, o: 0.0,
         1e-8,
     ),
     (
         ("layer_norm",),
-        "A constant added to a row of x changes nothing in y, so each row of dx must sum to 0",
+        "A constant added to a row of x does not change y, so each row of dx must sum to 0",
         lambda x, y, dy, d, o: first(d).sum(-1),
         lambda x, y, dy, d, o: 0.0,
         1e-8,
@@ -59,42 +59,42 @@ LAWS = [
     ),
     (
         ("attention",),
-        "A vector added to all values is added to y (unless weights are dropped), so dv must sum to what dy sums to",
+        "A vector added to all values is added to y (unless weights are dropped), so dv must have the same sum as dy",
         lambda x, y, dy, d, o: d["dv"].sum() if not o.get("p") else 0.0,
         lambda x, y, dy, d, o: dy.sum() if not o.get("p") else 0.0,
         1e-8,
     ),
     (
         ("subtract",),
-        "A constant added to a and to b changes nothing in y, so da and db together must sum to 0",
+        "A constant added to a and to b does not change y, so da and db together must sum to 0",
         lambda x, y, dy, d, o: in_all(d),
         lambda x, y, dy, d, o: 0.0,
         1e-8,
     ),
     (
         ("divide",),
-        "a and b times the same constant change nothing in y, so Σ a da + Σ b db must be 0",
+        "a and b times the same constant do not change y, so Σ a da + Σ b db must be 0",
         lambda x, y, dy, d, o: (x[0] * d["da"]).sum() + (x[1] * d["db"]).sum(),
         lambda x, y, dy, d, o: 0.0,
         1e-8,
     ),
     (
         ("mean", "max", "maximum", "where", "logsumexp", "getitem", "concat", "transpose", "embedding"),
-        "A constant added to all inputs is added to all of y, so the gradients must sum to what dy sums to",
+        "A constant added to all inputs is added to all of y, so the gradients must have the same sum as dy",
         lambda x, y, dy, d, o: in_all(d),
         lambda x, y, dy, d, o: dy.sum(),
         1e-8,
     ),
     (
         ("multiply", "matmul", "linear", "sum", "dropout", "rotary", "relu"),
-        "y grows in proportion to its first input (bias aside), so Σ x dx there must be what Σ y dy is",
+        "y is proportional to its first input (apart from a bias), so Σ x dx over that input must equal Σ y dy",
         lambda x, y, dy, d, o: (x[0] * first(d)).sum(),
         lambda x, y, dy, d, o: ((y - (x[2] if len(x) == 3 else 0)) * dy).sum(),
         1e-8,
     ),
     (
         ("multiply", "matmul", "linear"),
-        "y grows in proportion to its second input (bias aside), so Σ x dx there must be what Σ y dy is",
+        "y is proportional to its second input (apart from a bias), so Σ x dx over that input must equal Σ y dy",
         lambda x, y, dy, d, o: (x[1] * list(d.values())[1]).sum(),
         lambda x, y, dy, d, o: ((y - (x[2] if len(x) == 3 else 0)) * dy).sum(),
         1e-8,
@@ -103,16 +103,16 @@ LAWS = [
 
 
 def broken_laws(rule, operation, example):
-    """A sentence for each law that the rule's gradients break on this example."""
-    inputs = [frozen(x, "float64") for x in example.inputs]
-    y, backward = value_and_way_back(rule, inputs, example.options)
-    dy = frozen(cotangent(y.shape), "float64")
-    of = lambda dy: gradients(backward, dy, inputs, names(rule, inputs))
-    d, sentences = of(dy), []
-    opposite = of(-dy)
+    """A sentence for each law that the rule's gradients break on this example, with the two sides' numbers."""
+    inputs = [read_only(x, "float64") for x in example.inputs]
+    names = Op.registry[operation].input_names(len(inputs))
+    y, backward = call_rule(rule, inputs, example.options)
+    dy = read_only(cotangent(y.shape), "float64")
+    d, opposite = (gradients(backward, sign * dy, inputs, names) for sign in (1, -1))
+    sentences = []
     if any(not np.allclose(opposite[what], -d[what], rtol=1e-8, atol=1e-8) for what in d):
         sentences.append(
-            "The gradient of −y must be minus that of y: with −dy for dy each entry must change its sign alone."
+            "The gradient of −y must be minus that of y: with −dy instead of dy every entry must change its sign only."
         )
     for operations, sentence, left, right, tolerance in LAWS:
         if operation in operations:

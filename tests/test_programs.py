@@ -1,0 +1,99 @@
+"""How programs end: exit statuses and messages, and terminals whose encoding lacks characters."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pretrained.small_models import make_run
+from small_run import pretrain
+
+from tinygrad_lm.errors import CheckpointError, ConfigError, DataError, DivergedError
+from tinygrad_lm.programs import program
+
+ROOT = Path(__file__).parents[1]
+
+
+def ends_with(result):
+    def main(arguments):
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    return program(main)(None)
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "message"),
+    [
+        (None, 0, ""),
+        (3, 3, ""),
+        (DivergedError("loss nan"), 1, "error: loss nan\n"),
+        (ConfigError("wrong"), 2, "error: wrong\n"),
+        (DataError("no file"), 2, "error: no file\n"),
+        (CheckpointError("damaged"), 2, "error: damaged\n"),
+        (OSError("disk"), 2, "error: disk\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+)
+def test_every_end_has_a_status_and_a_message(result, status, message, capsys):
+    assert ends_with(result) == status
+    assert capsys.readouterr() == ("", message)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), TypeError(), SystemExit(4)])
+def test_mistakes_of_the_code_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        ends_with(error)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_characters_that_the_encoding_lacks_are_replaced(stream, monkeypatch):
+    written = io.TextIOWrapper(io.BytesIO(), "cp1252", newline="")
+    monkeypatch.setattr(sys, stream, written)
+    assert program(lambda arguments: print("∂y/∂x → é", file=getattr(sys, stream)))(None) == 0
+    written.flush()
+    assert written.buffer.getvalue().decode("cp1252").strip() == "?y/?x ? é"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a Greek text, a run on it, and a run of a model that can be exported."""
+    folder = tmp_path_factory.mktemp("programs")
+    (folder / "ἔργα.txt").write_text("μῆνιν ἄειδε θεά\n" * 30)
+    assert pretrain("--preset", "tiny", "--data", folder / "ἔργα.txt", "--out", folder / "run", "--steps", 2) == 0
+    make_run(folder / "modern")
+    return folder
+
+
+COMMANDS = {
+    "generate": [ROOT / "examples" / "generate.py", "run", "--prompt", "μῆνιν", "--tokens", "5"],
+    "generate --help": [ROOT / "examples" / "generate.py", "--help"],
+    "evaluate": ["-m", "tinygrad_lm.evaluate", "run", "--tasks", "text=ἔργα.txt"],
+    "evaluate --help": ["-m", "tinygrad_lm.evaluate", "--help"],
+    "export": [ROOT / "examples" / "export.py", "modern", "σ"],
+    "check_gradients": [ROOT / "examples" / "check_gradients.py", "--cases", "1"],
+    "learn": ["-m", "tinygrad_lm.learn"],
+    "learn page": ["-m", "tinygrad_lm.learn", "page"],
+    "learn bug": ["-m", "tinygrad_lm.learn", "bug", "sqrt"],
+    "learn exercise": ["-m", "tinygrad_lm.learn", "exercise"],
+    "learn doctor": ["-m", "tinygrad_lm.learn", "doctor", "run"],
+    "learn cost": ["-m", "tinygrad_lm.learn", "cost", "run"],
+    "data": ["-m", "tinygrad_lm.data"],
+    "data inspect": ["-m", "tinygrad_lm.data", "inspect", "Ω"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_text_goes_to_any_encoding(name, here):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    command = [sys.executable, *map(str, COMMANDS[name])]
+    ended = subprocess.run(command, cwd=here, env=environment, capture_output=True, timeout=200)
+    told = (ended.stdout + ended.stderr).decode("cp1252")
+    assert "Traceback" not in told, told
+    assert told
+    if name != "learn doctor":  # whose status says whether the run is ill
+        assert ended.returncode == (2 if name == "data inspect" else 0), told

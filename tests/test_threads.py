@@ -1,0 +1,37 @@
+"""Blocks of long arrays, worker threads, and the memory that a process has had."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinygrad_lm.threads import blocks, parallel, workers
+
+
+@given(size=st.integers(0, 600_000), step=st.sampled_from([1000, 2**16]))
+def test_blocks_cover_an_array_once_and_in_order(size, step):
+    found = blocks(size, step)
+    assert [i for block in found for i in range(block.start, block.stop)] == list(range(size))
+    assert all(0 < block.stop - block.start <= step for block in found)
+    assert len(found) == -(-size // step)
+
+
+def test_parallel_is_map_with_workers_and_without():
+    function = lambda a, b: a - b
+    expected = [-1, 2, 9]
+    assert parallel(function, [1, 5, 9], [2, 3, 0]) == expected
+    with workers(2):
+        assert parallel(function, [1, 5, 9], [2, 3, 0]) == expected
+        with pytest.raises(ZeroDivisionError):
+            parallel(lambda a: 1 / a, [1, 0])
+
+
+def test_peak_memory_counts_what_was_used_and_given_back():
+    program = (
+        "import numpy; from tinygrad_lm.threads import peak_memory\n"
+        "numpy.ones(2**27, numpy.uint8); print(peak_memory())"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
+    assert 2**27 < int(ended.stdout) < 2**32 or sys.platform == "win32"  # Linux counts what forked the process, too

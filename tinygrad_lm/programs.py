@@ -1,0 +1,86 @@
+"""How programs end: errors become messages and exit statuses, and what they print may go anywhere."""
+
+import os
+import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import wraps
+
+from tinygrad_lm.errors import DataError, DivergedError, TinygradError
+
+
+def program(main):
+    """Decorator: print the errors of main(arguments) as messages, and return the exit status.
+
+    0    or what main returns
+    1    DivergedError
+    2    any other TinygradError or OSError, the status with which argparse ends after a wrong option
+    130  Ctrl-C, and 141 when the reader of standard output, such as head, has closed it: 128 + the signal's number
+    """
+
+    @wraps(main)
+    def exit_status(arguments=None):
+        with redirect_stderr(Output(sys.stderr, failed=ignore)):  # a message that cannot be written has nowhere to go
+            try:
+                with checked_output(failed=raise_unwritten):
+                    return main(arguments) or 0
+            except KeyboardInterrupt:
+                print("stopped", file=sys.stderr)
+                return 130
+            except BrokenPipeError:
+                return 141
+            except (TinygradError, OSError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1 if isinstance(error, DivergedError) else 2
+
+    return exit_status
+
+
+@contextmanager
+def checked_output(failed):
+    """Within the block failed(error) is called when standard output cannot be written; later writes are dropped.
+
+    Everything is flushed at the end, so nothing is left that could fail when the process ends.
+    """
+    with redirect_stdout(Output(sys.stdout, failed)) as out:
+        try:
+            yield
+        finally:
+            out.flush()
+
+
+def ignore(error):
+    """For training, which survives a closed pipe: everything that matters is in the run's folder."""
+
+
+def raise_unwritten(error):
+    """For programs whose result is what they print."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    raise DataError(f"what this command prints cannot be written: {error.strerror}; write it elsewhere") from error
+
+
+class Output:
+    """A stream that replaces the characters that its encoding lacks. When it cannot be written, the rest is dropped."""
+
+    def __init__(self, stream, failed):
+        self.stream, self.failed = stream, failed
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def write(self, text):
+        return self._attempt(self.stream.write, text)
+
+    def flush(self):
+        return self._attempt(self.stream.flush)
+
+    def _attempt(self, method, *arguments):
+        try:
+            return method(*arguments)
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())  # for what is in the stream's buffer, too
+            os.close(nowhere)
+            self.failed(error)
