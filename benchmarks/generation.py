@@ -32,7 +32,7 @@ def main():
     torch.set_num_threads(cores())
     kernels.enable()
     model, peer = twins()
-    floor = model.parameters.data.nbytes / bandwidth(model.parameters.data)
+    floor = model.flat.data.nbytes / bandwidth(model.flat.data)
     print(f"{machine()}, PyTorch {torch.__version__}")
     print(f"fetching the weights once with one core: {floor * 1e3:.1f} ms, {1 / floor:.0f} tokens/s at batch 1")
     for batch, length, n in ((1, 16, args.tokens), (8, 16, args.tokens), (1, 512, 1)):
@@ -65,7 +65,7 @@ def twins():
     ).eval()
     model = GPT(PRESETS["gpt2"], seed=None)
     theirs = {name.removeprefix("transformer."): w.detach().numpy() for name, w in peer.state_dict().items()}
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         path, _, kind = name.rpartition(".")
         block, _, letter = path.rpartition(".attn.c_")
         if letter in ("q", "k", "v"):

@@ -20,7 +20,8 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
 CONTENDERS = ["tinygrad_lm", "PyTorch eager", "torch.compile"]
@@ -59,12 +60,12 @@ def five_steps(contender, shape, config):
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
     if contender == "tinygrad_lm":
-        step = Trainer(GPT(shape), batches, config, cores()).step
+        step = Trainer(GPT(shape), batches, config, default_shares(config.batch_size)).step
     else:
         from torch_nanogpt import TorchGPT, TorchTrainer
 
         peer = TorchTrainer(TorchGPT(shape), config, "default" if contender == "torch.compile" else None)
-        step = lambda i: peer.step(*batches(i), config.rate(i))
+        step = lambda i: peer.step(*batches(i), config.rate_factor(i))
     for i in range(5):
         step(i)
 

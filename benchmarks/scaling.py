@@ -21,7 +21,8 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 PRESET = "nanogpt-cpu"
 AXES = {
@@ -65,14 +66,15 @@ def measure(field, value, steps, ceiling):
         shape = replace(shape, **{field: value})
     config = TrainConfig(**settings)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
-    trainer = Trainer(GPT(shape), Batches(tokens, config.batch_size, shape.block_size), config, cores())
+    batches = Batches(tokens, config.batch_size, shape.block_size)
+    trainer = Trainer(GPT(shape), batches, config, default_shares(config.batch_size))
     times = []
     with workers(cores()):
         for i in range(steps + 2):
             began = time.perf_counter()
             trainer.step(i)
             times.append(time.perf_counter() - began)
-    return statistics.median(times[2:]), product_flops(trainer.model.parameters, shape, config.batch_size) / ceiling
+    return statistics.median(times[2:]), product_flops(trainer.model.flat, shape, config.batch_size) / ceiling
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 # goal: {contender: (preset, steps)}
 GOALS = {
@@ -73,7 +74,7 @@ def main():
 def our_run(shape, config, tokens, validation):
     """Validation loss, seconds of training, seconds of evaluation."""
     batches = Batches(tokens, config.batch_size, shape.block_size, config.seed)
-    trainer = Trainer(GPT(shape, config.seed), batches, config, cores())
+    trainer = Trainer(GPT(shape, config.seed), batches, config, default_shares(config.batch_size))
     return timed(trainer.step, lambda: evaluate(trainer.model, validation, config.batch_size), config, workers(cores()))
 
 
@@ -81,11 +82,12 @@ def torch_run(shape, config, tokens, validation):
     """The same with PyTorch, from the same weights and on the same batches."""
     batches = Batches(tokens, config.batch_size, shape.block_size, config.seed)
     network = TorchGPT(shape)
-    network.load(GPT(shape, config.seed).parameters)
+    network.load(GPT(shape, config.seed).flat)
     peer = TorchTrainer(network, config)
 
     pairs = list(windows(validation, shape.block_size, config.batch_size))
-    return timed(lambda i: peer.step(*batches(i), config.rate(i)), lambda: peer.evaluate(pairs), config, nullcontext())
+    step = lambda i: peer.step(*batches(i), config.rate_factor(i))
+    return timed(step, lambda: peer.evaluate(pairs), config, nullcontext())
 
 
 def timed(step, loss, config, context):

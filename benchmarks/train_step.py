@@ -24,7 +24,8 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, keep_memory, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 CASES = {"nanogpt-cpu": (12, 25), "nanogpt-shakespeare": (8, 4)}  # batch size, steps a turn
 
@@ -46,10 +47,10 @@ def compare(preset, args):
     config = TrainConfig(**RECIPES[preset] | {"steps": 10**6, "batch_size": batch_size})
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
-    parameters = GPT(shape).parameters
+    parameters = GPT(shape).flat
 
     def ours(alone):
-        trainer = Trainer(GPT(shape), batches, config, cores())
+        trainer = Trainer(GPT(shape), batches, config, default_shares(config.batch_size))
 
         def step(i):
             with kernels.disabled() if alone else nullcontext():
@@ -61,7 +62,7 @@ def compare(preset, args):
         network = TorchGPT(shape)
         network.load(parameters)
         peer = TorchTrainer(network, config, mode)
-        return lambda i: peer.step(*batches(i), config.rate(i))
+        return lambda i: peer.step(*batches(i), config.rate_factor(i))
 
     contenders = {"tinygrad_lm": ours(False), "  NumPy alone": ours(True), "PyTorch eager": theirs(None)}
     if not args.no_compile:

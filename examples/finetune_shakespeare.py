@@ -4,24 +4,27 @@ python examples/finetune_shakespeare.py --model gpt2 --block-size 256
 python examples/finetune_shakespeare.py --model runs/... --data my_text.txt --steps 100
 python examples/finetune_shakespeare.py --model gpt2 --lora 4                  # train small adapters alone
 python examples/finetune_shakespeare.py --model gpt2 --freeze "wte.*" "wpe.*" "h.[0-5].*"
-python examples/finetune_shakespeare.py --resume runs/...                     # go on where a run was stopped
+python examples/finetune_shakespeare.py --resume runs/...                     # continue where a run was stopped
 """
 
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from tinygrad_lm.adapt.inherit import inherit
-from tinygrad_lm.backend import dtype_of, wide
+from pretrain_shakespeare import train  # the loop
+
+from tinygrad_lm.adapt import inherit, merge
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
-from tinygrad_lm.threads import cores
-from tinygrad_lm.train import material, session
-from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.programs import program
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
+from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
+from tinygrad_lm.train.data import describe_text, known_floor, text_data
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 OPTIONS = {
     "--model": {"metavar": "WHERE", "help": "what to begin with: gpt2, the folder of a model, or of a run"},
@@ -37,12 +40,13 @@ OPTIONS = {
     "--lr": {"type": float, "help": f"learning rate [{FINETUNE['lr']:g}; with --lora {LORA['lr']:g}]"},
     "--batch-size": {"type": int, "metavar": "B", "help": f"sequences a batch [{FINETUNE['batch_size']}]"},
     "--accumulate": {"type": int, "metavar": "N", "help": f"batches a step [{FINETUNE['accumulate']}]"},
-    "--dtype": session.PRETRAINING["--dtype"],
-} | session.DATA
+    "--dtype": PRETRAINING["--dtype"],
+} | DATA
 
 
+@program
 def main(arguments=None):
-    return session.command(__doc__, OPTIONS, start, arguments)
+    return command(__doc__, OPTIONS, start, train, arguments)
 
 
 def start(
@@ -55,34 +59,36 @@ def start(
     device="auto",
     dtype="float32",
     out=None,
-    **options,
+    **recipe,
 ):
-    """A new run, from the weights of another model."""
+    """Begin a run from the weights of another model."""
     if model is None:
-        raise ConfigError("--model WHERE says what to begin with; or --resume RUN goes on with a run")
+        raise ConfigError("--model WHERE says what to begin with; or --resume RUN continues a run")
     device = resolve_device(device)
-    config = TrainConfig(**(LORA if lora else FINETUNE) | options, frozen=tuple(freeze))
-    base, tokenizer = load_pretrained(model, device, wide(dtype_of(dtype)))  # masters of bfloat16 are float32
-    changes = {"lora": lora, "dropout": dropout} | ({} if block_size is None else {"block_size": block_size})
-    tuned = inherit(GPT(replace(base.config, **changes), config.seed, dtype, device, config.frozen), base)
+    config = TrainConfig(**(LORA if lora else FINETUNE) | recipe, lora=lora, frozen=tuple(freeze))
+    base, tokenizer = load_pretrained(model, device, dtype)
+    base = merge(base)  # adapters that it has become part of its weights
+    shape = replace(
+        base.config, dropout=dropout, block_size=base.config.block_size if block_size is None else block_size
+    )
+    tuned = adapted(inherit(GPT(shape, config.seed, dtype, device), base), config)
     del base  # its memory is wanted
     corpus = load_corpus(data)
-    batches, validation = material.text(corpus, tokenizer, config, tuned.config.block_size)
-    trainer = Trainer(tuned, batches, config, cores())
-    parameters = tuned.parameters
-    print(f"model   {model}: trains {parameters.grad.size:,} of {parameters.data.size:,} parameters on {device}")
-    run = session.create(
+    batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
+    trainer = Trainer(tuned, batches, config, default_shares(config.batch_size))
+    print(f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}")
+    run = create_run(
         out,
         trainer,
         tokenizer,
-        data=material.text_settings(data, corpus),
         program="examples/finetune_shakespeare.py",
         title=f"{Path(model).name} on {corpus.name}",
-        levels=material.floor(corpus, validation),
+        data=describe_text(data, corpus),
+        levels=known_floor(corpus, validation),
         base=model,
     )
     print(f"before\n{run.sample(tuned, 200)}\n")
-    return session.go(run, trainer, validation)
+    return train(run, trainer, validation)
 
 
 if __name__ == "__main__":

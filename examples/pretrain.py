@@ -2,7 +2,7 @@
 
 python examples/pretrain.py mixture.toml --preset modern-tiny --minutes 5   # prepares the data first, if need be
 python examples/pretrain.py prepared/ --preset gpt2 --steps 10000
-python examples/pretrain.py --resume runs/...                               # go on where a run was stopped
+python examples/pretrain.py --resume runs/...                               # continue where a run was stopped
 
 A mixture file is described in tinygrad_lm/data/mixture/mixture_file.py; pretrain_shakespeare.py is the small sibling.
 """
@@ -12,20 +12,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pretrain_shakespeare import train  # the loop
+
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.threads import cores
-from tinygrad_lm.train import material, session
+from tinygrad_lm.programs import program
+from tinygrad_lm.train.command import PRETRAINING, command, create_run, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
 from tinygrad_lm.train.plan import check_time, within
-from tinygrad_lm.train.sources import planned
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
-OPTIONS = session.PRETRAINING | {
+OPTIONS = PRETRAINING | {
     "mixture": {
         "nargs": "?",
         "metavar": "MIXTURE",
@@ -41,8 +44,9 @@ OPTIONS = session.PRETRAINING | {
 }
 
 
+@program
 def main(arguments=None):
-    return session.command(__doc__, OPTIONS, start, arguments)
+    return command(__doc__, OPTIONS, start, train, arguments)
 
 
 def start(
@@ -57,45 +61,49 @@ def start(
     inside_documents=False,
     out=None,
     doctor=False,
-    **options,
+    **recipe,
 ):
-    """A new run."""
+    """Begin a run."""
     check_time(steps, minutes)
     if validation_tokens < 2:
         raise ConfigError(f"--validation-tokens must be at least 2, found {validation_tokens}")
     device = resolve_device(device)
-    config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
-    data = find(mixture, prepared)
-    tokenizer = data.tokenizer
-    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
-    batches, validation = material.mixture(data, config, model_config.block_size, validation_tokens, inside_documents)
-    if steps is None:
-        model = GPT(model_config, config.seed, dtype, device)
-        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
-    print(planned(batches, config.steps))
+    config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
+    dataset = find_dataset(mixture, prepared)
+    tokenizer = dataset.tokenizer
+    shape = replace(PRESETS[preset], vocab_size=vocab_size(tokenizer, device))
+    batches, validation = mixture_data(dataset, config, shape.block_size, validation_tokens, inside_documents)
 
-    model = GPT(model_config, config.seed, dtype, device)
-    print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
-    trainer = Trainer(model, batches, config, cores())
-    run = session.create(
+    def new_trainer(config):
+        """A model with its first weights, and the optimizers that its recipe asks for."""
+        model = GPT(shape, config.seed, dtype, device)
+        return Trainer(model, batches, config, default_shares(config.batch_size))
+
+    if steps is None:
+        config = within(minutes or 5, new_trainer(config), validation)
+    print(source_table(batches, config.steps))
+    trainer = new_trainer(config)
+    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}")
+    run = create_run(
         out,
         trainer,
         tokenizer,
         tokenizer.eot,
         program="examples/pretrain.py",
-        title=f"{preset} on {data.path.name}",
-        data=material.mixture_settings(data, validation_tokens, inside_documents),
+        title=f"{preset} on {dataset.path.name}",
+        data=describe_mixture(dataset, validation_tokens, inside_documents),
         levels={"uniform": math.log(tokenizer.vocab_size)},
-        floors={source.name: source.floor for source in data.sources},
+        floors={source.name: source.floor for source in dataset.sources},
     )
-    return session.go(run, trainer, validation) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, validation) or (report(run, device=device) if doctor else 0)
 
 
-def find(mixture, folder):
-    """The Dataset of a mixture file, prepared first where they are not, and compared with it where they are; or
-    those of a folder."""
+def find_dataset(mixture, folder):
+    """The Dataset of a folder, or of a mixture file: prepared first, or compared with it where it is there."""
     if mixture is None:
-        raise ConfigError("MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN goes on")
+        raise ConfigError(
+            "MIXTURE says what to train on, a .toml file or a prepared folder; or --resume RUN continues a run"
+        )
     path = Path(mixture)
     if path.is_dir():
         if folder is not None:

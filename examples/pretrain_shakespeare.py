@@ -3,11 +3,12 @@
 python examples/pretrain_shakespeare.py                       # about five minutes on a laptop's CPU
 python examples/pretrain_shakespeare.py --preset nanogpt-cpu --steps 2000
 python examples/pretrain_shakespeare.py --data my_text.txt --tokenizer gpt2
-python examples/pretrain_shakespeare.py --resume runs/...     # go on where a run was stopped
+python examples/pretrain_shakespeare.py --resume runs/...     # continue where a run was stopped
 python examples/pretrain_shakespeare.py --doctor              # and say afterwards how healthy the run was
 """
 
 import sys
+import time
 from dataclasses import replace
 
 from tinygrad_lm.data.corpus import load_corpus
@@ -16,19 +17,25 @@ from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.threads import cores
-from tinygrad_lm.train import material, session
+from tinygrad_lm.programs import program
+from tinygrad_lm.signals import stop_signals
+from tinygrad_lm.threads import workers
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, progress_bar, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.evaluate import baselines
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.data import describe_text, known_floor, text_data
+from tinygrad_lm.train.evaluate import baselines, evaluate_sources
+from tinygrad_lm.train.log import settled
 from tinygrad_lm.train.plan import check_time, within
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
 
 TOKENIZER = {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its name or *.tiktoken [char]"}
-OPTIONS = session.PRETRAINING | {"--tokenizer": TOKENIZER} | session.DATA
+OPTIONS = PRETRAINING | {"--tokenizer": TOKENIZER} | DATA
 
 
+@program
 def main(arguments=None):
-    return session.command(__doc__, OPTIONS, start, arguments)
+    return command(__doc__, OPTIONS, start, train, arguments)
 
 
 def start(
@@ -41,29 +48,81 @@ def start(
     dtype="float32",
     out=None,
     doctor=False,
-    **options,
+    **recipe,
 ):
-    """A new run."""
+    """Begin a run: a text, its tokenizer, a model and its optimizers, and a folder for what comes of them."""
     check_time(steps, minutes)
     device = resolve_device(device)
-    config = TrainConfig(**RECIPES[preset] | options | {"steps": 10 if steps is None else steps})
+    config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
-    model_config = replace(PRESETS[preset], vocab_size=session.vocab_size(tokenizer, device))
-    batches, validation = material.text(corpus, tokenizer, config, model_config.block_size)
-    levels = baselines(batches.tokens, validation[corpus.name][1], tokenizer.vocab_size)
-    levels |= material.floor(corpus, validation)
-    if steps is None:
-        model = GPT(model_config, config.seed, dtype, device)
-        config = within(minutes or 5, Trainer(model, batches, config, cores()), validation)
+    shape = replace(PRESETS[preset], vocab_size=vocab_size(tokenizer, device))
+    batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
 
-    model = GPT(model_config, config.seed, dtype, device)
-    print(f"model   {preset}: {model.parameters.data.size:,} parameters on {device}")
-    trainer = Trainer(model, batches, config, cores())
-    title = f"{preset} on {corpus.name}"
-    settings = {"program": "examples/pretrain_shakespeare.py", "data": material.text_settings(data, corpus)}
-    run = session.create(out, trainer, tokenizer, title=title, levels=levels, **settings)
-    return session.go(run, trainer, validation) or (report(run, device=device) if doctor else 0)
+    def new_trainer(config):
+        """A model with its first weights, and the optimizers that its recipe asks for."""
+        model = GPT(shape, config.seed, dtype, device)
+        return Trainer(model, batches, config, default_shares(config.batch_size))
+
+    if steps is None:
+        config = within(minutes or 5, new_trainer(config), validation)
+    trainer = new_trainer(config)
+    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}")
+    levels = baselines(batches.tokens, validation[corpus.name][1], tokenizer.vocab_size)
+    run = create_run(
+        out,
+        trainer,
+        tokenizer,
+        program="examples/pretrain_shakespeare.py",
+        title=f"{preset} on {corpus.name}",
+        data=describe_text(data, corpus),
+        levels=levels | known_floor(corpus, validation),
+    )
+    return train(run, trainer, validation) or (report(run, device=device) if doctor else 0)
+
+
+def train(run, trainer, validation, first=0):
+    """Train from step `first` to the last, evaluating and saving into the run's folder. Returns the exit status.
+
+    validation: {source: (weight, tokens)}
+    """
+    model, batches, config, log = trainer.model, trainer.batches, trainer.config, run.log
+    ended = "finished"
+
+    def evaluate(done):
+        """Measure the model after so many steps, and log it."""
+        loss, losses = evaluate_sources(model, validation, config.batch_size, batches.document_token)
+        run.log_validation(done, loss, losses, batches.used(done))
+
+    with workers(trainer.threads), stop_signals() as received, progress_bar(first, config.steps) as bar:
+        if config.eval_first and not log.records:
+            evaluate(0)
+            run.write_checkpoint(trainer.state(), 0)
+            run.report(model, 0)
+        elif first in log.curve("validation")[0]:
+            run.report(model, first)  # again, since the run may have ended before it was whole
+
+        # One step at a time; on a GPU, which runs ahead of the host, several.
+        for steps in () if received else trainer.stretches(first):
+            began = time.perf_counter()
+            updates = trainer.steps(steps.start, len(steps))  # of each: loss, backward, clip, step, zero
+            seconds = (time.perf_counter() - began) / len(steps)
+            for step, (loss, norm) in zip(steps, updates, strict=True):
+                log.write(step=step + 1, loss=loss, norm=norm, rate_factor=config.rate_factor(step), seconds=seconds)
+            bar.update(len(steps))
+            bar.set_postfix_str(f"loss {loss:.3f}, {batches.tokens_a_step / seconds:,.0f} tokens/s", refresh=False)
+
+            done, due = steps.stop, config.evaluates(steps.stop)
+            if due:
+                evaluate(done)
+            if due or received:
+                run.write_checkpoint(trainer.state(), done)
+            if due:
+                run.report(model, done)
+            if received or (due and settled(log, config.patience)):
+                ended = "settled"
+                break
+    return conclude(run, trainer, received[0] if received else ended)
 
 
 if __name__ == "__main__":

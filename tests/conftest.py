@@ -7,7 +7,7 @@ for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 from pathlib import Path  # noqa: E402
 
-import cuda_emulator  # noqa: E402  (takes the CUDA kernels out of the registry)
+import cuda_emulator  # noqa: E402, F401  (registers the CUDA kernels)
 import pytest  # noqa: E402
 import strict_array  # noqa: E402
 from cuda_checks import gpu, small_blocks  # noqa: E402
@@ -42,9 +42,8 @@ def gpt2():
 
 
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
-    """'cuda', be it a GPU or the emulator, with its kernels in the slots."""
-    cuda_emulator.fill_slots(monkeypatch)
+def device(request):
+    """'cuda': a GPU, or the emulator in its place."""
     if request.param == "cuda":
         gpu()
         yield "cuda"

@@ -16,7 +16,7 @@ from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.train import session
+from tinygrad_lm.train import command
 
 # ---- dtypes
 
@@ -236,7 +236,7 @@ def test_a_full_gpu_ends_a_command_with_a_message_and_status_2(cupy, capsys, tmp
     def start():
         raise FULL
 
-    assert session.command("train", session.PRETRAINING, start, []) == 2
+    assert command.command("train", command.PRETRAINING, start, None, []) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the GPU's memory is full: 2,000 MiB more")
     assert "--batch-size with twice the --accumulate" in told
@@ -254,7 +254,7 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
 
     module = example(program)
     monkeypatch.setattr(module, "start", begun)
-    monkeypatch.setattr(session, "resume", begun)
+    monkeypatch.setattr(command, "resumed", begun)
     assert module.main(["--resume", str(tmp_path)] if resumed else []) == 2
     hint = capsys.readouterr().err.partition("hint : ")[2]
     now, _, anew = hint.partition("; or begin a new run with")

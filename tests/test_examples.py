@@ -15,7 +15,7 @@ from tinygrad_lm.data.corpus import Corpus
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.train import checkpoint, plan
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +58,7 @@ def test_five_steps_and_a_text(tokenizer, text, tmp_path, capsys):
     assert pretrain(*options, "--tokenizer", given, "--seed", 3, "--batch-size", 3) == 0
     told = capsys.readouterr().out
     assert "finished at step 5" in told
-    trained = Run(folder)
+    trained = RunFolder(folder)
     assert trained.tokenizer.name == tokenizer
     assert (trained.train_config.seed, trained.train_config.batch_size) == (3, 3)
     assert trained.log.curve("loss")[0] == [1, 2, 3, 4, 5]
@@ -148,11 +148,11 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
     asked = []
 
-    def watched(folder, which, load=checkpoint.load):
+    def watched(folder, which, read=checkpoint.read_checkpoint):
         asked.append(which)
-        return load(folder, which)
+        return read(folder, which)
 
-    monkeypatch.setattr(checkpoint, "load", watched)
+    monkeypatch.setattr(checkpoint, "read_checkpoint", watched)
     assert write(run, "--tokens", 0, "--prompt", "the cat") == 0
     assert asked == ["best"]
     assert capsys.readouterr().out == "the cat\n"
@@ -171,27 +171,27 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     """As many steps as the timing of a few says, whatever that is on this machine."""
     program, planned = small_run.example("pretrain_shakespeare"), []
 
-    def watched(*arguments, plan=plan.plan):
-        planned.append(plan(*arguments))
+    def watched(*arguments, affordable=plan.affordable_steps):
+        planned.append(affordable(*arguments))
         return planned[0]
 
-    monkeypatch.setattr(plan, "plan", watched)
+    monkeypatch.setattr(plan, "affordable_steps", watched)
     with small_run.tiny_preset():
         options = ["--preset", "tiny", "--data", str(text), "--out", str(tmp_path), "--dtype", "float64"]
         assert program.main([*options, "--minutes", "0.005"]) == 0
-    trained = Run(tmp_path)
+    trained = RunFolder(tmp_path)
     assert [trained.train_config.steps] == [trained.log.curve("loss")[0][-1]] == planned
     assert planned[0] >= 1
-    assert checkpoint.load(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
 
 
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
     program = small_run.example("pretrain_shakespeare")
-    monkeypatch.setattr(plan, "plan", lambda *arguments: 10**9)
+    monkeypatch.setattr(plan, "affordable_steps", lambda *arguments: 10**9)
     with small_run.tiny_preset(epochs=2):
         assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
-    trained = Run(tmp_path)
+    trained = RunFolder(tmp_path)
     tokens = int(0.9 * len(small_run.TEXT))
     assert trained.train_config.steps == 2 * tokens // (4 * 2 * 8)
     assert "2 epochs" in capsys.readouterr().out
@@ -202,7 +202,7 @@ def test_the_floor_of_a_known_source_is_drawn_in_nats_a_token(tmp_path, monkeypa
     monkeypatch.setattr(program, "load_corpus", lambda path: Corpus("umlauts", text, floor=1.0))
     with small_run.tiny_preset():
         assert program.main(["--preset", "tiny", "--out", str(tmp_path), "--steps", "1", "--tokenizer", "byte"]) == 0
-    assert Run(tmp_path).settings["levels"]["entropy of the source"] == 0.5  # an umlaut is two bytes
+    assert RunFolder(tmp_path).config["levels"]["entropy of the source"] == 0.5  # an umlaut is two bytes
 
 
 # ---- mistakes
@@ -322,7 +322,7 @@ def test_resume_on_another_text(here, text, capsys):
     Path("text").unlink()
     assert pretrain("--resume", "run", "--steps", 6) == 2
     assert "no such file" in capsys.readouterr().err
-    assert Run("run").train_config.steps == 3
+    assert RunFolder("run").train_config.steps == 3
 
 
 RESUME = (lambda run: pretrain("--resume", run), *["is not the folder of a run"] * 3)

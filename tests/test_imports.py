@@ -24,13 +24,12 @@ CORE = {
     "optim": {"engine", "backend", "errors"},
     "models": {"nn", "ops", "backend", "errors"},
 }
-PLAIN = {"errors", "files", "programs", "signals", "streams", "tables", "threads"}  # they know of no arrays that learn
+PLAIN = {"errors", "files", "programs", "signals", "tables", "threads"}  # they know of no arrays that learn
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "files": {"errors"},
-    "programs": {"errors", "signals", "streams"},
+    "programs": {"errors", "signals"},
     "signals": {"errors"},
-    "streams": {"errors"},
     "tables": {"errors"},
     "threads": {"errors"},
     "testing": {"engine", "ops", "backend", "errors"},  # how a derivative is proven

@@ -18,7 +18,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 GOAL = 1.4697
 PLANS = {"nanogpt-shakespeare": (5000, 250), "modern": (700, 700)}  # steps, steps between evaluations
@@ -61,12 +61,12 @@ def theirs(place):
     peer = import_module("torch_nanogpt")
     shape, config, every, batches, validation = plan(place, "nanogpt-shakespeare")
     network = peer.TorchGPT(shape)
-    network.load(GPT(shape).parameters)
+    network.load(GPT(shape).flat)
     trainer = peer.TorchTrainer(network, config, None if place.tiny else "default", place.torch, bf16=True)
 
     def run(first, count):
         for step in range(first, first + count):
-            trainer.update(*(trainer.place(tokens) for tokens in batches(step)), config.rate(step))
+            trainer.update(*(trainer.place(tokens) for tokens in batches(step)), config.rate_factor(step))
 
     pairs = list(windows(validation, shape.block_size, config.batch_size))
     return raced(place, run, lambda: trainer.evaluate(pairs), config, every)

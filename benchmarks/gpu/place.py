@@ -161,8 +161,8 @@ def rehearsal():
 
     with cuda_emulator.emulated() as patch:
         patch.setattr(backend, "_cupy", lambda: strict_array)
-        patch.setattr(cuda_cublaslt_plan, "milliseconds", lambda xp, run: run() or 0.0)
-        cuda_emulator.fill_slots(patch)
+        patch.setattr(cuda_cublaslt_plan, "milliseconds", lambda xp, launch: launch() or 0.0)
+        kernels.enable()
         yield Rehearsed(strict_array)
 
 

@@ -16,7 +16,7 @@ from tinygrad_lm.evaluate import __main__ as program
 from tinygrad_lm.evaluate import choices, perplexity
 from tinygrad_lm.evaluate.evaluator import Evaluator
 from tinygrad_lm.evaluate.tasks import TASKS
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 TEXT = "the cat sat on the mat.\na dog ate his hat.\n" * 20
 
@@ -107,10 +107,10 @@ def test_the_report_is_what_the_functions_say(run, data):
     out = data / "report.json"
     options = ["--data", data, "--out", out, "--stride", 3, "--limit", 5, "--batch-size", 2, "--device", "cpu"]
     assert evaluate(run, "--tasks", "lambada", f"text={data / 'wiki.test.raw'}", *options) == 0
-    report, opened = json.loads(out.read_text()), Run(run)
+    report, opened = json.loads(out.read_text()), RunFolder(run)
     settings = {"model": str(run), "stride": 3, "limit": 5, "batch_size": 2, "shots": 0, "device": "cpu"}
     assert report.items() >= (settings | {"tasks": ["lambada", "text"]}).items()
-    model = opened.trained()
+    model = opened.best_model()
     expected = perplexity.evaluate_perplexity(Evaluator(model, opened.tokenizer, limit=5, stride=3), TEXT)
     found = {result["metric"]: result["value"] for result in report["results"] if result["task"] == "text"}
     assert found == pytest.approx(values(expected), rel=1e-5)
@@ -128,7 +128,7 @@ def test_the_report_is_what_the_functions_say(run, data):
 
 def test_the_stride_of_the_report_is_the_window_if_none_was_told(run, data):
     assert evaluate(run, "--tasks", "text", "--data", data, "--out", data / "r.json") == 0
-    assert json.loads((data / "r.json").read_text())["stride"] == Run(run).model_config.block_size
+    assert json.loads((data / "r.json").read_text())["stride"] == RunFolder(run).model_config.block_size
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_ctrl_c_ends_it_without_a_traceback_and_keeps_what_was_evaluated(run, da
 
 def test_a_model_without_finite_numbers_is_no_result(run, data, capsys, monkeypatch):
     broken = Told(lambda tokens: np.full((*tokens.shape, 256), np.nan), vocab_size=256)
-    monkeypatch.setattr(program, "load_pretrained", lambda where, device: (broken, Run(run).tokenizer))
+    monkeypatch.setattr(program, "load_pretrained", lambda where, device: (broken, RunFolder(run).tokenizer))
     assert evaluate(run, "--tasks", "text", "--data", data) == 1
     assert "error: score: the model's logits are not finite" in capsys.readouterr().err
 

@@ -1,7 +1,10 @@
 """CuPy's RawModule without a GPU: g++ and cuda_emulator.h compile a .cu file, and its kernels run on strict arrays.
 
     with emulated():
-        y, backward = KERNELS["silu"](strict_array.asarray(x))
+        y, backward = ops.silu.run(strict_array.asarray(x))
+
+Importing this module registers the implementations for "cuda". Outside of `emulated()` a strict array that comes to one
+is an AttributeError: there is no RawModule. With `kernels.disabled()` strict arrays are computed by the definitions.
 
 Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
 bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
@@ -18,7 +21,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -28,24 +30,12 @@ import strict_capture
 from fake_cublaslt import FakeCublasLt
 
 from tinygrad_lm import kernels
-from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
-from tinygrad_lm.nn.module import Parameters
-from tinygrad_lm.ops.dropout import MASKS
-from tinygrad_lm.optim.adamw import AdamW
-from tinygrad_lm.optim.muon import Muon
 
-# The CUDA kernels by their rules' names. Out of the registry again: a strict array has them only where a test says so.
-for _name in kernels.CUDA:
-    import_module(f"tinygrad_lm.kernels.cuda.{_name}")
-KERNELS = {name: op.kernels.pop("cuda") for name, op in Op.registry.items() if "cuda" in op.kernels}
-ADAMW = AdamW.kernels.pop("cuda")
-MASK = MASKS.pop("cuda")
-NORM = Parameters.kernels.pop("cuda")
-MULTIPLY = Muon.kernels.pop("cuda")
-ADD = Node.kernels.pop("cuda")
+kernels.register("cuda")
+KERNELS = sorted(name for name, op in Op.registry.items() if ("cuda", "bfloat16") in op.implementations)
 UNABLE = None if sys.platform == "linux" and shutil.which("g++") else "no g++ on Linux to emulate CUDA with"
 LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
 
@@ -58,18 +48,9 @@ order = 0
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def fill_slots(monkeypatch):
-    """Put the kernels back where training finds them."""
-    for name, kernel in KERNELS.items():
-        monkeypatch.setitem(Op.registry[name].kernels, "cuda", kernel)
-    owners = {AdamW: ADAMW, Parameters: NORM, Muon: MULTIPLY, Node: ADD}
-    for slots, kernel in [(MASKS, MASK), *((owner.kernels, kernel) for owner, kernel in owners.items())]:
-        monkeypatch.setitem(slots, "cuda", kernel)
-
-
 @contextmanager
 def emulated():
-    """Within the block strict arrays have kernels, and new arrays hold NaN until something is written."""
+    """Within the block the kernels of strict arrays run, and new arrays hold NaN until something is written."""
     if UNABLE:
         pytest.skip(UNABLE)
     with pytest.MonkeyPatch.context() as patch:

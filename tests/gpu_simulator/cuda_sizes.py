@@ -41,7 +41,7 @@ def normalization(draw, weights):
 @st.composite
 def dropout(draw):
     p, seed = draw(st.sampled_from([0.1, 0.5])), draw(st.integers(0, 9))
-    return Case(draw(flat()).inputs, {"p": p, "key": (seed, "test", 1)})
+    return Case(draw(flat()).inputs, {"p": p, "key": (seed, "test", 1, draw(st.integers(0, 9)))})
 
 
 @st.composite
@@ -94,7 +94,7 @@ def attention(draw):
     q, k, v = (rng.standard_normal((B, n, heads, D)) for n, heads in ((T, G * R), (S, G), (S, G)))
     causal = draw(st.booleans())
     starts = draw(st.sampled_from([None, documents, anywhere] + [alone] * (not p)))
-    options = {"causal": causal, "starts": starts and starts(rng, B, T, S, causal)}
+    options = {"causal": causal, "document_starts": starts and starts(rng, B, T, S, causal)}
     return Case((q, k, v), options | ({"p": p, "key": (3, "test", S, T)} if p else {}))
 
 
@@ -105,7 +105,7 @@ def documents(rng, B, T, S, causal):
 
 
 def alone(rng, B, T, S, causal):
-    """Nobody sees another key than its last one, and has dq = 0, which takes an exact y; but for eight that see all."""
+    """Each query sees its last key alone, and has dq = 0, which takes an exact y; but for eight that see all."""
     starts = np.tile(np.arange(S - T, S) if causal else np.full(T, S - 1), (B, 1))
     middle = T * 3 // 5 // 8 * 8
     starts[:, middle : middle + 8] = 0
@@ -136,7 +136,8 @@ def matmul(draw):
     return Case(tuple(x if draw(st.booleans()) else x.copy("C") for x in (a, b)))
 
 
-LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat()) | {"add": pair()}
+LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
+LARGER |= {"add": pair(), "multiply": pair()}
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
 LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
 LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}

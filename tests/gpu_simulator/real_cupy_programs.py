@@ -23,7 +23,7 @@ from tinygrad_lm.kernels.cuda.graph import Graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 WORK = {"launch", "memsetAsync", "memcpyAsync on the device", "cublasLtMatmul"}
 BESIDE = {"cublasLtMatmulDescSetAttribute"}  # all else that may be called while a graph is recorded

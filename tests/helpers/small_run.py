@@ -14,7 +14,7 @@ import pytest
 
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.train.config import RECIPES
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WORDS = ["the cat ", "sat ", "on the ", "mat.\n", "a dog ", "ate ", "his hat.\n"]
@@ -29,14 +29,16 @@ RECIPE = {"lr": 0.01, "muon_lr": 0.02, "embedding_lr": 0.03, "batch_size": 4, "a
 def tiny_preset(**changes):
     """Within the block there is a preset "tiny", and samples are short; changes: to its recipe."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Run, "sample", lambda self, model, n, sample=Run.sample: sample(self, model, 20))
+        patch.setattr(RunFolder, "sample", lambda self, model, n, sample=RunFolder.sample: sample(self, model, 20))
         patch.setitem(PRESETS, "tiny", GPTConfig(20, 8, dropout=0.1, **MODEL))
         patch.setitem(RECIPES, "tiny", RECIPE | changes)
         yield
 
 
 def example(name):
-    """A program of examples/ as a module."""
+    """A program of examples/ as a new module; the programs find each other, as in a process of their own."""
+    if str(EXAMPLES) not in sys.path:
+        sys.path.append(str(EXAMPLES))
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import strict_array as xp
 from cublaslt_checks import LAYOUTS, WANTED, drawn, product
-from cuda_checks import agree, cotangent, expected, run
+from cuda_checks import agree, cotangent, expected, on_device
 from cuda_emulator import LaunchError, emulated
 
-from tinygrad_lm.engine.op import Op
+from tinygrad_lm import ops
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError
 from tinygrad_lm.kernels.cuda import cublaslt_plan as plans
+from tinygrad_lm.optim.muon import product as product_of_muon
 from tinygrad_lm.testing.case import Case
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
@@ -97,16 +98,19 @@ PLANTED = [
     ("matmul", "(b is None or b.shape == w.shape[1:])", "True"),
     ("matmul", "multiply(rows, w, bias=b)", "multiply(rows, w)"),
     ("matmul", "multiply(dy, w.T)", "multiply(dy, w)"),
-    ("matmul", "multiply(rows.T, dy, bias_gradient=sums)", "multiply(rows.T, dy)"),
-    ("matmul", "column_sums(contiguous(dy), b.dtype) if sums is None else sums", "sums"),
-    ("matmul", "column_sums(contiguous(dy), b.dtype) if sums is None else sums", "column_sums(dy, b.dtype)"),
+    ("matmul", ", bias_gradient=sums)", ")"),
+    ("matmul", "out=xp.empty(w.shape, f4), ", ""),
+    ("matmul", "column_sums(contiguous(dy), f4) if sums is None else sums", "sums"),
+    ("matmul", "column_sums(contiguous(dy), f4) if sums is None else sums", "column_sums(dy, f4)"),
 ]  # fmt: skip
 
 
 @contextmanager
 def planted(file="", there="", fault=""):
-    """`multiply` and the kernels of cuda/matmul.py, with the fault in one of their files, on the fake."""
+    """`multiply`, and in the registry the implementations of cuda/matmul.py, with the fault in one of their files."""
     with emulated() as patch:
+        for op in (ops.linear, ops.matmul, product_of_muon):
+            patch.setattr(op, "implementations", dict(op.implementations))
         modules = []
         for name in NAMES:
             text = Path(plans.__file__).with_name(f"{name}.py").read_text()
@@ -117,10 +121,8 @@ def planted(file="", there="", fault=""):
             patch.setitem(sys.modules, module.__name__, module)
             exec(compile(text, name, "exec"), module.__dict__)
             modules.append(module)
-        for name in ("linear", "matmul"):
-            del Op.registry[name].kernels["cuda"]
         modules[0].loaded = plans.loaded
-        yield modules[1].multiply, {"linear": modules[2].linear_on_gpu, "matmul": modules[2].matmul_on_gpu}
+        yield modules[1].multiply
 
 
 def unaligned(x):
@@ -130,8 +132,8 @@ def unaligned(x):
     return flat.reshape(x.shape)
 
 
-def looked_at(multiply, found):
-    """All that must hold of a product and of the kernels, on a few cases."""
+def looked_at(multiply):
+    """All that must hold of a product and of the implementations, on a few cases."""
     for dtype in ("float32", ml_dtypes.bfloat16):
         for n, k, m, leading in (
             (3, 4, 5, ()),
@@ -164,26 +166,26 @@ def looked_at(multiply, found):
         for name, shapes in rules:
             case = Case(tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes))
             dy = cotangent(rng, name, case, dtype)
-            agree(run(xp, found[name], case, dy), expected(name, case, dy), case, str(np.dtype(dtype)))
+            agree(on_device(xp, name, case, dy), expected(name, case, dy), case, str(np.dtype(dtype)))
             if len(shapes) > 2:
-                db = found[name](*map(xp.asarray, case.inputs))[1](xp.asarray(dy)[..., ::-1])[2]()
+                db = ops.linear.run(*map(xp.asarray, case.inputs))[1](xp.asarray(dy)[..., ::-1])[2]()
                 agree([db.get()], [dy.astype("f8")[..., ::-1].sum(0)], None, str(np.dtype(dtype)))
-    for name in found:
-        case = Case(tuple(rng.standard_normal((2, 2)) for _ in range(2)))
-        assert run(xp, found[name], case, case.inputs[0])[0].dtype == "float64"
+    for op in (ops.linear, ops.matmul):
+        implementation = op.implementation("cuda", np.dtype("float32"))
+        assert implementation(xp.zeros((2, 2)), xp.zeros((2, 2))) is NotImplemented
     with pytest.raises(ShapeError, match="one entry for each"):
-        found["linear"](*(xp.zeros(shape, "f4") for shape in ((2, 3), (3, 4), (1,))))
+        ops.linear.run(*(xp.zeros(shape, "f4") for shape in ((2, 3), (3, 4), (1,))))
 
 
 def test_without_a_fault_all_is_right():
-    with planted() as found:
-        looked_at(*found)
+    with planted() as multiply:
+        looked_at(multiply)
 
 
 @pytest.mark.parametrize(("file", "there", "fault"), PLANTED)
 def test_a_planted_fault_is_noticed(file, there, fault):
     with (
         pytest.raises((AssertionError, AttributeError, ArgumentError, LaunchError, *OURS)),
-        planted(file, there, fault) as found,
+        planted(file, there, fault) as multiply,
     ):
-        looked_at(*found)
+        looked_at(multiply)

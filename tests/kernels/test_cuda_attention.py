@@ -1,15 +1,13 @@
 """What only the attention kernels have: weights that are dropped, documents, and what no tile may do."""
 
-import cuda_emulator
 import numpy as np
 import pytest
-from cuda_checks import agree, cotangent, expected, run
-from cuda_emulator import KERNELS
+from cuda_checks import agree, cotangent, expected, on_device, on_host
 from cuda_sizes import documents
 from hypothesis import given, settings
 
+from tinygrad_lm import ops
 from tinygrad_lm.backend import random
-from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, ShapeError
 from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.testing.case import Case
@@ -34,21 +32,22 @@ def inputs(dtype, B, T, S, H, G, D):
 @pytest.mark.parametrize(("T", "D"), [(60, 64), (100, 128), (16, 16)])
 def test_the_weights_dropped_are_the_definitions(xp, bf16, T, D):
     """Seen one by one: equal weights times unit vectors, forward and in both ways back."""
-    B, H, S, key = 2, 4, D, (1, "test", 3, 2**40, 7)
-    drawn = random(*key).random((B, H, T, S), "float32")
+    B, H, S, key = 2, 4, D, (1, "test", 5, 2**40)
+    drawn = np.array([random(1, "test", 5, 2**40 + b).random((H, T, S), "float32") for b in range(B)])
     p = drawn.flat[abs(drawn - 0.3).argmin()]  # its last bit decides that one
     p = float(p if D == 128 else np.nextafter(p, np.float32(1)))
     kept = drawn >= p
+    assert not kept.all(-1).any()  # of a row that is kept as a whole dq would be 0
     unit = np.broadcast_to(np.eye(S, D)[:, None], (B, S, 2, D)).astype(bf16)
     ones = xp.asarray(np.ones((B, S, 2, D), bf16))
     q, dy = xp.asarray(np.zeros((B, T, H, D), bf16)), xp.asarray(np.full((B, T, H, D), 1 / D, bf16))
     options = {"causal": False, "p": p, "key": key}
-    y, _ = KERNELS["attention"](q, xp.asarray(unit), xp.asarray(unit), **options)
+    y, _ = ops.attention.run(q, xp.asarray(unit), xp.asarray(unit), **options)
     assert np.array_equal(y.get().transpose(0, 2, 1, 3) != 0, kept)
-    dq = KERNELS["attention"](q, xp.asarray(unit), ones, **options)[1](dy)[0]
+    dq = ops.attention.run(q, xp.asarray(unit), ones, **options)[1](dy)[0]()
     assert np.array_equal(dq.get().astype("f4").transpose(0, 2, 1, 3) > 0, kept)
     one = np.broadcast_to(np.eye(T, D)[:, None], (B, T, H, D)) * (np.arange(H)[:, None] % 2)  # of a group's two heads
-    dv = KERNELS["attention"](q, xp.asarray(unit), ones, **options)[1](xp.asarray(one.astype(bf16)))[2]
+    dv = ops.attention.run(q, xp.asarray(unit), ones, **options)[1](xp.asarray(one.astype(bf16)))[2]()
     found = dv.get().transpose(0, 2, 3, 1)[:, :, :T] != 0
     assert np.array_equal(found, kept[:, 1::2])
 
@@ -58,51 +57,52 @@ def test_the_counter_may_lie_on_the_device(xp, bf16, name):
     """A step that was captured finds there which step it is."""
     x = inputs(bf16, 1, 40, 40, 2, 1, 16)
     case = Case(x if name == "attention" else x[:1])
-    counter = xp.asarray(np.zeros(3, np.uint64))
+    counter = xp.asarray(np.zeros(2, np.uint64))
     for step in (5, 2**63 + 1):
-        words = np.array([step, 2, 0], np.uint64)
+        words = np.array([step, 2], np.uint64)
         counter += xp.asarray(words) - counter
-        dy = cotangent(np.random.default_rng(0), name, Case(case.inputs, {"p": 0.3, "key": (9, "a", 0)}), bf16)
-        found = run(xp, KERNELS[name], Case(case.inputs, {"p": 0.3, "key": (9, "a", counter)}), dy)
-        right = run(xp, KERNELS[name], Case(case.inputs, {"p": 0.3, "key": (9, "a", step, 2)}), dy)
+        dy = cotangent(np.random.default_rng(0), name, Case(case.inputs, {"p": 0.3, "key": (9, "a", 0, 0)}), bf16)
+        found = on_device(xp, name, Case(case.inputs, {"p": 0.3, "key": (9, "a", counter)}), dy)
+        right = on_device(xp, name, Case(case.inputs, {"p": 0.3, "key": (9, "a", step, 2)}), dy)
         assert [a.tobytes() for a in found] == [b.tobytes() for b in right]
-    for wrong in (counter[:2], counter.astype(np.int64)):
-        with pytest.raises(ShapeError, match=r"\(3,\) of uint64"):
-            run(xp, KERNELS[name], Case(case.inputs, {"p": 0.3, "key": (9, "a", wrong)}), dy)
+    for wrong in (counter[:1], counter.astype(np.int64)):
+        with pytest.raises(ShapeError, match=r"\(2,\) of uint64"):
+            on_device(xp, name, Case(case.inputs, {"p": 0.3, "key": (9, "a", wrong)}), dy)
 
 
 def test_starts_may_lie_on_the_device(xp, bf16):
     starts = documents(np.random.default_rng(0), 2, 70, 90, True)
-    case = Case(inputs(bf16, 2, 70, 90, 2, 2, 32), {"starts": starts})
+    case = Case(inputs(bf16, 2, 70, 90, 2, 2, 32), {"document_starts": starts})
     dy = cotangent(np.random.default_rng(0), "attention", case, bf16)
     for dtype in (np.int32, np.int64, np.uint16):
-        device = Case(case.inputs, {"starts": xp.asarray(starts.astype(dtype))})
-        agree(run(xp, KERNELS["attention"], device, dy), expected("attention", case, dy), case, "bfloat16")
+        device = Case(case.inputs, {"document_starts": xp.asarray(starts.astype(dtype))})
+        agree(on_device(xp, "attention", device, dy), expected("attention", case, dy), case, "bfloat16")
 
 
 @pytest.mark.parametrize(
-    ("D", "options"), [(24, {}), (144, {}), (16, {"p": 0.3, "key": (1, "test", 2)})], ids=["odd", "large", "ragged"]
+    ("D", "options"), [(24, {}), (144, {}), (16, {"p": 0.3, "key": (1, "test", 2, 3)})], ids=["odd", "large", "ragged"]
 )
-def test_what_no_tile_fits_goes_to_the_rule(xp, monkeypatch, bf16, D, options):
-    asked = []
-    monkeypatch.setattr(Op.registry["attention"], "rule", lambda *x, **options: asked.append(options))
-    KERNELS["attention"](*map(xp.asarray, inputs(bf16, 1, 5, 12, 2, 1, D)), **options)
-    assert asked == [{"causal": True, "starts": None, "p": 0.0, "key": None} | options]
+def test_what_no_tile_fits_goes_to_the_definition(xp, bf16, D, options):
+    implementation = ops.attention.implementation("cuda", np.dtype(bf16))
+    assert implementation(*map(xp.asarray, inputs(bf16, 1, 5, 12, 2, 1, D)), **options) is NotImplemented
+    case = Case(inputs(bf16, 1, 5, 12, 2, 1, D), options)
+    dy = cotangent(np.random.default_rng(0), "attention", case, bf16)
+    agree(on_device(xp, "attention", case, dy), expected("attention", case, dy), case, "bfloat16")
 
 
 def test_impossible_probabilities_are_refused(xp, bf16):
-    with pytest.raises(ConfigError, match="no probability"):
-        KERNELS["attention"](*map(xp.asarray, inputs(bf16, 1, 8, 8, 1, 1, 16)), p=1.0, key=(1, "test"))
+    with pytest.raises(ConfigError, match="at least 0 and below 1"):
+        ops.attention.run(*map(xp.asarray, inputs(bf16, 1, 8, 8, 1, 1, 16)), p=1.0, key=(1, "test", 2, 3))
 
 
 def test_future_gradients_are_exactly_zero(xp, bf16):
     rng = np.random.default_rng(0)
     q, k, v = (xp.asarray(x.astype(bf16)) for x in rng.standard_normal((3, 1, 70, 2, 16)))
-    y, backward = KERNELS["attention"](q, k, v)
+    y, backward = ops.attention.run(q, k, v)
     for t in (0, 3, 63, 64, 68):
         dy = np.zeros(y.shape, bf16)
         dy[:, t] = rng.standard_normal(dy[:, t].shape)
-        _, dk, dv = (dx.get().astype("float32") for dx in backward(xp.asarray(dy)))
+        _, dk, dv = (dx.astype("float32") for dx in on_host(backward(xp.asarray(dy))))
         assert dv[:, : t + 1].any()
         assert not dk[:, t + 1 :].any()
         assert not dv[:, t + 1 :].any()
@@ -112,8 +112,8 @@ def test_the_zeros_that_fill_a_tile_never_win(xp, bf16):
     """All logits near −140: exp of a padding's 0 less their log-sum would be infinite."""
     rng = np.random.default_rng(0)
     q, k, v = ((rng.standard_normal((1, 70, 1, 32)) + mean).astype(bf16) for mean in (5, -5, 0))
-    y, backward = KERNELS["attention"](*map(xp.asarray, (q, k, v)), causal=False)
-    assert all(np.isfinite(x.get().astype("float32")).all() for x in (y, *backward(xp.asarray(v))))
+    y, backward = ops.attention.run(*map(xp.asarray, (q, k, v)), causal=False)
+    assert all(np.isfinite(x.astype("float32")).all() for x in (y.get(), *on_host(backward(xp.asarray(v)))))
 
 
 @few
@@ -121,6 +121,8 @@ def test_the_zeros_that_fill_a_tile_never_win(xp, bf16):
 def test_attentions_mask_is_the_definitions(xp, case):
     B, T, H, S = *case.inputs[0].shape[:3], case.inputs[1].shape[1]
     key = (1, "test", B, T)
-    found = cuda_emulator.MASK(xp, (B, H, T, S), 0.3, key)
-    assert found.dtype == bool
-    assert np.array_equal(found.get(), keep(np, (B, H, T, S), 0.3, key))
+    for dtype in ("float32", "float64"):
+        P = np.zeros((B, H, T, S), dtype)
+        found = keep(xp.asarray(P), 0.3, key)
+        assert found.dtype == bool
+        assert np.array_equal(found.get(), keep.definition(P, 0.3, key))

@@ -1,4 +1,4 @@
-"""Every CUDA kernel against its rule: emulated where there is no GPU (see cuda_emulator.py), on CuPy with -m gpu.
+"""Every CUDA implementation against its definition: emulated without a GPU (cuda_emulator.py), on CuPy with -m gpu.
 
 New arrays hold NaN beforehand, so what a kernel leaves out shows; float32 must agree to 1e-5, bfloat16 to 1e-2.
 """
@@ -9,26 +9,28 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array
-from cuda_checks import TOLERANCE, agree, cotangent, expected, ids_outside_their_table, on_host, run
+from cuda_checks import TOLERANCE, agree, cotangent, expected, ids_outside_their_table, on_device, on_host
 from cuda_emulator import KERNELS
 from cuda_sizes import LARGER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinygrad_lm.backend import random
+from tinygrad_lm import ops
+from tinygrad_lm.backend import dtype_of, random
 from tinygrad_lm.engine.observe import recording
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.optim import adamw
+from tinygrad_lm.optim.clipping import sum_of_squares
 from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import LAYOUTS, seeds
+from tinygrad_lm.testing.strategies import keys
 
-every_kernel = pytest.mark.parametrize("name", sorted(KERNELS))
+every_kernel = pytest.mark.parametrize("name", KERNELS)
 few = settings(max_examples=settings.default.max_examples // 5)
 
 
@@ -41,7 +43,7 @@ def test_kernel_agrees_with_its_rule(xp, name, data):
     dy = cotangent(np.random.default_rng(data.draw(seeds)), name, case, "float32")
     layout = LAYOUTS[data.draw(st.sampled_from(sorted(LAYOUTS)))]
     dy = np.asarray(layout(dy))
-    agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, "float32")
+    agree(on_device(xp, name, case, dy), expected(name, case, dy), case, "float32")
 
 
 @every_kernel
@@ -57,7 +59,7 @@ def test_larger_sizes(xp, name, dtype, data):
     results = []
     for order in (0, 1, 2, 3):
         cuda_emulator.order = order
-        results.append(run(xp, KERNELS[name], case, dy))
+        results.append(on_device(xp, name, case, dy))
     cuda_emulator.order = 0
     agree(results[0], expected(name, case, dy), case, str(np.dtype(dtype)))
     for other in results[1:]:
@@ -68,25 +70,41 @@ def test_larger_sizes(xp, name, dtype, data):
 @every_kernel
 @given(data=st.data())
 @settings(max_examples=10)
-def test_what_is_not_covered_goes_to_the_rule(xp, name, data):
-    case = data.draw(CASES[name])
+def test_what_is_not_covered_goes_to_the_definition(xp, name, data):
+    """Implementations refuse float64, and dispatch does not ask them."""
+    op, case = Op.registry[name], data.draw(CASES[name])
     dy = cotangent(np.random.default_rng(0), name, case, "float64")
     cuda_emulator.LAUNCHED.clear()
-    found = run(xp, KERNELS[name], case, dy)
+    for (device, _), implementation in op.implementations.items():
+        if device == "cuda":
+            assert implementation(*map(xp.asarray, case.inputs), **case.options) is NotImplemented
     assert not cuda_emulator.LAUNCHED
+    found = on_device(xp, name, case, dy)
+    assert {"dropout"} >= cuda_emulator.LAUNCHED  # which draws the mask of a definition, too
     for x, right in zip(found, expected(name, case, dy), strict=True):
         if right is not None:
             assert x.dtype == "float64"
 
 
-def test_dtypes_that_differ_go_to_the_rule(xp):
-    """A weight in float32 beside half precision: nothing is read as what it is not."""
+@pytest.mark.parametrize("name", ["linear", "layer_norm", "rms_norm", "linear_cross_entropy"])
+@few
+@given(data=st.data())
+def test_float32_weights_beside_half_inputs(xp, name, data):
+    """They are used as bfloat16 would be, bit for bit; their gradients are float32 and have not been rounded."""
     bf16 = pytest.importorskip("ml_dtypes").bfloat16
-    x, w = np.random.default_rng(0).standard_normal((2, 1, 8)).astype("float32")
-    x = x.astype(bf16)
-    y, _ = KERNELS["rms_norm"](xp.asarray(x), xp.asarray(w[0]))
-    right, _ = Op.registry["rms_norm"].rule(x.astype("float64"), w[0].astype("float64"))
-    checks.agree(y.get().astype("float64"), right, "value", 1e-2)
+    case = data.draw(LARGER[name]).to(bf16)
+    x, *others = case.inputs
+    mixed = Case((x, *(w.astype("f4") if w.dtype == bf16 else w for w in others)), case.options)
+    dy = cotangent(np.random.default_rng(0), name, case, bf16)
+    found, same = on_device(xp, name, mixed, dy), on_device(xp, name, case, dy)
+    right = expected(name, case, dy)
+    assert found[0].tobytes() == same[0].tobytes()
+    for x, dx, rounded, exact in zip(mixed.inputs, found[1:], same[1:], right[1:], strict=True):
+        if dx is not None:
+            assert dx.dtype == x.dtype
+            assert dx.astype(bf16).tobytes() == rounded.tobytes()
+            if dx.dtype == "float32" and name != "linear_cross_entropy":  # whose logits are rounded
+                checks.agree(dx.astype("f8"), checks.finished(exact, x), "gradient of a weight", 1e-5)
 
 
 @every_kernel
@@ -95,7 +113,7 @@ def test_dtypes_that_differ_go_to_the_rule(xp):
 def test_nothing_handed_over_is_written_to(xp, name, data):
     case = data.draw(LARGER[name]).to("float32")
     inputs = [xp.asarray(x) for x in case.inputs]
-    y, backward = KERNELS[name](*inputs, **case.options)
+    y, backward = Op.registry[name].run(*inputs, **case.options)
     dy = xp.asarray(cotangent(np.random.default_rng(0), name, case, "float32"))
     value, seed = y.get(), dy.get()
     first, second = on_host(backward(dy)), on_host(backward(dy))
@@ -106,17 +124,38 @@ def test_nothing_handed_over_is_written_to(xp, name, data):
         assert x.get().tobytes() == before.tobytes()
 
 
-@given(seeds, st.integers(1, 3000), st.sampled_from([0.0, 0.1, 0.5, 0.999]), st.integers(0, 2**64 - 1))
+@given(seeds, st.integers(1, 40), st.integers(1, 100), st.sampled_from([0.0, 0.1, 0.5, 0.999]), keys, st.booleans())
 @few
-def test_dropout_draws_the_definitions_mask(xp, seed, n, p, key):
-    x = np.random.default_rng(seed).standard_normal(n).astype("float32")
-    key = (key, "test", 3, 2**40, 7)
+def test_dropout_draws_the_definitions_mask(xp, seed, rows, n, p, key, whole):
+    """Each row with its own counters; the kernel takes one row of any length, or rows of whole counters."""
+    shape = (rows, 8 * n) if whole else (1, n)
+    x = np.random.default_rng(seed).standard_normal(shape).astype("float32")
     if p == 0.5:  # just above one of the numbers, which its last bit must decide
-        p = float(np.nextafter(random(*key).random(n, "float32")[n // 2], np.float32(0.9)))
-    y, backward = KERNELS["dropout"](xp.asarray(x), p=p, key=key)
-    right, back = Op.registry["dropout"].rule(x, p=p, key=key)
+        *others, row = key
+        drawn = random(*others, row + rows // 2 * whole).random(shape[1:], "float32")
+        p = float(np.nextafter(drawn[n // 2], np.float32(0.9)))
+    cuda_emulator.LAUNCHED.clear()
+    y, backward = ops.dropout.run(xp.asarray(x), p=p, key=key)
+    assert xp is not strict_array or {"dropout"} == cuda_emulator.LAUNCHED
+    right, back = ops.dropout.rule(x, p=p, key=key)
     assert y.get().tobytes() == right.tobytes()
     assert backward(xp.asarray(x))[0].get().tobytes() == back(x)[0].tobytes()
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_squared", "dropout"])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_mask_selects(xp, name, dtype):
+    """What it leaves out has gradient 0, even where dy is infinite or NaN."""
+    dtype = dtype_of(dtype)
+    x = np.resize(np.array([-1.0, 0.0, 2.0], dtype), (2, 24))
+    dy = np.resize(np.array([np.inf, -np.inf, np.nan, 1.0], dtype), (2, 24))
+    case = Case((x,), {"p": 0.5, "key": (1, "test", 2, 3)} if name == "dropout" else {})
+    found = on_device(xp, name, case, dy)
+    right, back = Op.registry[name].rule(x.astype("f4"), **case.options)
+    with np.errstate(invalid="ignore"):
+        expected = right, back(dy.astype("f4"))[0]
+    for array, exact in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(array.astype("f4"), exact.astype(dtype).astype("f4"))
 
 
 @few
@@ -137,8 +176,8 @@ def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
     ids_outside_their_table(xp)
     for wrong in (-1, 4, 2**31 - 1):
         targets = xp.asarray(np.array([0, wrong, 0]))
-        assert np.isnan(KERNELS["cross_entropy"](w, targets)[0].get())
-        assert np.isnan(KERNELS["linear_cross_entropy"](w, w.T, targets)[0].get())
+        assert np.isnan(ops.cross_entropy.run(w, targets)[0].get())
+        assert np.isnan(ops.linear_cross_entropy.run(w, w.T, targets)[0].get())
 
 
 def test_many_positions_are_sorted_by_id(xp, monkeypatch):
@@ -163,8 +202,8 @@ def test_without_recording_the_classifier_computes_the_loss_alone(xp):
     for recorded in (True, False):
         cuda_emulator.LAUNCHED.clear()
         with recording(recorded):
-            y, backward = KERNELS["linear_cross_entropy"](x, w, targets)
-        checks.agree(y.get(), Op.registry["linear_cross_entropy"].rule(*inputs)[0], "value", 1e-6)
+            y, backward = ops.linear_cross_entropy.run(x, w, targets)
+        checks.agree(y.get(), ops.linear_cross_entropy.rule(*inputs)[0], "value", 1e-6)
         assert (backward is not None) == recorded
         assert xp is not strict_array or ("losses_and_gradients" in cuda_emulator.LAUNCHED) == recorded
 
@@ -173,31 +212,31 @@ def test_the_gradient_of_many_chunks_is_added_up_in_float32(xp):
     """In bfloat16 128 times a number and once more is 128 times it: eight bits hold no more."""
     bf16 = pytest.importorskip("ml_dtypes").bfloat16
     x, w = np.ones((1000, 8), bf16), np.zeros((8, 8), bf16)
-    _, backward = KERNELS["linear_cross_entropy"](xp.asarray(x), xp.asarray(w), xp.asarray(np.full(1000, 3)))
+    _, backward = ops.linear_cross_entropy.run(xp.asarray(x), xp.asarray(w), xp.asarray(np.full(1000, 3)))
     dw = backward(xp.asarray(np.float32(1)))[1]().get().astype("f4")
     np.testing.assert_allclose(dw, np.full((8, 8), 1 / 8) - (np.arange(8) == 3), rtol=4e-3)
 
 
 def test_a_loss_of_no_positions_and_of_impossible_ones(xp):
     x = np.random.default_rng(0).standard_normal((3, 70)).astype("float32")
-    y, backward = KERNELS["cross_entropy"](xp.asarray(x), xp.asarray(np.full(3, -100)))
+    y, backward = ops.cross_entropy.run(xp.asarray(x), xp.asarray(np.full(3, -100)))
     assert y.get() == 0
     assert not backward(xp.asarray(np.float32(1)))[0].get().any()
     x[:, 1::2] = -np.inf
     case = (x, np.array([0, 2, 4]))
-    y, backward = KERNELS["cross_entropy"](*map(xp.asarray, case))
-    right, back = Op.registry["cross_entropy"].rule(*case)
+    y, backward = ops.cross_entropy.run(*map(xp.asarray, case))
+    right, back = ops.cross_entropy.rule(*case)
     checks.agree(y.get(), right, "value", 1e-6)
     checks.agree(backward(xp.asarray(np.float32(1)))[0].get(), back(np.float32(1))[0], "gradient", 1e-6)
     x[0, 65] = np.nan
-    assert np.isnan(KERNELS["cross_entropy"](*map(xp.asarray, case))[0].get())
+    assert np.isnan(ops.cross_entropy.run(*map(xp.asarray, case))[0].get())
 
 
 @pytest.mark.parametrize("name", ["relu", "relu_squared", "silu", "gelu", "gelu_tanh"])
 def test_activations_far_out(xp, name):
     """No infinity is made where there is none, and a NaN stays."""
     x = np.array([-1e10, -100, -20, -5, -0.0, 0, 5, 20, 100, 1e10, np.nan], "float32")
-    y, dx = run(xp, KERNELS[name], Case((x,)), np.ones_like(x))
+    y, dx = on_device(xp, name, Case((x,)), np.ones_like(x))
     right, back = Op.registry[name].rule(x.astype("float64"))
     np.testing.assert_allclose(y, right, rtol=2e-5, atol=1e-12)
     np.testing.assert_allclose(dx, back(1.0)[0], rtol=2e-4, atol=1e-5)
@@ -213,20 +252,22 @@ def test_adamw_in_one_pass_is_the_update(xp, seed, size, skipped, decay, t):
     here = slice(skipped, None)
     there = [xp.asarray(x.copy()) for x in arrays]
     cuda_emulator.LAUNCHED.discard("adamw")
-    cuda_emulator.ADAMW(*(x[here] for x in there), *constants)
+    adamw.update(*(x[here] for x in there), *constants)
     assert xp is not strict_array or "adamw" in cuda_emulator.LAUNCHED
-    adamw.update(*(x[here] for x in arrays), *constants)
+    adamw.update.definition(*(x[here] for x in arrays), *constants)
     for x, right in zip(there, arrays, strict=True):
         np.testing.assert_allclose(x.get(), right, rtol=1e-5, atol=1e-6)
 
 
 @few
 @given(seeds, st.integers(1, 5000))
-def test_squared_norm(xp, seed, n):
+def test_a_sum_of_squares(xp, seed, n):
     g = np.random.default_rng(seed).standard_normal(n).astype("float32")
     found = []
+    cuda_emulator.LAUNCHED.clear()
     for cuda_emulator.order in (1, 2, 0):
-        found.append(cuda_adamw.squared_norm(xp.asarray(g)).get())
+        found.append(sum_of_squares(xp.asarray(g)).get())
+    assert xp is not strict_array or {"squares", "total"} == cuda_emulator.LAUNCHED
     assert found[0] == pytest.approx((g.astype("float64") ** 2).sum(), rel=1e-6)
     assert found[0].shape == ()
     assert found[0] == found[1] == found[2]

@@ -1,11 +1,11 @@
-"""Faults planted in the real CUDA sources: each must fail against the rule, or be reported by the emulator."""
+"""Faults planted in the real CUDA sources: each must differ from the definition, or be reported by the emulator."""
 
 import cuda_emulator
 import numpy as np
 import pytest
 import strict_array as xp
-from cuda_checks import agree, cotangent, expected, ids_outside_their_table, run, small_blocks
-from cuda_emulator import KERNELS, LaunchError
+from cuda_checks import agree, cotangent, expected, ids_outside_their_table, on_device, small_blocks
+from cuda_emulator import LaunchError
 from cuda_sizes import alone, documents
 
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
@@ -18,7 +18,7 @@ MARK = "// everybody's copies are there, and all warps are done with the tiles b
 BRING = "        if (j + TILE < end) bring(j + TILE, 1 - stage);\n"
 NEXT = "        if (next_h < heads) bring(next_h, next, 1 - stage);\n"
 PLANTED = [
-    # file, what stands there, what is planted, which rule notices
+    # file, what stands there, what is planted, which operation notices
     ("common", "distance = 16", "distance = 8", "layer_norm"),
     ("common", "__syncthreads();  // others may still read what the last call left there", "", "layer_norm"),
     ("common", "__syncthreads();\n    return warp_sum", "return warp_sum", "layer_norm"),
@@ -30,12 +30,17 @@ PLANTED = [
     ("activation", "if (i >= n) return;", "", "silu"),
     ("activation", "if (i >= n) return;", "if (i > n) return;", "silu"),
     ("activation", "if (i >= n) return;", "if (i >= n - 1) return;", "silu"),
-    ("activation", "return s + x * s * (1 - s);", "return s + x * (1 - s);", "silu"),
+    ("activation", "dy * (s + x * s * (1 - s));", "dy * (s + x * (1 - s));", "silu"),
     ("activation", "3 * 0.044715f", "2 * 0.044715f", "gelu_tanh"),
     ("activation", "1.59576912f * x *", "1.5957f * x *", "gelu_tanh"),
     ("activation", "0.39894228f", "0.3989f", "gelu"),
-    ("activation", "return 2 * relu(x)", "return relu(x)", "relu_squared"),
-    ("activation", "return x > 0;", "return 1;", "relu"),
+    ("activation", "return 2 * relu_gradient", "return relu_gradient", "relu_squared"),
+    ("activation", "return x > 0 ? dy : 0;", "return dy;", "relu"),
+    ("elementwise", "A[j] += B[j]", "A[j] += A[j]", "add"),
+    ("elementwise", "A[j] *= B[j]", "A[j] += B[j]", "multiply"),
+    ("elementwise", "store(da + i, B);\n    store(db + i, A);", "store(da + i, A);\n    store(db + i, B);", "multiply"),
+    ("elementwise", "if (i >= n) return;", "", "multiply"),
+    ("elementwise", "if (i >= n) return;", "if (i >= n - 1) return;", "multiply"),
     ("normalize", "if (c < C) load(x + row + c, v[k]);", "load(x + row + c, v[k]);", "layer_norm"),
     ("normalize", "square += c < C ?", "square += true ?", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "", "layer_norm"),
@@ -62,12 +67,17 @@ PLANTED = [
     ("philox", "round < 10", "round < 9", "dropout"),
     ("philox", "place + 1", "place", "dropout"),
     ("philox", "r.counter[0], r.counter[1]", "r.counter[1], r.counter[0]", "dropout"),
-    ("philox", "r.counter[2]", "r.counter[1]", "dropout"),
+    ("philox", "r.counter[1] + r.row", "r.counter[1]", "dropout"),
+    ("philox", "r.counter[1] + r.row", "r.row", "dropout"),
+    ("philox", "r.counter[1] + r.row, 0", "r.counter[1], r.row", "dropout"),
     ("philox", "i % 2 * 32", "(1 - i % 2) * 32", "dropout"),
     ("philox", ">> 8 >= r.limit", ">> 8 < r.limit", "dropout"),
     ("dropout", "if (start >= n) return;", "", "dropout"),
     ("dropout", "thread * 8 + k", "thread * 8", "dropout"),
     ("dropout", "bits >> (k + i)", "bits >> i", "dropout"),
+    ("dropout", "thread / of_row", "0", "dropout"),
+    ("dropout", "thread % of_row", "thread", "dropout"),
+    ("dropout", "v[i] / share : 0", "v[i] / share : v[i] * 0.01f", "dropout"),
     ("rotary", "head / H % T", "head % T", "rotary"),
     ("rotary", "if (pair >= pairs) return;", "", "rotary"),
     ("rotary", "(sign * s[j]) + x2", "s[j] + x2", "rotary"),
@@ -186,9 +196,12 @@ PLANTED = [
     ("attention", "bits, 4 * d)", "bits, d)", "attention"),
     ("attention", "g & d ?", "t & d ?", "attention"),
     ("attention", "4 * k + i % 2 * 2 + i / 2", "4 * k + i", "attention"),
-    ("attention", "(row + mine + 16 * m) * (S / 8) + j / 8", "(row + mine) * (S / 8) + j / 8", "attention"),
+    ("attention", "T + mine + 16 * m) * (S / 8) + j / 8", "T + mine) * (S / 8) + j / 8", "attention"),
+    ("attention", "limit, word(b)}", "limit, 0}", "attention"),
+    ("attention", "(h * (long long)T + mine", "(row + mine", "attention"),
+    ("attention", "(h * (long long)T + query)", "((b * H + h) * (long long)T + query)", "attention"),
     ("attention", "(S / 8) + (j + from) / 8", "(S / 8) + j / 8", "attention"),
-    ("attention", "* T + query) * (S / 8) + mine / 8", "* T + j) * (S / 8) + mine / 8", "attention"),
+    ("attention", "T + query) * (S / 8) + mine / 8", "T + j) * (S / 8) + mine / 8", "attention"),
     ("attention", "P[0][n][i] = stay ? p : 0", "P[0][n][i] = p", "attention"),
     ("attention", "stay ? dP * grown : 0", "stay ? dP : 0", "attention"),
     ("attention", "? dP[m][n][i] * grown : 0", "? dP[m][n][i] : 0", "attention"),
@@ -225,9 +238,9 @@ def sizes(name, rng):
             for causal in (True, False):
                 options = {"causal": causal}
                 if starts:
-                    options |= {"starts": starts(rng, B, T, S, causal)}
+                    options |= {"document_starts": starts(rng, B, T, S, causal)}
                 if starts is documents:
-                    options |= {"p": 0.3, "key": (1, "test", 2, 5, 7)}
+                    options |= {"p": 0.3, "key": (1, "test", 2, 5)}
                 yield Case((q, k, v), options)
         return
     for n, C in ((5, 260), (23, 131), (2, 4), (1, 1100)):
@@ -237,7 +250,7 @@ def sizes(name, rng):
             case "rms_norm":
                 yield Case((numbers(n, C), numbers(C)))
             case "dropout":
-                yield Case((numbers(n, C),), {"p": 0.3, "key": (1, "test", 2, 5, 7)})
+                yield Case((numbers(n, C // 8 * 8) if C > 8 else numbers(1, C),), {"p": 0.3, "key": (1, "test", 2, 5)})
             case "rotary":
                 yield Case((numbers(2, n, 3, 2 * (C // 4)),))
             case "embedding":
@@ -253,6 +266,8 @@ def sizes(name, rng):
                 targets = rng.integers(0, C, 4 * n)
                 targets[::3] = -100
                 yield Case((numbers(4 * n, 16), numbers(16, C), targets))
+            case "add" | "multiply":
+                yield Case((numbers(n, C), numbers(n, C)))
             case _:
                 yield Case((numbers(n, C),))
 
@@ -266,7 +281,7 @@ def looked_at(name):
         dtype = case.inputs[0].dtype
         dy = cotangent(rng, name, case, dtype)
         for cuda_emulator.order in (1, 0):
-            agree(run(xp, KERNELS[name], case, dy), expected(name, case, dy), case, str(dtype))
+            agree(on_device(xp, name, case, dy), expected(name, case, dy), case, str(dtype))
 
 
 @pytest.fixture

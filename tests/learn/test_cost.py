@@ -23,7 +23,7 @@ from tinygrad_lm.learn.cost.training_step import count_step
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 
 def command(*arguments):
@@ -305,7 +305,7 @@ def test_the_bill_of_the_model_that_was_asked_for(trained, capsys):
     told = capsys.readouterr().out
     assert "FLOP: a multiplication is one, an addition another" in told
     row = next(line.split() for line in told.partition("Trained on")[2].splitlines() if line.startswith("run "))
-    size = Run(trained).build("cpu").flat.data.size
+    size = RunFolder(trained).initial_model("cpu").flat.data.size
     assert (int(row[1].replace(",", "")), float(row[2])) == (size, pytest.approx(6e6 * size, rel=1e-2))
 
 

@@ -18,7 +18,7 @@ from tinygrad_lm.learn.doctor import doctor, log_findings, model_findings
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.log import Log
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 RATES = {"lr": 0.005, "muon_lr": 0.0, "embedding_lr": 0.0, "clip": 3.0}
 
@@ -54,10 +54,10 @@ def patient(healthy, tmp_path):
 
 def weights(folder, change):
     """change(weights by name) in the newest checkpoint."""
-    run = Run(folder)
-    manifest, state = run.load()
+    run = RunFolder(folder)
+    manifest, state = run.read_checkpoint()
     change(state["model"])
-    run.save(state, manifest["step"])
+    run.write_checkpoint(state, manifest["step"])
 
 
 def settings(folder, **train):
@@ -81,7 +81,7 @@ def command(*arguments):
 
 
 def verdicts(folder):
-    return {found.title: found.verdict for found in doctor.examine(Run(folder), "newest", 5.0, "cpu")[1]}
+    return {found.title: found.verdict for found in doctor.examine(RunFolder(folder), "newest", 5.0, "cpu")[1]}
 
 
 def changed(folder):

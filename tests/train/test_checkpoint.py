@@ -45,7 +45,7 @@ def arrays(step):
 
 
 def save(folder, step, validation=None):
-    return checkpoint.save(folder, step, arrays(step), {"validation": validation, "vocabulary": "abc"})
+    return checkpoint.write_checkpoint(folder, step, arrays(step), {"validation": validation, "vocabulary": "abc"})
 
 
 def is_step(loaded, step):
@@ -137,12 +137,12 @@ def test_killed_anywhere_the_newest_whole_checkpoint_loads(tmp_path):
     assert {status for _, status in killed} == {-signal.SIGKILL}
     found = []
     for folder in [path for path, _ in killed] + [last]:
-        found.append(checkpoint.load(folder)[0]["step"])
-        assert is_step(checkpoint.load(folder), found[-1])
+        found.append(checkpoint.read_checkpoint(folder)[0]["step"])
+        assert is_step(checkpoint.read_checkpoint(folder), found[-1])
         for step in (1, 2) if found[-1] == 2 else (2, 3):
             checkpoint.verify(folder / f"step-{step:06d}")  # the one before is untouched, too
         save(folder, 4)
-        assert is_step(checkpoint.load(folder), 4)
+        assert is_step(checkpoint.read_checkpoint(folder), 4)
         assert len(list(folder.glob("step-*"))) == 2
         assert not list(folder.glob(".*"))  # what the killed process left lying about is gone
     assert found == sorted(found)
@@ -158,7 +158,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones(tmp_path):
         for step in (1, 2):
             checkpoint.verify(folder / f"step-{step:06d}")
         assert not list(folder.glob(".*"))  # nothing half-written
-        assert is_step(checkpoint.load(folder), checkpoint.load(folder)[0]["step"])
+        assert is_step(checkpoint.read_checkpoint(folder), checkpoint.read_checkpoint(folder)[0]["step"])
 
 
 def test_files_that_may_not_grow(tmp_path):
@@ -175,7 +175,7 @@ def test_files_that_may_not_grow(tmp_path):
     assert "cannot write" in str(caught.value)
     assert "earlier checkpoints are untouched" in str(caught.value)
     assert steps_in(tmp_path) == ["step-000001"]
-    assert is_step(checkpoint.load(tmp_path), 1)
+    assert is_step(checkpoint.read_checkpoint(tmp_path), 1)
 
 
 def test_everything_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
@@ -242,14 +242,14 @@ def a_folder(path):
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_loaded(file, damage, tmp_path, capsys):
     save(tmp_path, 1)
     damage(save(tmp_path, 2) / file)
-    assert is_step(checkpoint.load(tmp_path), 1)
+    assert is_step(checkpoint.read_checkpoint(tmp_path), 1)
     assert "step-000002 is damaged" in (told := capsys.readouterr().out)
     assert told.endswith("trying the one before\n")
     with pytest.raises(CheckpointError, match="is damaged"):
         checkpoint.verify(tmp_path / "step-000002")
     damage(tmp_path / "step-000001" / file)
     with pytest.raises(CheckpointError, match="holds no whole checkpoint") as caught:
-        checkpoint.load(tmp_path)
+        checkpoint.read_checkpoint(tmp_path)
     assert str(caught.value).count("is damaged") == 2  # all the problems in one message
 
 
@@ -274,12 +274,12 @@ def test_a_manifest_that_is_json_but_no_manifest(text, tmp_path):
     save(tmp_path, 1)
     (save(tmp_path, 2) / "manifest.json").write_text(text)
     for which in ("newest", "best"):
-        assert is_step(checkpoint.load(tmp_path, which), 1)
+        assert is_step(checkpoint.read_checkpoint(tmp_path, which), 1)
 
 
 def test_no_checkpoints():
     with pytest.raises(CheckpointError, match="nowhere holds no whole checkpoint"):
-        checkpoint.load("nowhere")
+        checkpoint.read_checkpoint("nowhere")
 
 
 # ---- nothing that is loaded can run
@@ -311,7 +311,7 @@ def test_a_pickle_is_not_loaded(tmp_path):
     mark.unlink()
     save(tmp_path / "run", 1)
     forge(save(tmp_path / "run", 2), bomb)
-    assert is_step(checkpoint.load(tmp_path / "run"), 1)
+    assert is_step(checkpoint.read_checkpoint(tmp_path / "run"), 1)
     assert not mark.exists()
 
 
@@ -320,7 +320,7 @@ def test_random_bytes_are_no_checkpoint(content, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     forge(save(folder, 1), content)
     with pytest.raises(CheckpointError):
-        checkpoint.load(folder)
+        checkpoint.read_checkpoint(folder)
 
 
 # ---- which are kept, and which is loaded
@@ -335,15 +335,15 @@ def test_the_two_newest_and_the_best_are_kept(losses, tmp_path_factory):
     best = max(step for step in numbers if numbers[step] == min(numbers.values())) if numbers else len(losses) - 1
     newest = range(len(losses))[-2:]
     assert steps_in(folder) == sorted(f"step-{step:06d}" for step in {best, *newest})
-    assert is_step(checkpoint.load(folder), len(losses) - 1)
-    assert is_step(checkpoint.load(folder, "best"), best)
+    assert is_step(checkpoint.read_checkpoint(folder), len(losses) - 1)
+    assert is_step(checkpoint.read_checkpoint(folder, "best"), best)
 
 
 def test_a_million_steps_come_after_a_hundred_thousand(tmp_path):
     """Names are ordered as numbers, not as letters."""
     for step in (999_998, 999_999, 1_000_000, 1_000_001):
         save(tmp_path, step)
-    assert is_step(checkpoint.load(tmp_path), 1_000_001)
+    assert is_step(checkpoint.read_checkpoint(tmp_path), 1_000_001)
     assert steps_in(tmp_path) == ["step-1000000", "step-1000001"]
 
 
@@ -365,8 +365,8 @@ def test_nothing_is_removed_for_a_checkpoint_that_cannot_be_read_back(tmp_path, 
 def test_saving_a_step_again_replaces_it(tmp_path):
     (save(tmp_path, 1) / "model.safetensors").write_bytes(b"damaged")
     save(tmp_path, 1, validation=2.0)
-    assert is_step(checkpoint.load(tmp_path), 1)
-    assert checkpoint.load(tmp_path)[0]["validation"] == 2.0
+    assert is_step(checkpoint.read_checkpoint(tmp_path), 1)
+    assert checkpoint.read_checkpoint(tmp_path)[0]["validation"] == 2.0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch_gpt
 from small_gpt import Given, differentiate, random_tokens, shaken, tiny
+from tinygrad_lm.train.loop import Trainer
 
 from tinygrad_lm.data.loader import Batches, document_starts
 from tinygrad_lm.models.config import PRESETS
@@ -15,7 +16,6 @@ from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
 
 every_preset = pytest.mark.parametrize("preset", PRESETS)
 

@@ -14,17 +14,16 @@ import pytest
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, finetune, pretrain, results, write
 
-from tinygrad_lm.adapt.inherit import merge
+from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.data.corpus import split
-from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train import checkpoint
-from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig
+from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, build_model
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 BACKWARDS = "".join(random.Random(1).choices([word[-2::-1] + word[-1] for word in WORDS], k=200))
 SMALL = ["--batch-size", 4, "--accumulate", 2, "--lr", 0.01]
@@ -78,7 +77,7 @@ def undisturbed(start, tmp_path_factory):
 
 
 def weights(run, which="newest"):
-    return checkpoint.load(Path(run) / "checkpoints", which)[1]["model"]
+    return checkpoint.read_checkpoint(Path(run) / "checkpoints", which)[1]["model"]
 
 
 # ---- what it does
@@ -86,7 +85,7 @@ def weights(run, which="newest"):
 
 @every_way
 def test_it_begins_with_the_loss_of_the_foundation_model(way, base, undisturbed):
-    run = Run(undisturbed(way))
+    run = RunFolder(undisturbed(way))
     model, tokenizer = load_pretrained(base)
     expected = evaluate(model, tokenizer.encode(split(BACKWARDS)[1]), batch_size=4)
     steps, losses = run.log.curve("validation")
@@ -101,10 +100,10 @@ def test_it_begins_with_the_loss_of_the_foundation_model(way, base, undisturbed)
 @every_way
 def test_the_loss_falls_and_only_what_is_trained_has_moved(way, start, base, tmp_path):
     assert start(tmp_path, "--steps", 30, "--eval-every", 15, *WAYS[way]) == 0
-    losses = Run(tmp_path).log.curve("validation")[1]
+    losses = RunFolder(tmp_path).log.curve("validation")[1]
     assert losses[-1] < losses[0] - 0.3
     before, after = weights(base, "best"), weights(tmp_path)
-    trained = Run(tmp_path).build("cpu").parameters.trained
+    trained = RunFolder(tmp_path).initial_model("cpu").flat.trained
     assert trained
     for name in before:
         assert (before[name] != after[name]).any() == (name in trained), name
@@ -115,7 +114,7 @@ def test_the_loss_falls_and_only_what_is_trained_has_moved(way, start, base, tmp
 
 def test_what_is_told(start, tmp_path, capsys):
     assert start(tmp_path, "--steps", 2, "--lora", 3) == 0
-    told, run = capsys.readouterr().out, Run(tmp_path)
+    told, run = capsys.readouterr().out, RunFolder(tmp_path)
     C, hidden = run.model_config.n_embd, run.model_config.hidden
     adapters = 3 * (4 * 2 * C + 2 * (C + hidden))
     everything = sum(x.size for x in weights(tmp_path).values())
@@ -127,17 +126,17 @@ def test_what_is_told(start, tmp_path, capsys):
 
 def test_settings(start, undisturbed, tmp_path, base, texts):
     """As nanoGPT's recipe and the paper's table have them, unless told otherwise."""
-    config = Run(undisturbed("adapters of some")).train_config
+    config = RunFolder(undisturbed("adapters of some")).train_config
     assert (config.lr, config.schedule, config.frozen) == (0.01, "constant", ["h.*.mlp.*"])
     assert json.loads((undisturbed("all") / "config.json").read_text())["base"] == str(base)
     assert (FINETUNE["lr"], FINETUNE["batch_size"] * FINETUNE["accumulate"], LORA["lr"]) == (3e-5, 32, 2e-4)
     for name, options, lr in (("full", [], 3e-5), ("low-rank", ["--lora", 1], 2e-4)):
         told = ["--model", base, "--data", texts / "backwards", "--steps", 1, "--batch-size", 1, *options]
         assert finetune(*told, "--out", tmp_path / name) == 0
-        config = Run(tmp_path / name).train_config
+        config = RunFolder(tmp_path / name).train_config
         assert (config.lr, config.steps, config.accumulate) == (lr, 1, FINETUNE["accumulate"])
     assert start(tmp_path / "own", "--steps", 1, "--block-size", 5, "--seed", 7, "--dropout", 0.3) == 0
-    run = Run(tmp_path / "own")
+    run = RunFolder(tmp_path / "own")
     assert (run.model_config.block_size, run.model_config.dropout, run.train_config.seed) == (5, 0.3, 7)
 
 
@@ -147,9 +146,9 @@ def test_the_run_writes_and_can_be_a_foundation_itself(way, undisturbed, texts, 
     assert capsys.readouterr().out.startswith("eht")
     start = ["--model", undisturbed(way), "--data", texts / "backwards", "--steps", 1, *SMALL]
     assert finetune(*start, "--out", tmp_path, "--lora", 1) == 0
-    best = min(Run(undisturbed(way)).log.curve("validation")[1])
-    agree(Run(tmp_path).log.curve("validation")[1][0], best, "loss of what was begun with", 1e-6)
-    model = Run(tmp_path).trained()
+    best = min(RunFolder(undisturbed(way)).log.curve("validation")[1])
+    agree(RunFolder(tmp_path).log.curve("validation")[1][0], best, "loss of what was begun with", 1e-6)
+    model = RunFolder(tmp_path).best_model()
     x, _ = random_tokens(model.config, 2, 8)
     agree(merge(model)(x).data, model(x).data, "logits of the merged model", 1e-5)
 
@@ -183,17 +182,17 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(way, stop, start, undi
 
 
 def test_asked_to_stop_while_it_evaluates_for_the_first_time(start, undisturbed, tmp_path, monkeypatch, capsys):
-    report = Run.report
+    report = RunFolder.report
 
     def interrupted(self, model, step):
         report(self, model, step)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "report", interrupted)
+        patch.setattr(RunFolder, "report", interrupted)
         assert start(tmp_path, "--steps", 4, "--eval-every", 2, "--dropout", 0.1) == 143
     assert capsys.readouterr().out.rstrip().endswith(f"finetune_shakespeare.py --resume {tmp_path}")
-    assert Run(tmp_path).log.records == Run(undisturbed("all")).log.records[:1]
+    assert RunFolder(tmp_path).log.records == RunFolder(undisturbed("all")).log.records[:1]
     assert finetune("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed("all"))
 
@@ -201,7 +200,7 @@ def test_asked_to_stop_while_it_evaluates_for_the_first_time(start, undisturbed,
 def test_a_finished_run_goes_on_to_more_steps(undisturbed, tmp_path):
     shutil.copytree(undisturbed("frozen"), tmp_path / "run")
     assert finetune("--resume", tmp_path / "run", "--steps", 6) == 0
-    assert Run(tmp_path / "run").log.curve("loss")[0] == [1, 2, 3, 4, 5, 6]
+    assert RunFolder(tmp_path / "run").log.curve("loss")[0] == [1, 2, 3, 4, 5, 6]
     before, after = weights(undisturbed("frozen")), weights(tmp_path / "run")
     assert np.array_equal(before["wte.weight"], after["wte.weight"])
 
@@ -209,24 +208,26 @@ def test_a_finished_run_goes_on_to_more_steps(undisturbed, tmp_path):
 # ---- training with frozen parameters
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("frozen", [("wte.*", "h.0.*"), ("h.1.*", "ln_f*"), ("*.attn.*",)])
 @pytest.mark.parametrize("lora", [0, 2])
 def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads):
-    """Weight decay, clipping, Muon: three updates, as by one thread; state() tells of every parameter."""
-    config = TrainConfig(3, 5, muon_lr=0.02, embedding_lr=0.03, weight_decay=0.3, accumulate=2, frozen=frozen)
+    """Weight decay, clipping, Muon: three updates, as by one thread; state() has every parameter."""
+    config = TrainConfig(
+        3, 5, muon_lr=0.02, embedding_lr=0.03, weight_decay=0.3, accumulate=2, lora=lora, frozen=frozen
+    )
+    source = {name: p.data for name, p in shaken(tiny("gpt2"), rank=lora).flat.items()}
     states = []
     for n in (1, threads):
-        model = GPT(tiny("gpt2", lora=lora), None, np.float64, frozen=config.frozen)
-        source = {name: p.data for name, p in shaken(model.config).parameters.items()}
-        model.parameters.load(source)
+        model = build_model(tiny("gpt2"), config, np.float64, "cpu", None)
+        model.flat.load(source)
         batches = Given(lambda step, part, c=model.config: random_tokens(c, B=5, T=5, seed=10 * step + part))
-        trainer = Trainer(model, batches, config, n)
+        trainer = Trainer(model, batches, config, shares=n, threads=n)
         with workers(n):
             for step in range(3):
                 trainer.step(step)
         states.append(trainer.state())
-    (one, many), trained = states, set(model.parameters.trained)
+    (one, many), trained = states, set(model.flat.trained)
     assert one["model"].keys() == many["model"].keys() == source.keys()
     for name, value in many["model"].items():
         agree(value, one["model"][name], name)
@@ -249,8 +250,8 @@ def test_no_digit_of_the_foundation_is_lost(found, wanted, texts, tmp_path):
     told = ["--model", tmp_path / "base", "--data", texts / "backwards", "--out", tmp_path / "run", "--steps", 1]
     assert finetune(*told, "--lr", 0, "--dtype", wanted) == 0
     before, after = weights(tmp_path / "base", "best"), weights(tmp_path / "run")
-    run = Run(tmp_path / "run")
-    assert run.build("cpu").parameters.data.dtype.name == run.settings["dtype"] == wanted
+    run = RunFolder(tmp_path / "run")
+    assert run.initial_model("cpu").dtype.name == run.config["dtype"] == wanted
     for name, w in after.items():
         assert w.dtype == ("float64" if wanted == "float64" else "float32"), name
         assert (w == before[name].astype(w.dtype)).all(), name
@@ -262,12 +263,12 @@ def test_adapters_are_folded_in_before_anything_is_rounded(undisturbed, texts, t
     told = ["--model", undisturbed("adapters"), "--data", texts / "backwards", "--out", tmp_path, "--steps", 1]
     assert finetune(*told, "--lr", 0, "--dtype", "bfloat16") == 0
     after = weights(tmp_path)
-    for name, w in merge(load_pretrained(undisturbed("adapters"))[0]).parameters.items():
+    for name, w in merge(load_pretrained(undisturbed("adapters"))[0]).flat.items():
         assert (w.data == after[name]).all(), name
 
 
 def test_in_float32_unless_told_otherwise(undisturbed):
-    assert Run(undisturbed("all")).settings["dtype"] == "float32"
+    assert RunFolder(undisturbed("all")).config["dtype"] == "float32"
 
 
 # ---- mistakes
@@ -312,12 +313,12 @@ def test_without_a_model(capsys):
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow", "ignore:divide by zero")
 def test_a_foundation_that_is_no_number(base, texts, tmp_path, capsys):
     """Exit status 1, and no checkpoint of it."""
-    run = Run(base)
-    manifest, state = run.load("best")
+    run = RunFolder(base)
+    manifest, state = run.read_checkpoint("best")
     state["model"]["ln_f.weight" if "ln_f.weight" in state["model"] else "wte.weight"][...] = math.nan
     shutil.copytree(base, tmp_path / "base")
     shutil.rmtree(tmp_path / "base" / "checkpoints")
-    Run(tmp_path / "base").save(state, manifest["step"])
+    RunFolder(tmp_path / "base").write_checkpoint(state, manifest["step"])
     start = ["--model", tmp_path / "base", "--data", texts / "backwards", "--out", tmp_path / "run"]
     assert finetune(*start, *SMALL) == 1
     told = capsys.readouterr()

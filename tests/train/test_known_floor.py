@@ -12,7 +12,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 SOURCE = Copy("abcdefgh", length=6)
 EOT, CHARACTERS = 0, {c: i for i, c in enumerate(SOURCE.alphabet + SEPARATOR, start=1)}

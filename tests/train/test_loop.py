@@ -8,7 +8,6 @@ import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,13 +19,15 @@ from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.data.corpus import split
 from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import DivergedError, TokenError
-from tinygrad_lm.train import checkpoint, loop
+from tinygrad_lm.train import checkpoint
+from tinygrad_lm.train import evaluate as evaluation
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.evaluate import baselines, evaluate
-from tinygrad_lm.train.log import Log
-from tinygrad_lm.train.loop import Trainer, measure, settled
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.log import Log, settled
+from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 8, 3
@@ -74,15 +75,18 @@ def at_step(monkeypatch, step, act):
     monkeypatch.setattr(Trainer, "step", watched)
 
 
-def test_validation_stays_inside_documents_as_training_does():
-    model, written = shaken(tiny("modern")), []
+def test_validation_stays_inside_documents_as_training_does(tmp_path):
+    """The loop of the program hands the batches' token of documents to evaluation."""
+    model = shaken(tiny("modern"))
     tokens = np.random.default_rng(0).integers(0, 7, 40)
     batches = Batches(tokens, 2, 5)
     batches.document_token = 3
-    run = SimpleNamespace(log=SimpleNamespace(write=lambda **record: written.append(record)))
-    measure(Trainer(model, batches, TrainConfig(1, batch_size=2)), run, {"text": (Fraction(1), tokens)}, 0)
+    trainer = Trainer(model, batches, TrainConfig(1, batch_size=2))
+    run = RunFolder.create(tmp_path / "run", model.config, trainer.config, CharTokenizer("abcdefg"), dtype="float64",
+                           program="", title="", start=0, levels={}, floors={})  # fmt: skip
+    assert small_run.example("pretrain_shakespeare").train(run, trainer, {"text": (Fraction(1), tokens)}) == 0
     inside = evaluate(model, tokens, 2, document_token=3)
-    assert written[0]["validation"] == inside
+    assert run.log.curve("validation") == ([1], [inside])
     assert inside != evaluate(model, tokens, 2)
 
 
@@ -102,7 +106,7 @@ def test_the_loss_falls(text, tmp_path, capsys):
     assert validation[-1] < levels["bigram"] - 0.1
     assert validation[-1] == min(validation)
     records = [record for record in log.records if "loss" in record]
-    assert all(record["norm"] > 0 and 0 < record["rate"] <= 1 and record["seconds"] > 0 for record in records)
+    assert all(record["norm"] > 0 and 0 < record["rate_factor"] <= 1 and record["seconds"] > 0 for record in records)
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     samples = (tmp_path / "samples.txt").read_text()
     assert samples.count("--- step ") == 3
@@ -143,12 +147,12 @@ def test_stopped_before_the_first_checkpoint(start, tmp_path, monkeypatch, capsy
     assert "holds no whole checkpoint" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("place", ["report", "save"])
+@pytest.mark.parametrize("place", ["report", "write_checkpoint"])
 def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undisturbed, tmp_path, monkeypatch):
     """The log is ahead of the checkpoint then, and a last line may be half there."""
     with monkeypatch.context() as patch:
-        original = getattr(Run, place)
-        patch.setattr(Run, place, lambda self, what, step: gone() if step == 6 else original(self, what, step))
+        original = getattr(RunFolder, place)
+        patch.setattr(RunFolder, place, lambda self, what, step: gone() if step == 6 else original(self, what, step))
         with pytest.raises(Gone):
             start(tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:
@@ -160,15 +164,15 @@ def test_stopped_between_an_evaluation_and_its_checkpoint(place, start, undistur
 
 def test_a_report_that_fails_costs_no_training(start, undisturbed, tmp_path, monkeypatch, capsys):
     """The sample at step 6 cannot be told; training goes on, and all but that sample is as ever."""
-    report = Run.report
+    report = RunFolder.draw_and_sample
 
     def failing(self, model, step):
         if step == 6:
-            assert checkpoint.load(self.path / "checkpoints")[0]["step"] == 6
+            assert checkpoint.read_checkpoint(self.path / "checkpoints")[0]["step"] == 6
             raise TokenError("no such id")
         report(self, model, step)
 
-    monkeypatch.setattr(Run, "report", failing)
+    monkeypatch.setattr(RunFolder, "draw_and_sample", failing)
     assert start(tmp_path) == 0
     assert "step 6: no picture or sample: TokenError: no such id" in capsys.readouterr().err
     assert results(tmp_path) == results(undisturbed)
@@ -177,7 +181,7 @@ def test_a_report_that_fails_costs_no_training(start, undisturbed, tmp_path, mon
 
 def test_a_report_that_was_cut_short_is_written_again(start, undisturbed, tmp_path, monkeypatch):
     """Its evaluation's weights are saved before it begins."""
-    report = Run.report
+    report = RunFolder.report
 
     def cut(self, model, step):
         report(self, model, step)
@@ -186,10 +190,10 @@ def test_a_report_that_was_cut_short_is_written_again(start, undisturbed, tmp_pa
             gone()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "report", cut)
+        patch.setattr(RunFolder, "report", cut)
         with pytest.raises(Gone):
             start(tmp_path)
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 6
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 6
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
     assert samples(tmp_path) == samples(undisturbed)
@@ -224,9 +228,9 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(
         at_step(patch, 4, lambda: os.kill(os.getpid(), number))
         assert start(tmp_path) == status
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert f"stopped by {number.name} and saved; go on with\n" in (told := capsys.readouterr().out)
+    assert f"stopped by {number.name} and saved; continue with\n" in (told := capsys.readouterr().out)
     assert told.rstrip().endswith(f"pretrain_shakespeare.py --resume {tmp_path}")
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 4  # though no evaluation is due there
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 4  # though no evaluation is due there
     assert pretrain("--resume", tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
 
@@ -242,7 +246,7 @@ def test_asked_twice_it_stops_at_once(start, tmp_path, monkeypatch):
     with pytest.raises(Gone):
         start(tmp_path)
     assert ends == [143]
-    assert checkpoint.load(tmp_path / "checkpoints")[0]["step"] == 3
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 3
 
 
 def test_killed_for_real_and_resumed(text, tmp_path):
@@ -269,18 +273,18 @@ def test_killed_for_real_and_resumed(text, tmp_path):
 def trainer_with(weights=None, **config):
     model = shaken(tiny("modern"))
     if weights is not None:
-        model.parameters.data[3] = weights
+        model.flat.data[3] = weights
     batches = Given(lambda step, part: random_tokens(model.config, B=2, T=5, seed=step))
     settings = {"steps": 10, "batch_size": 2, "muon_lr": 0.02, "embedding_lr": 0.03} | config
-    return Trainer(model, batches, TrainConfig(**settings), threads=2)
+    return Trainer(model, batches, TrainConfig(**settings), shares=2, threads=2)
 
 
 def test_each_batch_is_drawn_once_for_all_threads():
     """And just when it is its turn: no list of batches is made."""
     trainer, drawn, shares = trainer_with(accumulate=3), [], []
-    batches, share = trainer.batches, trainer.share
-    trainer.batches = Given(lambda *place: drawn.append((*place, len(shares))) or batches(*place))
-    trainer.share = lambda *given: shares.append(given) or share(*given)
+    batches, share = trainer.batches, trainer.gradients.share
+    trainer.gradients.batches = Given(lambda *place: drawn.append((*place, len(shares))) or batches(*place))
+    trainer.gradients.share = lambda *given: shares.append(given) or share(*given)
     for step in range(2):
         trainer.step(step)
     assert drawn == [(step, part, 2 * (3 * step + part)) for step in range(2) for part in range(3)]
@@ -305,11 +309,11 @@ def test_a_gradient_that_is_no_number_changes_nothing():
     trainer = trainer_with()
     trainer.step(0)
     before = everything(trainer)
-    trainer.model.parameters.grad[5] = math.nan
+    trainer.model.flat.grad[5] = math.nan
     with pytest.raises(DivergedError, match=r"(?s)gradient norm nan.*1 parameters? .*wte.weight.*weights: all finite"):
         trainer.step(1)
     assert everything(trainer) == before
-    trainer.model.parameters.zero_grad()
+    trainer.model.flat.zero_grad()
     trainer.step(1)  # it can go on
     assert everything(trainer) != before
 
@@ -341,11 +345,11 @@ def test_settled(losses, patience):
 
 def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_path, monkeypatch, capsys):
     losses = iter([2.0, 3.0, 2.0, 0.5])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: next(losses))
     assert start(tmp_path, "--eval-every", 2, "--patience", 1) == 0
     assert "settled at step 4;" in capsys.readouterr().out
     assert pretrain("--resume", tmp_path) == 0  # the next evaluation decides; it is no better either
     assert "settled at step 6;" in capsys.readouterr().out
     assert pretrain("--resume", tmp_path) == 0
     assert "finished at step 8;" in capsys.readouterr().out
-    assert checkpoint.load(tmp_path / "checkpoints", "best")[0]["step"] == 8
+    assert checkpoint.read_checkpoint(tmp_path / "checkpoints", "best")[0]["step"] == 8

@@ -18,9 +18,9 @@ from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
+from tinygrad_lm.train.command import prompt_option
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.run import Run
-from tinygrad_lm.train.session import prompt
+from tinygrad_lm.train.run import RunFolder
 
 
 def foreign(kind, folder):
@@ -44,7 +44,7 @@ def foreign(kind, folder):
 
 
 def create(path, tokenizer):
-    return Run.create(path, tiny("modern-tiny"), TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="")
+    return RunFolder.create(path, tiny("modern-tiny"), TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="")
 
 
 @pytest.mark.parametrize("kind", ["json", "gpt2", "bpe"])
@@ -55,12 +55,12 @@ def test_a_run_outlives_the_folder_of_its_tokenizer(kind, tmp_path):
     expected, eot = tokenizer.encode("a b").tolist(), tokenizer.eot
     shutil.rmtree(tmp_path / "model")
     (tmp_path / "run").rename(tmp_path / "moved")
-    again = Run(tmp_path / "moved").tokenizer
+    again = RunFolder(tmp_path / "moved").tokenizer
     assert (again.encode("a b").tolist(), again.eot, again.fingerprint) == (expected, eot, tokenizer.fingerprint)
     assert tokenizer_files(again)  # what export takes along
     create(tmp_path / "another", again)
     shutil.rmtree(tmp_path / "moved")
-    assert Run(tmp_path / "another").tokenizer.eot == eot
+    assert RunFolder(tmp_path / "another").tokenizer.eot == eot
 
 
 @pytest.mark.parametrize("kind", ["json", "gpt2"])
@@ -70,7 +70,7 @@ def test_a_run_from_before_names_the_folder_of_its_tokenizer(kind, tmp_path):
     shutil.rmtree(tmp_path / "run" / "tokenizer")
     path = tmp_path / "run" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer": tokenizer.to_dict()}))
-    assert Run(tmp_path / "run").tokenizer.fingerprint == tokenizer.fingerprint
+    assert RunFolder(tmp_path / "run").tokenizer.fingerprint == tokenizer.fingerprint
 
 
 @pytest.mark.parametrize("broken", ["mine.tiktoken", "config.json"])
@@ -97,19 +97,19 @@ def test_another_tokenizer_in_the_run_s_folder_is_noticed(kind, file, tmp_path):
     with pytest.raises(
         CheckpointError, match="expected the vocabulary with sha256 " + tokenizer.fingerprint[:12] + ","
     ):
-        Run(tmp_path / "run")
+        RunFolder(tmp_path / "run")
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path):
     """As when config.json and tokenizer/ come from one run and checkpoints/ from another."""
     for name, token in (("one", b"ab"), ("two", b"ac")):
-        create(tmp_path / name, BPETokenizer([*ALPHABET, token])).save({"model": {"x": np.zeros(1)}}, 1)
+        create(tmp_path / name, BPETokenizer([*ALPHABET, token])).write_checkpoint({"model": {"x": np.zeros(1)}}, 1)
     shutil.rmtree(tmp_path / "one" / "checkpoints")
     shutil.copytree(tmp_path / "two" / "checkpoints", tmp_path / "one" / "checkpoints")
-    one, two = Run(tmp_path / "one"), Run(tmp_path / "two")
-    two.load()
+    one, two = RunFolder(tmp_path / "one"), RunFolder(tmp_path / "two")
+    two.read_checkpoint()
     with pytest.raises(CheckpointError) as caught:
-        one.load()
+        one.read_checkpoint()
     assert f"the vocabulary {two.tokenizer.fingerprint[:12]}, config.json has " in str(caught.value)
     assert one.tokenizer.fingerprint[:12] in str(caught.value)
 
@@ -127,9 +127,9 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(tmp_path):
 def test_a_config_json_that_is_no_run_s(content, message, tmp_path):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match=f"config.json {message}"):
-        Run(tmp_path)
+        RunFolder(tmp_path)
 
 
 @pytest.mark.parametrize(("characters", "hint"), [("EMOR: ", ' --prompt "ROMEO:"'), ("abc\n", "")])
 def test_the_prompt_that_is_proposed_can_be_written(characters, hint):
-    assert prompt(CharTokenizer("".join(sorted(characters)))) == hint
+    assert prompt_option(CharTokenizer("".join(sorted(characters)))) == hint

@@ -22,13 +22,14 @@ from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.learn.doctor import doctor
-from tinygrad_lm.train import loop, plan
+from tinygrad_lm.train import evaluate as evaluation
+from tinygrad_lm.train import plan
+from tinygrad_lm.train import run as run_folder
+from tinygrad_lm.train.data import outcome_table, reopen_data, source_table
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.log import Log, plot
-from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.material import reopen
-from tinygrad_lm.train.run import Run
-from tinygrad_lm.train.sources import outcome, planned
+from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["--preset", "tiny", "--steps", 8, "--eval-every", 3]
@@ -70,9 +71,9 @@ def test_losses_are_those_of_evaluate_on_each_source(run, data):
     log, held_out = Log(run / "log.jsonl"), Dataset(data).validation()
     records = [record for record in log.records if "validation" in record]
     assert [record["step"] for record in records] == [3, 6, 8]
-    manifest, state = Run(run).load()
-    model = Run(run).build("cpu")
-    model.parameters.load(state["model"])
+    manifest, state = RunFolder(run).read_checkpoint()
+    model = RunFolder(run).initial_model("cpu")
+    model.flat.load(state["model"])
     losses = {name: evaluate(model, tokens, 4) for name, (_, tokens) in held_out.items()}
     assert records[-1]["validation_sources"] == losses
     for record in records:
@@ -89,7 +90,7 @@ def test_losses_are_those_of_evaluate_on_each_source(run, data):
 
 def test_what_was_used_is_what_the_batches_held(run, data):
     """64 windows of 8 tokens: the source of each is known by its characters."""
-    batches, _ = reopen(Run(run))
+    batches, _ = reopen_data(RunFolder(run))
     first = [
         CHARACTERS.decode(row.tolist()) for step in range(8) for part in range(2) for row in batches(step, part)[0]
     ]
@@ -117,7 +118,7 @@ def test_what_is_printed(data, tmp_path, capsys):
     assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
     assert "warning" not in told
-    assert Run(tmp_path).settings["start"] == Dataset(data).train()["cats"][1].read(0, 1)[0]
+    assert RunFolder(tmp_path).config["start"] == Dataset(data).train()["cats"][1].read(0, 1)[0]
 
 
 def test_a_source_that_is_passed_too_often_is_warned_of(data):
@@ -126,11 +127,11 @@ def test_a_source_that_is_passed_too_often_is_warned_of(data):
     size = {name: len(tokens) for name, (_, tokens) in batches.sources.items()}
     steps = 4 * size["sums"] // 10
     assert size["cats"] > size["sums"] * 2
-    assert "warning" not in planned(batches, steps)
-    warning = planned(batches, steps + 2).split("\n")[-1]
+    assert "warning" not in source_table(batches, steps)
+    warning = source_table(batches, steps + 2).split("\n")[-1]
     assert warning.startswith("warning: sums: more than 4 epochs")
     assert "Muennighoff et al. 2023" in warning
-    assert "cats, sums: more" in planned(batches, 10 * steps)
+    assert "cats, sums: more" in source_table(batches, 10 * steps)
 
 
 def small_run_mixture(prepared, **sizes):
@@ -165,10 +166,10 @@ def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, c
 
 def test_a_loss_that_is_no_number_is_told_with_its_source(data, tmp_path, monkeypatch):
     losses = iter([1.0, np.nan])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: next(losses))
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_: next(losses))
     with pytest.MonkeyPatch.context() as patch:
         caught = []
-        patch.setattr(loop, "DivergedError", lambda message: caught.append(message) or DivergedError(message))
+        patch.setattr(run_folder, "DivergedError", lambda message: caught.append(message) or DivergedError(message))
         assert pretrain(data, "--out", tmp_path, *PLAN) == 1
     assert "the validation loss after step 3 is nan, on sums; these weights were not saved" in caught[0]
     assert not (tmp_path / "checkpoints").exists()
@@ -181,7 +182,7 @@ def drawn(log, monkeypatch, levels, floors, tmp_path):
     """The axes of the picture."""
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path: (figures.append(self), path.write_bytes(b"png")))
-    plot(log, tmp_path / "loss.png", "title", levels, floors)
+    draw_losses(log, tmp_path / "loss.png", "title", levels, floors)
     assert (tmp_path / "loss.png").read_bytes() == b"png"
     return figures[0].axes[0]
 
@@ -210,10 +211,10 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
 
 def test_a_run_has_its_floors_drawn(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("tinygrad_lm.train.run.plot", lambda *arguments: drawn.append(arguments))
-    monkeypatch.setattr(Run, "sample", lambda *_: "")
+    monkeypatch.setattr("tinygrad_lm.train.run.draw_losses", lambda *arguments: drawn.append(arguments))
+    monkeypatch.setattr(RunFolder, "sample", lambda *_: "")
     shutil.copytree(run, tmp_path / "run")
-    Run(tmp_path / "run").report(None, 8)
+    RunFolder(tmp_path / "run").report(None, 8)
     assert drawn[0][-1] == {"cats": None, "sums": 0.9}
 
 
@@ -262,23 +263,6 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, data, run, tmp_p
     assert (tmp_path / "samples.txt").read_bytes() == (run / "samples.txt").read_bytes()
 
 
-def test_a_log_of_old_goes_on(data, run, tmp_path, capsys):
-    """Without losses by source; a picture is drawn and training goes on."""
-    shutil.copytree(run, tmp_path / "run")
-    path = tmp_path / "run" / "log.jsonl"
-    records = [json.loads(line) for line in path.read_text().splitlines()]
-    old = [{k: v for k, v in record.items() if k not in ("validation_sources", "sources")} for record in records]
-    path.write_text("".join(json.dumps(record) + "\n" for record in old))
-    settings = json.loads((tmp_path / "run" / "config.json").read_text())
-    del settings["floors"]
-    (tmp_path / "run" / "config.json").write_text(json.dumps(settings))
-    assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 0
-    log = Log(path)
-    assert log.curve("validation")[0] == [3, 6, 8, 10]
-    assert log.curves("validation_sources")["cats"][0] == [10]
-    assert "no picture" not in capsys.readouterr().err
-
-
 def test_other_data_are_refused(run, tmp_path, capsys):
     """By the seal, with both sides named; nothing is changed."""
     shutil.copytree(run, tmp_path / "run")
@@ -300,7 +284,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
 
 def test_the_doctor_examines_a_mixture(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
-    doctor.report(Run(tmp_path / "run"), seconds=0.1, device="cpu")
+    doctor.report(RunFolder(tmp_path / "run"), seconds=0.1, device="cpu")
     told = capsys.readouterr().out
     assert "tokens of the vocabulary in use" in told
     assert "of the training text" in told
@@ -398,16 +382,16 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
     """And stop after the recipe's epochs of the source that is passed most often."""
     program, planned = small_run.example("pretrain"), []
 
-    def watched(*arguments, plan=plan.plan):
-        planned.append(plan(*arguments))
+    def watched(*arguments, affordable=plan.affordable_steps):
+        planned.append(affordable(*arguments))
         return 10**9
 
-    monkeypatch.setattr(plan, "plan", watched)
+    monkeypatch.setattr(plan, "affordable_steps", watched)
     with tiny_preset(epochs=2):
         assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
     size = {name: len(tokens) for name, (_, tokens) in Dataset(data).train().items()}
     assert planned[0] >= 1
-    assert Run(tmp_path).train_config.steps == min(
+    assert RunFolder(tmp_path).train_config.steps == min(
         2 * size["cats"] * 3 // 2 // 64,
         2 * size["sums"] * 3 // 64,
     )
@@ -421,11 +405,11 @@ def test_attention_inside_documents(tmp_path, data, capsys):
     folder = write_dataset(tmp_path / "data", {"a": {"weight": "1", "train": [tokens], "val": [tokens]}}, tokenizer)
     for name, options, expected in (("a", [], None), ("b", ["--inside-documents"], 256)):
         assert pretrain(folder, "--out", tmp_path / name, *PLAN, *options) == 0
-        assert reopen(Run(tmp_path / name))[0].document_token == expected
-        trained = Run(tmp_path / name)
-        assert trained.settings["start"] == 256
-        model = trained.build("cpu")
-        model.parameters.load(trained.load()[1]["model"])
+        assert reopen_data(RunFolder(tmp_path / name))[0].document_token == expected
+        trained = RunFolder(tmp_path / name)
+        assert trained.config["start"] == 256
+        model = trained.initial_model("cpu")
+        model.flat.load(trained.read_checkpoint()[1]["model"])
         loss = evaluate(model, np.array(tokens), 4, expected)
         assert trained.log.curve("validation")[1][-1] == loss
         assert evaluate(model, np.array(tokens), 4, 256 if expected is None else None) != loss
@@ -437,12 +421,12 @@ def test_attention_inside_documents(tmp_path, data, capsys):
 
 def test_held_out_tokens_are_as_many_as_wanted(data, tmp_path):
     assert pretrain(data, "--out", tmp_path, *PLAN, "--validation-tokens", 50) == 0
-    assert [len(tokens) for _, tokens in reopen(Run(tmp_path))[1].values()] == [50, 50]
+    assert [len(tokens) for _, tokens in reopen_data(RunFolder(tmp_path))[1].values()] == [50, 50]
 
 
 def test_the_seed_decides_the_batches(data, run, tmp_path):
     assert pretrain(data, "--out", tmp_path, *PLAN, "--seed", 3) == 0
-    ours, theirs = (reopen(Run(folder))[0](0)[0] for folder in (tmp_path, run))
+    ours, theirs = (reopen_data(RunFolder(folder))[0](0)[0] for folder in (tmp_path, run))
     assert not np.array_equal(ours, theirs)
 
 
@@ -506,7 +490,7 @@ def test_the_table_of_what_came(tmp_path):
     log.write(step=1, validation=1.0, validation_sources={"a": 9.0}, sources={"a": used})
     log.write(step=2, validation=1.0, validation_sources={"a": 1.25}, sources={"a": used, "longer": used})
     log.write(step=3, loss=1.0)
-    assert outcome(log, {"a": 1.0}).split("\n") == [
+    assert outcome_table(log, {"a": 1.0}).split("\n") == [
         "source  asked for    came    error  epochs  validation   floor",
         "a          25.00%  25.12%  +0.120%    1.50      1.2500  1.0000",
         "longer     25.00%  25.12%  +0.120%    1.50           –       –",

@@ -34,14 +34,12 @@ def run_in_half(op, *arrays, **options):
 
 
 def rounded(dxs, kinds):
-    """The gradients in the dtypes of their inputs, each added up over broadcast axes before it is rounded."""
+    """The gradients in the dtypes of their inputs, each added up over broadcast axes before it is rounded, if wanted."""
 
     def finished(dx, shape, dtype):
-        if callable(dx):
-            return lambda: finished(dx(), shape, dtype)
-        return dx if dx is None else in_dtype(unbroadcast(dx, shape), dtype)
+        return lambda: in_dtype(unbroadcast(dx() if callable(dx) else dx, shape), dtype)
 
-    return tuple(finished(dx, *kind) for dx, kind in zip(dxs, kinds, strict=True))
+    return tuple(dx if dx is None else finished(dx, *kind) for dx, kind in zip(dxs, kinds, strict=True))
 
 
 def in_dtype(x, dtype):

@@ -22,10 +22,15 @@ def enable():
     """Use the implementations that this machine can run, in all threads."""
     for room, library in ROOMS.items():
         if find_spec(library):
-            package = import_module(f"{__name__}.{room}")
-            for file in iter_modules(package.__path__):
-                import_module(f"{package.__name__}.{file.name}")
+            register(room)
     Replaceable.enabled = True
+
+
+def register(room):
+    """Import the files of a room, each of which registers its implementations."""
+    package = import_module(f"{__name__}.{room}")
+    for file in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{file.name}")
 
 
 @contextmanager

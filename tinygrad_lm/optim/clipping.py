@@ -14,7 +14,7 @@ def clip_gradients(flat, max_norm, count=1):
     """
     xp = array_module(flat.grad)
     norm = xp.sqrt(sum_of_squares(flat.grad)) / count
-    limit = xp.where(xp.isfinite(norm), max_norm / xp.maximum(norm, max_norm), 1) if max_norm else 1
+    limit = xp.where(xp.isfinite(norm), max_norm / xp.maximum(norm, max_norm), 1) if max_norm else xp.ones_like(norm)
     scale(flat.grad, xp.asarray(limit / count, flat.grad.dtype))
     return norm
 

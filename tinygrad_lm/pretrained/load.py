@@ -19,7 +19,7 @@ from tinygrad_lm.pretrained.fields import read_json
 from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import FILE, INDEX, SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 LAYOUTS = """
   looked for : config.json, checkpoints/                   a run of ours
@@ -45,8 +45,8 @@ def load_pretrained(where, device="cpu", dtype=np.float32):
     folder = find_folder(str(where))
     names = sorted(os.listdir(folder))
     if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
-        run = Run(folder)
-        return run.trained(device, dtype), run.tokenizer
+        run = RunFolder(folder)
+        return run.best_model(device, dtype), run.tokenizer
     if "hparams.json" in names:
         model, kind = load_openai(folder, device, dtype), "gpt2"
     elif "config.json" in names and (FILE in names or INDEX in names):

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash at any moment, and say so when they did not survive.
+"""Checkpoints that survive a crash at any moment, and are refused with the reason where they did not.
 
 A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums, which is
 sealed with a sum of its own. It is written under a temporary name, brought to the disk (fsync), and only then renamed:
@@ -19,7 +19,7 @@ from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.files import seal, sync, write
 
 
-def save(folder, step, groups, info, keep=2):
+def write_checkpoint(folder, step, groups, info, keep=2):
     """Write folder/step-<step> and verify it; then remove all but the `keep` newest and the best.
 
     groups: {file name: {array name: NumPy array}}; info: JSON-able facts, `validation` among them where it is known
@@ -54,7 +54,7 @@ def save(folder, step, groups, info, keep=2):
 
 
 def verify(path):
-    """The manifest of the checkpoint at `path`, if every file is as long and sums up as it says."""
+    """Return the manifest of the checkpoint at `path`, if every file has the size and the sum that it says."""
     try:
         manifest = json.loads((path / "manifest.json").read_text("utf-8"))
         problems = [] if manifest.pop("seal") == seal(manifest) else ["manifest.json: its seal does not fit"]
@@ -75,7 +75,7 @@ def verify(path):
 
 
 def whole(path):
-    """Is the checkpoint at `path` as it was written?"""
+    """Whether the checkpoint at `path` is as it was written."""
     try:
         verify(path)
     except CheckpointError:
@@ -83,10 +83,10 @@ def whole(path):
     return True
 
 
-def load(folder, which="newest"):
-    """(manifest, {file name: {array name: array}}) of the newest checkpoint in a folder that is whole, or of the best.
+def read_checkpoint(folder, which="newest"):
+    """Return (manifest, {file name: {array name: array}}) of the newest whole checkpoint in a folder, or of the best.
 
-    Damaged ones are passed over with a line that says so.
+    Damaged ones are passed over with a printed line.
     """
     problems = []
     for path in order(folder, which):
@@ -108,7 +108,7 @@ def order(folder, which):
 
 
 def validation(path):
-    """The validation loss that a checkpoint's manifest tells; infinite where it tells none, or a NaN."""
+    """The validation loss in a checkpoint's manifest; infinite where there is none, or a NaN."""
     try:
         loss = float(json.loads((path / "manifest.json").read_text("utf-8"))["validation"])
     except (OSError, ValueError, KeyError, TypeError):

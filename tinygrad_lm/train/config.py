@@ -4,7 +4,10 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.adapt.lora import lora
+from tinygrad_lm.errors import ConfigError, check_ranges
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
@@ -15,6 +18,9 @@ SCHEDULES = {
     "constant": partial(warmup_stable_decay, decay=0.0),
     "stable-decay": warmup_stable_decay,
 }
+
+# What every message about a run that diverged ends with.
+ADVICE = "a lower learning rate, more warm-up or a smaller clip; checkpoints saved before are whole"
 
 
 @dataclass(frozen=True)
@@ -37,62 +43,67 @@ class TrainConfig:
     eval_first: bool = False  # evaluate before the first step, too
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
-    frozen: tuple = ()  # patterns of the names of parameters that are not trained (models/gpt.py)
+    lora: int = 0  # rank of the adapters that are trained in place of the weights (adapt/lora.py); 0: none
+    frozen: tuple = ()  # patterns of the names of parameters that are not trained (nn/module.py)
 
     def __post_init__(self):
         least = dict.fromkeys(("steps", "batch_size", "accumulate"), 1)
-        for name in (
-            "lr",
-            "muon_lr",
-            "embedding_lr",
-            "weight_decay",
-            "clip",
-            "warmup",
-            "epochs",
-            "eval_every",
-            "patience",
-            "seed",
-        ):
-            least[name] = 0
-        problems = [
-            f"{name} must be at least {bound}, found {getattr(self, name)}"
-            for name, bound in least.items()
-            if not getattr(self, name) >= bound
-        ]
-        problems += [f"{name} must be finite, found inf" for name in least if getattr(self, name) == math.inf]
+        rates = ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip"]
+        least |= dict.fromkeys([*rates, "warmup", "epochs", "eval_every", "patience", "seed", "lora"], 0)
+        checks = {}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            rule = "finite" if value == math.inf else f"at least {bound}"
+            checks[name] = value, rule, bound <= value < math.inf
         if self.seed >= 2**64:
-            problems.append(f"seed must be below 2⁶⁴, found {self.seed}")
-        if self.schedule not in SCHEDULES:
-            problems.append(f"schedule must be one of {', '.join(SCHEDULES)}, found {self.schedule!r}")
-        if problems:
-            raise ConfigError("training configuration: " + "; ".join(problems))
+            checks["seed"] = self.seed, "below 2⁶⁴", False
+        checks["schedule"] = self.schedule, f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES
+        check_ranges("training configuration", checks)
 
-    def rate(self, step):
-        """The factor of the learning rates at this step."""
+    def rate_factor(self, step):
+        """What the learning rates are multiplied by at this step, from 0 to 1."""
         return SCHEDULES[self.schedule](step, self.steps, warmup=min(self.warmup, self.steps // 10))
 
     def evaluates(self, step):
-        """Is there an evaluation after so many steps?"""
+        """Whether there is an evaluation after so many steps."""
         every = self.eval_every or max(1, round(self.steps / 5))
         return step == self.steps or (step % every == 0 and self.steps - step >= every / 2)
 
 
-def make_optimizers(parameters, config):
-    """The optimizers that together train every parameter of a GPT once, but frozen ones. ConfigError if all are."""
-    adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
-    names = parameters.trained
-    if not names:
+def build_model(model_config, train_config, dtype, device, seed=0):
+    """The GPT of a run, with its adapters and frozen parts. seed: of the weights, or None for zeros to be loaded."""
+    model = GPT(model_config, seed, dtype, device)
+    return adapted(model, train_config)
+
+
+def adapted(model, config):
+    """Give a model the adapters that a TrainConfig asks for, and freeze what it names. Returns the model."""
+    if config.lora:
+        lora(model, config.lora, config.seed)
+    return freeze(model, *config.frozen) if config.frozen else model
+
+
+def make_optimizers(model, config):
+    """The optimizers that together train every parameter of a GPT once, except frozen ones. ConfigError if all are."""
+    trained = {name: model.flat[name] for name in model.flat.trained}
+    if not trained:
         raise ConfigError(
-            f"training: all {len(parameters)} parameters are frozen, so there is nothing to train\n"
+            f"training: all {len(model.flat)} parameters are frozen, so there is nothing to train\n"
             "  hint : freeze fewer of them; 'wte.*' and 'wpe.*' are the embeddings alone"
         )
-    embeddings = [name for name in names if name.startswith(("wte.", "wpe."))] if config.embedding_lr else []
-    hidden = [name for name in names if name.startswith("h.") and parameters[name].ndim == 2] if config.muon_lr else []
-    rest = [name for name in names if name not in embeddings and name not in hidden]
+    hidden, embeddings, rest = [], [], []
+    for name, p in trained.items():
+        if config.muon_lr and name.startswith("h.") and p.ndim == 2:
+            hidden.append(p)
+        elif config.embedding_lr and name.startswith(("wte.", "wpe.")):
+            embeddings.append(p)
+        else:
+            rest.append(p)
+    adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
     optimizers = [
-        Muon(parameters, hidden, lr=config.muon_lr) if hidden else None,
-        AdamW(parameters, embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,
-        AdamW(parameters, rest, lr=config.lr, **adamw) if rest else None,
+        Muon(hidden, lr=config.muon_lr) if hidden else None,
+        AdamW(embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,
+        AdamW(rest, lr=config.lr, **adamw) if rest else None,
     ]
     return [optimizer for optimizer in optimizers if optimizer]
 

@@ -4,8 +4,10 @@ import numpy as np
 
 from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.kernels.cuda.graph import Graph
+from tinygrad_lm.nn.context import Context
 from tinygrad_lm.ops.attention import attention
 from tinygrad_lm.optim.clipping import clip_gradients
+from tinygrad_lm.train.shares import backward, starts_of
 
 AHEAD = 20  # steps whose batches are on the GPU at once
 
@@ -22,11 +24,11 @@ class DeviceSteps:
     """
 
     def __init__(self, trainer):
-        parameters = trainer.model.parameters
-        self.xp = xp = array_module(parameters.data)
+        flat = trainer.model.flat
+        self.xp = xp = array_module(flat.data)
         self.place, self.rows, self.tables, self.drawn = xp.zeros((), np.int64), xp.arange(AHEAD), {}, {}
-        self.losses, self.norms = (xp.zeros(AHEAD, parameters.master.dtype) for _ in range(2))
-        self.run = Graph(xp) if capturable(trainer.model) else lambda function: function()
+        self.losses, self.norms = (xp.zeros(AHEAD, flat.data.dtype) for _ in range(2))
+        self.launched = Graph(xp) if capturable(trainer.model) else lambda function: function()
 
     def __call__(self, trainer, first, count):
         steps = range(first, first + count)
@@ -34,49 +36,53 @@ class DeviceSteps:
         batch = lambda step: self.drawn.get(step) or draw(trainer, step)
         batches = [batch(step) for step in steps]
         self.place.fill(0)
-        for name, rows in (counted(trainer, steps, self.losses.dtype) | stacked(batches)).items():
+        for name, rows in (numbers_of(trainer, steps, self.losses.dtype) | stacked(batches)).items():
             table = self.tables.setdefault(name, self.xp.zeros((AHEAD, *rows.shape[1:]), rows.dtype))
             table[:count] = self.xp.asarray(rows)
         for _ in steps:
-            self.run(lambda: self.launch(trainer))
+            self.launched(lambda: self.launch(trainer))
         self.drawn = {step: batch(step) for step in following}  # while the GPU works
         found = (to_device(x, "cpu")[:count].tolist() for x in (self.losses, self.norms))
         return list(zip(*found, strict=True))
 
     def launch(self, trainer):
         """One update by the rows at `place`: launches alone, and nothing that the host has to wait for."""
-        config, parameters = trainer.config, trainer.model.parameters
+        config, flat = trainer.config, trainer.model.flat
         row = {name: table.take(self.place, axis=0) for name, table in self.tables.items()}
-        loss = 0.0
+        total = counted = 0.0
         for part in range(config.accumulate):
-            x, y, starts = (row[name][part] if name in row else None for name in ("inputs", "targets", "starts"))
-            loss = loss + trainer.share(trainer.model, x, y, starts, (config.seed, row["counters"][part]))
-        norm = clip_gradients(parameters, config.clip)
+            batch = [table[part] for name, table in row.items() if name.startswith("batch ")]
+            starts = row["starts"][part] if "starts" in row else None
+            context = Context((config.seed, row["counters"][part]), starts)
+            loss, count = backward(trainer.objective, trainer.model, batch, context)
+            total, counted = total + loss * count, counted + count
+        counted = self.xp.maximum(counted, 1)
+        norm = clip_gradients(flat, config.clip, counted)
         for i, optimizer in enumerate(trainer.optimizers):
             optimizer.apply(row[f"optimizer {i}"])
-        parameters.round()
-        parameters.zero_grad()
+        flat.zero_grad()
         here = self.rows == self.place
-        for found, value in ((self.losses, loss), (self.norms, norm)):
+        for found, value in ((self.losses, total / counted), (self.norms, norm)):
             found[...] = self.xp.where(here, value, found)
         self.place += 1
 
 
 def draw(trainer, step):
-    """A step's batches, (accumulate, B, T) each by name."""
+    """A step's batches, (accumulate, B, ...) each by name."""
     parts = [trainer.batches(step, part) for part in range(trainer.config.accumulate)]
-    batch = {"inputs": [x for x, _ in parts], "targets": [y for _, y in parts]}
+    tables = {f"batch {i}": arrays for i, arrays in enumerate(zip(*parts, strict=True))}
     if trainer.batches.document_token is not None:
-        batch["starts"] = [trainer.starts(x) for x, _ in parts]
-    return {name: np.array(rows, np.int32) for name, rows in batch.items()}
+        tables["starts"] = [starts_of(trainer.batches, tokens) for tokens, *_ in parts]
+    return {name: np.array(rows, np.int32) for name, rows in tables.items()}
 
 
-def counted(trainer, steps, dtype):
+def numbers_of(trainer, steps, dtype):
     """The counters of the random numbers and the numbers of the optimizers, by name, a row a step."""
-    parts = range(trainer.config.accumulate)
-    rows = {"counters": np.array([[(step, part, 0) for part in parts] for step in steps], np.uint64)}
+    config = trainer.config
+    first_rows = [part * config.batch_size for part in range(config.accumulate)]
+    rows = {"counters": np.array([[(step, row) for row in first_rows] for step in steps], np.uint64)}
     for i, optimizer in enumerate(trainer.optimizers):
-        rows[f"optimizer {i}"] = np.array([optimizer.numbers(trainer.config.rate(step)) for step in steps], dtype)
+        rows[f"optimizer {i}"] = np.array([optimizer.numbers(config.rate_factor(step)) for step in steps], dtype)
     return rows
 
 
@@ -87,9 +93,9 @@ def stacked(batches):
 
 def capturable(model):
     """Whether all products of a training step are ours, attention's too."""
-    if "cuda" not in attention.kernels:
+    flat, config = model.flat, model.config
+    if attention.implementation(flat.device, model.dtype) is None:
         return False
     from tinygrad_lm.kernels.cuda.attention import covers  # registers the kernel, so not where CuPy is not
 
-    config = model.config
-    return covers(model.parameters.data.dtype, config.head_size, config.block_size, config.dropout)
+    return covers(model.dtype, config.head_size, config.block_size, config.dropout)

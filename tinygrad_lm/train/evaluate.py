@@ -5,7 +5,9 @@ import numpy as np
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts, windows
 from tinygrad_lm.engine.observe import no_grad
+from tinygrad_lm.nn.context import Context
 from tinygrad_lm.threads import parallel
+from tinygrad_lm.train.objective import next_token
 
 
 def evaluate(model, tokens, batch_size, document_token=None):
@@ -15,15 +17,26 @@ def evaluate(model, tokens, batch_size, document_token=None):
     harder; a prefix of the text would be quicker and wrong, for parts of a text differ more than models do.
     document_token: end-of-text, where the model was trained with attention inside documents alone.
     """
-    device = model.parameters.device
+    device = model.flat.device
 
-    def total(window):
-        x, y = window
+    def measure(window):
+        """The summed loss of a window, and how many targets it counted."""
+        tokens, targets = (to_device(x, device) for x in window)
+        starts = None if document_token is None else to_device(document_starts(window[0], document_token), device)
         with no_grad():
-            starts = None if document_token is None else to_device(document_starts(x, document_token), device)
-            return model.loss(to_device(x, device), to_device(y, device), starts=starts).item() * y.size
+            loss, count = next_token(model, (tokens, targets), Context(document_starts=starts))
+        return loss.item() * count.item(), count.item()
 
-    return sum(parallel(total, windows(tokens, model.config.block_size, batch_size))) / (len(tokens) - 1)
+    found = parallel(measure, windows(tokens, model.config.block_size, batch_size))
+    losses, counts = zip(*found, strict=True)
+    return sum(losses) / max(sum(counts), 1)
+
+
+def evaluate_sources(model, validation, batch_size, document_token=None):
+    """Evaluate on each of several texts, {source: (weight, tokens)}. Returns the mean by weight, and {source: loss}."""
+    losses = {name: evaluate(model, tokens, batch_size, document_token) for name, (_, tokens) in validation.items()}
+    weights = {name: float(weight) for name, (weight, _) in validation.items()}
+    return sum(weights[name] * losses[name] for name in losses) / sum(weights.values()), losses
 
 
 def baselines(train, validation, vocab_size):

@@ -1,4 +1,4 @@
-"""What a run tells: one JSON line a step or evaluation, and the loss curve drawn from them."""
+"""The log of a run: one JSON line a step or evaluation, and the loss curve drawn from them."""
 
 import json
 from itertools import cycle
@@ -8,18 +8,19 @@ from tinygrad_lm.files import replace, replacing
 
 
 class Log:
-    """The file log.jsonl. A record has `step`, the number of updates made, and `loss` (training) or `validation`.
+    """The file log.jsonl. A record has `step`, the number of updates made, and one of two kinds of content.
 
-    With `validation` come `validation_sources`, the loss on each source, and `sources`, what was used of each; not in
-    logs of old.
+    loss        training loss before the update, with `norm`, the gradient's, `rate_factor`, what the learning rates
+                were multiplied by, and `seconds`
+    validation  with `validation_sources`, the loss on each source, and `sources`, what was used of each
     """
 
     def __init__(self, path):
         self.path = Path(path)
-        self.records = list(read(self.path)) if self.path.exists() else []
+        self.records = list(records_in(self.path)) if self.path.exists() else []
 
     def rewind(self, step):
-        """Forget what came after a step: a run that resumes there will tell it again."""
+        """Forget what came after a step: a run that resumes there writes it again."""
         self.records = [record for record in self.records if record["step"] <= step]
         replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
 
@@ -34,7 +35,7 @@ class Log:
         return [step for step, _ in points], [value for _, value in points]
 
     def curves(self, kind):
-        """{source: (steps, values)} of all records of a kind that tells of sources, 'validation_sources'."""
+        """{source: (steps, values)} of all records of a kind that has values by source, 'validation_sources'."""
         found = {}
         for record in self.records:
             for name, value in record.get(kind, {}).items():
@@ -44,7 +45,7 @@ class Log:
         return found
 
 
-def read(path):
+def records_in(path):
     """The records of a log; a last line that a crash cut short is left out."""
     for line in path.read_text("utf-8").splitlines():
         try:
@@ -56,7 +57,7 @@ def read(path):
 COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:olive", "tab:pink", "tab:gray"]
 
 
-def plot(log, path, title, levels, floors):
+def draw_losses(log, path, title, levels, floors):
     """Draw training and validation loss against steps, and validation loss on each source if there are several.
 
     levels: {label: loss} for horizontal lines; floors: {source: loss or None} for lines in the colours of the sources
@@ -74,12 +75,12 @@ def plot(log, path, title, levels, floors):
     sources = log.curves("validation_sources")
     for (name, (steps, losses)), colour in zip(sources.items(), cycle(COLOURS)):
         floor = floors.get(name)
-        told = "" if floor is None else f", floor {floor:.3f}"
+        and_floor = "" if floor is None else f", floor {floor:.3f}"
         if len(sources) > 1:
-            label = f"{name}, {losses[-1]:.3f}{told}"
+            label = f"{name}, {losses[-1]:.3f}{and_floor}"
             axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=label)
         if floor is not None:
-            label = None if len(sources) > 1 else f"{name}{told}"
+            label = None if len(sources) > 1 else f"{name}{and_floor}"
             axes.axhline(floor, linestyle="--", color=colour, linewidth=1, label=label)
     place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "size": 8}
     for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
@@ -100,3 +101,9 @@ def smooth(values):
         total, weight = memory * total + value, memory * weight + 1
         means.append(total / weight)
     return means
+
+
+def settled(log, patience):
+    """Whether the last `patience` evaluations have all failed to improve on the best before them."""
+    losses = log.curve("validation")[1]
+    return 0 < patience < len(losses) and min(losses[-patience:]) >= min(losses[:-patience])

@@ -19,30 +19,31 @@ def check_time(steps, minutes):
 
 
 def within(minutes, trainer, validation):
-    """The trainer's config with as many steps as fit into the minutes, and into its recipe's epochs. The trainer is of
-    no use afterwards."""
-    config, steps = trainer.config, plan(trainer, validation, 60 * minutes)
+    """The trainer's config with as many steps as fit into the minutes, and into its recipe's epochs. The trainer is
+    spent afterwards: it has trained."""
+    config, steps = trainer.config, affordable_steps(trainer, validation, 60 * minutes)
     if config.epochs:
         steps = min(steps, trainer.batches.steps_within(config.epochs))
     return replace(config, steps=steps)
 
 
-def plan(trainer, validation, seconds):
+def affordable_steps(trainer, validation, seconds):
     """How many steps fit into the time: a few are timed, on a model that is then thrown away."""
-    with workers(len(trainer.replicas)):
+    with workers(trainer.threads):
         n = trainer.ahead
         trainer.steps(0, n)  # where kernels are compiled, once for a machine: no part of the time to train
         began = time.perf_counter()
-        times = [timed(trainer.steps, i * n, n) / n for i in range(1, 1 + max(1, 6 // n))]
-        size = trainer.model.config.block_size * trainer.config.batch_size * len(trainer.replicas)
+        times = [seconds_of(trainer.steps, i * n, n) / n for i in range(1, 1 + max(1, 6 // n))]
+        size = trainer.model.config.block_size * trainer.config.batch_size * trainer.threads
         texts = [tokens for _, tokens in validation.values()]
         part = max(texts, key=len)[: size + 1]
-        evaluation = timed(evaluate, trainer.model, part, trainer.config.batch_size) * sum(map(len, texts)) / len(part)
+        evaluation = seconds_of(evaluate, trainer.model, part, trainer.config.batch_size)
+        evaluation *= sum(map(len, texts)) / len(part)
     left = seconds - (time.perf_counter() - began) - 5 * evaluation
     return max(1, int(left / statistics.median(times[-5:])))
 
 
-def timed(function, *arguments):
+def seconds_of(function, *arguments):
     began = time.perf_counter()
     function(*arguments)
     return time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""A run is a folder: everything that training it writes, and all that resuming or sampling it needs.
+"""A run is a folder: everything that training writes, and all that resuming or sampling needs.
 
 config.json     what was asked for, complete
 tokenizer/      the tokenizer's files, where it is made from files
@@ -9,24 +9,30 @@ checkpoints/    step-N/ (train/checkpoint.py): the newest two and the best
 """
 
 import json
+import math
 import re
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from shlex import quote
 
-from tinygrad_lm.data.tokenizers import tokenizer
-from tinygrad_lm.errors import CheckpointError, ConfigError
-from tinygrad_lm.files import replace
+from tinygrad_lm import files
+from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
+from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import checkpoint
-from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.log import Log, plot
+from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
+from tinygrad_lm.train.log import Log, draw_losses
 
 
-class Run:
-    """An existing run. `Run.create` makes one."""
+class RunFolder:
+    """The folder of an existing run; `RunFolder.create` makes one.
+
+    config                     the content of config.json, of which two parts are objects, too:
+    model_config, train_config
+    tokenizer, log
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -36,59 +42,63 @@ class Run:
             problem = f"{self.path} is not the folder of a run; config.json: {error.strerror}"
             raise CheckpointError(f"run: {problem}") from None
         try:
-            self.settings = json.loads(content)
-            missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.settings]
-            if missing and isinstance(self.settings, dict):
+            self.config = json.loads(content)
+            missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.config]
+            if missing and isinstance(self.config, dict):
                 raise CheckpointError(
                     f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the "
                     f'folder is of a published model, its config.json should have a "model_type": fetch it again'
                 )
-            self.model_config = GPTConfig(**self.settings["model"])
-            self.train_config = TrainConfig(**self.settings["train"])
-            self.tokenizer = tokenizer.tokenizer_from_dict(self.settings["tokenizer"], self.path)
+            self.model_config = GPTConfig(**self.config["model"])
+            self.train_config = TrainConfig(**self.config["train"])
+            self.tokenizer = tokenizer_from_dict(self.config["tokenizer"], self.path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
         self.log = Log(self.path / "log.jsonl")
 
     @classmethod
-    def create(cls, path, model_config, train_config, tokenizer, **settings):
-        """Make the folder. settings: the rest of config.json: program, title, data, dtype, threads, levels, floors,
-        start."""
+    def create(cls, path, model_config, train_config, tokenizer, **others):
+        """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
+        and for fine-tuning base."""
         path = Path(path)
-        settings |= {"model": asdict(model_config), "train": asdict(train_config), "tokenizer": tokenizer.to_dict()}
+        config = others | {
+            "model": asdict(model_config),
+            "train": asdict(train_config),
+            "tokenizer": tokenizer.to_dict(),
+        }
         try:
             check_free(path)
             path.mkdir(parents=True, exist_ok=True)
-            if files := tokenizer.contents():  # the folder that they came from may be gone tomorrow
+            if contents := tokenizer.contents():  # the folder that they came from may be gone tomorrow
                 (path / "tokenizer").mkdir()
-                settings["tokenizer"]["folder"] = "tokenizer"
-            for name, content in files.items():
-                replace(path / "tokenizer" / name, content)
-            replace(path / "config.json", json.dumps(settings, indent=1).encode())
+                config["tokenizer"]["folder"] = "tokenizer"
+            for name, content in contents.items():
+                files.replace(path / "tokenizer" / name, content)
+            files.replace(path / "config.json", json.dumps(config, indent=1).encode())
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         return cls(path)
 
     def extend(self, steps):
         """Plan for another number of steps from now on."""
-        self.settings["train"]["steps"] = steps
-        replace(self.path / "config.json", json.dumps(self.settings, indent=1).encode())
-        self.train_config = TrainConfig(**self.settings["train"])
+        self.config["train"]["steps"] = steps
+        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
+        self.train_config = TrainConfig(**self.config["train"])
 
-    def build(self, device):
-        """The model as initialised."""
-        config = self.train_config
-        return GPT(self.model_config, config.seed, self.settings["dtype"], device, config.frozen)
+    def initial_model(self, device):
+        """The model as initialised, with its adapters and frozen parts."""
+        return build_model(self.model_config, self.train_config, self.config["dtype"], device, self.train_config.seed)
 
-    def trained(self, device="cpu", dtype=None):
+    def best_model(self, device="cpu", dtype=None):
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
-        model = GPT(self.model_config, None, dtype or self.settings["dtype"], device)
-        model.parameters.load(self.load("best")[1]["model"])
+        dtype = dtype or self.config["dtype"]
+        model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
+        model.flat.load(self.read_checkpoint("best")[1]["model"])
         return model
 
-    def load(self, which="newest"):
+    def read_checkpoint(self, which="newest"):
         """(manifest, state) of a checkpoint, if it was made with this run's vocabulary."""
-        manifest, state = checkpoint.load(self.path / "checkpoints", which)
+        manifest, state = checkpoint.read_checkpoint(self.path / "checkpoints", which)
         if manifest["vocabulary"] != self.tokenizer.fingerprint:
             raise CheckpointError(
                 f"run: the checkpoint was trained with the vocabulary {manifest['vocabulary'][:12]}, "
@@ -96,44 +106,60 @@ class Run:
             )
         return manifest, state
 
-    def save(self, state, step):
+    def write_checkpoint(self, state, step):
         """Write a checkpoint after `step` updates."""
         steps, losses = self.log.curve("validation")
         info = {"validation": losses[-1] if steps and steps[-1] == step else None}
-        checkpoint.save(self.path / "checkpoints", step, state, info | {"vocabulary": self.tokenizer.fingerprint})
+        info |= {"vocabulary": self.tokenizer.fingerprint}
+        checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
+
+    def log_validation(self, step, loss, losses, used):
+        """Log an evaluation: its mean loss, {source: loss}, and what was used of each source (data/loader.py).
+
+        DivergedError where the mean is not a finite number: such weights are not worth saving.
+        """
+        if not math.isfinite(loss):
+            where = ", ".join(name for name in losses if not math.isfinite(losses[name]))
+            raise DivergedError(
+                f"training: the validation loss after step {step} is {loss}, on {where}; these weights were not saved\n"
+                f"  hint : {ADVICE}"
+            )
+        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used)
 
     def rewind(self, step):
-        """Forget what was written after saving at a step: a run that resumes there will write it again."""
+        """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""
         self.log.rewind(step)
         path = self.path / "samples.txt"
         content = path.read_bytes() if path.exists() else b""
         for head in re.finditer(rb"^--- step (\d+), ", content, re.MULTILINE):
             if int(head[1]) >= step:
-                replace(path, content[: head.start()])
+                files.replace(path, content[: head.start()])
                 break
 
     def report(self, model, step):
-        """Draw the loss curve and write a sample."""
-        floors = self.settings.get("floors", {})
-        plot(self.log, self.path / "loss.png", self.settings["title"], self.settings["levels"], floors)
+        """Draw the loss curve and write a sample. No failure of that ends the training: the weights are saved."""
+        try:
+            self.draw_and_sample(model, step)
+        except Exception as error:
+            print(f"step {step}: no picture or sample: {type(error).__name__}: {error}", file=sys.stderr)
+
+    def draw_and_sample(self, model, step):
+        """What `report` does, with its failures."""
+        draw_losses(
+            self.log, self.path / "loss.png", self.config["title"], self.config["levels"], self.config["floors"]
+        )
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
             file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""
-        start, tokenizer = [self.settings["start"]], self.tokenizer
+        start, tokenizer = [self.config["start"]], self.tokenizer
         return tokenizer.decode(list(generate(model, start, n, vocab_size=tokenizer.vocab_size, **options)), start)
-
-    def progress(self, first, steps):
-        """A progress bar on the terminal."""
-        from tqdm import tqdm
-
-        return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)
 
 
 def check_free(path):
-    """Raises ConfigError where something is already."""
+    """Raise ConfigError unless a path is free, or an empty folder."""
     path = Path(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(

@@ -1,12 +1,13 @@
-// The activations of hidden layers, entry by entry: y = f(x), dx = dy f′(x), with x alone kept for the way back.
+// The activations of hidden layers, entry by entry: y = f(x), dx = dy f′(x), with x alone kept for the backward pass.
 //
-//   relu          max(x, 0)            [x > 0]
-//   relu_squared  max(x, 0)²           2 max(x, 0)
-//   silu          x σ(x)               σ + x σ (1 − σ)
-//   gelu          x Φ(x)               Φ + x φ
-//   gelu_tanh     x σ(2u)              σ + x σ (1 − σ) 2u′      u = √(2/π) (x + 0.044715 x³); (1 + tanh u)/2 = σ(2u)
+//   relu          max(x, 0)            dy [x > 0]
+//   relu_squared  max(x, 0)²           2 dy max(x, 0)
+//   silu          x σ(x)               dy (σ + x σ (1 − σ))
+//   gelu          x Φ(x)               dy (Φ + x φ)
+//   gelu_tanh     x σ(2u)              dy (σ + x σ (1 − σ) 2u′)      u = √(2/π) (x + 0.044715 x³); (1 + tanh u)/2 = σ(2u)
 //
-// One packet a thread. Memory: forward reads x and writes y; backward reads x and dy and writes dx.
+// One packet a thread. Memory: forward reads x and writes y; backward reads x and dy and writes dx. A mask selects: the
+// gradient that it leaves out is 0, even if dy is infinite or NaN.
 //
 //   F: which of them
 
@@ -14,31 +15,31 @@
 
 __device__ float logistic(float x) { return 1 / (1 + expf(-x)); }
 
-__device__ float relu(float x) { return x <= 0 ? 0 : x; }  // a NaN stays one
-__device__ float relu_slope(float x) { return x > 0; }
+__device__ float relu(float x) { return x <= 0 ? 0 : x; }  // a NaN stays NaN
+__device__ float relu_gradient(float dy, float x) { return x > 0 ? dy : 0; }
 
 __device__ float relu_squared(float x) { return relu(x) * relu(x); }
-__device__ float relu_squared_slope(float x) { return 2 * relu(x); }
+__device__ float relu_squared_gradient(float dy, float x) { return 2 * relu_gradient(dy, x) * relu(x); }
 
 __device__ float silu(float x) { return x * logistic(x); }
-__device__ float silu_slope(float x) {
+__device__ float silu_gradient(float dy, float x) {
     float s = logistic(x);
-    return s + x * s * (1 - s);
+    return dy * (s + x * s * (1 - s));
 }
 
 __device__ float normal(float x) { return 0.5f * erfcf(-0.70710678f * x); }  // Φ; erfc is exact where 1 + erf cancels
 __device__ float gelu(float x) { return x * normal(x); }
-__device__ float gelu_slope(float x) { return normal(x) + x * 0.39894228f * expf(-0.5f * x * x); }
+__device__ float gelu_gradient(float dy, float x) { return dy * (normal(x) + x * 0.39894228f * expf(-0.5f * x * x)); }
 
 __device__ float twice_u(float x) { return 1.59576912f * x * (1 + 0.044715f * x * x); }
 __device__ float gelu_tanh(float x) { return x * logistic(twice_u(x)); }
-__device__ float gelu_tanh_slope(float x) {
+__device__ float gelu_tanh_gradient(float dy, float x) {
     float s = logistic(twice_u(x));
-    return s + x * s * (1 - s) * 1.59576912f * (1 + 3 * 0.044715f * x * x);
+    return dy * (s + x * s * (1 - s) * 1.59576912f * (1 + 3 * 0.044715f * x * x));
 }
 
 #define JOINED(a, b) a##b
-#define SLOPE(f) JOINED(f, _slope)
+#define GRADIENT(f) JOINED(f, _gradient)
 
 extern "C" __global__ void activation_forward(const REAL* x, REAL* y, long long n) {
     long long i = first();
@@ -55,9 +56,6 @@ extern "C" __global__ void activation_backward(const REAL* dy, const REAL* x, RE
     float v[WIDTH], d[WIDTH];
     load(x + i, v);
     load(dy + i, d);
-    for (int j = 0; j < WIDTH; j++) {
-        float slope = SLOPE(F)(v[j]);
-        d[j] = slope == 0 ? 0 : d[j] * slope;  // a gradient that is masked is 0, whatever it was
-    }
+    for (int j = 0; j < WIDTH; j++) d[j] = GRADIENT(F)(d[j], v[j]);
     store(dx + i, d);
 }

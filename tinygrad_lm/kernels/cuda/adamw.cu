@@ -1,16 +1,16 @@
-// AdamW on flat arrays, and the gradient norm that clipping asks for.
+// AdamW on flat arrays, and the sum of squares that the gradient norm needs.
 //
 //   m ← β₁ m + (1 − β₁) g    v ← β₂ v + (1 − β₂) g²    w ← (1 − η λ) w − η m̂ / (√v̂ + ε)
 //
-// with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ) (Loshchilov and Hutter 2019, algorithm 2). Weights and moments are float,
-// the gradient is REAL. One packet a thread. Memory: reads w, g, m, v and writes w, m, v.
+// with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ) (Loshchilov and Hutter 2019, algorithm 2). One packet a thread.
+// Memory: reads w, g, m, v and writes w, m, v.
 //
 // What changes from step to step is read from memory, so that a captured launch can be replayed:
 //   lr: η; correction: 1 − βᵗ. The rest are arguments: decay: λ; rest: 1 − β
 
 #include "common.cuh"
 
-extern "C" __global__ void adamw(float* w, const REAL* g, float* m, float* v, long long n, const float* lr,
+extern "C" __global__ void adamw(float* w, const float* g, float* m, float* v, long long n, const float* lr,
                                  const float* correction1, const float* correction2, float decay, float beta1,
                                  float rest1, float beta2, float rest2, float eps) {
     long long i = first();

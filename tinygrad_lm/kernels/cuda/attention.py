@@ -14,7 +14,7 @@ ROWS = 64  # keys of a block, and with one strip a warp queries
 
 @attention.on("cuda", "bfloat16")
 def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
-    """The rule of ops/attention.py, for bfloat16. Of P one number a row is kept, of the dropout nothing."""
+    """An implementation of `attention` of ops/attention.py. Of P one number a row is kept, of the dropout nothing."""
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]
     check_probability(p)
@@ -24,24 +24,26 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
     starts = None if document_starts is None else contiguous(xp.asarray(document_starts, i4))
     strips = 2 if D <= 64 else 1
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
-    drawn = arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0), f4(1))
+    drawn = *(arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0))), f4(1 / (1 - p))
     queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
     constants = {"D": D, "STRIPS": strips, "DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
     y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)
-    run = kernel("attention", "attention_forward", q, 8, **constants)
-    run(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
+    launch = kernel("attention", "attention_forward", q, 8, **constants)
+    launch(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
 
     def backward(dy):
         dy, delta = contiguous(dy), xp.empty((B, H, T), f4)
         dq, dk, dv = xp.empty_like(q), xp.empty_like(k), xp.empty_like(v)
-        run = lambda name: kernel("attention_backward", name, q, 8, **constants)
-        run("attention_dq")(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *drawn)
-        run("attention_dkv")(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *drawn)
+        dq_kernel, dkv_kernel = (
+            kernel("attention_backward", name, q, 8, **constants) for name in ("attention_dq", "attention_dkv")
+        )
+        dq_kernel(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *drawn)
+        dkv_kernel(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *drawn)
         return dq, dk, dv
 
     return y, backward
 
 
 def covers(dtype, D, S, p):
-    """Whether there is a kernel for heads of size D, S keys and dropout of the weights with probability p."""
+    """Whether a kernel takes heads of size D, S keys and dropout of the weights with probability p."""
     return dtype.name == "bfloat16" and D % 16 == 0 and D <= LARGEST and not (p and S % 8)

@@ -1,4 +1,4 @@
-// The way back through attention.cu (Dao 2023, "FlashAttention-2", algorithm 2; letters and shapes as there).
+// Backward of attention.cu (Dao 2023, "FlashAttention-2", algorithm 2; letters and shapes as there).
 //
 //   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //

@@ -19,7 +19,7 @@ NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on
 
 
 def covered(x, *others):
-    """Whether the kernels work on arrays like these, all of one dtype; else the rule does."""
+    """Whether the kernels can work on these arrays: all of one dtype that kernels exist for, none of them empty."""
     others = [y for y in others if y is not None]
     return x.dtype.name in REALS and all(y.dtype == x.dtype for y in others) and all(y.size for y in (x, *others))
 

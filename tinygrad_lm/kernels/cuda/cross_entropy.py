@@ -1,6 +1,6 @@
 """The loss of a language model on a GPU, alone and with the last layer. See cross_entropy.cu.
 
-Targets are not looked at here, which would cost a synchronisation: one outside the vocabulary gives NaN.
+Targets are not checked here, because reading them would synchronise: one outside the vocabulary gives NaN.
 """
 
 from tinygrad_lm.backend import array_module
@@ -16,7 +16,7 @@ ROWS = 4096  # of logits at a time: 400 MB in bfloat16 for GPT-2's vocabulary. E
 
 @cross_entropy.on("cuda", "float32", "bfloat16")
 def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
-    """The rule of ops/cross_entropy.py, y and dy in float32. The logits are kept and two numbers a row."""
+    """An implementation of `cross_entropy` of ops/cross_entropy.py, y and dy in float32. Two numbers a row are kept."""
     check_targets(logits, targets)
     if not covered(logits):
         return NotImplemented
@@ -30,8 +30,8 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
 
     def backward(dy):
         dx = xp.empty_like(x)
-        run = kernel("cross_entropy", "losses_backward", x, W)
-        run(N, THREADS, contiguous(dy), x, t, share, largest, total, dx, V_, ignored)
+        launch = kernel("cross_entropy", "losses_backward", x, W)
+        launch(N, THREADS, contiguous(dy), x, t, share, largest, total, dx, V_, ignored)
         return dx, None
 
     return y, backward
@@ -39,10 +39,10 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
 
 @linear_cross_entropy.on("cuda", "float32", "bfloat16")
 def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
-    """The rule of ops/cross_entropy.py, y and dy in float32. There are the logits of ROWS positions at a time.
+    """An implementation of `linear_cross_entropy` of ops/cross_entropy.py, with the logits of ROWS positions at a time.
 
     As in numpy/cross_entropy.py: dx and dw are computed with the loss, for dy = 1, and kept, if anything is recorded;
-    otherwise there is no way back. dw is added up in float32.
+    otherwise there is no gradient function. y and dy are float32, and so is dw, the dtype that it is added up in.
     """
     check_targets(x, targets, "x")
     if not covered(x, w) or w.ndim != 2 or x.shape[-1] != len(w):
@@ -57,16 +57,16 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
     if recording:
         share = (1 / xp.maximum((t != ignored).sum(), 1)).astype(f4)
         dx, dw = xp.empty(rows.shape, x.dtype), xp.empty((V, C) if columns else (C, V), f4)
-    run = kernel("cross_entropy", "losses_and_gradients" if recording else "losses", x, width(V, buffer))
+    launch = kernel("cross_entropy", "losses_and_gradients" if recording else "losses", x, width(V, buffer))
 
     for start in range(0, N, ROWS):
         here = slice(start, min(start + ROWS, N))
         z, some = buffer[: here.stop - start], rows[here]
         multiply(some, w, out=z)
         if not recording:
-            run(len(z), THREADS, z, t[here], nll[here], largest, total, V_, ignored)
+            launch(len(z), THREADS, z, t[here], nll[here], largest, total, V_, ignored)
             continue
-        run(len(z), THREADS, z, t[here], share, nll[here], V_, ignored)  # z becomes dz
+        launch(len(z), THREADS, z, t[here], share, nll[here], V_, ignored)  # z becomes dz
         multiply(z, w.T, out=dx[here])
         a, b = (z.T, some) if columns else (some.T, z)
         multiply(a, b, out=dw, accumulate=start > 0)
@@ -74,11 +74,10 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
     y, _ = mean(x, nll, t, ignored)
     if not recording:
         return y, None
-    dtype = x.dtype
 
     def backward(dy):
-        of_x = lambda: (dx.astype(f4, copy=False) * dy).astype(dtype, copy=False).reshape(shape)
-        of_w = lambda: (dw * dy).astype(dtype, copy=False)  # as dw lies: a transposed result would be written by rows
+        of_x = lambda: xp.multiply(dx, dy, dtype=f4).reshape(shape)
+        of_w = lambda: dw * dy  # as dw lies: a transposed result would be written by rows
         return of_x, (lambda: of_w().T) if columns else of_w, None
 
     return y, backward

@@ -1,14 +1,14 @@
 // Dropout: y = x / (1 − p) where u ≥ p, else 0, with u uniform in [0, 1).
 //
-// u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, and 8 entries for each. Backward is the same function of dy: nothing is kept but the key.
-// A thread computes one counter and has eight entries of x.
-// Memory: reads x and writes y; about 25 integer instructions an entry, which the reading hides.
+// u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, each for 8 entries. Backward is
+// the same function of dy, so only the key is kept. A thread computes one counter and has its eight entries of x.
+// Memory: reads x and writes y; about 25 integer instructions and a division an entry, which the reading hides.
 
 #include "common.cuh"
 #include "philox.cuh"
 
 extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, long long of_row, const word* counter,
-                                   word key0, word key1, unsigned limit, float scale) {
+                                   word key0, word key1, unsigned limit, float share) {
     long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (thread * 8 >= n) return;
     unsigned bits = kept({counter, key0, key1, limit, word(thread / of_row)}, thread % of_row);
@@ -18,7 +18,7 @@ extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, long lon
         if (start >= n) return;
         float v[WIDTH];
         load(x + start, v);
-        for (int i = 0; i < WIDTH; i++) v[i] = bits >> (k + i) & 1 ? v[i] * scale : 0;
+        for (int i = 0; i < WIDTH; i++) v[i] = bits >> (k + i) & 1 ? v[i] / share : 0;
         store(y + start, v);
     }
 }

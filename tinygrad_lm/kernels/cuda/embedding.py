@@ -1,6 +1,6 @@
 """Rows of the embedding on a GPU, and the sorting of their gradients. See embedding.cu.
 
-Ids are not looked at here, which would cost a synchronisation: one outside the table gives NaN.
+Ids are not checked here, because reading them would synchronise: one outside the table gives NaN.
 """
 
 import functools
@@ -16,7 +16,7 @@ TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
 
 @embedding.on("cuda", "float32", "bfloat16")
 def embedding_on_gpu(w, ids):
-    """The rule of ops/embedding.py. The backward pass adds in the order of the positions, the same in every run."""
+    """An implementation of `embedding` of ops/embedding.py, which adds in the order of the positions."""
     if not covered(w) or not ids.size:
         return NotImplemented
     check_ids(ids, len(w))
@@ -24,8 +24,8 @@ def embedding_on_gpu(w, ids):
     flat = contiguous(ids.reshape(-1).astype(i4))
     N, W = flat.size, width(C, w)
     y = xp.empty((*ids.shape, C), w.dtype)
-    run = kernel("embedding", "embedding_forward", w, W, GROUPS=1)
-    run(*for_each(N * C, W), w, flat, y, i8(N * C), i4(C), i4(V))
+    launch = kernel("embedding", "embedding_forward", w, W, GROUPS=1)
+    launch(*for_each(N * C, W), w, flat, y, i8(N * C), i4(C), i4(V))
 
     def backward(dy):
         groups = 1 << min(32, max(8, N // V // 4)).bit_length() - 1

@@ -1,4 +1,4 @@
-"""What can go wrong while a GPU computes, in a user's words."""
+"""CuPy's errors in a user's words."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ from tinygrad_lm.errors import DeviceError
 
 @contextmanager
 def explained(hint):
-    """Within the block CuPy's errors that a user can mend become DeviceErrors. hint: what would take less memory."""
+    """Within the block CuPy's errors that a user can act on become DeviceErrors. hint: what would take less memory."""
     try:
         yield
     except Exception as error:
@@ -32,7 +32,7 @@ def explanation(error, hint):
 
 
 def out_of_memory(error, hint, free, total):
-    """CuPy counts what its pool has, the driver what all programs have."""
+    """The message; CuPy knows what its pool holds, the driver what all programs hold."""
     counted = re.search(r"allocating ([\d,]+) bytes \(allocated so far: ([\d,]+)", str(error))
     needed, held = (mebibytes(int(n.replace(",", ""))) for n in counted.groups()) if counted else ("some", "the rest")
     return (

@@ -11,10 +11,10 @@ class Graph:
 
     The first calls run it; the next one records what it launches, and from then on the recording is replayed: numbers
     that differ from call to call must be read from memory on the GPU. While it is recorded nothing may be read back,
-    copied from the host, or computed by CuPy's cuBLAS; whoever does it gets CUDA's error, and nothing is recorded.
+    copied from the host, or computed by CuPy's cuBLAS: that raises CUDA's error, and nothing is recorded.
 
-    All is done on a stream of its own, with memory from a pool of its own: what the recording uses must not be handed
-    to others afterwards.
+    Everything runs on a separate stream, with memory from a separate pool: what the recording uses must not be handed
+    out again.
     """
 
     def __init__(self, xp):
@@ -23,7 +23,7 @@ class Graph:
 
     def __call__(self, function):
         others = self.xp.cuda.get_current_stream()
-        before = others.record()  # what they were asked for comes first
+        before = others.record()  # what was launched before comes first
         self.stream.wait_event(before)
         with self.stream:
             if self.recorded is None and self.calls >= WARM_UP:
@@ -44,7 +44,7 @@ class Graph:
         try:
             self.run(function)
         except BaseException:
-            with suppress(Exception):  # it fails too then, for a reason that says less
+            with suppress(Exception):  # it fails too then, with a less useful error
                 self.stream.end_capture()
             raise
         return self.stream.end_capture()

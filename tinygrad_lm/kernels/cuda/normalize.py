@@ -14,20 +14,23 @@ TEAMS, SUMS = 512, 2**21  # of the backward pass: so many at most, each leaves a
 
 @layer_norm.on("cuda", "float32", "bfloat16")
 def layer_norm_on_gpu(x, w=None, b=None, *, eps=1e-5):
-    """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂."""
+    """An implementation of `layer_norm` of ops/normalize.py. x, the means and 1/σ are kept, not x̂."""
     check_channels(x, w, b)
     return norm(x, w, b, eps, centred=1)
 
 
 @rms_norm.on("cuda", "float32", "bfloat16")
 def rms_norm_on_gpu(x, w=None, *, eps=1e-6):
-    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂."""
+    """An implementation of `rms_norm` of ops/normalize.py. x and 1/ρ are kept, not x̂."""
     check_channels(x, w)
     return norm(x, w, None, eps, centred=0)
 
 
 def norm(x, w, b, eps, centred):
-    """Value and way back, or NotImplemented where a row is too long for a block's registers or the dtype has no kernel."""
+    """Value and gradient function; NotImplemented where a row is too long for the registers of a block.
+
+    The gradients of w and b are float32, the dtype that they are added up in.
+    """
     if not covered(x, w, b):
         return NotImplemented
     x, w, b = map(contiguous, (x, w, b))
@@ -50,6 +53,6 @@ def norm(x, w, b, eps, centred):
         dw, db = (None if p is None else xp.empty((blocks * threads // team, C), f4) for p in (w, b))
         back = kernel("normalize", "norm_backward", x, W, **constants)
         back(blocks, threads, dy, x, w, mean, inverse, dx, dw, db, i8(N), i4(C))
-        return (dx, *(column_sums(d, x.dtype) for d in (dw, db) if d is not None))
+        return (dx, *(column_sums(d, f4) for d in (dw, db) if d is not None))
 
     return y, backward

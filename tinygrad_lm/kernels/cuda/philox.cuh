@@ -1,17 +1,17 @@
 // Random numbers that are a function of key and place: Philox 4×64 with ten rounds (Salmon et al. 2011, "Parallel random
 // numbers: as easy as 1, 2, 3", section 3.3), counted as NumPy counts, so that they are those of the rules bit for bit.
 //
-// Each row of a batch has numbers of its own, whichever batch it stands in: its number is part of the counter.
-// One counter gives four 64-bit words, so eight numbers of 32 bits, low half first; their upper 24 bits are a uniform
+// Each row of a batch has its own numbers, however the batch is cut: the number of the row is part of the counter. One
+// counter gives four 64-bit words, so eight numbers of 32 bits, low half first; their upper 24 bits are a uniform
 // u in [0, 1). About 200 integer instructions a counter.
 
 typedef unsigned long long word;
 
 struct randomness {
-    const word* counter;  // step, and number of the batch's first row, in memory: a captured step finds them there
+    const word* counter;  // step, and number of the batch's first row; in memory, where a captured step reads them
     word key0, key1;
     unsigned limit;  // u ≥ p where its 24 bits are at least this
-    word row;        // of the batch
+    word row;        // within the batch
 };
 
 __device__ void philox(word (&x)[4], word key0, word key1) {

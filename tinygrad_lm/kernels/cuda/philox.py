@@ -1,4 +1,4 @@
-"""What the kernels that draw random numbers are given. See philox.cuh."""
+"""Arguments of the kernels that draw random numbers. See philox.cuh."""
 
 import math
 
@@ -6,14 +6,13 @@ import numpy as np
 
 from tinygrad_lm.backend import philox_key
 from tinygrad_lm.errors import ShapeError
-from tinygrad_lm.kernels.cuda.compile import f4
+from tinygrad_lm.kernels.cuda.compile import f4, u4
 
 
 def arguments(xp, p, seed, stream, *counter):
-    """(counter, key0, key1, limit, 1 / (1 − p)), to keep entries with probability 1 − p.
+    """(counter, key0, key1, limit), to keep entries with probability 1 − p.
 
-    `counter` is (step, row), or one array of these two as uint64 on the device: a captured step reads there which step
-    it is.
+    counter: (step, row), or one array of these two as uint64 on the device, from which a captured step reads them.
     """
     if len(counter) == 1 and isinstance(counter[0], xp.ndarray):
         words = counter[0]
@@ -22,4 +21,4 @@ def arguments(xp, p, seed, stream, *counter):
     else:
         step, row = counter
         words = xp.asarray(np.array([step, row], np.uint64))
-    return words, *philox_key(seed, stream), np.uint32(math.ceil(float(f4(p)) * 2**24)), f4(1 / (1 - p))
+    return words, *philox_key(seed, stream), u4(math.ceil(float(f4(p)) * 2**24))

@@ -9,7 +9,7 @@ from tinygrad_lm.ops.rotary import angles, check_pairs, rotary
 
 @rotary.on("cuda", "float32", "bfloat16")
 def rotary_on_gpu(x, *, base=10000.0, start=0, scaling=()):
-    """The rule of ops/rotary.py; cos and sin are float32 for half precision too."""
+    """An implementation of `rotary` of ops/rotary.py; cos and sin are float32, for half precision too."""
     check_pairs(x)
     if not covered(x):
         return NotImplemented
@@ -19,8 +19,8 @@ def rotary_on_gpu(x, *, base=10000.0, start=0, scaling=()):
     def turned(x, sign):
         x = contiguous(x)
         y, W, pairs = xp.empty_like(x), width(D // 2, x), x.size // 2
-        run = kernel("rotary", "rotary", x, W)
-        run(*for_each(pairs, W), x, cos, sin, y, i8(pairs), i4(T), i4(H), i4(D // 2), f4(sign))
+        launch = kernel("rotary", "rotary", x, W)
+        launch(*for_each(pairs, W), x, cos, sin, y, i8(pairs), i4(T), i4(H), i4(D // 2), f4(sign))
         return y
 
     return turned(x, 1), lambda dy: (turned(dy, -1),)

@@ -1,8 +1,8 @@
 """Attention on a CPU without the weights P in memory (Dao et al. 2022, "FlashAttention").
 
 In the blocks of numpy/attention.py. What lies between the products is one pass here, and instead of P one number a row
-is kept, log Σ exp: the backward pass computes P again from it, which is cheaper than to fetch it from memory, and the memory
-needed grows with T, not with T².
+is kept, log Σ exp: the backward pass computes P again from it, which is cheaper than reading it from memory, and the
+memory needed grows with T, not with T².
 """
 
 import math

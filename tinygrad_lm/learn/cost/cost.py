@@ -18,7 +18,7 @@ from tinygrad_lm.learn.cost.training_step import count_step
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.run import RunFolder
 
 HEAD = "head and loss"  # one operation, where nothing comes between them
 EXECUTED = 2e11  # FLOPs that a laptop computes in some seconds; a larger step is traced by its shapes alone
@@ -44,7 +44,7 @@ def add_arguments(parser):
 def count_costs(args):
     """Print the ledger of a step and the table of costs. Returns the exit status."""
     check_arguments(args)
-    trained = Run(args.run) if args.run else None
+    trained = RunFolder(args.run) if args.run else None
     name = args.run or args.preset or "gpt2"
     config = trained.model_config if trained else PRESETS[name]
     recipe = trained.train_config if trained else TrainConfig(**{"steps": 1} | RECIPES[name])

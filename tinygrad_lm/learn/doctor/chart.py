@@ -29,7 +29,7 @@ def draw(run, findings, path):
         ("tokens of the vocabulary in use", tokens, "rank", "times in the training text"),
     ]
     figure = Figure(figsize=(14, 11), dpi=100, layout="constrained")
-    figure.suptitle(f"{run.settings['title']}: {run.path.name}", size=14)
+    figure.suptitle(f"{run.config['title']}: {run.path.name}", size=14)
     for axes, (title, panel, xlabel, ylabel) in zip(figure.subplots(3, 3).flat, panels, strict=True):
         verdicts = [found[title].verdict]
         verdicts += [found[t].verdict for t in (("loss at the start", "learning rate, by the log") * (panel is losses))]

@@ -26,9 +26,9 @@ from tinygrad_lm.learn.doctor.log_findings import (
 )
 from tinygrad_lm.learn.doctor.model_findings import activity, overfit, updates
 from tinygrad_lm.threads import cores, workers
-from tinygrad_lm.train.loop import Trainer
-from tinygrad_lm.train.material import reopen
-from tinygrad_lm.train.run import Run
+from tinygrad_lm.train.data import reopen_data
+from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.trainer import Trainer
 
 COUNTED = 2**24  # at most so many tokens of the training text are counted
 
@@ -42,11 +42,11 @@ def add_arguments(parser):
 
 def examine_run(args):
     """Print the findings, write doctor.json and doctor.png into the run's folder. Status 1 if one is wrong."""
-    return report(Run(args.run), args.checkpoint, args.seconds, args.device)
+    return report(RunFolder(args.run), args.checkpoint, args.seconds, args.device)
 
 
 def report(run, which="newest", seconds=30.0, device="auto"):
-    """Examine a Run as the command does. Returns the exit status."""
+    """Examine a RunFolder as the command does. Returns the exit status."""
     step, findings = examine(run, which, seconds, resolve_device(device))
     print(f"doctor  {run.path}, {which} checkpoint, after {step:,} steps\n")
     for finding in findings:
@@ -62,11 +62,11 @@ def report(run, which="newest", seconds=30.0, device="auto"):
 
 def examine(run, which, seconds, device):
     """The step of the checkpoint, and all findings of a run in the order of the report."""
-    manifest, state = run.load(which)
-    batches, validation = reopen(run)
+    manifest, state = run.read_checkpoint(which)
+    batches, validation = reopen_data(run)
 
     def fresh_model():  # a new one each time, because some examinations change the weights
-        model = run.build(device)
+        model = run.initial_model(device)
         model.flat.load(state["model"])
         return model
 
@@ -81,7 +81,7 @@ def examine(run, which, seconds, device):
         inside = activity(fresh_model(), batch)
         learns = overfit(fresh_model(), batches.beginning(min(size, 64) + 1), seconds=seconds)
     return manifest["step"], [
-        first_loss(run.log, run.model_config.vocab_size, "base" in run.settings),
+        first_loss(run.log, run.model_config.vocab_size, "base" in run.config),
         validation_curve(run.log),
         spikes(run.log),
         norm_curve(run.log, config.clip),

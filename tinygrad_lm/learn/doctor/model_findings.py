@@ -18,7 +18,7 @@ from tinygrad_lm.nn.layers import Dropout
 from tinygrad_lm.nn.mlp import ACTIVATIONS
 from tinygrad_lm.ops import attention
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.loop import Trainer
+from tinygrad_lm.train.trainer import Trainer
 
 
 def overfit(model, tokens, steps=200, seconds=30.0):

@@ -1,0 +1,44 @@
+// y = a + b and y = a b of one shape: the residual stream, gradients that meet, the gate of an MLP.
+//
+//   multiply_backward: da = dy b,  db = dy a
+//
+// One packet a thread, where a library's kernel for any shapes and dtypes moves one number. Memory: forward reads a and
+// b and writes y; backward reads dy, a and b and writes da and db.
+
+#include "common.cuh"
+
+extern "C" __global__ void add(const REAL* a, const REAL* b, REAL* y, long long n) {
+    long long i = first();
+    if (i >= n) return;
+    float A[WIDTH], B[WIDTH];
+    load(a + i, A);
+    load(b + i, B);
+    for (int j = 0; j < WIDTH; j++) A[j] += B[j];
+    store(y + i, A);
+}
+
+extern "C" __global__ void multiply(const REAL* a, const REAL* b, REAL* y, long long n) {
+    long long i = first();
+    if (i >= n) return;
+    float A[WIDTH], B[WIDTH];
+    load(a + i, A);
+    load(b + i, B);
+    for (int j = 0; j < WIDTH; j++) A[j] *= B[j];
+    store(y + i, A);
+}
+
+extern "C" __global__ void multiply_backward(const REAL* dy, const REAL* a, const REAL* b, REAL* da, REAL* db,
+                                             long long n) {
+    long long i = first();
+    if (i >= n) return;
+    float D[WIDTH], A[WIDTH], B[WIDTH];
+    load(dy + i, D);
+    load(a + i, A);
+    load(b + i, B);
+    for (int j = 0; j < WIDTH; j++) {
+        A[j] *= D[j];
+        B[j] *= D[j];
+    }
+    store(da + i, B);
+    store(db + i, A);
+}

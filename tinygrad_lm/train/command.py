@@ -1,0 +1,173 @@
+"""Services for the training programs in examples/: the command line, a new run's folder, --resume, the final report."""
+
+import argparse
+import math
+import time
+from shlex import quote
+
+from tinygrad_lm.errors import ConfigError, TokenError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
+from tinygrad_lm.kernels.cuda.errors import explained
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.programs import checked_output, ignore
+from tinygrad_lm.threads import peak_memory
+from tinygrad_lm.train.data import outcome_table, reopen_data
+from tinygrad_lm.train.run import RunFolder, check_free
+from tinygrad_lm.train.trainer import Trainer
+
+DATA = {
+    "--data": {
+        "metavar": "FILE",
+        "help": "UTF-8 text to train on; 'built-in' for the built-in play [tiny Shakespeare]",
+    },
+}
+PRETRAINING = {
+    "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
+    "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
+    "--minutes": {"type": float, "help": "how long to train [5]"},
+    "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
+    "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
+    "--dtype": {"choices": ["bfloat16", "float32", "float64"], "help": "bfloat16 is for GPUs [float32]"},
+    "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
+}
+OPTIONS = {
+    "--device": {"choices": ["auto", "cpu", "cuda"], "help": "[auto]"},
+    "--seed": {"type": int, "help": "[0]"},
+    "--eval-every": {"type": int, "metavar": "STEPS", "help": "[a fifth of the run]"},
+    "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
+    "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
+    "--resume": {"metavar": "RUN", "help": "continue a run; with --steps, to more steps than it was planned for"},
+}
+LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
+    "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
+    "--preset": "a smaller --preset",
+    "--block-size": "a shorter --block-size",
+    "--lora": "--lora RANK",
+    "--dtype": "--dtype bfloat16",
+}
+
+
+def command(description, options, start, train, arguments):
+    """Start or resume a run as the command line says. Returns the exit status.
+
+    options: {"--name" or "name": argparse's}; start: begins a run, with the options that were given as keywords, and
+    trains it; train(run, trainer, validation, first): trains the run that --resume names. Both return the status.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, option in (options | OPTIONS).items():
+        parser.add_argument(name, **option)
+    args = parser.parse_args(arguments)
+    given = {key: value for key, value in vars(args).items() if value is not None}
+    if args.out and not args.resume:
+        check_free(args.out)  # before the time is planned, which takes some
+    with checked_output(failed=ignore), explained(less_memory(options, args.resume)):
+        return train(*resumed(**given)) if args.resume else start(**given)
+
+
+def vocab_size(tokenizer, device):
+    """How many rows a model's embedding has: as many as there are tokens. On a GPU it is a multiple of 64, so that each
+    row of logits begins where 16 bytes can be read at once; the ids beyond are never targets and never drawn."""
+    return tokenizer.vocab_size if device == "cpu" else -(-tokenizer.vocab_size // 64) * 64
+
+
+def less_memory(options, resumed):
+    """What a program with these options can do where a GPU's memory is full. A run that is resumed keeps its own."""
+    ways = " or ".join(way for name, way in LESS_MEMORY.items() if name in options)
+    if resumed:
+        return f"--resume it on a GPU with more memory, or with --device cpu; or begin a new run with {ways}"
+    return ways
+
+
+def create_run(out, trainer, tokenizer, start=None, **others):
+    """A new RunFolder for a trainer. start: the id that samples begin with [the first of the training text's].
+
+    others: see RunFolder.create; data: see train/data.py.
+    """
+    model, batches, config = trainer.model, trainer.batches, trainer.config
+    run = RunFolder.create(
+        out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
+        model.config,
+        config,
+        tokenizer,
+        dtype=str(model.dtype),
+        shares=trainer.shares,
+        start=int(batches.beginning(1)[0] if start is None else start),
+        **{"levels": {}, "floors": {}} | others,
+    )
+    size = batches.tokens_a_step
+    epochs = config.steps * size / sum(len(tokens) for _, tokens in batches.sources.values())
+    print(f"run     {run.path}: {config.steps:,} steps of {size:,} tokens, {epochs:.2g} epochs")
+    return run
+
+
+def resumed(resume, steps=None, device="auto", **others):
+    """(run, trainer, validation, first): a run that was stopped, from its newest checkpoint."""
+    if others:
+        names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
+        raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
+    run = RunFolder(resume)
+    manifest, state = run.read_checkpoint()
+    before = run.train_config
+    first, last = manifest["step"], before.steps if steps is None else steps
+    if first >= last:
+        raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
+    batches, validation = reopen_data(run)
+    run.extend(last)
+    trainer = Trainer(run.initial_model(resolve_device(device)), batches, run.train_config, run.config["shares"])
+    trainer.load_state(state)
+    run.rewind(first)
+    print(f"run     {run.path}: from step {first:,} to {last:,}")
+    print(end=rate_jump(before, run.train_config, first))
+    return run, trainer, validation, first
+
+
+def rate_jump(before, after, first):
+    """A note that the learning rate jumps at step `first`, where the plan `after` replaces `before`; "" if it does not.
+
+    Most schedules depend on the number of steps: planned for more, they are higher at the same step.
+    """
+    planned, now = before.rate_factor(min(first, before.steps - 1)), after.rate_factor(first)
+    if math.isclose(planned, now, rel_tol=0.01):
+        return ""
+    return (
+        f"note    the learning rate jumps from {planned:.3g} to {now:.3g} of its largest: {after.steps:,} steps are\n"
+        f"        now planned, not {before.steps:,}; the schedule stable-decay, resumed before it decays, has no jump\n"
+    )
+
+
+def conclude(run, trainer, ended):
+    """Print what came of the training and how to continue. Returns the exit status.
+
+    ended: "finished", "settled" (the validation loss no longer fell), or the signal that asked to stop.
+    """
+    path, config = quote(str(run.path)), trainer.config
+    again = f"python {run.config['program']} --resume {path}"
+    if ended.startswith("SIG"):
+        print(f"\nstopped by {ended} and saved; continue with\n  {again}")
+        return {"SIGINT": 130, "SIGTERM": 143}[ended]
+    steps, losses = run.log.curve("validation")
+    print(f"\n{run.sample(trainer.model, 500)}\n")
+    print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
+    if floors := run.config["floors"]:  # of a mixture
+        print(outcome_table(run.log, floors))
+    print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
+    print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
+    print(f"write more:  python examples/generate.py {path}{'' if floors else prompt_option(run.tokenizer)}")
+    print(f"train on:    {again} --steps {2 * config.steps}")
+    return 0
+
+
+def prompt_option(tokenizer):
+    """The option for a prompt, where the vocabulary can express the one that is known."""
+    try:
+        tokenizer.encode("ROMEO:")
+    except TokenError:
+        return ""
+    return ' --prompt "ROMEO:"'
+
+
+def progress_bar(first, steps):
+    """A progress bar on the terminal."""
+    from tqdm import tqdm
+
+    return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)

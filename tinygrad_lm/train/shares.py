@@ -1,0 +1,121 @@
+"""The gradients of a step on all cores, bitwise the same on any number of them.
+
+A run has a number of *shares*, a power of two. Share i is the i-th piece of the rows of each of the step's batches, and
+its gradient is added up over the batches one after the other; shares are added in one binary tree,
+((0 + 1) + (2 + 3)) + …, whose order does not depend on who computes what. A thread owns an aligned run of shares. It
+adds them like a binary counter, in which two numbers of the same length become one of the next: that is the tree, and
+takes log2 of their number in buffers. What each thread has is added as the upper levels of the same tree.
+
+Rows draw their random numbers by their place among all rows of the step, so cutting changes no draw.
+"""
+
+import copy
+from functools import partial
+
+import numpy as np
+
+from tinygrad_lm.backend import to_device
+from tinygrad_lm.data.loader import document_starts
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.nn.context import Context
+from tinygrad_lm.threads import blocks, cores, parallel
+
+
+def default_shares(batch_size):
+    """As many shares as this machine has cores, rounded down to a power of two; no more than a batch has rows."""
+    return 2 ** (min(cores(), batch_size).bit_length() - 1)
+
+
+class Shares:
+    """gradients(step) -> (loss, count): adds the gradient of the step's summed loss to the model's gradients.
+
+    loss: the mean over all targets that the step counted, a float, 0.0 over none; count: how many these are, so that
+    1/count makes the gradient that of the mean (optim/clipping.py).
+    threads: how many compute at once within `workers(threads)`, a power of two; None: as many as cores and shares.
+    """
+
+    def __init__(self, model, batches, config, objective, shares=1, threads=None):
+        if shares < 1 or shares & (shares - 1) or shares > config.batch_size:
+            raise ConfigError(
+                f"training: shares must be a power of two and at most the batch's {config.batch_size} rows, "
+                f"found {shares}"
+            )
+        self.batches, self.config, self.objective, self.shares = batches, config, objective, shares
+        self.threads = min(shares, threads or 2 ** (cores().bit_length() - 1))
+        self.replicas = [model, *(replica(model) for _ in range(self.threads - 1))]
+        levels = (shares // self.threads).bit_length() - 1
+        self.sums = [[np.empty_like(model.flat.grad) for _ in range(levels)] for _ in self.replicas]
+
+    def __call__(self, step):
+        each = self.shares // self.threads  # shares a thread
+        found, parts = np.zeros((self.shares, 2)), []  # summed loss and count of each share
+        for turn in range(each):
+            mine = [thread * each + turn for thread in range(self.threads)]
+            for part in range(self.config.accumulate):
+                if not turn:
+                    parts.append(self.batches(step, part))  # drawn once, when its turn comes
+                share = partial(self.share, step, part, parts[part])
+                found[mine] += parallel(share, self.replicas, mine)
+            parallel(carry, self.replicas, self.sums, [turn] * self.threads)
+        add_up([model.flat.grad for model in self.replicas])
+        loss, count = map(sum, found.T.tolist())
+        return loss / max(count, 1.0), int(count)
+
+    def share(self, step, part, batch, model, i):
+        """Forward and backward of share i of a batch. Returns its summed loss and its count."""
+        rows = np.array_split(np.arange(len(batch[0])), self.shares)[i]
+        here = slice(rows[0], rows[-1] + 1)
+        tokens, *_ = batch = [to_device(x[here], model.flat.device) for x in batch]
+        key = (self.config.seed, step, part * self.config.batch_size + here.start)
+        loss, count = backward(self.objective, model, batch, Context(key, starts_of(self.batches, tokens)))
+        return loss.item() * count.item(), count.item()
+
+
+def backward(objective, model, batch, context):
+    """Add the gradient of a batch's summed loss to the model's gradients. Returns mean and count, 0-d arrays."""
+    loss, count = objective(model, batch, context)
+    count = count.astype(loss.dtype)
+    loss.backward(count)  # the sum is the mean times the count, and so is its gradient
+    return loss.data, count
+
+
+def starts_of(batches, tokens):
+    """Where the document of each position begins, if the batches keep attention inside documents, else None."""
+    return None if batches.document_token is None else document_starts(tokens, batches.document_token)
+
+
+def replica(model):
+    """A copy of a model that has the same weights, in the same memory, and gradients of its own."""
+    twin = copy.deepcopy(model, {id(p.data): p.data for p in model.flat.values()})
+    for name, p in twin.flat.items():
+        p.store, p.data = None, model.flat[name].data
+    twin.flat.data = model.flat.data
+    return twin
+
+
+def carry(model, sums, turn):
+    """Add a finished share, number `turn` of its thread, as one is added to a binary counter: sums[k] holds 2ᵏ shares
+    where bit k of the turn is set. After the last one, whose bits are all set, the model has the sum of all."""
+    gradient, level = model.flat.grad, 0
+    while turn >> level & 1:
+        gradient += sums[level]
+        level += 1
+    if level < len(sums):
+        sums[level][...] = gradient
+        gradient[...] = 0
+
+
+def add_up(gradients):
+    """Add arrays, a power of two of them, into the first in a binary tree, and set the others to zero."""
+
+    def add(here):
+        distance = 1
+        while distance < len(gradients):
+            for i in range(0, len(gradients), 2 * distance):
+                gradients[i][here] += gradients[i + distance][here]
+            distance *= 2
+        for other in gradients[1:]:
+            other[here] = 0
+
+    if len(gradients) > 1:
+        parallel(add, blocks(gradients[0].size))

@@ -1,0 +1,99 @@
+"""One training step: forward, loss, backward, clip, update, zero the gradients; and again."""
+
+import math
+
+import numpy as np
+
+from tinygrad_lm import kernels
+from tinygrad_lm.backend import to_device
+from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.optim.clipping import clip_gradients
+from tinygrad_lm.train.config import ADVICE, make_optimizers
+from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
+from tinygrad_lm.train.objective import next_token
+from tinygrad_lm.train.shares import Shares
+
+
+class Trainer:
+    """A model, its optimizers and its batches, a Stream (data/loader.py): all that one training step needs.
+
+    On a CPU the gradients come from `Shares` (shares.py); on a GPU whole steps are those of train/device_steps.py.
+    shares     how many parts the sum of gradients is made of: it decides the order of additions, so the last bits
+    threads    how many replicas of the model there are: train within `workers(trainer.threads)`
+    ahead      how many steps are done before anyone looks at their losses
+    objective  what is minimised (objective.py)
+    """
+
+    def __init__(self, model, batches, config, shares=1, threads=None, objective=next_token):
+        kernels.enable()
+        self.model, self.batches, self.config, self.objective = model, batches, config, objective
+        self.optimizers = make_optimizers(model, config)
+        self.shares, on_cpu = shares, model.flat.device == "cpu"
+        self.gradients = Shares(model, batches, config, objective, shares if on_cpu else 1, threads)
+        self.threads = self.gradients.threads
+        self.device_steps = None if on_cpu else DeviceSteps(self)
+        self.ahead = 1 if on_cpu else AHEAD
+
+    def step(self, step):
+        """One update of the weights. Returns the loss before it, in nats a target, and the gradient norm."""
+        if self.device_steps is not None:
+            return self.steps(step, 1)[0]
+        loss, count = self.gradients(step)
+        norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise DivergedError(self.diagnosis(step, loss, norm))
+        for optimizer in self.optimizers:
+            optimizer.step(self.config.rate_factor(step))
+        self.model.flat.zero_grad()
+        return loss, norm
+
+    def steps(self, first, count):
+        """Updates number `first` to first + count − 1. Returns the loss and the norm of each, [(loss, norm), …]; on a
+        GPU count is at most `ahead`."""
+        if self.device_steps is None:
+            return [self.step(step) for step in range(first, first + count)]
+        found = self.device_steps(self, first, count)
+        for step, (loss, norm) in enumerate(found, start=first):
+            if not math.isfinite(loss + norm):
+                raise DivergedError(
+                    f"training: step {step + 1} has loss {loss} and gradient norm {norm}, seen on the GPU "
+                    f"{first + count - 1 - step} steps later; the weights since then are of no use\n"
+                    f"  hint : {ADVICE}"
+                )
+        return found
+
+    def stretches(self, first):
+        """The steps from `first` on as ranges, at most `ahead` long, each evaluation at the end of one."""
+        for done in range(first + 1, self.config.steps + 1):
+            if done - first == self.ahead or self.config.evaluates(done):
+                yield range(first, done)
+                first = done
+
+    def diagnosis(self, step, loss, norm):
+        """Why training cannot continue. Weights and optimizers are as they were before the step."""
+        flat = self.model.flat
+        wrong = [name for name in flat.trained if not np.isfinite(to_device(flat[name].grad, "cpu")).all()]
+        weights = np.isfinite(to_device(flat.data, "cpu")).all()
+        where = "the loss alone" if not math.isfinite(loss) else "the norm alone: the gradients' squares overflow"
+        if wrong:
+            where = f"{len(wrong)} parameters have such gradients, the first is {wrong[0]}"
+        return (
+            f"training: step {step + 1} has loss {loss} and gradient norm {norm}; it was not applied\n"
+            f"  where : {where}\n"
+            f"  weights: {'all finite' if weights else 'not all finite'}; "
+            f"learning rate {self.config.lr * self.config.rate_factor(step):.2e}\n"
+            f"  hint : {ADVICE}"
+        )
+
+    def state(self):
+        """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}."""
+        states = [optimizer.state().items() for optimizer in self.optimizers]
+        optimizer = {f"{i}.{name}": to_device(x, "cpu") for i, state in enumerate(states) for name, x in state}
+        return {"model": self.model.flat.arrays(), "optimizer": optimizer}
+
+    def load_state(self, state):
+        """Continue from what `state` returned."""
+        self.model.flat.load(state["model"])
+        for i, optimizer in enumerate(self.optimizers):
+            prefix, arrays = f"{i}.", state["optimizer"].items()
+            optimizer.load_state({name.removeprefix(prefix): x for name, x in arrays if name.startswith(prefix)})
