@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_lm.kernels.cuda import driver
+
 pytest.importorskip("ml_dtypes")
 import gpu_check
 from gpu import report
@@ -17,7 +19,7 @@ import os, sys, time, types
 sys.path += [{benchmarks!r}, {root!r}]
 from contextlib import nullcontext
 import gpu_check
-from tinygrad_lm.kernels.cuda import driver
+
 
 class Place:
     lost = False
