@@ -17,7 +17,7 @@ from tinygrad_lm import backend, kernels
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.module())
-    monkeypatch.setattr(kernels, "load", lambda: None)
+    monkeypatch.setattr(kernels, "enable", lambda: None)
     monkeypatch.setattr(backend, "_gpu_problem", lambda: None)
     return place.Gpu()
 
