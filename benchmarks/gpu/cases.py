@@ -28,7 +28,7 @@ class Case:
 
 
 def rule_cases(place, N=65536):
-    """A case for each rule that has a CUDA kernel. The inputs are functions of a dtype, so that each is drawn anew."""
+    """A case for each operation with a CUDA implementation. Inputs are functions of a dtype, which draw them."""
     t, c, v, n = (8, 32, 72, 16) if place.tiny else (T, C, V, N)
     normal = lambda seed, *shape: lambda dtype: place.normal(seed, shape, dtype)
     ids = lambda seed, high, size: lambda dtype: place.integers(seed, high, size)
@@ -37,9 +37,12 @@ def rule_cases(place, N=65536):
         yield Case(name, (normal(seed, n, 4 * c),), moved=(2 * size, 3 * size))
     size = n * c
     yield Case("add", (normal(8, n, c), normal(9, n, c)), moved=(3 * size, 0))
+    yield Case("multiply", (normal(29, n, c), normal(30, n, c)), moved=(3 * size, 5 * size))
     yield Case("layer_norm", (normal(10, n, c), normal(11, c), normal(12, c)), moved=(2 * size, 3 * size))
     yield Case("rms_norm", (normal(13, n, c), normal(14, c)), moved=(2 * size, 3 * size))
-    yield Case("dropout", (normal(15, n, c),), {"p": 0.2, "key": (0, "check", 1)}, moved=(2 * size, 2 * size))
+    yield Case(
+        "dropout", (normal(15, n // t, t, c),), {"p": 0.2, "key": (0, "check", 1, 0)}, moved=(2 * size, 2 * size)
+    )
     heads = (n // t, t, c // 16 if place.tiny else c // 64, 16 if place.tiny else 64)
     yield Case("rotary", (normal(16, *heads),), moved=(2 * size, 2 * size))
     yield Case("embedding", (normal(17, v, c), ids(18, v, n)), moved=(2 * size, size + v * c))
@@ -54,5 +57,5 @@ def rule_cases(place, N=65536):
     # Two products forward and five backward, of which half of each is seen.
     seen = 2 * n * t * c
     heads = tuple(normal(seed, *heads) for seed in (26, 27, 28))
-    for options in ({}, {"p": 0.2, "key": (0, "check", 2)}):
+    for options in ({}, {"p": 0.2, "key": (0, "check", 2, 0)}):
         yield Case("attention", heads, options, flops=(seen, 2.5 * seen), dtypes=("bfloat16",))

@@ -54,7 +54,7 @@ class Ours:
     def __init__(self, task, dtype="bfloat16", eager=False):
         self.trainer = Trainer(GPT(task.shape, dtype=DTYPES[dtype], device="cuda"), task.batches, task.config)
         if eager:
-            self.trainer.device_steps.run = lambda function: function()
+            self.trainer.device_steps.launched = lambda function: function()
 
     def prepare(self, first, count):
         pass  # fills its tables within the time that is measured
@@ -72,7 +72,7 @@ class Theirs:
         if mode:
             torch.compiler.reset()
         network = peer.TorchGPT(task.shape)
-        network.load(GPT(task.shape).parameters)
+        network.load(GPT(task.shape).flat)
         self.torch, self.task = torch, task
         self.trainer = peer.TorchTrainer(network, task.config, mode, task.place.torch, bf16)
 

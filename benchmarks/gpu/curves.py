@@ -52,7 +52,7 @@ def as_eager(place):
     task, count = small(place, n_head=2, dropout=0.2), 13  # the first three warm up and are captured
     contenders = [Ours(task), Ours(task, eager=True)]
     replayed, eager = (contender.trainer.steps(0, count) for contender in contenders)
-    weights = [contender.trainer.model.parameters.master.get() for contender in contenders]
+    weights = [contender.trainer.model.flat.data.get() for contender in contenders]
     same = sum(a == b for a, b in zip(replayed, eager, strict=True))
     differ = int((weights[0] != weights[1]).sum())
     result = {"steps": count, "with the same loss and norm": same, "weights that differ": differ, "of": weights[0].size}

@@ -61,7 +61,7 @@ def theirs(place):
     peer = import_module("torch_nanogpt")
     shape, config, every, batches, validation = plan(place, "nanogpt-shakespeare")
     network = peer.TorchGPT(shape)
-    network.load(GPT(shape).parameters)
+    network.load(GPT(shape).flat)
     trainer = peer.TorchTrainer(network, config, None if place.tiny else "default", place.torch, bf16=True)
 
     def run(first, count):

@@ -13,7 +13,7 @@ from gpu import batches, contenders, environment, goal, kernels, place, products
 
 from gpu import curves, tests  # isort: skip
 
-from tinygrad_lm.engine.op import Op
+from tinygrad_lm import ops
 from tinygrad_lm.models.config import PRESETS
 
 PARTS = {module.__name__: module for module in (environment, kernels, products, steps, batches, curves, profile, goal)}
@@ -62,15 +62,15 @@ def changing(y, backward):
     ("fault", "message"), [(wrong, "off by"), (left_out, "off by [nan]"), (changing, "other bits the second time")]
 )
 def test_a_faulty_kernel_is_noticed(rehearsed, fault, message, monkeypatch):
-    right, changing.calls = Op.registry["silu"].kernels["cuda"], 0
-    monkeypatch.setitem(Op.registry["silu"].kernels, "cuda", lambda x: fault(*right(x)))
+    right, changing.calls = ops.silu.implementations["cuda", "float32"], 0
+    monkeypatch.setitem(ops.silu.implementations, ("cuda", "float32"), lambda x: fault(*right(x)))
     functions = dict(kernels.items(rehearsed))
     assert message in functions["silu float32"]()["error"]
     assert "error" not in functions["relu float32"]()
 
 
 def test_a_kernel_without_a_case_is_noticed(rehearsed, monkeypatch):
-    monkeypatch.setitem(Op.registry["exp"].kernels, "cuda", Op.registry["exp"].rule)
+    monkeypatch.setitem(ops.exp.implementations, ("cuda", "float32"), ops.exp.rule)
     assert "no case" in dict(kernels.items(rehearsed))["exp"]()["error"]
 
 

@@ -19,8 +19,8 @@ SHAPE = replace(PRESETS["gpt2"], vocab_size=31, block_size=12, n_layer=2, n_head
 def twins(shape=SHAPE):
     model, peer = GPT(shape, seed=1), TorchGPT(shape)
     for i in range(shape.n_layer):
-        model.parameters[f"h.{i}.mlp.c_fc.weight"].data *= 30  # so that the kinds of GELU differ
-    peer.load(model.parameters)
+        model.flat[f"h.{i}.mlp.c_fc.weight"].data *= 30  # so that the kinds of GELU differ
+    peer.load(model.flat)
     return model, peer
 
 
@@ -40,7 +40,7 @@ def test_loss_and_gradients(bias):
     assert found.item() == pytest.approx(loss.item(), abs=1e-5)
     for name in ("wte.weight", "wpe.weight", "h.1.ln_2.weight", "ln_f.weight"):
         right = dict(peer.named_parameters())[name].grad.numpy()
-        np.testing.assert_allclose(model.parameters[name].grad, right, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(model.flat[name].grad, right, atol=1e-5, err_msg=name)
 
 
 def test_dropout_where_nanogpt_has_it(monkeypatch):

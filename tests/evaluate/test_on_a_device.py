@@ -13,7 +13,7 @@ from tinygrad_lm.models.gpt import GPT
 
 @pytest.fixture(autouse=True)
 def a_device(monkeypatch):
-    """'cuda' is the strict array type; no kernels, so that both devices round alike."""
+    """'cuda' is the strict array type, with definitions alone, so that both devices round alike."""
     monkeypatch.setattr(backend, "_cupy", lambda: xp)
     with kernels.disabled():
         yield

@@ -12,10 +12,9 @@ from itertools import count
 import numpy as np
 from cupy_without_a_driver import cupy
 
-from tinygrad_lm import backend
+from tinygrad_lm import threads
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
-from tinygrad_lm.train import loop
-from tinygrad_lm.train.trainer import Trainer
+from tinygrad_lm.train import device_steps
 
 rotary = import_module("tinygrad_lm.ops.rotary")  # under its name the package has the operation
 
@@ -23,23 +22,28 @@ rotary = import_module("tinygrad_lm.ops.rotary")  # under its name the package h
 @contextmanager
 def with_a_thread(n):
     """`workers` with a thread of its own for one, which has a current stream of its own, too."""
-    with ThreadPoolExecutor(n) as backend._pool:
+    with ThreadPoolExecutor(n) as threads._pool:
         yield
-    backend._pool = None
+    threads._pool = None
 
 
-def share_and(more):
-    """Trainer.share, and something that is done to its loss."""
-    return lambda *arguments, share=Trainer.share: more(share(*arguments))
+def loss_and(more):
+    """The gradients of a batch, and something that is done to the loss."""
+
+    def backward(*arguments, backward=device_steps.backward):
+        loss, count = backward(*arguments)
+        return more(loss), count
+
+    return device_steps, "backward", backward
 
 
 steps = count()
 FAULTS = {
-    "a thread": (loop, "workers", with_a_thread),
+    "a thread": (threads, "workers", with_a_thread),
     "short-lived tables": (rotary, "tables", functools.lru_cache(maxsize=4)(rotary.tables.__wrapped__)),
-    "a loss that is read": (Trainer, "share", share_and(lambda loss: loss + 0 * loss.item())),
-    "an array of the host": (Trainer, "share", share_and(lambda loss: loss + cupy.asarray(np.zeros(2, "f4"))[0])),
-    "an array that is kept": (Trainer, "share", share_and(lambda loss, kept=[]: kept.append(loss) or sum(kept))),
-    "a number of the step": (Trainer, "share", share_and(lambda loss: loss * float(next(steps)))),
+    "a loss that is read": loss_and(lambda loss: loss + 0 * loss.item()),
+    "an array of the host": loss_and(lambda loss: loss + cupy.asarray(np.zeros(2, "f4"))[0]),
+    "an array that is kept": loss_and(lambda loss, kept=[]: kept.append(loss) or sum(kept)),
+    "a number of the step": loss_and(lambda loss: loss * float(next(steps))),
     "too many threads": (cuda_adamw, "THREADS", 1056),
 }

@@ -21,7 +21,7 @@ def cupy():
     return gpu()
 
 
-def run(op, case, u, place):
+def computed(op, case, u, place):
     """Value and gradients, all arrays put where `place` puts them."""
     leaves = [Tensor(place(x.copy("C")), requires_grad=x.dtype.kind == "f") for x in case.inputs]
     y = op(*leaves, **case.options)
@@ -38,7 +38,7 @@ def test_every_operation_is_the_same_there(cupy, name, dtype, tolerance, data):
     if case.options.get("device"):
         case.options = {}  # `to` moves; tests/ops/test_strict_array.py looks at that
     u = signed(np.random.default_rng(data.draw(seeds)), op.rule(*case.inputs, **case.options)[0].shape).astype(dtype)
-    here, there = run(op, case, u, np.asarray), run(op, case, u, cupy.asarray)
+    here, there = computed(op, case, u, np.asarray), computed(op, case, u, cupy.asarray)
     for i, (host, device) in enumerate(zip(here, there, strict=True)):
         assert type(device) is cupy.ndarray
         assert device.dtype == host.dtype
