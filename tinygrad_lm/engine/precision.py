@@ -8,6 +8,8 @@
   training", section 3.1).
 - A reduction to one number stays float32: in two or three digits one step of training would not be seen in a loss.
 - What only moves entries runs as it is.
+
+The page computes in float32 alone.
 """
 
 from tinygrad_lm.backend import FLOAT32, device_of, is_floating, wide
