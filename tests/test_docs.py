@@ -65,12 +65,12 @@ def test_the_tree_in_the_readme_is_there():
     assert not {part for part in parts if f"{part}/" not in tree}
 
 
-CORE = ["engine", "ops", "nn", "optim", "models"]
+PACKAGE = ROOT / "tinygrad_lm"
+CORE = [PACKAGE / "backend.py", PACKAGE / "errors.py"]
+CORE += sorted(path for part in ("engine", "ops", "nn", "optim", "models") for path in (PACKAGE / part).glob("*.py"))
 
 
-@pytest.mark.parametrize("path", [*(path for part in CORE for path in sorted((ROOT / "tinygrad_lm" / part).glob("*.py"))),
-                                  ROOT / "tinygrad_lm/backend.py", ROOT / "tinygrad_lm/errors.py"],
-                         ids=lambda path: f"{path.parent.name}/{path.name}")  # fmt: skip
+@pytest.mark.parametrize("path", CORE, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_each_file_of_the_core_says_what_it_adds_to_the_page(path):
     text = path.read_text(encoding="utf-8")
     assert not text or re.search(r"\bpage\b|examples/minimal\.py", ast.get_docstring(ast.parse(text)))

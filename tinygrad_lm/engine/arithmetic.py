@@ -1,4 +1,4 @@
-"""The operators and methods of a tensor, a line each; the operations behind them are in ops/. The page needs + alone."""
+"""The operators and methods of a tensor, a line each; the operations behind them are in ops/. The page has only +."""
 
 from types import SimpleNamespace
 
