@@ -197,11 +197,10 @@ def write(model, tokens, n, rng):
 
 
 def main(path=None, steps=1000, B=16, T=64, L=3, H=3, C=96, lr=5e-3):
-    """Train on a text file, or tiny Shakespeare if it was fetched before, or Python's own language reference."""
-    caches = [f"~/{cache}/tinygrad_lm" for cache in (".cache", "Library/Caches", "AppData/Local")]
-    files = [Path(f, "tinyshakespeare.txt").expanduser() for f in (os.environ.get("TINYGRAD_LM_DATA", "."), *caches)]
-    found = [path] if path else [file for file in files if file.is_file()]
-    text = Path(found[0]).read_text(encoding="utf-8") if found else "\n".join(topics.values())
+    """Train on a text file, or on tiny Shakespeare if it was fetched before, or on Python's own language reference."""
+    fetched = Path(os.environ.get("TINYGRAD_LM_DATA", "~/.cache/tinygrad_lm"), "tinyshakespeare.txt").expanduser()
+    path = path or (fetched if fetched.is_file() else None)
+    text = Path(path).read_text(encoding="utf-8") if path else "\n".join(topics.values())
     letters = sorted(set(text))  # a token is a character
     ids = np.array([letters.index(letter) for letter in text])
     train, held_out = np.split(ids, [len(ids) * 9 // 10])

@@ -1,4 +1,4 @@
-"""Operations that move entries; each gradient returns to where its entry was. The page does so inside its operations."""
+"""Operations that move entries; each gradient returns to where its entry was. On the page within its operations."""
 
 import numpy as np
 
