@@ -272,7 +272,7 @@ def test_in_float32_unless_told_otherwise(undisturbed):
 # ---- mistakes
 
 WRONG = [
-    (["--model", "missing"], "there is no folder missing"),
+    (["--model", "missing"], "missing is neither a folder in "),
     (["--freeze", "h.7.*"], "no parameter is named 'h.7.*'"),
     (["--freeze", "wte.*", "wqe.*"], "no parameter is named 'wqe.*'"),
     (["--freeze", "*"], "parameters are frozen, so there is nothing to train"),
