@@ -62,7 +62,7 @@ class TorchGPT(nn.Module):
 
 
 class TorchTrainer:
-    """One call of `step` is one update, as train.loop.Trainer's.
+    """One call of `step` is one update, as train.trainer.Trainer's.
 
     mode: torch.compile's, such as "default" and "reduce-overhead"; None: eager. bf16: forward under autocast.
     """

@@ -40,9 +40,8 @@ def rule_cases(place, N=65536):
     yield Case("multiply", (normal(29, n, c), normal(30, n, c)), moved=(3 * size, 5 * size))
     yield Case("layer_norm", (normal(10, n, c), normal(11, c), normal(12, c)), moved=(2 * size, 3 * size))
     yield Case("rms_norm", (normal(13, n, c), normal(14, c)), moved=(2 * size, 3 * size))
-    yield Case(
-        "dropout", (normal(15, n // t, t, c),), {"p": 0.2, "key": (0, "check", 1, 0)}, moved=(2 * size, 2 * size)
-    )
+    drawn = {"p": 0.2, "key": (0, "check", 1, 0)}
+    yield Case("dropout", (normal(15, n // t, t, c),), drawn, moved=(2 * size, 2 * size))
     heads = (n // t, t, c // 16 if place.tiny else c // 64, 16 if place.tiny else 64)
     yield Case("rotary", (normal(16, *heads),), moved=(2 * size, 2 * size))
     yield Case("embedding", (normal(17, v, c), ids(18, v, n)), moved=(2 * size, size + v * c))

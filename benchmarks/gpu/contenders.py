@@ -81,7 +81,7 @@ class Theirs:
         self.batches = {step: [self.trainer.place(tokens) for tokens in self.task.batches(step)] for step in steps}
 
     def run(self, first, count):
-        rate, update = self.task.config.rate, self.trainer.update
+        rate, update = self.task.config.rate_factor, self.trainer.update
         losses = [update(*self.batches[step], rate(step)) for step in range(first, first + count)]
         return self.torch.stack(losses).tolist()
 

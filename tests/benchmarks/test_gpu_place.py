@@ -18,7 +18,7 @@ from tinygrad_lm.kernels.cuda import driver
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.module())
-    monkeypatch.setattr(kernels, "load", lambda: None)
+    monkeypatch.setattr(kernels, "enable", lambda: None)
     monkeypatch.setattr(driver, "gpu_problem", lambda: None)
     return place.Gpu()
 

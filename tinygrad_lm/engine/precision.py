@@ -34,7 +34,7 @@ def run_in_half(op, *arrays, **options):
 
 
 def rounded(dxs, kinds):
-    """The gradients in the dtypes of their inputs, each added up over broadcast axes before it is rounded, if wanted."""
+    """The gradients in the dtypes of their inputs, each, if wanted, added up over broadcast axes and then rounded."""
 
     def finished(dx, shape, dtype):
         return lambda: in_dtype(unbroadcast(dx() if callable(dx) else dx, shape), dtype)
