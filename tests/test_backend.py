@@ -16,6 +16,7 @@ from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import program as ended_by_status
 from tinygrad_lm.train import command
 
 # ---- dtypes
@@ -236,7 +237,8 @@ def test_a_full_gpu_ends_a_command_with_a_message_and_status_2(cupy, capsys, tmp
     def start():
         raise FULL
 
-    assert command.command("train", command.PRETRAINING, start, None, []) == 2
+    main = ended_by_status(lambda arguments: command.command("train", command.PRETRAINING, start, None, arguments))
+    assert main([]) == 2
     told = capsys.readouterr().err
     assert told.startswith("error: the GPU's memory is full: 2,000 MiB more")
     assert "--batch-size with twice the --accumulate" in told

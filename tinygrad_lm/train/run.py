@@ -3,7 +3,7 @@
 config.json     what was asked for, complete
 tokenizer/      the tokenizer's files, where it is made from files
 log.jsonl       one line a step and one an evaluation
-loss.png        the loss curve, drawn anew at every evaluation
+loss.png        the loss curve, drawn again at every evaluation
 samples.txt     what the model wrote at every evaluation
 checkpoints/    step-N/ (train/checkpoint.py): the newest two and the best
 """

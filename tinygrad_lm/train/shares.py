@@ -72,9 +72,11 @@ class Shares:
         """Forward and backward of share i of a batch. Returns its summed loss and its count."""
         size, larger = divmod(len(batch[0]), self.shares)  # as np.array_split cuts
         here = slice(*(j * size + min(j, larger) for j in (i, i + 1)))
-        tokens, *_ = batch = [to_device(x[here], model.flat.device) for x in batch]
+        batch = [x[here] for x in batch]
         key = (self.config.seed, step, part * self.config.batch_size + here.start)
-        loss, count = backward(self.objective, model, batch, Context(key, starts_of(self.batches, tokens)))
+        context = Context(key, starts_of(self.batches, batch[0]))
+        batch = [to_device(x, model.flat.device) for x in batch]
+        loss, count = backward(self.objective, model, batch, context)
         return loss.item() * count.item(), count.item()
 
 
