@@ -25,8 +25,8 @@ from pathlib import Path
 
 from gpu.report import answers, line, read, table
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import DeviceError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 
 ROOT = Path(__file__).parents[1]
 GO_ON = 3  # the status of a process that can do no more, where another could

@@ -14,9 +14,9 @@ from pathlib import Path
 from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.adapt import inherit, merge
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program

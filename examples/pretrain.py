@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pretrain_shakespeare import train  # the loop
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT

@@ -11,9 +11,9 @@ import sys
 import time
 from dataclasses import replace
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT

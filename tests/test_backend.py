@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from small_run import example
 
-from tinygrad_lm.backend import counted, dtype_of, is_floating, random, resolve_device, to_device, wide
+from tinygrad_lm.backend import counted, dtype_of, is_floating, random, to_device, wide
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT

@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-NEEDS = {"docs/models.md": "a model from the hub"}  # whose code runs only with what a test machine lacks
+NEEDS = {
+    "docs/models.md": "a model from the hub",
+    "docs/proving.md": "tests/testing/test_prove.py, which runs it block after block",
+}
 BLOCKS = [
     pytest.param(page, block, id=f"{page.name}-{i}")
     for page in PAGES

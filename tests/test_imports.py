@@ -43,7 +43,7 @@ AROUND = {
     "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train"},
     "pretrained": LEARNING | {"data", "adapt", "train"},
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
-    "learn": LEARNING | {"data", "testing", "train"},
+    "learn": LEARNING | {"data", "adapt", "testing", "train"},
     "__init__": {"engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
 }
 ALLOWED = CORE | AROUND | {"examples": CORE.keys() | AROUND.keys()}

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinygrad_lm import backend, kernels
 from tinygrad_lm.kernels.cuda import cublaslt_plan as cuda_cublaslt_plan
+from tinygrad_lm.kernels.cuda import driver
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
@@ -26,7 +27,7 @@ class Gpu:
     tiny, torch = False, "cuda"
 
     def __init__(self):
-        backend.resolve_device("cuda")
+        driver.resolve_device("cuda")
         import cupy
 
         self.xp, self.nan_pool = cupy, cupy.cuda.MemoryPool()

@@ -19,6 +19,7 @@ from tinygrad_lm.nn.context import Context
 from tinygrad_lm.nn.layers import Linear
 from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.ops import cross_entropy
+from tinygrad_lm.optim import AdamW
 from tinygrad_lm.testing.checks import agree
 
 LOWER = ("wte.*", "wpe.*", "h.0.*")
@@ -241,3 +242,104 @@ def test_a_pattern_that_fits_no_name(rank):
     assert "'h.[0-2].*'" in str(caught.value)
     assert model.flat.trained == trained  # not even wte
     assert {name for name, p in model.named_parameters() if p.requires_grad} == set(trained)
+
+
+# ---- functions that change a model
+
+
+def test_names_in_a_checkpoint():
+    """Those of the plain model, and two more for each Linear layer of a block."""
+    plain, model = GPT(tiny("modern", n_layer=1)), lora(GPT(tiny("modern", n_layer=1)), rank=2)
+    layers = [f"h.0.attn.c_{c}" for c in ("q", "k", "v", "proj")] + ["h.0.mlp.c_fc", "h.0.mlp.c_proj"]
+    adapters = {f"{layer}.{part}" for layer in layers for part in ("lora_a", "lora_b")}
+    assert set(model.flat.arrays()) == set(plain.flat.arrays()) | adapters
+    assert set(model.flat.trained) == adapters
+    assert [m.name for _, m in model.named_modules()] == [m.name for _, m in plain.named_modules()]
+    for layer in layers:
+        n_in, n_out = plain.flat[f"{layer}.weight"].shape
+        assert model.flat[f"{layer}.lora_a"].shape == (n_in, 2)
+        assert model.flat[f"{layer}.lora_b"].shape == (2, n_out)
+
+
+def test_first_adapters_depend_on_seed_and_name_alone():
+    make = lambda seed, **options: lora(GPT(tiny("gpt2", **options), 9), 2, seed).flat
+    a, deeper, other = make(1), make(1, n_layer=3, vocab_size=9), make(2)
+    for name in a.trained:
+        assert np.array_equal(a[name].data, deeper[name].data), name
+        assert np.array_equal(a[name].data, other[name].data) == name.endswith("lora_b"), name
+        assert abs(a[name].data).max() == 0 if name.endswith("lora_b") else a[name].data.std() > 0
+    assert not np.array_equal(a["h.0.attn.c_q.lora_a"].data, a["h.0.attn.c_k.lora_a"].data)
+
+
+def test_adapters_are_given_in_place_and_taken_out_in_place():
+    """Weights stay where they are in the model, in value and in what they are part of; optimizers are made after it."""
+    model = shaken(tiny("gpt2"))
+    weights, blocks = {name: p.data.copy() for name, p in model.flat.items()}, list(model.h)
+    parameters = dict(model.flat)
+    old = AdamW(model.parameters())
+    assert lora(model, rank=2) is model
+    assert all(a is b for a, b in zip(model.h, blocks, strict=True))
+    with pytest.raises(ConfigError, match="some of its parameters were frozen, exchanged or moved"):
+        old.step()
+    for name, before in weights.items():
+        assert model.flat[name] is parameters[name]
+        assert np.array_equal(model.flat[name].data, before), name
+    x, y = random_tokens(model.config, 2, 5)
+    optimizer = AdamW(model.parameters(), lr=0.1)
+    for _ in range(2):
+        differentiate(model, x, y)
+        optimizer.step()
+    for name, before in weights.items():
+        assert np.array_equal(model.flat[name].data, before), name
+    expected = model(x).data
+    merge(model)
+    agree(model(x).data, expected, "logits")
+    assert list(model.flat) == list(weights)
+    moved = {name for name, before in weights.items() if not np.array_equal(model.flat[name].data, before)}
+    assert moved == {name for name in weights if name.startswith("h.") and weights[name].ndim == 2}
+    merge(model)
+    agree(model(x).data, expected, "logits")
+
+
+def test_freezing_again_adds_to_what_is_frozen():
+    model = freeze(freeze(shaken(tiny("gpt2")), "wte.*"), "h.0.*", "wpe.*")
+    assert not [name for name in model.flat.trained if name.startswith(("wte.", "wpe.", "h.0."))]
+    assert {name for name in model.flat if name not in model.flat.trained} == {
+        name for name in model.flat if name.startswith(("wte.", "wpe.", "h.0."))
+    }
+    assert list(model.flat)[: len(model.flat.trained)] == model.flat.trained
+    assert model.flat.grad.size == sum(model.flat[name].size for name in model.flat.trained)
+    before = list(model.flat.trained)
+    assert freeze(model) is model
+    assert model.flat.trained == before
+
+
+def test_gradients_survive_a_change_of_the_model():
+    """Of what is still trained: freezing after a backward pass keeps them in their places."""
+    model = shaken(tiny("gpt2"))
+    x, y = random_tokens(model.config, 2, 5)
+    differentiate(model, x, y)
+    gradients = {name: p.grad.copy() for name, p in model.flat.items()}
+    freeze(model, "wte.*", "*.attn.*")
+    for name in model.flat.trained:
+        assert np.array_equal(model.flat[name].grad, gradients[name]), name
+        assert np.shares_memory(model.flat[name].grad, model.flat.grad)
+
+
+def test_recomputed_blocks_keep_their_inputs_alone():
+    """Of one block's operations the graph has one node, and an observer sees them twice."""
+    model = shaken(tiny("gpt2"))
+    x, y = random_tokens(model.config, 2, 5)
+    loss = cross_entropy(model(x), y)
+    ops_before = [node.op.name for node in ancestors(loss.node) if node.op]
+    assert ops_before.count("attention") == 2
+    recomputed(*model.h)
+    loss = cross_entropy(model(x), y)
+    ops_after = [node.op.name for node in ancestors(loss.node) if node.op]
+    assert ops_after.count("attention") == 0
+    assert ops_after.count("recompute") == 2
+    recomputed(model.h[0])  # twice is as once
+    expected = differentiate(shaken(tiny("gpt2")), x, y)
+    found = differentiate(model, x, y)
+    assert found[0] == expected[0]
+    assert np.array_equal(found[1], expected[1])

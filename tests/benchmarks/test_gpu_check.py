@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_lm.kernels.cuda import driver
+
 pytest.importorskip("ml_dtypes")
 import gpu_check
 from gpu import report
@@ -17,6 +19,7 @@ import os, sys, time, types
 sys.path += [{benchmarks!r}, {root!r}]
 from contextlib import nullcontext
 import gpu_check
+
 
 class Place:
     lost = False
@@ -96,9 +99,8 @@ def test_every_part_has_its_module():
 
 
 def test_without_a_gpu(tmp_path, capsys):
-    from tinygrad_lm import backend
 
-    if backend._gpu_problem() is None:
+    if driver.gpu_problem() is None:
         pytest.skip("there is a GPU here")
     with pytest.raises(SystemExit) as ended:
         gpu_check.main(["--out", str(tmp_path / "found.jsonl")])

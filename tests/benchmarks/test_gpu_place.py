@@ -11,14 +11,15 @@ import pytest
 pytest.importorskip("ml_dtypes")
 from gpu import environment, place
 
-from tinygrad_lm import backend, kernels
+from tinygrad_lm import kernels
+from tinygrad_lm.kernels.cuda import driver
 
 
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy.module())
     monkeypatch.setattr(kernels, "enable", lambda: None)
-    monkeypatch.setattr(backend, "_gpu_problem", lambda: None)
+    monkeypatch.setattr(driver, "gpu_problem", lambda: None)
     return place.Gpu()
 
 

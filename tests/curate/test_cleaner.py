@@ -153,7 +153,7 @@ def test_evaluation_texts_that_are_too_short_are_told(tmp_path):
     assert list(cleaning_notes([clean, CleaningConfig(), several, clean], tmp_path)) == [
         "decontaminate: 2 of 3 texts in a.json have fewer than 13 words; copies of these are not detected",
         "decontaminate: 3 of 4 texts in a.json, b.json, c.json, … have fewer than 13 words; copies of these are not "
-        "found",
+        "detected",
     ]
     assert Cleaner(clean, tmp_path)(f"{twelve} 11 {twelve} 12 {SENTENCE}").removed  # 0 to 12
     assert not Cleaner(clean, tmp_path)(f"{twelve} 11 {twelve} 11 {SENTENCE}").removed

@@ -64,6 +64,7 @@ def test_a_file_is_not_read_whole(name, write, tmp_path):
             assert not isinstance(record, Damaged)
             counts.append(len(record.id))
 
+    next(iter(format.read_records(path)))  # imports the reader's libraries, which would count
     assert peak(run) < 1.5 * MB
     assert len(counts) == 3_000
 
@@ -109,7 +110,7 @@ def test_a_file_that_unpacks_to_no_end_takes_bounded_memory(suffix, tmp_path):
 def small(monkeypatch):
     """Readers for which 10 kB is the largest record."""
     for module in (json_lines, warc, wikipedia):
-        monkeypatch.setattr(module, "LARGEST", 10_000)
+        monkeypatch.setattr(module, "LARGEST_RECORD", 10_000)
     monkeypatch.setattr(plain, "PIECE", 10_000)
     return 10_000
 
@@ -192,7 +193,7 @@ def test_few_bytes_are_under_way_where_records_are_long():
     """At most `ahead` batches are in flight, and fewer large ones."""
 
     class Held:
-        most = held = make_batches = 0
+        most = held = batches = 0
 
         def submit(self, function, argument, items):
             size = sum(len(item.found.content) for item in items)

@@ -156,7 +156,7 @@ def test_token_files_that_lie_elsewhere_are_seen_from_the_folder(folder):
 )
 def test_a_manifest_of_another_shape(edit, folder):
     change(folder, edit)
-    assert "manifest.json is damaged, " in refused(folder)
+    assert "manifest.json: " in refused(folder)
     assert "prepare it again" in refused(folder)
 
 

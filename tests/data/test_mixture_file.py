@@ -205,7 +205,7 @@ WRONG = [
             ('"1e-99999999"', "'1e-99999999'"), ('" 1"', "' 1'"), ('"0/1"', "'0/1'"),
         ]
     ),
-    (source(weight="weight = 0.5"), "the weights add up to 1/2 = 0.5, expected exactly 1: web 1/2; thirds"),
+    (source(weight="weight = 0.5"), "the weights add up to 1/2 = 0.5, expected exactly 1: web 1/2; write thirds"),
     (source("a") + source("b"), "the weights add up to 2, expected exactly 1: a 1 + b 1"),
     (
         source("a", 'weight = "1/1009"') + source("b", 'weight = "1/1013"') + source("c", 'weight = "1020095/1022117"'),

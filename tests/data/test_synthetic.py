@@ -204,7 +204,7 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
         (SMALL["induction"], "Aa", "'Aa' is not a pair"),
         (SMALL["induction"], "xA", "'xA' is not a pair"),
         (SMALL["arithmetic"], "1+1=3\n", "'1\\+1=3' is not a sum"),
-        (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is not a sum of two numbers of 1 digits"),
+        (SMALL["arithmetic"], "10+1=11\n", "'10\\+1=11' is not a sum of two numbers of at most 1 digits"),
         (SMALL["arithmetic"], "01+1=2\n", "is not a sum"),
         (SMALL["arithmetic"], "1+1=2", "ends with a line end"),
         (SMALL["arithmetic"], "1+1=2\n1+1=2", "ends with a line end; this one with '1\\+1=2'"),

@@ -167,7 +167,7 @@ def test_half_a_surrogate_pair_is_refused(tokenizer):
 
 
 def test_an_empty_text_makes_no_vocabulary():
-    with pytest.raises(TokenError, match="empty text"):
+    with pytest.raises(TokenError, match="expected a text with characters, found an empty one"):
         CharTokenizer.from_text("")
 
 

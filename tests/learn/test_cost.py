@@ -3,7 +3,6 @@
 import argparse
 import math
 import tracemalloc
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -13,28 +12,18 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_run import TEXT, pretrain
 
+from tinygrad_lm import kernels
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.replaceable import Replaceable
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
-from tinygrad_lm.learn.cost import budget, cost, flops
+from tinygrad_lm.learn.cost import budget, cost, flops, kept
 from tinygrad_lm.learn.cost.kept import root
-from tinygrad_lm.learn.cost.step import record
+from tinygrad_lm.learn.cost.training_step import count_step
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.nn.context import Context
 from tinygrad_lm.train.run import RunFolder
-
-
-@contextmanager
-def definitions():
-    """Within the block no kernel stands in for a rule."""
-    before = {op: op.kernels for op in Op.registry.values()}
-    try:
-        for op in before:
-            op.kernels = {}
-        yield
-    finally:
-        for op, kernels in before.items():
-            op.kernels = kernels
 
 
 def command(*arguments):
@@ -90,18 +79,18 @@ def test_broadcasting_back_is_adding():
     assert flops.entrywise("cross_entropy", [(4, 3), (4,)], (), [True, False]) == (48, 12)
 
 
-@given(small_gpt.configs(), st.integers(1, 3), st.sampled_from([0.0, 0.2]))
+@given(small_gpt.configs(), st.integers(1, 3), st.sampled_from([0.0, 0.2]), st.sampled_from([0, 0, 1, 2]))
 @settings(max_examples=40)
-def test_what_is_followed_by_shapes_is_what_is_recorded(drawn, batch_size, dropout):
-    """Every entry of every model: its shape, its FLOPs, the bytes that it moves and those that it keeps."""
+def test_what_is_followed_by_shapes_is_what_is_recorded(drawn, batch_size, dropout, rank):
+    """Every operation of every model: its shape, its FLOPs, the bytes that it moves and those that it keeps."""
     config = replace(drawn[0], dropout=dropout, n_layer=2)
     assume(config.head_size > 1)  # heads of one number change places without a copy
-    with definitions():
-        executed = record(config, batch_size)
-    followed = record(config, batch_size, execute=False)
-    for entry in executed.entries:
+    with kernels.disabled():
+        executed = count_step(config, batch_size, rank=rank)
+    followed = count_step(config, batch_size, execute=False, rank=rank)
+    for entry in executed.costs:
         entry.peak = (0, 0)
-    assert executed.entries == followed.entries
+    assert executed.costs == followed.costs
     assert executed.parameters == followed.parameters
 
 
@@ -109,13 +98,13 @@ def test_what_is_followed_by_shapes_is_what_is_recorded(drawn, batch_size, dropo
 def test_two_blocks_stand_for_all(name):
     """Five blocks that are executed, and two of them followed by their shapes."""
     config = small_gpt.tiny(name, n_layer=5, dropout=0.1)
-    with definitions():
-        executed = record(config, 2)
-    followed = record(config, 2, execute=False)
-    assert len(followed.entries) < len(executed.entries)
+    with kernels.disabled():
+        executed = count_step(config, 2)
+    followed = count_step(config, 2, execute=False)
+    assert len(followed.costs) < len(executed.costs)
     for field in ("products", "entrywise", "moved", "saved"):
         assert followed.total(field) == executed.total(field), field
-    assert followed.size() == executed.size() == GPT(config).parameters.data.size
+    assert followed.size() == executed.size() == GPT(config).flat.data.size
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -125,7 +114,7 @@ def test_what_is_recorded_is_what_is_trained(name, frozen, execute):
     """The last operations are those of the model's loss, be they one or more, and all under one name."""
     config = small_gpt.tiny(name, n_layer=1)
     frozen = frozen[: 1 + (not config.tied)]
-    entries = record(config, 2, execute, frozen).entries
+    entries = count_step(config, 2, execute, frozen).costs
     after = [entry.module for entry in entries].index("ln_f") + 1
     head = ["linear", "divide", "tanh", "multiply"] if config.softcap else ["linear"]
     expected = [*head, "cross_entropy"] if config.softcap or frozen else ["linear_cross_entropy"]
@@ -143,7 +132,7 @@ def test_of_many_logits_their_gradients_are_kept(tied, execute, monkeypatch):
 
     def kept(limit):
         monkeypatch.setattr(numpy_classifier, "CHUNK", limit * 4 * V)
-        return next(entry.saved for entry in record(config, 1, execute).entries if entry.op == "linear_cross_entropy")
+        return next(entry.saved for entry in count_step(config, 1, execute).costs if entry.op == "linear_cross_entropy")
 
     assert kept(rows - 1) == 4 * (rows * C + C * V)
     composed = rows * (4 * (C + V + 1) + 1 + 8 + 8)  # x, exp and its sum, what counts, targets and their numbers
@@ -154,16 +143,28 @@ def test_of_many_logits_their_gradients_are_kept(tied, execute, monkeypatch):
 @given(small_gpt.configs(), st.integers(1, 3))
 @settings(max_examples=40)
 def test_the_sum_is_the_formula(drawn, batch_size):
-    config = replace(drawn[0], lora=0)
-    step = record(config, batch_size, execute=False)
+    config = drawn[0]
+    step = count_step(config, batch_size, execute=False)
     assert step.total("products") == batch_size * config.block_size * budget.flops_per_token(config, causal=True)
+
+
+def test_shapes_alone_leave_nothing_behind():
+    before = {op: (op.implementations, dict(op.implementations)) for op in Op.registry.values()}
+    enabled = Replaceable.enabled
+    count_step(small_gpt.tiny("gpt2"), 1, execute=False)
+    with pytest.raises(ConfigError, match="exp: no shape is known"), kept.shapes_alone():
+        Op.registry["exp"](np.zeros(3, np.float32))
+    assert Replaceable.enabled is enabled
+    for op, (implementations, content) in before.items():
+        assert op.implementations is implementations
+        assert implementations == content
 
 
 def test_frozen_weights_cost_less():
     config = small_gpt.tiny("gpt2")
     tokens, C, hidden = config.block_size, config.n_embd, config.hidden
-    whole = record(config, 1).total("products")
-    less = record(config, 1, frozen=("h.1.mlp.*",))
+    whole = count_step(config, 1).total("products")
+    less = count_step(config, 1, frozen=("h.1.mlp.*",))
     assert whole - less.total("products") == 2 * tokens * 2 * C * hidden
     assert "frozen weights have no gradient" in "\n".join(cost.reconciled(less))
 
@@ -176,7 +177,7 @@ def test_pytorch_counts_the_same(name):
 
     config = small_gpt.tiny(name)
     model = GPT(config, dtype=np.float64)
-    p = {key: torch.tensor(w.data, requires_grad=True) for key, w in model.parameters.items()}
+    p = {key: torch.tensor(w.data, requires_grad=True) for key, w in model.flat.items()}
     tokens = torch.zeros((3, config.block_size), dtype=torch.int64)
     with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         torch_gpt.logits(config, p, tokens).sum().backward()
@@ -189,11 +190,11 @@ def test_pytorch_counts_the_same(name):
 def test_what_is_kept_is_what_memory_holds():
     """The counted bytes against those that are held between the forward and the backward pass."""
     config = replace(PRESETS["nanogpt-cpu"], vocab_size=65, n_layer=2)
-    step = record(config, 8)
+    step = count_step(config, 8)
     model, tokens = GPT(config), np.zeros((8, config.block_size), int)
     tracemalloc.start()
     try:
-        loss = model.loss(tokens, tokens, (0, 0))
+        loss = model.loss(tokens, tokens, Context(key=(0, 0, 0)))
         held = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
@@ -206,7 +207,7 @@ def test_what_is_kept_is_what_memory_holds():
 def test_bytes_by_hand():
     """An embedding reads rows, not its table; a linear layer everything once, and on the way back again."""
     config = small_gpt.tiny("gpt2")
-    entries = record(config, 3, execute=False).entries
+    entries = count_step(config, 3, execute=False).costs
     T, C, hidden = config.block_size, config.n_embd, config.hidden
     rows, ids, y = 4 * 3 * T * C, 8 * 3 * T, 4 * 3 * T * C
     assert (entries[0].op, entries[0].moved) == ("embedding", (rows + ids + y, y + ids + 4 * config.vocab_size * C))
@@ -217,8 +218,8 @@ def test_bytes_by_hand():
 
 
 def test_the_peak_of_an_operation_holds_its_result():
-    step = record(small_gpt.tiny("gpt2", n_embd=64), 16)
-    linear = [entry for entry in step.entries if entry.op == "linear"]
+    step = count_step(small_gpt.tiny("gpt2", n_embd=64), 16)
+    linear = [entry for entry in step.costs if entry.op == "linear"]
     assert linear
     for entry in linear:
         size = 4 * math.prod(entry.shape)
@@ -242,7 +243,7 @@ def test_parameters(name):
     config = budget.MODELS[name]
     small = replace(config, vocab_size=11, block_size=7, n_layer=3, n_embd=4 * config.n_head, n_head=config.n_head)
     small = replace(small, n_embd=8, n_head=2)
-    assert budget.parameters(small) == GPT(small, None).parameters.data.size
+    assert budget.parameters(small) == GPT(small, None).flat.data.size
     published = {"gpt2": 124e6, "gpt2-medium": 355e6, "gpt2-large": 774e6, "gpt2-xl": 1558e6, "gpt3": 174.6e9}
     assert budget.parameters(config) == pytest.approx(published[name], rel=0.004)
 
@@ -304,7 +305,7 @@ def test_the_bill_of_the_model_that_was_asked_for(trained, capsys):
     told = capsys.readouterr().out
     assert "FLOP: a multiplication is one, an addition another" in told
     row = next(line.split() for line in told.partition("Trained on")[2].splitlines() if line.startswith("run "))
-    size = RunFolder(trained).initial_model("cpu").parameters.data.size
+    size = RunFolder(trained).initial_model("cpu").flat.data.size
     assert (int(row[1].replace(",", "")), float(row[2])) == (size, pytest.approx(6e6 * size, rel=1e-2))
 
 
@@ -312,13 +313,13 @@ def test_what_does_not_fit_into_memory_is_told(monkeypatch):
     def too_large(*_):
         raise MemoryError("Unable to allocate 7 PiB")
 
-    monkeypatch.setattr(cost, "record", too_large)
+    monkeypatch.setattr(cost, "count_step", too_large)
     with pytest.raises(ConfigError, match="cost: Unable to allocate 7 PiB; take a smaller --block-size"):
         command("--preset", "gpt2")
 
 
 def test_sums_by_module_and_by_operation_agree():
-    step = record(small_gpt.tiny("modern"), 2)
+    step = count_step(small_gpt.tiny("modern"), 2)
     one, other = (cost.ledger(step, key, "")[-1] for key in (lambda e: cost.kind(e.module), lambda e: e.op))
     assert one == other
     assert cost.kind("h.12.attn.c_q") == "h.*.attn"

@@ -11,10 +11,10 @@ import small_run
 from small_run import TEXT, pretrain
 
 from tinygrad_lm import ops
+from tinygrad_lm.engine.observe import Observer, current_module, observers, observing
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import CheckpointError, DataError, ShapeError
 from tinygrad_lm.learn.doctor import doctor, log_findings, model_findings
-from tinygrad_lm.learn.observe import observing
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train.log import Log
@@ -238,7 +238,7 @@ def test_a_wrong_derivative_keeps_it_from_learning_by_heart(patient, monkeypatch
         return y, flipped
 
     rule = ops.linear.rule
-    monkeypatch.setattr(ops.linear, "kernels", {})
+    monkeypatch.setattr(ops.linear, "implementations", {})
     monkeypatch.setattr(ops.linear, "rule", wrong)
     assert verdicts(patient)["overfitting one sequence"] == "wrong"
 
@@ -355,7 +355,12 @@ def test_observing_names_the_modules_and_leaves_nothing_behind():
     before = {kind: dict(vars(kind)) for kind in (Op, *kinds)}
     tokens, seen = np.arange(5)[None], []
     expected = model(tokens).data
-    with observing(model, lambda module, op, inputs, options, y: seen.append((module, op.name, y.shape))):
+
+    class Names(Observer):
+        def operation(self, op, inputs, options, y):
+            seen.append((current_module(), op.name, y.shape))
+
+    with observing(Names()):
         found = model(tokens).data
     np.testing.assert_array_equal(found, expected)
     assert {kind: dict(vars(kind)) for kind in before} == before
@@ -364,8 +369,11 @@ def test_observing_names_the_modules_and_leaves_nothing_behind():
     assert ("h.0.mlp.c_fc", "linear", (1, 5, 32)) in seen
     assert seen[-1] == ("", "linear", (1, 5, 7))
     count = len(seen)
-    with pytest.raises(ShapeError), observing(model, lambda *arguments: seen.append(arguments)):
+    assert observers == []
+    with pytest.raises(ShapeError, match=r"in h\.0\.ln_1"), observing(Names()):
         model.h[0](ops.add(np.zeros((1, 5, 3)), 0.0))
     assert {kind: dict(vars(kind)) for kind in before} == before
+    assert observers == []
+    assert current_module() == ""
     model(tokens)
     assert len(seen) == count + 1

@@ -15,12 +15,12 @@ from tinygrad_lm import ops
 from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.ledger.page import SCRIPTS, add_arguments, page, run, write_page
+from tinygrad_lm.learn.ledger.page import SCRIPTS, add_arguments, page, write_example, write_page
 from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.models.gpt import GPT
 
-WEB = files("tinygrad_lm.learn") / "web"
+WEB = files("tinygrad_lm.learn.ledger") / "web"
 
 
 class Elements(HTMLParser):
@@ -204,7 +204,7 @@ def test_the_command_writes_an_example_or_says_why_not(tmp_path, capsys):
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     out = tmp_path / "page.html"
-    assert run(parser.parse_args(["--example", "diamond", "--out", str(out)])) == 0
+    assert write_example(parser.parse_args(["--example", "diamond", "--out", str(out)])) == 0
     assert data_of(out.read_text(encoding="utf-8"))["of"] == 5
-    assert run(parser.parse_args(["--example", "scalar", "--out", str(tmp_path / "none" / "page.html")])) == 2
+    assert write_example(parser.parse_args(["--example", "scalar", "--out", str(tmp_path / "none" / "page.html")])) == 2
     assert capsys.readouterr().err.startswith("error: ")

@@ -168,7 +168,7 @@ def test_the_numbers_of_every_step_are_shown(opened):
 def test_gradients_shown_are_those_of_the_parameters(preset, opened):
     model, ledger = transformer(preset)
     page = opened(ledger)
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         page.jump(name)
         assert name in page.text("#leaf-title")
         assert page.numbers("#leaf .row figure:nth-child(2)") == p.grad.ravel().tolist(), name
@@ -282,7 +282,7 @@ def odd_ledgers():
 
     return {
         "chain": trace(chain),
-        "checkpoint": trace(lambda: (ops.recompute(x, function=lambda a: ops.tanh(a * w)) * x).sum()),
+        "recompute": trace(lambda: (ops.recompute(x, function=lambda a: ops.tanh(a * w)) * x).sum()),
         "bare": trace((x * x).sum()),
         "statistics": trace(lambda: (x * x).sum(), keep=0, local=0),
         "not a number": trace(lambda: (x * np.nan).sum()),
@@ -302,7 +302,7 @@ def test_odd_ledgers_are_shown_too(name, opened):
     shown = {input.number for step in ledger.steps for input in step.inputs}
     for leaf in ledger.leaves:
         assert len(page.browser.find_elements("css selector", f"[data-key='#{leaf.number}']")) == (leaf.number in shown)
-    if name == "checkpoint":
+    if name == "recompute":
         tops = page.js("return [...document.querySelectorAll('.box')].map((one) => one.offsetTop)")
         assert tops.count(min(tops)) == 1  # only the loss hangs on nothing
         for leaf in ("x", "w"):
@@ -316,7 +316,7 @@ def test_odd_ledgers_are_shown_too(name, opened):
 def test_formulas_in_type_say_what_the_rules_say(opened):
     """Raised and lowered signs stand for the same; a root has a bar in place of brackets; lines part the equations."""
     ledger = trace(lambda x: x * 2, 1.0)
-    formulas = [op.formula.partition("        ")[::2] for op in Op.registry.values()]
+    formulas = [op.halves for op in Op.registry.values()]
     ledger.steps = [
         replace(ledger.steps[0], number=100 + i, forward=a, backward=b) for i, (a, b) in enumerate(formulas)
     ]

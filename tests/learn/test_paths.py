@@ -27,7 +27,7 @@ def agree(found, gradient):
 @given(program=programs(), data=st.data())
 def test_path_products_add_up_to_the_gradient_of_an_entry(program, data):
     leaves, steps = program
-    steps = [("tanh" if name == "checkpoint" else name, i, j) for name, i, j in steps[: data.draw(st.integers(1, 12))]]
+    steps = [("tanh" if name == "recompute" else name, i, j) for name, i, j in steps[: data.draw(st.integers(1, 12))]]
     ledger = trace(lambda *xs: run_program(steps, *xs).sum(), *leaves)
     for one in ledger.leaves:
         entry = data.draw(st.sampled_from(list(np.ndindex(one.shape))))
@@ -52,7 +52,7 @@ def test_every_parameter_of_the_smallest_gpt_gets_its_gradient_along_paths(prese
     model = shaken(tiny(preset, n_layer=1, n_head=1, n_embd=2, vocab_size=3, n_hidden=2))
     x, y = random_tokens(model.config, 1, 2)
     ledger = trace(lambda: ops.cross_entropy(model(x), y))
-    for name, p in model.parameters.items():
+    for name, p in model.flat.items():
         entry = tuple(n - 1 for n in p.shape)
         agree(paths(ledger, name, entry, limit=30_000), p.grad[entry])
 
@@ -100,7 +100,7 @@ def test_what_cannot_be_listed_is_refused_with_the_way_out():
     with pytest.raises(ConfigError, match=r"#3 matmul has no local derivative by a \(81(.|\n)*local=81"):
         paths(ledger, "x", (0, 0))
     for wrong in ((), (1,), (3, 0), (0, -4)):
-        with pytest.raises(ConfigError, match=r"has shape \(3, 3\), so .* is no entry"):
+        with pytest.raises(ConfigError, match=r"has shape \(3, 3\), so .* is not an entry"):
             paths(ledger, "x", wrong)
     with pytest.raises(ConfigError, match="no leaf is named 'b'"):
         paths(ledger, "b", (0, 0))
@@ -110,9 +110,9 @@ def test_what_cannot_be_listed_is_refused_with_the_way_out():
     def inside(w):
         return ops.recompute(w * 2, function=lambda h: ops.tanh(h) * w)
 
-    with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
+    with pytest.raises(ConfigError, match=r"through a recomputation(.|\n)*hint"):
         paths(trace(inside, 1.0), "w")
-    with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
+    with pytest.raises(ConfigError, match=r"through a recomputation(.|\n)*hint"):
         paths(trace(lambda x, w: ops.recompute(x, function=lambda h: h * w), 1.0, 2.0), "w")
-    with pytest.raises(ConfigError, match=r"through a checkpoint(.|\n)*hint"):
+    with pytest.raises(ConfigError, match=r"through a recomputation(.|\n)*hint"):
         paths(trace(lambda w: ops.recompute(w, function=ops.tanh), 1.0), "w")

@@ -305,7 +305,10 @@ def test_a_configuration_names_all_its_problems():
         assert problem in str(caught.value)
     for name in ("position", "activation", "dropout"):
         assert f"{name} must be" in str(caught.value)
-    with pytest.raises(ConfigError, match="n_embd must be a multiple of n_head 3, found 10; n_head must be a multiple of n_kv_head 2, found 3"):
+    with pytest.raises(
+        ConfigError,
+        match="n_embd must be a multiple of n_head 3, found 10; n_head must be a multiple of n_kv_head 2, found 3",
+    ):
         GPTConfig(n_embd=10, n_head=3, n_kv_head=2)
     with pytest.raises(ConfigError, match="head size must be even for rotary positions, found 3"):
         GPTConfig(n_embd=9, n_head=3, position="rotary")

@@ -134,7 +134,7 @@ def test_parameters_that_were_never_initialised_are_refused(make, x, named):
     with pytest.raises(ConfigError) as caught:
         module(x)
     assert named in str(caught.value)
-    assert "model.initialize(seed=0)" in str(caught.value)
+    assert "initialize(seed=0) on the whole model" in str(caught.value)
     with pytest.raises(ConfigError, match="belong to no initialised module"):
         optim.AdamW(module.parameters())
     module.initialize()(x)
@@ -149,9 +149,11 @@ def test_a_part_that_was_added_and_not_initialised_is_refused_when_it_is_called(
 
 def test_modules_without_parameters_need_no_values():
     assert nn.RMSNorm(2)(np.ones((1, 2), np.float32)).shape == (1, 2)
-    for module in (nn.Dropout(0.5), nn.Dropout(0.5).initialize(), copy.deepcopy(nn.Dropout(0.5).initialize())):
+    for module in (nn.Dropout(0.5).initialize(), copy.deepcopy(nn.Dropout(0.5).initialize())):
         x = Tensor(np.ones((2, 2), np.float32))
         assert module(x, nn.Context(key=(0, 0, 0))).shape == (2, 2)
+    with pytest.raises(ConfigError, match=r"dropout : .* needs an initialised model and a key"):
+        nn.Dropout(0.5)(x, nn.Context(key=(0, 0, 0)))  # all that have no name would drop the same
 
 
 # ---- parameters exchanged, added, removed, moved
@@ -283,9 +285,22 @@ def test_an_optimizer_of_a_parameter_that_was_taken_out_is_refused():
             optimizer.step()
 
 
+def test_a_shallow_copy_takes_the_parameters_with_it():
+    """Of a model without deeper names, too, in which nothing was assigned."""
+    model = Tied().initialize()
+    optimizer = optim.AdamW(model.parameters())
+    optimizer.step()
+    twin = copy.copy(model)
+    with pytest.raises(ConfigError, match=r"exchanged or removed after the model was initialised: a\.weight"):
+        model.flat.arrays()
+    assert twin.flat.arrays().keys() == model.lay_out().flat.arrays().keys()
+
+
 def test_a_store_outlives_its_model():
-    """model.flat.arrays() of a model that is needed for nothing else."""
-    assert set(small().flat.arrays()) == set(small().flat)
+    """The weights of a model that is needed for nothing else."""
+    flat = small().flat
+    assert set(flat.arrays()) == set(flat)
+    flat.check()
 
 
 # ---- new values

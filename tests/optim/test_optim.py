@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optim_checks import SHAPES, Bag, Course, clips, follows_adamw, follows_muon
 
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.optim.muon import Muon, orthogonalize
@@ -61,7 +62,9 @@ def test_decay_is_for_matrices():
         np.testing.assert_allclose(p.data, before[name] * (0.9 if p.ndim == 2 else 1.0), rtol=1e-15)
 
 
-@pytest.mark.parametrize("make", [AdamW, lambda parameters: Muon([p for p in parameters if p.ndim == 2])], ids=["AdamW", "Muon"])
+@pytest.mark.parametrize(
+    "make", [AdamW, lambda parameters: Muon([p for p in parameters if p.ndim == 2])], ids=["AdamW", "Muon"]
+)
 def test_state_is_all_that_a_resumed_run_needs(make):
     bags = [Bag(SHAPES, np.random.default_rng(0)) for _ in range(2)]
     rng, optimizer = np.random.default_rng(1), make(bags[0].parameters())
@@ -232,3 +235,29 @@ def test_schedules_against_torch(steps, warmup, floor):
     np.testing.assert_allclose(ours, up + [1.0] * (steps - warmup), atol=1e-12)
     ours = [warmup_stable_decay(step, steps, 0, 1.0, floor) for step in range(steps)]
     np.testing.assert_allclose(ours, factors(linear(1.0, floor, steps), steps), atol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [warmup_cosine, warmup_stable_decay])
+def test_after_its_last_step_a_schedule_stays_where_it_is(schedule):
+    """A loop that goes on too long must neither climb again nor go uphill."""
+    end = schedule(100, 100)
+    assert {schedule(step, 100) for step in range(100, 300)} == {end}
+    assert 0 <= end <= 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "wrong"),
+    [
+        (lambda p: AdamW(p, lr=-1), "lr must be at least 0, found -1"),
+        (lambda p: AdamW(p, lr=float("nan")), "lr must be at least 0, found nan"),
+        (lambda p: AdamW(p, eps=-1), "eps must be at least 0"),
+        (lambda p: AdamW(p, betas=(1, 0)), "betas must be two numbers in"),
+        (lambda p: AdamW(p, weight_decay=-1), "weight_decay must be at least 0"),
+        (lambda p: Muon(p, momentum=1.5), r"momentum must be in \[0, 1\), found 1.5"),
+        (lambda p: Muon(p, lr=math.inf), "lr must be at least 0, found inf"),
+    ],
+)
+def test_settings_outside_their_range_are_refused(make, wrong):
+    bag = Bag({"a": (2, 3)}, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=wrong):
+        make(bag.parameters())

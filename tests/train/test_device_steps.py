@@ -10,9 +10,9 @@ import small_run
 import strict_capture
 from small_gpt import shaken, tiny
 
-from tinygrad_lm import backend
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.kernels.cuda import driver
 from tinygrad_lm.kernels.cuda import graph as cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import device_steps
@@ -155,7 +155,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(device):
 
 def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, capsys):
     """In bfloat16, as a newcomer with a GPU would: trained, evaluated, saved, resumed, written from on the CPU."""
-    monkeypatch.setattr(backend, "_gpu_problem", lambda: None)
+    monkeypatch.setattr(driver, "gpu_problem", lambda: None)
     monkeypatch.setitem(small_run.MODEL, "n_embd", 32)  # heads of 16: it is captured
     replays = []
     launch = strict_capture.Graph.launch

@@ -174,7 +174,7 @@ class Arithmetic:
         return operations.transpose(self)
 
     def to(self, device=None, dtype=None):
-        """x on a device, "cpu" or "cuda", or in another floating dtype; x itself if it is so already."""
+        """x on a device, "cpu" or "cuda", or in another floating dtype (dtype=…); x itself if it is so already."""
         if (device is None or device == self.device) and (dtype is None or dtype == self.dtype):
             return self
         return operations.to(self, device=device, dtype=dtype)

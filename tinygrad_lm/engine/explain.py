@@ -22,7 +22,7 @@ def check_dtypes(op, inputs, y):
         raise DtypeError(
             f"{place(op)}: the inputs' dtypes do not fit each other{result}\n"
             "  rule : all floating inputs share one dtype, and so does the result; bare Python numbers adapt\n"
-            f"{listing(op, inputs)}\n  hint : x.to(dtype=...) converts"
+            f"{listing(op, inputs)}\n  hint : x.to(dtype=...) converts a tensor, x.astype(...) an array"
         )
 
 

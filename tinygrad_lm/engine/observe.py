@@ -25,8 +25,11 @@ observers = []
 class Observer:
     """Sees what the engine does while it is `observing`. Any of the methods may be overridden."""
 
+    def before(self, op):
+        """An operation is about to be computed."""
+
     def operation(self, op, inputs, options, y):
-        """An operation was called with these inputs (tensors, arrays or numbers) and gave the tensor y."""
+        """An operation was called with these tensors and gave the tensor y."""
 
     def begin(self, nodes):
         """A backward pass begins; it will go over these nodes, youngest first."""

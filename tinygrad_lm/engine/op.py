@@ -62,6 +62,8 @@ class Op(Replaceable):
             inputs = self.tensors(inputs)
             arrays = [x.data for x in inputs]
             parents = [x.node for x in inputs]
+        for observer in observers:
+            observer.before(self)
         try:
             y, backward = self.chosen(arrays)(*arrays, **options)
         except (ValueError, IndexError, TypeError) as error:

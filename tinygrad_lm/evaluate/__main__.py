@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.evaluate.evaluator import Evaluator
 from tinygrad_lm.evaluate.files import find_files
 from tinygrad_lm.evaluate.report import results_json, results_table
 from tinygrad_lm.evaluate.tasks import TASKS
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program

@@ -12,7 +12,7 @@ from tinygrad_lm.programs import program
 # {name: (module, function)}. The first line of the module's docstring says what the command does, add_arguments(parser)
 # declares its options, and function(args) runs it and returns the exit status.
 COMMANDS = {
-    "page": (page, page.run),
+    "page": (page, page.write_example),
     "bug": (puzzle, puzzle.show_puzzle),
     "exercise": (exercise, exercise.write_exercise),
     "check": (check, check.check_file),

@@ -61,7 +61,7 @@ class FlatParameters(dict):
         self.contents = contents
 
     def arrays(self):
-        """{name: its weights}, as NumPy arrays; those of a model on a CPU are views."""
+        """{name: its weights}, as NumPy arrays; on a CPU they are views, which training changes."""
         self.check()
         return {name: to_device(p.data, "cpu") for name, p in self.items()}
 
@@ -70,6 +70,7 @@ class FlatParameters(dict):
 
         Raises CheckpointError with all that does not fit; nothing is copied then.
         """
+        self.check()
         problems = [f"{name} is missing" for name in self if name not in arrays]
         problems += [f"{name} is not a parameter of this model" for name in arrays if name not in self]
         problems += [

@@ -56,7 +56,10 @@ class RMSNorm(Module):
 
 
 class Dropout(Module):
-    """Entries set to zero with probability p while training: where the context has a key for random numbers."""
+    """Entries set to zero with probability p while training: where the context has a key for random numbers.
+
+    The mask is a function of the key and of the module's name, so each place in a network has a Dropout of its own.
+    """
 
     def __init__(self, p):
         self.p = p
@@ -68,12 +71,13 @@ class Dropout(Module):
         """{"p": …, "key": …} for an operation that drops entries; {} where none are dropped."""
         if not self.p:
             return {}
-        if context.key:
+        if context.key and self.ready:
             seed, *counter = context.key
             return {"p": self.p, "key": (seed, f"dropout/{self.name}", *counter)}
         if thread.recording:
             raise ConfigError(
-                f"dropout {self.name}: while gradients are recorded it needs a key for its random numbers\n"
-                "  hint : model(tokens, Context(key=(seed, step, 0))) trains; within no_grad() nothing is dropped"
+                f"dropout {self.name}: while gradients are recorded it needs an initialised model and a key\n"
+                "  hint : model(x, nn.Context(key=(seed, step, 0))) trains, if forward passes the context on to it;\n"
+                "         within no_grad(), without a key, nothing is dropped"
             )
         return {}

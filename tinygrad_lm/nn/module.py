@@ -92,7 +92,7 @@ class Module:
         if names:
             raise ConfigError(
                 f"{type(self).__name__} {self.name}: its parameters {', '.join(names)} have no values yet\n"
-                "  hint : model.initialize(seed=0), once the whole model is put together"
+                "  hint : initialize(seed=0) on the whole model; or on a part that is new in it, then model.lay_out()"
             )
 
     def named_modules(self):
@@ -165,7 +165,10 @@ def parts(value, name, seen):
 
 
 def freeze(model, *patterns):
-    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model."""
+    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model.
+
+    Before the optimizer is made, and on the whole model: a part has no store of its own.
+    """
     named = model.named_parameters()
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name, _ in named)]
     if idle:

@@ -1,9 +1,12 @@
 """AdamW: gradient descent with each parameter's step scaled by the size of its recent gradients."""
 
+from math import inf
+
 import numpy as np
 
 from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.engine.replaceable import replaceable
+from tinygrad_lm.errors import check_ranges
 from tinygrad_lm.optim.optimizer import Optimizer
 
 
@@ -23,6 +26,10 @@ class AdamW(Optimizer):
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
         super().__init__(parameters)
+        ranges = {"lr": (lr, "at least 0", 0 <= lr < inf), "eps": (eps, "at least 0", 0 <= eps < inf)}
+        ranges["betas"] = betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+        ranges["weight_decay"] = weight_decay, "at least 0", 0 <= weight_decay < inf
+        check_ranges("AdamW", ranges)
         self.lr, self.betas, self.eps, self.weight_decay, self.t = lr, betas, eps, weight_decay, 0
         self.m, self.v = self.moments(), self.moments()
 

@@ -7,7 +7,7 @@ from tinygrad_lm.engine.replaceable import replaceable
 def clip_gradients(flat, max_norm, count=1):
     """Divide all gradients by `count`, and scale them so that their norm is then at most max_norm. Returns the norm.
 
-    flat: a model's FlatParameters, or an optimizer's. count: how many targets the sum of gradients is over, if it is
+    flat: a model's FlatParameters, model.flat. count: how many targets the sum of gradients is over, if it is
     to become the mean. max_norm 0: no limit, as for a norm that is not finite. The norm, before it is limited, is a 0-d
     array where the gradients are, because reading it would synchronise a GPU.
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.

@@ -4,7 +4,7 @@ import math
 
 from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.engine.replaceable import replaceable
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.optim.optimizer import Optimizer
 
 
@@ -20,6 +20,8 @@ class Muon(Optimizer):
 
     def __init__(self, parameters, lr=0.02, momentum=0.95):
         super().__init__(parameters)
+        ranges = {"lr": (lr, "at least 0", 0 <= lr < math.inf), "momentum": (momentum, "in [0, 1)", 0 <= momentum < 1)}
+        check_ranges("Muon", ranges)
         if wrong := [f"{p.node.name} {p.shape}" for p in self.parameters if p.ndim != 2]:
             raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
         self.lr, self.momentum = lr, momentum

@@ -14,11 +14,12 @@ class Optimizer:
         name = type(self).__name__
         if isinstance(parameters, (str, dict)) or not hasattr(parameters, "__iter__"):
             raise ConfigError(f"{name}: expected parameters, found a {type(parameters).__name__}; model.parameters()")
-        given = list(dict.fromkeys(parameters))
-        if wrong := [p for p in given if getattr(p, "flat", None) is None]:
+        given = list({id(p): p for p in parameters}.values())
+        if wrong := [p for p in given if not hasattr(p, "store") or p.flat is None]:  # arrays have .flat, too
             raise ConfigError(
-                f"{name}: {len(wrong)} of {len(given)} parameters belong to no initialised module; the first is\n"
-                f"  {wrong[0]!r:.80}\n  hint : {name}(model.parameters()), after model.initialize(seed=0)"
+                f"{name}: {len(wrong)} of {len(given)} parameters belong to no initialised module that still exists:\n"
+                f"  {wrong[0]!r:.80}\n  hint : {name}(model.parameters()), after model.initialize(seed=0); "
+                "without a module, w.data -= lr * w.grad"
             )
         self.parameters = [p for p in given if p.requires_grad]
         if not self.parameters:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor of the largest learning rate at each step, 0 ≤ step < steps."""
+"""Learning-rate schedules: the factor of the largest learning rate at each step; from `steps` on the last one."""
 
 import math
 
@@ -7,7 +7,7 @@ def warmup_cosine(step, steps, warmup=0, floor=0.1):
     """Linear from 0 to 1 over `warmup` steps, then half a cosine down to `floor` (Loshchilov and Hutter 2017)."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    done = (step - warmup) / max(1, steps - warmup)
+    done = min(1, (step - warmup) / max(1, steps - warmup))
     return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
 
 
@@ -18,5 +18,5 @@ def warmup_stable_decay(step, steps, warmup=0, decay=0.5, floor=0.0):
     """
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    left = (steps - step) / max(1, decay * steps)
+    left = max(0, steps - step) / max(1, decay * steps)
     return 1.0 if left >= 1 else floor + (1 - floor) * left

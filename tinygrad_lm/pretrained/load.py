@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import resolve_device, to_device
+from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, hub, llama
 from tinygrad_lm.pretrained.fields import read_json

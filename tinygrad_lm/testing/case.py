@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.backend import dtype_of, is_floating
@@ -41,19 +41,21 @@ def as_case(drawn):
 
 
 def some_cases(strategy, count=60):
-    """The same drawn cases in every run."""
+    """The same drawn cases in every run, of six rounds: within one Hypothesis varies what it has, and repeats much."""
     cases = []
+    for start in range(6):
 
-    @settings(
-        max_examples=count, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(strategy)
-    def collect(case):
-        cases.append(case)
+        @seed(start)
+        @settings(
+            max_examples=-(-count // 6), database=None, deadline=None, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(strategy)
+        def collect(case):
+            cases.append(case)
 
-    collect()
-    return cases
+        collect()
+    return cases[:count]
 
 
 def unary(numbers=signed):

@@ -181,9 +181,9 @@ def attention(draw):
 
 
 @st.composite
-def cross_entropy(draw):
-    """Logits (..., V), and targets (...) below V or equal to ignore_index."""
-    V, shape = draw(solid), draw(shapes)[:2]
+def cross_entropy(draw, square=None):
+    """Logits (..., V), and targets (...) below V or equal to ignore_index; `square` of as many classes, or any."""
+    V, shape = (square, (square,)) if square else (draw(solid), draw(shapes)[:2])
     ignored = draw(st.sampled_from([-100, 0]))
     ids = lambda rng, shape: np.where(rng.random(shape) < 0.3, ignored, rng.integers(0, V, shape))
     return Case((draw(arrays((*shape, V))), draw(arrays(shape, ids))), {"ignore_index": ignored})
@@ -192,8 +192,9 @@ def cross_entropy(draw):
 @st.composite
 def linear_cross_entropy(draw):
     """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
-    logits, targets = (case := draw(cross_entropy())).inputs
-    x, w = draw(arrays((*targets.shape, C := draw(sides)))), draw(arrays((C, logits.shape[-1])))
+    square = draw(st.none() | solid)  # only where all are can the two gradients be exchanged
+    logits, targets = (case := draw(cross_entropy(square))).inputs
+    x, w = draw(arrays((*targets.shape, C := square or draw(sides)))), draw(arrays((C, logits.shape[-1])))
     return Case((x, w, targets), case.options)
 
 

@@ -5,8 +5,8 @@ import math
 import time
 from shlex import quote
 
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.errors import ConfigError, TokenError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore

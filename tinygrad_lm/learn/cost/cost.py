@@ -14,12 +14,13 @@ import numpy as np
 from tinygrad_lm import kernels
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.cost.budget import GPUS, flops_per_token, matrix_size, table
-from tinygrad_lm.learn.cost.step import HEAD, record
+from tinygrad_lm.learn.cost.training_step import count_step
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.threads import cores, parallel, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.run import RunFolder
 
+HEAD = "head and loss"  # one operation, where nothing comes between them
 EXECUTED = 2e11  # FLOPs that a laptop computes in some seconds; a larger step is traced by its shapes alone
 
 
@@ -53,11 +54,10 @@ def count_costs(args):
     kernels.enable()
     execute = flops_per_token(config, causal=True) * tokens <= EXECUTED
     try:
-        step = record(config, batch_size, execute, recipe.frozen)
+        step = count_step(config, batch_size, execute, recipe.frozen)
     except MemoryError as error:
         raise ConfigError(f"cost: {error}; take a smaller --block-size or --batch-size") from None
     how = "executed" if execute else "traced by its shapes, not executed"
-    how += "; without its recomputation, a second forward pass of the blocks" if config.recompute else ""
     print(f"{name}: a step of {batch_size} × {config.block_size} = {tokens:,} tokens, {how}")
     print("products and entrywise in FLOP: a multiplication is one, an addition another\n")
     for key, title in ((lambda e: kind(e.module), "by module"), (lambda e: e.op, "by operation")):
@@ -100,10 +100,10 @@ def kind(module):
 def ledger(step, key, title):
     """Lines: the costs summed over entries with the same key, the most expensive first."""
     groups = {}
-    for entry in step.entries:
-        row = groups.setdefault(key(entry), np.zeros(7))
-        row += entry.times * np.array([*entry.products, sum(entry.entrywise), *entry.moved, entry.saved, 0])
-        row[6] = max(row[6], *entry.peak)
+    for cost in step.costs:
+        row = groups.setdefault(key(cost), np.zeros(7))
+        row += cost.times * np.array([*cost.products, sum(cost.entrywise), *cost.moved, cost.saved, 0])
+        row[6] = max(row[6], *cost.peak)
     total = sum(groups.values()) + 0.0
     total[6] = max(row[6] for row in groups.values())
     lines = [
@@ -135,7 +135,7 @@ def reconciled(step):
         f"  6 N + 12 L C (T + 1)/2 = {half:,.0f}, ratio {counted / half:.6f}, with N = {N:,} in blocks and head",
         f"  6 N + 12 L C T         = {whole:,.0f}, ratio {counted / whole:.6f}: PaLM's convention, all T × T weights",
     ]
-    if config.lora or step.size() != step.size(lambda name, shape, trained: trained):
+    if step.size() != step.size(lambda name, shape, trained: trained):
         lines.append("  frozen weights have no gradient, and adapters are not in N")
     return lines
 

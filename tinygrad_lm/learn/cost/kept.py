@@ -1,21 +1,20 @@
-"""What an operation keeps for its way back, and the shape of its value, where it is not run: from shapes alone."""
+"""What an operation keeps for its gradient function, and the shape of its value, where it is not executed."""
+
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
-from tinygrad_lm.backend import is_floating
-from tinygrad_lm.engine.graph import Node, mode
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.replaceable import Replaceable
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.numpy.cross_entropy import rows_at_a_time
 from tinygrad_lm.learn.cost.flops import VIEWS
 from tinygrad_lm.ops.rotary import angles
 
-compute = Op.__call__  # as it is before anybody looks on
-
 
 def blank(shape, dtype):
-    """An array that has a shape and next to no memory: all its entries are one and the same zero."""
+    """An array with a shape and next to no memory: all its entries are one and the same zero."""
     return np.ndarray(shape, dtype, np.zeros(1, dtype), strides=(0,) * len(shape))
 
 
@@ -24,8 +23,8 @@ def root(x):
     return x.base if isinstance(x.base, np.ndarray) else x
 
 
-# By operation, from its inputs, result and options: what the definition in ops/ keeps. Not the kernels, that keep less:
-# only of the head with its loss it is what the CPU's kernel does, for nobody keeps all logits of a large vocabulary.
+# By operation, from its inputs, result and options: what the definition in ops/ keeps. Kernels keep less. Of the head
+# with its loss it is what the CPU's kernel keeps, because the definition would keep all logits of a large vocabulary.
 KEPT = {
     "add": lambda i, y, o: [],
     "multiply": lambda i, y, o: i,
@@ -54,13 +53,13 @@ KEPT = {
 } | {name: lambda i, y, o: [] for name in VIEWS}
 
 
-def attention(y, q, k, v, causal=True, starts=None, p=0.0, key=None):
-    """q, k, v, the weights P of every query for every key, the answers; and the mask of dropout.
+def attention(y, q, k, v, p=0.0, **others):
+    """q, k, v, the weights P of every query for every key, the result y; and the mask of dropout.
 
-    Where rows of several heads or times change places, there is a copy: of q, and of the answers.
+    Where rows of several heads or times change places, there is a copy: of q, and of y.
     """
     (B, T, H, _), (_, S, G, _) = q.shape, k.shape
-    P = [blank((B, H, T, S), q.dtype) for _ in range(2 if p else 1)]
+    P = [blank((B, H, T, S), dtype) for dtype in ([q.dtype, bool] if p else [q.dtype])]
     copy = blank(q.shape, q.dtype)
     return [q if T == 1 or H == G else copy, k, v, *P, y if T == 1 or H == 1 else blank(q.shape, q.dtype)]
 
@@ -79,24 +78,36 @@ def linear_cross_entropy(x, w, targets):
     return [x, w, *cross_entropy(blank((*targets.shape, w.shape[1]), x.dtype), targets)]
 
 
-def shaped(op, *inputs, **options):
-    """Instead of an operation's call: its node, and of its value the shape alone."""
-    if op.name in VIEWS:
-        return compute(op, *inputs, **options)
-    tensors = [x if isinstance(x, Tensor) else Tensor.of(np.asarray(x)) for x in inputs]
-    shapes = [x.shape for x in tensors]
-    if op.name == "linear":
+@contextmanager
+def shapes_alone():
+    """Within the block an operation on float32 arrays of a CPU, in any thread, gives an array of the right shape and no
+    content, and has no gradient function; what only makes views runs as it is.
+    """
+    before = {op: op.implementations for op in Op.registry.values()}, Replaceable.enabled
+    try:
+        for op in before[0]:
+            op.implementations = {} if op.name in VIEWS else {("cpu", "float32"): partial(shape_alone, op.name)}
+        Replaceable.enabled = True
+        yield
+    finally:
+        Replaceable.enabled = before[1]
+        for op, implementations in before[0].items():
+            op.implementations = implementations
+
+
+def shape_alone(name, *inputs, **options):
+    """An implementation of an operation: a blank array, and no gradient function."""
+    if name not in KEPT:
+        raise ConfigError("no shape is known for its value; a step with it must be executed")
+    shapes = [x.shape for x in inputs]
+    if name == "linear":
         shape = (*shapes[0][:-1], shapes[1][1])
-    elif op.name == "embedding":
+    elif name == "embedding":
         shape = (*shapes[1], shapes[0][1])
-    elif op.name == "attention":
+    elif name == "attention":
         shape = shapes[0]
-    elif op.name in ("cross_entropy", "linear_cross_entropy"):
+    elif name in ("cross_entropy", "linear_cross_entropy"):
         shape = ()
-    elif op.name in KEPT:
-        shape = np.broadcast_shapes(*shapes)
     else:
-        raise ConfigError(f"cost: no shape is known for what {op.name} gives; the step must be executed")
-    parents = [x.node for x in tensors]
-    y = blank(shape, next(x.dtype for x in tensors if is_floating(x.dtype) and x.ndim))
-    return Tensor.of(y, Node(op, parents, None, shape) if mode.recording and any(parents) else None)
+        shape = np.broadcast_shapes(*shapes)
+    return blank(shape, inputs[0].dtype), None

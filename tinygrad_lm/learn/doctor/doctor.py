@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_lm import files
-from tinygrad_lm.backend import resolve_device
 from tinygrad_lm.data.loader import windows
+from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.chart import MARKS, draw
 from tinygrad_lm.learn.doctor.log_findings import (
     FINE,

@@ -1,7 +1,7 @@
 """What a backward pass did, as plain data. Arrays are Snapshots (snapshot.py), but for `Input.local`.
 
-Numbers are 1, 2, … in order of creation, leaves included: what is older has the smaller number. A step that a
-checkpoint computed anew during the walk is younger than all of the forward pass.
+Numbers are 1, 2, … in order of creation, leaves included: what is older has the smaller number. A step that was
+recomputed during the backward pass (ops.recompute) is younger than all of the forward pass.
 """
 
 from dataclasses import dataclass, replace
@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.ledger.record import Line
+from tinygrad_lm.learn.ledger.calls import Line
+from tinygrad_lm.learn.ledger.ledger_text import ledger_text
 from tinygrad_lm.learn.ledger.snapshot import Snapshot
-from tinygrad_lm.learn.ledger.text import write
 
 
 @dataclass
@@ -39,19 +39,19 @@ class Input:
 
 @dataclass
 class Step:
-    """One operation, when the walk came to it.
+    """One operation, when the backward pass came to it.
 
     forward, backward  the two halves of the rule's formula
-    name               what the code calls its value: of a variable, or as `names` says; "" if nobody knows
-    module             the path of the module that called it, such as "h.0.attn.c_q"; "" outside of modules
+    name               what the code calls its value: of a variable, or as `names` says; "" if unknown
+    module             the name of the module that called it, such as "h.0.attn.c_q"; "" outside of modules
     source, callers    the line that called the operation; all lines that led to it, innermost first (source is the
                        first of them). None and () if the forward pass was not recorded
     options            {name: text} of the call
-    saved, constants   {name: Snapshot} and {name: text}: what its way back kept since the forward pass
+    saved, constants   {name: Snapshot} and {name: text}: what its gradient function kept from the forward pass
     value, incoming    y and dy; value is None if the forward pass was not recorded
-    held_before/_after how many bytes the recorded graph kept alive before this step and after it (memory.py)
+    held_before/_after how many bytes the recorded graph kept alive before this step and after it (saved.py)
     depth              the fewest steps between it and the loss; 0 is the loss itself
-    inside             the number of the checkpoint that computed it anew, or None
+    inside             the number of the recompute step that it is a part of, or None
     """
 
     number: int
@@ -83,7 +83,7 @@ class Step:
 
 @dataclass
 class Leaf:
-    """A parameter, or another value whose gradient was wanted. before: its gradient ahead of the walk; grad: after."""
+    """A parameter, or another value whose gradient was wanted. before: its gradient before the pass; grad: after."""
 
     number: int
     name: str
@@ -105,7 +105,7 @@ class Ledger:
     steps: list
     leaves: list
     root: int
-    of: int  # how many steps the whole walk had
+    of: int  # how many steps the whole pass had
 
     def __getitem__(self, number):
         """The Step or Leaf of this number."""
@@ -132,10 +132,10 @@ class Ledger:
         ]
 
     def where(self, name="*", op="*", depth=None):
-        """A Ledger of those steps alone that fit all that is given.
+        """A Ledger of the steps that match everything that is given.
 
-        name   a pattern that the step's label, its number as "#12", or the name of one of its inputs fits: "h.0.*"
-        op     a pattern of operations' names
+        name   a pattern for the step's label, its module, its number as "#12", or the name of an input: "h.0.*"
+        op     a pattern for the operation's name
         depth  at most so many steps away from the loss
         """
         called = {leaf.number: leaf.name for leaf in self.leaves}
@@ -156,4 +156,4 @@ class Ledger:
         return replace(self, steps=[step for step in self.steps if fits(step)])
 
     def __str__(self):
-        return write(self)
+        return ledger_text(self)

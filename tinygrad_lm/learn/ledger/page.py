@@ -142,7 +142,7 @@ def add_arguments(parser):
     parser.add_argument("--out", default="page.html", metavar="FILE", help="the page to write")
 
 
-def run(args):
+def write_example(args):
     """Write the page of an example; return the exit status."""
     example = EXAMPLES[args.example]
     ledger = example()

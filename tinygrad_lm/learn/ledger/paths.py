@@ -1,8 +1,8 @@
 """paths: the chain rule, written out. Every way from one entry of a leaf to the loss, and the product along each.
 
-The derivative of the loss by that entry is the sum of these products. There are more ways than one can count in any
-real network, which is why nobody computes gradients like this: the walk back adds up at every node what arrives, and
-so does all of them at the cost of one.
+The derivative of the loss by that entry is the sum of these products. In any real network there are more ways than one
+can count, so gradients are not computed like this: backpropagation adds up what arrives at every node, and so follows
+all ways at the cost of one.
 """
 
 import math
@@ -51,15 +51,17 @@ def paths(ledger, name, entry=(), limit=1000):
     """All Paths from this entry of the leaf of this name (or number) to the loss; those with a factor 0 left out.
 
     Their products add up to the entry's gradient. ConfigError if there are more than `limit`, if a local derivative on
-    the way was too large for `trace` to work out, or if the way leads through a checkpoint.
+    the way was too large for `trace` to compute, or if the way leads through a recomputation.
     """
     leaf = ledger.leaf(name) if isinstance(name, str) else ledger[name]
     entry = (entry,) if isinstance(entry, int) else tuple(entry)
     if len(entry) != len(leaf.shape) or not all(-n <= i < n for i, n in zip(entry, leaf.shape, strict=True)):
-        raise ConfigError(f"paths: {name!r} has shape {leaf.shape}, so {entry} is no entry of it")
+        raise ConfigError(f"paths: {name!r} has shape {leaf.shape}, so {entry} is not an entry of it")
     entry = tuple(i % n for i, n in zip(entry, leaf.shape, strict=True))
     if len(ledger.steps) < ledger.of:
-        raise ConfigError("paths: the ledger is only a part of the walk\n  hint : pass the whole one, not .where(...)")
+        raise ConfigError(
+            "paths: the ledger is only a part of the backward pass\n  hint : pass the whole one, not .where(...)"
+        )
     uses = above(ledger, leaf)
     counts = count(ledger, uses)
     total = int(counts[leaf.number][entry]) if leaf.number in counts else 0
@@ -80,8 +82,8 @@ def above(ledger, leaf):
             if input.number in uses and input.contribution is not None:
                 if step.inside or step.number in again:
                     raise ConfigError(
-                        f"paths: the way leads through a checkpoint, at #{step.number} {step.op}, whose inside is\n"
-                        "  computed anew\n  hint : trace without ops.recompute (config.recompute=False)"
+                        f"paths: the way leads through a recomputation, at #{step.number} {step.op}\n"
+                        "  hint : trace without ops.recompute"
                     )
                 if input.local is None:
                     count = step.incoming.size * input.contribution.size

@@ -43,7 +43,7 @@ def snapshot(x, keep):
     x = np.asarray(to_device(x, "cpu"))
     numbers = x.astype(np.float64).ravel()
     finite = numbers[np.isfinite(numbers)]
-    with np.errstate(all="ignore"):  # what is huge or not a number is told as such, without a warning
+    with np.errstate(all="ignore"):  # what is huge or not a number is reported as such, without a warning
         norm = float(np.sqrt(numbers @ numbers))
         low, high, mean = map(float, (finite.min(), finite.max(), finite.mean())) if finite.size else (0.0, 0.0, 0.0)
         width = (high - low) / BINS

@@ -1,4 +1,4 @@
-"""trace: watch one backward pass, and keep everything that was seen, in a Ledger (ledger.py tells what is in it).
+"""trace: watch one backward pass, and keep everything that was seen in a Ledger (ledger.py).
 
     from tinygrad_lm.learn.ledger.trace import trace
 
@@ -8,34 +8,35 @@
     print(ledger.where(op="tanh"))
     ledger.steps[0].inputs[0].contribution.array
 
-The function runs with a recorder on (record.py), then the engine's own `backward` with its `visit` (walk.py).
-Gradients are bit for bit those of a plain backward, and they are in `.grad` afterwards. Nothing stays behind.
+The function and then the engine's own `backward` run with two observers, for the calls (calls.py) and for the pass
+(backward.py). The gradients are bit for bit those of a plain backward, and they are in `.grad` afterwards.
 """
 
 import numpy as np
 
 from tinygrad_lm.backend import is_floating
+from tinygrad_lm.engine.observe import observing
 from tinygrad_lm.engine.tensor import Tensor, as_array
 from tinygrad_lm.errors import ConfigError, GraphError
-from tinygrad_lm.learn.ledger.record import Recorder
-from tinygrad_lm.learn.ledger.walk import Walk
+from tinygrad_lm.learn.ledger.backward import BackwardObserver
+from tinygrad_lm.learn.ledger.calls import CallObserver
 
 
 def trace(f, *inputs, names=None, keep=4096, local=4096):
-    """Run f(*inputs), which gives a scalar, walk back from it, and return the Ledger of the walk.
+    """Run f(*inputs), which returns a scalar, run backward from it, and return the Ledger of that pass.
 
-    f       a function to a tensor of one number, or such a tensor itself, that no backward has walked yet
+    f       a function that returns a tensor of one number, or such a tensor itself, whose graph is still there
     inputs  tensors as they are; floating arrays and numbers become leaves; integers do not, they have no derivative
-    names   {name: tensor} for values that are to be called something else than the code calls them
-    keep    arrays of at most so many entries are kept whole, of others the statistics
-    local   local derivatives of at most so many entries are worked out, by a backward of each unit of dy
+    names   {name: tensor} for values that should have another name than in the code
+    keep    arrays of at most so many entries are kept whole, larger ones as statistics
+    local   local derivatives of at most so many entries are computed, by a backward of each unit of dy
     """
-    recorder = Recorder(keep)
+    calls = CallObserver(keep)
     loss = f
     if not isinstance(f, Tensor):
         if not callable(f):
             raise ConfigError(f"trace: expected a function or a tensor, found a {type(f).__name__}")
-        with recorder.on():
+        with observing(calls):
             loss = f(*map(as_leaf, inputs))
         if not isinstance(loss, Tensor):
             raise GraphError(
@@ -50,12 +51,12 @@ def trace(f, *inputs, names=None, keep=4096, local=4096):
     elif inputs:
         raise ConfigError("trace: inputs were given, but no function that takes them")
     if not all(isinstance(x, Tensor) for x in (names or {}).values()):
-        raise ConfigError("trace: names must be {name: tensor}, and not the other way round")
+        raise ConfigError("trace: names must be {name: tensor}, not {tensor: name}")
     given = {x.node.order: name for name, x in (names or {}).items() if x.node is not None}
-    walk = Walk(recorder, given, keep, local)
-    with recorder.on(), walk.on():
+    backward = BackwardObserver(calls, given, keep, local)
+    with observing(calls), observing(backward):
         loss.backward()
-    return walk.ledger(loss.node.order)
+    return backward.ledger()
 
 
 def as_leaf(x):

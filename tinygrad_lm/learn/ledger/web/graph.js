@@ -53,7 +53,7 @@ const edges = ledger.steps.flatMap((from) =>
     .map((to) => ({ from, to })),
 );
 for (const to of ledger.steps) {
-  // what a checkpoint has computed anew hangs on it
+  // what was recomputed for a step hangs on it
   if (to.inside !== null && !uses.has(to.number) && byNumber.has(to.inside))
     edges.push({ from: byNumber.get(to.inside), to });
 }

@@ -74,7 +74,7 @@ function pathsOf(leaf, k) {
         "p",
         {},
         "Its paths cannot be listed: a local derivative on the way was too large to be kept, ",
-        "or the way leads through a checkpoint. ",
+        "or the way leads through a recomputation. ",
         h("code", {}, "trace(…, local=…)"),
         " sets how large they may be.",
       ),

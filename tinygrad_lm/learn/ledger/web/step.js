@@ -24,7 +24,7 @@ function showStep(step) {
         " ",
         h("span", { class: "shape" }, `${shapeText(step.shape)} ${step.dtype}`),
       ),
-      step.inside ? h("p", { class: "note" }, `Computed anew by the checkpoint, step #${step.inside}.`) : null,
+      step.inside ? h("p", { class: "note" }, `Recomputed for step #${step.inside}.`) : null,
       source
         ? h("div", { class: "source" }, h("code", {}, source[1] || "(source not at hand)"), h("cite", {}, source[0]))
         : null,

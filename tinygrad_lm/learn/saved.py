@@ -1,4 +1,4 @@
-"""What the recorded graph keeps alive: the arrays that rules' way back mentions, and how many bytes that is."""
+"""What the recorded graph keeps alive: the arrays that gradient functions mention, and how many bytes that is."""
 
 from collections import Counter
 from contextlib import suppress
@@ -10,7 +10,7 @@ from tinygrad_lm.backend import array_module
 
 
 def mentioned(function):
-    """(name, value) of a function's own: what it takes from around it, and its arguments' defaults."""
+    """(name, value) of what a function itself holds: its closure, and its arguments' defaults."""
     code = function.__code__
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # a variable that was never assigned
@@ -42,7 +42,7 @@ def captured(function):
 
 
 def saved(node):
-    """({name: array}, {name: number, tuple, text or None}) of what a node's way back keeps."""
+    """({name: array}, {name: number, tuple, text or None}) of what a node's gradient function keeps."""
     found = captured(node.backward)
     arrays = {name: x for name, x in found.items() if hasattr(x, "nbytes") and hasattr(x, "dtype")}
     plain = (int, float, str, tuple, list, slice, type(None), np.dtype)
@@ -58,8 +58,8 @@ def bounds(x):
     return x.data.ptr, x.data.ptr + x.nbytes
 
 
-class Held:
-    """How many bytes the nodes that have not been walked yet keep alive; each array once, however many mention it.
+class HeldMemory:
+    """How many bytes the nodes that are still to come keep alive; each array once, however many mention it.
 
     Arrays that lie within a known leaf, such as a weight or its transpose, live anyway and do not count.
     """
@@ -79,7 +79,7 @@ class Held:
             self.uses[low, high] += 1
 
     def drop(self, node):
-        """The node has been walked: count no longer what nobody else keeps."""
+        """The pass has gone over this node: stop counting what no other node keeps."""
         for low, high in self.kept.pop(node.order):
             self.uses[low, high] -= 1
             self.bytes -= 0 if self.uses[low, high] else high - low

@@ -1,131 +1,129 @@
-"""Walk: watches a backward pass through the engine's `visit`, and writes every step down."""
+"""BackwardObserver: watches a backward pass and writes down every step."""
 
-import inspect
-from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinygrad_lm.backend import array_module, to_device
-from tinygrad_lm.engine.graph import ancestors, unbroadcast
-from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.graph import unbroadcast
+from tinygrad_lm.engine.observe import Observer
+from tinygrad_lm.learn.ledger.calls import one_line
 from tinygrad_lm.learn.ledger.ledger import Input, Leaf, Ledger, Step
-from tinygrad_lm.learn.ledger.record import short
 from tinygrad_lm.learn.ledger.snapshot import snapshot
-from tinygrad_lm.learn.memory import Held, saved
+from tinygrad_lm.learn.saved import HeldMemory, saved
 
 ENTRYWISE = {"tinygrad_lm.ops.elementwise", "tinygrad_lm.ops.activation"}
 
 
-class Walk:
-    """Watches `Tensor.backward`: the one that trace calls, and those that a checkpoint calls on the way."""
+@dataclass
+class Pass:
+    """A backward pass that is under way.
 
-    def __init__(self, recorder, names, keep, local):
-        self.recorder, self.keep, self.local = recorder, keep, local
-        self.names = names  # by creation number, before all other names
-        self.held = Held(recorder.leaves.values())
+    waiting  the nodes to come, the next one last
+    written  its steps so far, and the leaves that were made for it
+    inner    what the passes wrote that have ended within the rule that is now at work: ops.recompute runs one
+    """
+
+    waiting: list
+    written: list
+    inner: list = field(default_factory=list)
+
+
+class BackwardObserver(Observer):
+    """Watches the pass that trace starts, and those that begin within it, in a recomputation.
+
+    calls: a CallObserver; names: {creation number: name}, before all other names; keep, local: as trace has them
+    """
+
+    def __init__(self, calls, names, keep, local):
+        self.calls, self.names, self.keep, self.local = calls, names, keep, local
+        self.held = HeldMemory(calls.leaves.values())
         self.steps, self.leaves, self.depths = [], {}, {}
-        self.waiting = []  # for each backward that is under way, the nodes to come, youngest last
-        self.inner = []  # steps and leaves of a backward that has ended within the rule that is now under way
+        self.passes = []  # innermost last
 
-    @contextmanager
-    def on(self):
-        """Within the block every backward is watched."""
-        plain = Tensor.backward
-
-        def watched(tensor, seed=None, visit=None):
-            nodes = ancestors(tensor.node) if tensor.node is not None else []
-            begun, others = len(self.steps), self.inner
-            found = self.enter(nodes)
-            plain(tensor, seed, self.visit)
-            self.leave(nodes)
-            self.inner = [*others, *self.steps[begun:], *found] if self.waiting else []
-
-        Tensor.backward = watched
-        try:
-            yield self
-        finally:
-            Tensor.backward = plain
-
-    def enter(self, nodes):
-        """A backward begins that will pass these nodes. Returns the leaves that were made for it, in a checkpoint."""
-        found, self.inner = [], []
-        if not self.waiting and nodes:
+    def begin(self, nodes):
+        if not self.passes:
             self.root = nodes[0].order
+        found = []
         for node in nodes:
             if node.op is not None:
                 self.held.add(node)
             elif node.order not in self.leaves:
-                value = self.recorder.values.get(node.order)
+                value = self.calls.values.get(node.order)
                 found.append(Leaf(node.order, self.name(node), node.shape, value, self.snap(node.grad)))
         self.leaves |= {leaf.number: leaf for leaf in found}
-        self.depths |= {node.order: 0 for node in nodes[:1]}
-        self.waiting.append([node for node in reversed(nodes) if node.op is not None])
-        return [leaf for leaf in found if leaf.number > self.root]
+        self.depths[nodes[0].order] = 0
+        waiting = [node for node in reversed(nodes) if node.op is not None]
+        self.passes.append(Pass(waiting, [leaf for leaf in found if leaf.number > self.root]))
 
-    def leave(self, nodes):
-        """A backward has ended."""
-        self.pass_over(self.waiting.pop())
+    def end(self, nodes):
+        ended = self.passes.pop()
+        self.skip(ended.waiting)
         for node in nodes:
             if node.op is None:
                 self.leaves[node.order].grad = self.snap(node.grad)
+        if self.passes:
+            self.passes[-1].inner += ended.written
 
-    def pass_over(self, nodes):
-        """No gradient arrived at these, so nobody visits them; but they are freed after the step before."""
+    def skip(self, nodes):
+        """No gradient arrived at these nodes, so they have no step; they are freed after the step before."""
         for node in nodes:
             self.held.drop(node)
             self.steps[-1].held_after = self.held.bytes
 
-    def visit(self, node, dy, dxs):
-        """What `backpropagate` calls: write the step down."""
-        inner, self.inner = self.inner, []
-        self.pass_over(iter(self.waiting[-1].pop, node))
-        depth = self.depths[node.order]
-        note = self.recorder.notes.get(node.order)
+    def step(self, node, dy, dxs):
+        here = self.passes[-1]
+        inner, here.inner = here.inner, []
+        self.skip(iter(here.waiting.pop, node))
+        call = self.calls.calls.get(node.order)
         arrays, rest = saved(node)
         before = self.held.bytes
         self.held.drop(node)
-        forward, _, backward = node.op.formula.partition("        ")
+        forward, backward = node.op.halves
         step = Step(
             number=node.order,
             op=node.op.name,
             forward=forward,
-            backward=backward.strip(),
+            backward=backward,
             name=self.name(node),
-            module=note.module if note else "",
+            module=call.module if call else "",
             shape=node.shape,
             dtype=str(dy.dtype),
-            source=note.callers[0] if note and note.callers else None,
-            callers=note.callers if note else (),
-            options=note.options if note else {},
+            source=call.callers[0] if call and call.callers else None,
+            callers=call.callers if call else (),
+            options=call.options if call else {},
             saved={name: self.snap(x) for name, x in arrays.items()},
-            constants={name: short(x) for name, x in rest.items()},
-            value=note.value if note else None,
+            constants={name: one_line(x) for name, x in rest.items()},
+            value=call.value if call else None,
             incoming=self.snap(dy),
-            inputs=self.inputs(node, dy, dxs, note, bool(inner)),
+            inputs=self.inputs(node, dy, dxs, call, bool(inner)),
             held_before=before,
             held_after=self.held.bytes,
-            depth=depth,
+            depth=self.depths[node.order],
         )
         for one in inner:
             one.inside = one.inside or step.number
             if isinstance(one, Step):
-                one.depth += depth
+                one.depth += step.depth
+                one.module = one.module or step.module  # the module whose forward was recomputed is no longer running
         self.steps.append(step)
+        here.written += [*inner, step]
 
-    def inputs(self, node, dy, dxs, note, nested):
-        """The step's Inputs. nested: its rule has run a backward of its own, which must not be done twice."""
+    def inputs(self, node, dy, dxs, call, nested):
+        """The step's Inputs. nested: its rule has run a backward pass of its own, which must not be repeated."""
         sums, inputs = {}, []
-        names = input_names(node.op, len(node.parents))
+        names = node.op.input_names(len(node.parents))
         local = {} if nested else local_derivatives(node, dy, dxs, self.local)
         for i, (name, parent, dx) in enumerate(zip(names, node.parents, dxs, strict=True)):
-            value = note.inputs[i] if note else None
+            value = call.inputs[i] if call else None
             shape = parent.shape if parent is not None else value.shape if value else None
             input = Input(name, None if parent is None else parent.order, shape, value)
             inputs.append(input)
-            if parent is not None:
-                depth = self.depths[node.order] + 1
-                self.depths[parent.order] = min(depth, self.depths.get(parent.order, depth))
-            if parent is not None and dx is not None:
+            if parent is None:
+                continue
+            depth = self.depths[node.order] + 1
+            self.depths[parent.order] = min(depth, self.depths.get(parent.order, depth))
+            if dx is not None:
                 before = sums.get(parent, parent.grad)
                 sums[parent] = dx if before is None else before + dx  # as Node.accumulate will add
                 input.contribution, input.before, input.after = map(self.snap, (dx, before, sums[parent]))
@@ -134,13 +132,13 @@ class Walk:
 
     def name(self, node):
         """What the caller of `trace` calls it, or the model, or the code."""
-        name = self.names.get(node.order) or node.name or self.recorder.names.get(node.order)
+        name = self.names.get(node.order) or node.name or self.calls.names.get(node.order)
         return name or ("loss" if node.order == self.root and node.op else "")
 
     def snap(self, x):
         return snapshot(x, self.keep)
 
-    def ledger(self, root):
+    def ledger(self):
         """All that was seen, with numbers from 1 in place of the engine's."""
         orders = sorted([*(step.number for step in self.steps), *self.leaves])
         numbers = {order: i for i, order in enumerate(orders, start=1)}
@@ -149,15 +147,7 @@ class Walk:
             for input in one.inputs if isinstance(one, Step) else ():
                 input.number = numbers.get(input.number)
         leaves = sorted(self.leaves.values(), key=lambda leaf: leaf.number)
-        return Ledger(self.steps, leaves, numbers[root], len(self.steps))
-
-
-def input_names(op, n):
-    """The names of the rule's first n inputs; those of *xs are xs[0], xs[1], …"""
-    names = []
-    for p in inspect.signature(op.rule).parameters.values():
-        names += [f"{p.name}[{i}]" for i in range(n)] if p.kind is p.VAR_POSITIONAL else [p.name]
-    return names[:n]
+        return Ledger(self.steps, leaves, numbers[self.root], len(self.steps))
 
 
 def local_derivatives(node, dy, dxs, limit):

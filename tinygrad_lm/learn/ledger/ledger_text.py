@@ -11,8 +11,8 @@ WIDTH = 110
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-def write(ledger):
-    """All of a Ledger."""
+def ledger_text(ledger):
+    """A whole Ledger as text."""
     labels = {one.number: reference(one) for one in (*ledger.steps, *ledger.leaves)}
     shown = {input.number for step in ledger.steps for input in step.inputs if input.contribution}
     leaves = [leaf for leaf in ledger.leaves if leaf.number in shown or not ledger.of]
@@ -41,7 +41,7 @@ def entry(step, labels):
     if step.source:
         lines.append(f"    {cut(f'{step.source.place}  {step.source.text}')}")
     if step.inside:
-        lines.append(f"    computed anew for {labels.get(step.inside, f'#{step.inside}')}")
+        lines.append(f"    recomputed for {labels.get(step.inside, f'#{step.inside}')}")
     lines.append(f"    {step.forward}        {step.backward}".rstrip())
     rows = [
         ("saved", ",  ".join(f"{name} {x.shape} {size(x.bytes)}" for name, x in step.saved.items()) or "no array"),

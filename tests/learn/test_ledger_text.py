@@ -8,15 +8,16 @@ import numpy as np
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
+from tinygrad_lm.adapt.recomputed import recomputed
+from tinygrad_lm.learn.ledger.ledger_text import bars, show, size
 from tinygrad_lm.learn.ledger.snapshot import snapshot
-from tinygrad_lm.learn.ledger.text import bars, show, size
 from tinygrad_lm.learn.ledger.trace import trace
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "learn.md"
 
 
-def test_the_readme_shows_what_its_program_prints(tmp_path, capsys):
-    learn = README.read_text(encoding="utf-8").partition("\n## Learn")[2]
+def test_the_docs_show_what_their_program_prints(tmp_path, capsys):
+    learn = PAGE.read_text(encoding="utf-8")
     program, shown = re.search(r"```python\n(.*?)```\n+```\n…\n\n(.*?)\n\n…\n```", learn, re.DOTALL).groups()
     path = tmp_path / "example.py"
     path.write_text(program, encoding="utf-8")
@@ -32,7 +33,7 @@ DIAMOND = """\
 backward pass of loss = 10: 3 steps, youngest first; besides the leaves the graph held 8 B
 
 #4  add  loss  () float64
-    test_text.py:{line}  return y + 3 * x
+    test_ledger_text.py:{line}  return y + 3 * x
     y = a + b        da = dy,  db = dy
     saved               no array
     held                8 B, then 8 B
@@ -44,7 +45,7 @@ backward pass of loss = 10: 3 steps, youngest first; besides the leaves the grap
     db → #3 multiply    1
 
 #3  multiply  () float64
-    test_text.py:{line}  return y + 3 * x
+    test_ledger_text.py:{line}  return y + 3 * x
     y = a b        da = dy b,  db = dy a
     saved      a () 8 B,  b () 8 B
     held       8 B, then 0 B
@@ -54,7 +55,7 @@ backward pass of loss = 10: 3 steps, youngest first; besides the leaves the grap
     db → #1 x  3
 
 #2  multiply  y  () float64
-    test_text.py:{before}  y = x * x
+    test_ledger_text.py:{before}  y = x * x
     y = a b        da = dy b,  db = dy a
     saved       a () 8 B,  b () 8 B
     held        0 B, then 0 B
@@ -137,10 +138,11 @@ def test_filters_leave_what_fits_all_of_them():
 
 
 def test_a_whole_model_is_readable():
-    model = shaken(tiny("modern", recompute=True))
+    model = shaken(tiny("modern"))
+    recomputed(*model.h)
     x, y = random_tokens(model.config, 2, 4)
     text = str(trace(lambda: ops.cross_entropy(model(x), y)))
-    assert "computed anew for #" in text
+    assert "recomputed for #" in text
     assert "attention  h.1.attn:y  (2, 4, 2, 4) float64\n    tinygrad_lm/nn/attention.py:" in text
     assert "P = softmax(q kᵀ/√D)        dv = Pᵀ dy" in text
     assert max(map(len, text.splitlines())) < 190
