@@ -34,7 +34,7 @@ def run_in_half(op, *arrays, **options):
 
 
 def rounded(dxs, kinds):
-    """The gradients in the dtypes of their inputs, each added up over broadcast axes before it is rounded, if wanted."""
+    """Gradients in the dtypes of their inputs, added up over broadcast axes before they are rounded, where wanted."""
 
     def finished(dx, shape, dtype):
         return lambda: in_dtype(unbroadcast(dx() if callable(dx) else dx, shape), dtype)
