@@ -95,7 +95,8 @@ def test_a_model_s_attention_drops_weights_and_what_comes_of_them():
     attn, x = model.h[1].attn, np.random.default_rng(0).standard_normal((3, 5, 8))
     q, k, v = (layer(Tensor(x)).reshape(3, 5, 2, 4) for layer in (attn.c_q, attn.c_k, attn.c_v))
     options = {"p": 0.3, "key": (7, "dropout/h.1.attn.dropout", 3, 4)}
-    y = attn.c_proj(ops.attention(q, k, v, **options).reshape(3, 5, 8))
+    of_weights = {"p": 0.3, "key": (7, "dropout/h.1.attn.dropout_of_weights", 3, 4)}  # noise of another place
+    y = attn.c_proj(ops.attention(q, k, v, **of_weights).reshape(3, 5, 8))
     found = attn(Tensor(x), nn.Context(key=(7, 3, 4)))
     agree(found.data, ops.dropout(y, **options).data, "attention with dropout")
 
@@ -154,7 +155,7 @@ def test_attention_without_a_key_is_refused_too():
     """Where nothing before it drops."""
     model = GPT(tiny("modern", dropout=0.1))
     model.dropout.p = 0.0
-    with pytest.raises(ConfigError, match=r"dropout h\.0\.attn\.dropout: "):
+    with pytest.raises(ConfigError, match=r"dropout h\.0\.attn\.dropout_of_weights: "):
         model(np.zeros((1, 2), int))
 
 

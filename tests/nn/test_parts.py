@@ -164,7 +164,7 @@ def exchange(model):
 
 
 def add(model):
-    model.head = nn.Linear(8, 3, std=1.0)
+    model.head = nn.Linear(8, 3, std=1.0).initialize()
 
 
 def add_to_a_list(model):
@@ -237,6 +237,14 @@ def test_what_is_no_longer_as_it_was_laid_out_is_neither_trained_nor_saved(chang
             assert "model.lay_out()" in str(caught.value)
     assert model.flat is flat
     assert np.array_equal(model.flat.data, before)
+
+
+def test_a_part_without_values_is_not_laid_out():
+    """It would be trained from zeros, whatever its std says."""
+    model = changeable()
+    model.head = nn.Linear(8, 3, std=1.0)
+    with pytest.raises(ConfigError, match=r"weight, bias have no values yet(.|\n)*then model\.lay_out\(\)"):
+        model.lay_out()
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

@@ -35,6 +35,7 @@ def lora(model, rank, seed=0):
         for key, part in vars(module).items():
             if type(part) is Linear and part.name.startswith("h."):
                 adapted = LoRALinear(part, rank)
+                adapted.name, adapted.ready = part.name, True
                 a = adapted.lora_a
                 noise = random(seed, f"init/{part.name}.lora_a").standard_normal(a.shape)
                 a.data = to_device((a.std * noise).astype(part.weight.dtype), part.weight.device)

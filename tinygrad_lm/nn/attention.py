@@ -25,7 +25,7 @@ class CausalSelfAttention(Module):
         # Normalised queries and keys bound the logits (Henry et al. 2020, "Query-key normalization").
         self.q_norm = RMSNorm(D, config.gain, config.norm_eps or 1e-6) if config.qk_norm else None
         self.k_norm = RMSNorm(D, config.gain, config.norm_eps or 1e-6) if config.qk_norm else None
-        self.dropout = Dropout(config.dropout)
+        self.dropout, self.dropout_of_weights = Dropout(config.dropout), Dropout(config.dropout)
         self.head_size = D
         self.rotary = None
         if config.position == "rotary":
@@ -41,7 +41,7 @@ class CausalSelfAttention(Module):
         if context.cache:
             y = ops.concat(*[self.continued(q[b : b + 1], k[b : b + 1], v[b : b + 1], context, b) for b in range(B)])
         else:
-            options = {"document_starts": context.document_starts, **self.dropout.options(context)}
+            options = {"document_starts": context.document_starts, **self.dropout_of_weights.options(context)}
             y = ops.attention(*self.turned(q, k), v, **options)  # (B, T, H, D)
         return self.dropout(self.c_proj(y.reshape(B, T, -1)), context)
 

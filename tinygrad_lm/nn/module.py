@@ -129,6 +129,8 @@ class Module:
 
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
+        for _, module in self.named_modules():
+            module.ready or module.check_ready()
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
         self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():
