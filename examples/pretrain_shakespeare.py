@@ -17,6 +17,7 @@ from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.programs import program
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import workers
@@ -86,8 +87,18 @@ def train(run, trainer, validation, first=0):
 
     validation: {source: (weight, tokens)}
     """
-    model, batches, config, log = trainer.model, trainer.batches, trainer.config, run.log
-    ended = "finished"
+    model, optimizers, batches, config = trainer.model, trainer.optimizers, trainer.batches, trainer.config
+    log, ended = run.log, "finished"
+
+    def update(step):
+        """Loss, backward, clip, step, zero. A GPU is given the same as one graph (train/device_steps.py)."""
+        loss, count = trainer.gradients(step)  # on all cores: of the sum over all targets, of which there are so many
+        norm = clip_gradients(model.flat, config.clip, max(count, 1)).item()  # of their mean
+        trainer.check(step, loss, norm)
+        for optimizer in optimizers:
+            optimizer.step(config.rate_factor(step))
+        model.flat.zero_grad()
+        return loss, norm
 
     def evaluate(done):
         """Measure the model after so many steps, and log it."""
@@ -105,7 +116,7 @@ def train(run, trainer, validation, first=0):
         # One step at a time; on a GPU, which runs ahead of the host, several.
         for steps in () if received else trainer.stretches(first):
             began = time.perf_counter()
-            updates = trainer.steps(steps.start, len(steps))  # of each: loss, backward, clip, step, zero
+            updates = [update(step) for step in steps] if trainer.ahead == 1 else trainer.steps(steps.start, len(steps))
             seconds = (time.perf_counter() - began) / len(steps)
             for step, (loss, norm) in zip(steps, updates, strict=True):
                 log.write(step=step + 1, loss=loss, norm=norm, rate_factor=config.rate_factor(step), seconds=seconds)
@@ -119,7 +130,9 @@ def train(run, trainer, validation, first=0):
                 run.write_checkpoint(trainer.state(), done)
             if due:
                 run.report(model, done)
-            if received or (due and settled(log, config.patience)):
+            if received:
+                break
+            if due and settled(log, config.patience):
                 ended = "settled"
                 break
     return conclude(run, trainer, received[0] if received else ended)

@@ -63,3 +63,14 @@ def test_the_tree_in_the_readme_is_there():
         path.name for path in (ROOT / "tinygrad_lm").iterdir() if path.is_dir() and (path / "__init__.py").exists()
     }
     assert not {part for part in parts if f"{part}/" not in tree}
+
+
+PACKAGE = ROOT / "tinygrad_lm"
+CORE = [PACKAGE / "backend.py", PACKAGE / "errors.py"]
+CORE += sorted(path for part in ("engine", "ops", "nn", "optim", "models") for path in (PACKAGE / part).glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_each_file_of_the_core_says_what_it_adds_to_the_page(path):
+    text = path.read_text(encoding="utf-8")
+    assert not text or re.search(r"\bpage\b|examples/minimal\.py", ast.get_docstring(ast.parse(text)))

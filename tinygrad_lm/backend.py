@@ -1,4 +1,4 @@
-"""Arrays and where they live: NumPy on the CPU, CuPy on a GPU; and random numbers that are a function, not a state."""
+"""Arrays and where they live; random numbers that are a function, not a state. The page has NumPy's of both."""
 
 import sys
 import zlib

@@ -1,6 +1,7 @@
 """What can go wrong, by kind. Every message says what, where, what was expected, what was found, and what to do next.
 
-Each kind is also a ValueError or an OSError, so code that knows nothing of this package can catch it too.
+Each kind is also a ValueError or an OSError, so code that knows nothing of this package can catch it too. The page
+has none.
 """
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.train.config import RECIPES
+from tinygrad_lm.train.log import Log
 from tinygrad_lm.train.run import RunFolder
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -55,6 +56,18 @@ def finetune(*arguments):
     """Run finetune_shakespeare.py; returns its exit status."""
     with tiny_preset():
         return status(example("finetune_shakespeare").main, *arguments)
+
+
+def after_update(patch, act):
+    """`act(step)` when the update number `step` of a run, counted from 1, has been made, before it is logged."""
+    write = Log.write
+
+    def watched(self, **record):
+        if "loss" in record:
+            act(record["step"])
+        write(self, **record)
+
+    patch.setattr(Log, "write", watched)
 
 
 def write(*arguments):

@@ -15,7 +15,7 @@ import small_run
 from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import Given, random_tokens, shaken, tiny
-from small_run import TEXT, pretrain, results
+from small_run import TEXT, after_update, pretrain, results
 
 from tinygrad_lm.data.corpus import split
 from tinygrad_lm.data.loader import Batches
@@ -24,6 +24,7 @@ from tinygrad_lm.errors import DivergedError, TokenError
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train import evaluate as evaluation
 from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.evaluate import baselines, evaluate
 from tinygrad_lm.train.log import Log, settled
 from tinygrad_lm.train.run import RunFolder
@@ -64,15 +65,7 @@ def samples(run):
 
 def at_step(monkeypatch, step, act):
     """`act` when that step's update has been made, and nothing else."""
-    train_step = Trainer.step
-
-    def watched(self, i):
-        result = train_step(self, i)
-        if i == step - 1:
-            act()
-        return result
-
-    monkeypatch.setattr(Trainer, "step", watched)
+    after_update(monkeypatch, lambda i: i == step and act())
 
 
 def test_validation_stays_inside_documents_as_training_does(tmp_path):
@@ -114,6 +107,17 @@ def test_the_loss_falls(text, tmp_path, capsys):
     told = capsys.readouterr().out
     assert f"validation loss {validation[-1]:.4f}" in told
     assert f"generate.py {tmp_path}" in told
+
+
+def test_the_loop_of_the_program_makes_the_steps_of_a_trainer(undisturbed):
+    """Losses, norms and weights, bit for bit."""
+    run = RunFolder(undisturbed)
+    batches, _ = reopen_data(run)
+    trainer = Trainer(run.initial_model("cpu"), batches, run.train_config, run.config["shares"])
+    updates = trainer.steps(0, STEPS)
+    assert [list(values) for values in zip(*updates, strict=True)] == [run.log.curve(k)[1] for k in ("loss", "norm")]
+    saved = run.read_checkpoint()[1]["model"]
+    assert all(np.array_equal(w, saved[name]) for name, w in trainer.state()["model"].items())
 
 
 # ---- it goes on

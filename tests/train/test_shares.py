@@ -98,7 +98,7 @@ def trained(preset, dtype, shares, threads):
 def test_any_number_of_threads_gives_the_same_bits(preset, dtype):
     """Dropout, micro-batches, clipping, targets not counted, Muon and AdamW: weights, moments, losses and norms."""
     expected = trained(preset, dtype, shares=8, threads=1)
-    for threads in (2, 4, 8):
+    for threads in (2, 3, 4, 8, 16):
         assert trained(preset, dtype, shares=8, threads=threads) == expected
 
 

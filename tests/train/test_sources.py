@@ -14,7 +14,7 @@ import pytest
 import small_run
 from matplotlib.figure import Figure
 from small_dataset import CHARACTERS, two_sources, with_end_of_text, write_dataset, write_manifest
-from small_run import results, status, tiny_preset
+from small_run import after_update, results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.output.provenance import recorded_config
@@ -29,7 +29,6 @@ from tinygrad_lm.train.data import outcome_table, reopen_data, source_table
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.log import Log, draw_losses
 from tinygrad_lm.train.run import RunFolder
-from tinygrad_lm.train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 PLAN = ["--preset", "tiny", "--steps", 8, "--eval-every", 3]
@@ -246,16 +245,13 @@ class Gone(BaseException):
 @pytest.mark.parametrize("stop", [4, 6, 7])
 def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, data, run, tmp_path, monkeypatch):
     """Bit for bit: weights, moments, every loss and share in the log, samples."""
-    step = Trainer.step
 
-    def stopped(self, i):
-        result = step(self, i)
-        if i == stop - 1:
+    def gone(step):
+        if step == stop:
             raise Gone
-        return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "step", stopped)
+        after_update(patch, gone)
         with pytest.raises(Gone):
             pretrain(data, "--out", tmp_path, *PLAN)
     assert pretrain("--resume", tmp_path) == 0

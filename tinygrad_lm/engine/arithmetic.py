@@ -1,4 +1,4 @@
-"""The operators and methods of a tensor. Each is one line, with the operation behind it: ops/ has their rules."""
+"""The operators and methods of a tensor, a line each; the operations behind them are in ops/. The page has only +."""
 
 from types import SimpleNamespace
 

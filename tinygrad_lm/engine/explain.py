@@ -1,4 +1,4 @@
-"""What went wrong in an operation: its name and rule, where in the model, and all its inputs with their shapes."""
+"""What went wrong in an operation: its rule, its place in the model, all inputs. The page lets NumPy speak."""
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 Nothing in here computes. A module notes its name while it runs, for messages and for observers; an observer sees each
 operation and each step of a backward pass, for ledgers and measurements. Without observers the cost is one look at an
-empty list.
+empty list. The page is not watched.
 """
 
 import threading

@@ -8,6 +8,8 @@
   training", section 3.1).
 - A reduction to one number stays float32: in two or three digits one step of training would not be seen in a loss.
 - What only moves entries runs as it is.
+
+The page computes in float32 alone.
 """
 
 from tinygrad_lm.backend import FLOAT32, device_of, is_floating, wide
@@ -34,7 +36,7 @@ def run_in_half(op, *arrays, **options):
 
 
 def rounded(dxs, kinds):
-    """Gradients in the dtypes of their inputs, added up over broadcast axes before they are rounded, where wanted."""
+    """The gradients in the dtypes of their inputs, each, if wanted, added up over broadcast axes and then rounded."""
 
     def finished(dx, shape, dtype):
         return lambda: in_dtype(unbroadcast(dx() if callable(dx) else dx, shape), dtype)

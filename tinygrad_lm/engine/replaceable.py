@@ -12,7 +12,7 @@ implementations are switched on (`kernels.enable()`), a call runs the one for th
 An implementation returns NotImplemented for arguments that it does not cover; then the definition runs.
 
 All that has implementations has them in this one way: the rules of operations (op.py), the sum of two gradients,
-AdamW's update, the mask of a dropout.
+AdamW's update, the mask of a dropout. The page has definitions alone.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""The shapes of our models, and presets by name."""
+"""The shapes of our models, and presets by name. The page has one shape, GPT-2's."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""The parts of a network: `from tinygrad_lm import nn`."""
+"""The parts of a network, `from tinygrad_lm import nn`. On the page they are lines of the model."""
 
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.context import Context

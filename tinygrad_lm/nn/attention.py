@@ -1,4 +1,4 @@
-"""Causal self-attention: where positions exchange information.
+"""Causal self-attention: where positions exchange information. The page's, with what later models added.
 
 B batch, T time, C channels, H query heads, G key heads, D head size.
 """

@@ -1,4 +1,4 @@
-"""What a call of a model hands down to its parts, besides x: one object instead of an argument for each."""
+"""What a call of a model hands down to its parts besides x, as one object. On the page that is nothing."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
 """The store of a model's parameters: one flat array of weights, and one of gradients.
 
 So an optimizer's update is a few operations on long arrays instead of many on short ones, the gradient norm one
-reduction, and a checkpoint one write.
+reduction, and a checkpoint one write. The page keeps a dict of tensors.
 """
 
 import weakref

@@ -1,4 +1,4 @@
-"""The small layers. B batch, T time, C channels, V vocabulary."""
+"""The small layers; the page has their operations alone. B batch, T time, C channels, V vocabulary."""
 
 from tinygrad_lm import ops
 from tinygrad_lm.engine.observe import thread

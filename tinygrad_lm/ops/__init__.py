@@ -1,4 +1,4 @@
-"""All operations, and the operators of Tensor.
+"""All operations. The page has seven.
 
 Each file holds rules: a function that computes a value and hands back the way to its gradient. Read matmul.py first,
 then softmax.py, cross_entropy.py and attention.py.

@@ -1,4 +1,4 @@
-"""The nonlinearities of a network's hidden layers."""
+"""The nonlinearities of hidden layers. The page has one of them, GPT-2's."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Attention: each position takes a weighted mean of the values at positions it may see."""
+"""Attention: a weighted mean of the values a position may see. The page's, and shared key heads, documents, dropout."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Cross-entropy: how wrong the predictions are. The loss of a language model, alone and with its last layer."""
+"""Cross-entropy: how wrong predictions are. New to the page: ignored targets, and one operation with the last layer."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op

@@ -1,4 +1,4 @@
-"""Dropout: noise that keeps a network from leaning on single entries."""
+"""Dropout: noise that keeps a network from leaning on single entries. The page has none."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Arithmetic, entry by entry. Shapes broadcast as NumPy's; the engine sums the gradients back (`unbroadcast`)."""
+"""Arithmetic, entry by entry, of shapes that broadcast; the engine sums the gradients back. The page only adds."""
 
 from tinygrad_lm.backend import array_module, device_of, dtype_of, to_device
 from tinygrad_lm.engine.op import op

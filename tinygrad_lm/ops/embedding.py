@@ -1,4 +1,4 @@
-"""Embedding: rows of a table, by token id."""
+"""Embedding: rows of a table, by token id. As on the page, for ids of any shape."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Matrix products, where a network's time goes: 2nkm multiplications and additions forward, twice that backward."""
+"""Matrix products, where the time goes: 2nkm operations forward, twice that backward. The page's, for stacks too."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Normalisation over the last axis, the channels. Statistics of half precision are taken in float32."""
+"""Normalisation over the last axis, the channels: the page's layer norm, and the RMS norm of later models."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op

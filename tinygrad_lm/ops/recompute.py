@@ -1,4 +1,4 @@
-"""Recomputation: memory for time."""
+"""Recomputation: memory for time. The page keeps everything."""
 
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.observe import no_grad, recording

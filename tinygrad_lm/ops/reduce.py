@@ -1,4 +1,4 @@
-"""Reductions over one axis, several, or all of them (axis=None)."""
+"""Reductions over one axis, several, or all of them (axis=None). The page has none but within its operations."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op

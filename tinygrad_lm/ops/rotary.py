@@ -1,4 +1,4 @@
-"""Rotary position embedding: positions as angles."""
+"""Rotary position embedding: positions as angles. The page learns a vector for each position instead."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Operations that move entries and compute nothing. On the way back each gradient returns to where its entry was."""
+"""Operations that move entries; each gradient returns to where its entry was. The page does so inside its operations."""
 
 import numpy as np
 

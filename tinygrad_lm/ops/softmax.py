@@ -1,4 +1,4 @@
-"""Softmax: any numbers in, a probability distribution out."""
+"""Softmax: any numbers in, a probability distribution out. A helper on the page; here an operation with a gradient."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op

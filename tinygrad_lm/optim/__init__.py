@@ -1,4 +1,4 @@
-"""How weights are updated: `from tinygrad_lm import optim`."""
+"""How weights are updated, `from tinygrad_lm import optim`. The page has AdamW and clipping."""
 
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.clipping import clip_gradients

@@ -1,4 +1,4 @@
-"""AdamW: gradient descent with each parameter's step scaled by the size of its recent gradients."""
+"""AdamW: gradient descent with steps scaled by the size of recent gradients. The page's, on long flat arrays."""
 
 from math import inf
 

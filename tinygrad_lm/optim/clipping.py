@@ -1,4 +1,4 @@
-"""The gradient's norm, and what is done where it is too large."""
+"""The gradient's norm, and what is done where it is too large. On the page two lines of its optimizer."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.replaceable import replaceable

@@ -1,4 +1,4 @@
-"""Muon: for the matrices of the hidden layers, momentum made orthogonal."""
+"""Muon: for the matrices of the hidden layers, momentum made orthogonal. The page trains them by AdamW."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What all optimizers share: which parameters they train, and where the state of an update lies."""
+"""What all optimizers share: which parameters they train, and where their state lies. The page trains all."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.errors import ConfigError

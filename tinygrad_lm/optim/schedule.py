@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor of the largest learning rate at each step; from `steps` on the last one."""
+"""Learning-rate schedules: the factor of the largest rate at a step; from `steps` on the last one. As on the page."""
 
 import math
 

@@ -23,7 +23,12 @@ from tinygrad_lm.threads import blocks, cores, parallel
 
 def default_shares(batch_size):
     """As many shares as this machine has cores, rounded down to a power of two; no more than a batch has rows."""
-    return 2 ** (min(cores(), batch_size).bit_length() - 1)
+    return power_of_two(min(cores(), batch_size))
+
+
+def power_of_two(n):
+    """The largest power of two up to n."""
+    return 2 ** (n.bit_length() - 1)
 
 
 class Shares:
@@ -31,7 +36,8 @@ class Shares:
 
     loss: the mean over all targets that the step counted, a float, 0.0 over none; count: how many these are, so that
     1/count makes the gradient that of the mean (optim/clipping.py).
-    threads: how many compute at once within `workers(threads)`, a power of two; None: as many as cores and shares.
+    threads: how many compute at once within `workers(threads)`, rounded down to a power of two [as many as cores]; more
+    than there are shares have nothing to do.
     """
 
     def __init__(self, model, batches, config, objective, shares=1, threads=None):
@@ -41,7 +47,8 @@ class Shares:
                 f"found {shares}"
             )
         self.batches, self.config, self.objective, self.shares = batches, config, objective, shares
-        self.threads = min(shares, threads or 2 ** (cores().bit_length() - 1))
+        self.threads = power_of_two(min(shares, threads or cores()))
+        self.map = parallel if self.threads > 1 else map
         self.replicas = [model, *(replica(model) for _ in range(self.threads - 1))]
         levels = (shares // self.threads).bit_length() - 1
         self.sums = [[np.empty_like(model.flat.grad) for _ in range(levels)] for _ in self.replicas]
@@ -55,7 +62,7 @@ class Shares:
                 if not turn:
                     parts.append(self.batches(step, part))  # drawn once, when its turn comes
                 share = partial(self.share, step, part, parts[part])
-                found[mine] += parallel(share, self.replicas, mine)
+                found[mine] += list(self.map(share, self.replicas, mine))
             parallel(carry, self.replicas, self.sums, [turn] * self.threads)
         add_up([model.flat.grad for model in self.replicas])
         loss, count = map(sum, found.T.tolist())
@@ -63,8 +70,8 @@ class Shares:
 
     def share(self, step, part, batch, model, i):
         """Forward and backward of share i of a batch. Returns its summed loss and its count."""
-        rows = np.array_split(np.arange(len(batch[0])), self.shares)[i]
-        here = slice(rows[0], rows[-1] + 1)
+        size, larger = divmod(len(batch[0]), self.shares)  # as np.array_split cuts
+        here = slice(*(j * size + min(j, larger) for j in (i, i + 1)))
         tokens, *_ = batch = [to_device(x[here], model.flat.device) for x in batch]
         key = (self.config.seed, step, part * self.config.batch_size + here.start)
         loss, count = backward(self.objective, model, batch, Context(key, starts_of(self.batches, tokens)))

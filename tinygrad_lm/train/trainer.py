@@ -35,13 +35,13 @@ class Trainer:
         self.ahead = 1 if on_cpu else AHEAD
 
     def step(self, step):
-        """One update of the weights. Returns the loss before it, in nats a target, and the gradient norm."""
+        """One update, as the loop of examples/pretrain_shakespeare.py makes it. Returns the loss before it, in nats a
+        target, and the gradient norm."""
         if self.device_steps is not None:
             return self.steps(step, 1)[0]
         loss, count = self.gradients(step)
         norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(self.diagnosis(step, loss, norm))
+        self.check(step, loss, norm)
         for optimizer in self.optimizers:
             optimizer.step(self.config.rate_factor(step))
         self.model.flat.zero_grad()
@@ -69,15 +69,17 @@ class Trainer:
                 yield range(first, done)
                 first = done
 
-    def diagnosis(self, step, loss, norm):
-        """Why training cannot continue. Weights and optimizers are as they were before the step."""
+    def check(self, step, loss, norm):
+        """Raise DivergedError, with what is wrong, unless both are finite; weights and optimizers are as they were."""
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
         flat = self.model.flat
         wrong = [name for name in flat.trained if not np.isfinite(to_device(flat[name].grad, "cpu")).all()]
         weights = np.isfinite(to_device(flat.data, "cpu")).all()
         where = "the loss alone" if not math.isfinite(loss) else "the norm alone: the gradients' squares overflow"
         if wrong:
             where = f"{len(wrong)} parameters have such gradients, the first is {wrong[0]}"
-        return (
+        raise DivergedError(
             f"training: step {step + 1} has loss {loss} and gradient norm {norm}; it was not applied\n"
             f"  where : {where}\n"
             f"  weights: {'all finite' if weights else 'not all finite'}; "
