@@ -7,13 +7,12 @@ too. Where it hears none, events around each operation of an eager step tell whe
 import json
 import tempfile
 from collections import defaultdict
-from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
 from gpu.contenders import Ours, Task
 from gpu.steps import TASKS
-from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.observe import Observer, observing
 
 STEPS = 5  # that are looked at
 
@@ -54,43 +53,36 @@ def kernels_of(events):
 def by_operation(place, task):
     contender = Ours(task, eager=True)
     contender.run(0, 3)
-    with operations_timed(place) as spans:
+    with observing(Timed(place)) as timed:
         contender.run(3, 1)
         place.synchronize()
-    return summed({name: [measure() for measure in found] for name, found in spans.items()}, 1)
+    return summed({name: [measure() for measure in found] for name, found in timed.spans.items()}, 1)
 
 
-@contextmanager
-def operations_timed(place):
-    """{name: functions that tell microseconds}, of each operation's way forth and back within the block."""
-    spans = defaultdict(list)
+class Timed(Observer):
+    """spans: {name: functions that return microseconds}, of each operation and of each step of the backward pass.
 
-    def timed(name, function):
-        def measured(*args, **options):
-            stop = place.start()
-            result = function(*args, **options)
-            spans[name].append(stop())
-            return result
+    A step's span begins where the one before ended, so it includes adding up the gradients that that one left.
+    """
 
-        return measured
+    def __init__(self, place):
+        self.place, self.spans, self.stops = place, defaultdict(list), []
 
-    def watched(name, function):
-        forward = timed(name, function)
+    def before(self, op):
+        self.stops.append(self.place.start())
 
-        def run(*arrays, **options):
-            y, backward = forward(*arrays, **options)
-            back = timed(f"{name} back", lambda dy: [dx() if callable(dx) else dx for dx in backward(dy)])
-            return y, back
+    def operation(self, op, inputs, options, y):
+        self.spans[op.name].append(self.stops.pop()())
 
-        return run
+    def begin(self, nodes):
+        self.stops.append(self.place.start())
 
-    for name, op in Op.registry.items():
-        op.run = watched(name, op.run)
-    try:
-        yield spans
-    finally:
-        for op in Op.registry.values():
-            del op.run
+    def step(self, node, dy, dxs):
+        self.spans[f"{node.op.name} back"].append(self.stops.pop()())
+        self.stops.append(self.place.start())
+
+    def end(self, nodes):
+        self.stops.pop()
 
 
 def summed(times, steps, most=40):

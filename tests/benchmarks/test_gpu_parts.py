@@ -139,6 +139,12 @@ def test_the_arithmetic_of_a_token():
     assert frequent[0] > 5 * frequent[9] > 0
 
 
+def test_operations_are_timed_forth_and_back(rehearsed):
+    found = profile.by_operation(rehearsed, contenders.Task(rehearsed, "gpt2", 2))
+    names = {row["name"] for row in found["rows"]}
+    assert {"linear", "linear back", "attention", "attention back", "embedding back"} <= names
+
+
 def test_what_a_trace_says():
     events = [{"cat": "kernel", "name": "a", "dur": 3.0}, {"cat": "cpu_op", "name": "b", "dur": 9.0},
               {"cat": "kernel", "name": "a", "dur": 5.0}, {"cat": "gpu_memcpy", "name": "copy", "dur": 2.0},

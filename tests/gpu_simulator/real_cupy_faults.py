@@ -5,26 +5,23 @@ The first two were in the tree, and no test on emulated arrays noticed them.
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from importlib import import_module
 from itertools import count
 
 import numpy as np
 from cupy_without_a_driver import cupy
 
-from tinygrad_lm import threads
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
+from tinygrad_lm.optim import muon
 from tinygrad_lm.train import device_steps
 
 rotary = import_module("tinygrad_lm.ops.rotary")  # under its name the package has the operation
 
 
-@contextmanager
-def with_a_thread(n):
-    """`workers` with a thread of its own for one, which has a current stream of its own, too."""
-    with ThreadPoolExecutor(n) as threads._pool:
-        yield
-    threads._pool = None
+def on_a_thread(_, matrices, lr, momentum):
+    """Muon's updates on another thread, whose current stream is another, too."""
+    with ThreadPoolExecutor(1) as pool:
+        list(pool.map(lambda matrix: muon.update(*matrix, lr, momentum), matrices))
 
 
 def loss_and(more):
@@ -39,7 +36,7 @@ def loss_and(more):
 
 steps = count()
 FAULTS = {
-    "a thread": (threads, "workers", with_a_thread),
+    "a thread": (muon.update_all, "definition", on_a_thread),
     "short-lived tables": (rotary, "tables", functools.lru_cache(maxsize=4)(rotary.tables.__wrapped__)),
     "a loss that is read": loss_and(lambda loss: loss + 0 * loss.item()),
     "an array of the host": loss_and(lambda loss: loss + cupy.asarray(np.zeros(2, "f4"))[0]),

@@ -22,7 +22,7 @@ def forth_and_back(name, case):
     """One call of an operation on the device: dtypes and shapes of its value and gradients."""
     inputs = [Tensor(cupy.asarray(x), requires_grad=is_floating(x.dtype)) for x in case.inputs]
     y = Op.registry[name](*inputs, **({} if name == "to" else case.options))
-    right, _ = Op.registry[name].rule(*case.inputs, **case.options)
+    right, _ = Op.registry[name].run(*case.inputs, **case.options)
     assert (y.shape, y.dtype, y.device) == (right.shape, right.dtype, "cuda"), f"{name}: {y.describe()}"
     if y.requires_grad:
         y.backward(cupy.ones(y.shape, y.dtype))

@@ -1,10 +1,13 @@
 """A recorded function: what its replays compute, what they cannot know, and what must not be recorded."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import strict_capture
 
 from tinygrad_lm.kernels.cuda.graph import WARM_UP, Graph
+from tinygrad_lm.optim.clipping import clip_gradients
 
 
 def test_a_replay_computes_from_what_the_arrays_hold_now(xp):
@@ -38,6 +41,23 @@ def test_a_number_that_was_an_argument_stays_what_it_was(xp):
     for _ in range(5):
         graph(function)
     assert found.get() == 1 + 2 + 3 * 3
+
+
+@pytest.mark.parametrize("max_norm", [0.0, 1.0])
+def test_clipping_can_be_recorded(xp, max_norm):
+    """The norm, the limit and the count stay on the GPU; 0 is no limit."""
+    gradient, norms = xp.zeros(100, "f4"), xp.zeros(2, "f4")
+    count = xp.full((), 4, "f4")
+
+    def function():
+        gradient.fill(1)
+        norms[...] = clip_gradients(SimpleNamespace(grad=gradient), max_norm, count)
+
+    graph = Graph(xp)
+    for _ in range(WARM_UP + 2):
+        graph(function)
+    assert norms.get().tolist() == [2.5, 2.5]
+    assert gradient.get() == pytest.approx(0.1 if max_norm else 0.25)
 
 
 @pytest.mark.parametrize(

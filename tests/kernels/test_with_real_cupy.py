@@ -91,7 +91,7 @@ def test_every_kernel_is_launched_on_larger_arrays(programs, dtype):
 @pytest.mark.parametrize(
     ("fault", "program", "told"),
     [
-        ("a thread", ["command_line"], "outside of the graph's stream"),
+        ("a thread", ["captured_step", "modern"], "outside of the graph's stream"),
         ("short-lived tables", ["memory_of_a_graph", "modern"], "handed out again"),
         ("a loss that is read", ["captured_step", "gpt2"], "D2H transfers are disallowed"),
         ("an array of the host", ["captured_step", "gpt2"], "H2D transfers are disallowed"),
