@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import Given, random_tokens, shaken, tiny
 
+from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
@@ -190,3 +191,21 @@ def test_an_objective_of_one_s_own_may_count_what_it_likes():
         found.append((loss, model.flat.grad.copy()))
     agree(found[0][0], found[1][0], "loss", 1e-12)
     agree(found[0][1], found[1][1], "gradient", 1e-12)
+
+
+@pytest.mark.parametrize(("shares", "threads"), [(1, 1), (4, 1), (4, 2)])
+def test_a_step_stays_inside_documents(shares, threads):
+    """Where its batches have a token of documents; each share finds the starts of its own rows."""
+    model = shaken(tiny("modern"))
+    tokens, targets = random_tokens(model.config, ROWS, model.config.block_size)
+    batches = batches_of(tokens, targets, 1)
+    batches.document_token = int(np.bincount(tokens.ravel()).argmax())
+    starts = document_starts(tokens, batches.document_token)
+    assert len(np.unique(starts, axis=0)) > 2
+    model.flat.zero_grad()
+    right = cross_entropy(model(tokens, Context(document_starts=starts)), targets)
+    right.backward()
+    expected = model.flat.grad.copy()
+    loss, _, found = gradient(model, batches, 1, shares, threads)
+    agree(loss, right.item(), "loss")
+    agree(found, expected, "gradient")
