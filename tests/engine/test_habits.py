@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinygrad_lm import Tensor, ops
-from tinygrad_lm.errors import GraphError, ShapeError
+from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
 
 A = np.array([[1.0, -2.0], [3.0, 0.5]])
 
@@ -164,3 +164,19 @@ def test_a_masked_gradient_is_zero_whatever_stands_beside_it(f, dtype):
 def test_nan_comes_out_where_it_goes_in(f):
     y = f(Tensor([np.nan, 1.0]), Tensor([0.0, np.nan]))
     assert np.isnan(y.data).all()
+
+
+def test_other_kinds_of_arrays_are_arrays_or_refused():
+    """A matrix would multiply as one; another library's array has a dtype that NumPy does not know."""
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(A)
+    x = Tensor(matrix) * matrix
+    assert type(x.data) is np.ndarray
+    assert np.array_equal(x.data, A * A)
+    for wrong in (np.array([None, 1]), np.array(["2026-01-01"], "datetime64[D]"), np.zeros(2, [("a", float)])):
+        with pytest.raises(DtypeError, match="expected numbers"):
+            Tensor(wrong)
+    torch = pytest.importorskip("torch", reason="PyTorch, whose arrays this test hands over, is not installed")
+    y = Tensor(A, requires_grad=True) * torch.tensor(A)
+    assert type(y.data) is np.ndarray
+    assert np.array_equal(y.data, A * A)

@@ -164,18 +164,19 @@ def as_array(data, like=None):
         return data.data
     if isinstance(data, np.generic):  # it has a dtype but is on no device
         return (np if like is None else array_module(like)).asarray(data)
-    if hasattr(data, "dtype"):
-        return data
     if recorded(data):
         raise GraphError(
             "Tensor: a list of recorded tensors would become bare numbers, without their graph\n"
             "  hint : ops.stack(*xs) and ops.concat(*xs) join tensors"
         )
-    array = np.asarray(plain(data))
+    own = isinstance(getattr(data, "dtype", None), np.dtype)  # a list has none, and another library's is not NumPy's
+    array = data if own and not isinstance(data, np.ndarray) else np.asarray(plain(data))  # no np.matrix
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise DtypeError(
             f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}"
         )
+    if own:
+        return array
     if like is None:
         return array.astype(np.float32) if array.dtype == np.float64 else array
     adapts = array.dtype.kind == "f" or type(data) is int
