@@ -26,7 +26,7 @@ from functools import partial
 
 import numpy as np
 
-from tinygrad_lm.backend import is_floating
+from tinygrad_lm.backend import FLOAT32, is_floating
 from tinygrad_lm.engine import explain, precision
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.observe import observers, thread
@@ -89,7 +89,7 @@ class Op(Replaceable):
     def chosen(self, arrays):
         """What computes with arrays like these: the rule, or what stands in its place."""
         for x in arrays:
-            if x.dtype.itemsize == 2 and is_floating(x.dtype):
+            if x.dtype is not FLOAT32 and precision.is_half(x.dtype):
                 return partial(precision.run_in_half, self)
         return super().__call__ if Replaceable.enabled and self.implementations else self.rule
 
