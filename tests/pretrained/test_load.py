@@ -286,7 +286,7 @@ def test_the_index_of_several_files(folder):
         ("layer_norm_epsilon", 0, "layer_norm_epsilon must be a positive number, found 0"),
         ("n_inner", 2.5, "n_inner must be a positive whole number, found 2.5"),
         ("n_head", "2", "n_head must be a positive whole number, found '2'"),
-        ("n_head", 3, "n_embd 8 must be a multiple of n_head 3"),
+        ("n_head", 3, "n_embd must be a multiple of n_head 3, found 8"),
         ("quantization_config", {"bits": 4}, "quantised weights are not supported"),
         ("model_type", "mamba", "model_type must be gpt2, llama or qwen3, found 'mamba'"),
     ],
@@ -326,7 +326,7 @@ def test_a_gpt2_that_ours_cannot_be(folder, field, value, message):
         ({"tie_word_embeddings": 2}, "tie_word_embeddings must be true or false, found 2"),
         ({"hidden_act": "mish"}, "hidden_act must be one of"),
         ({"head_dim": -4}, "head_dim must be a positive whole number, found -4"),
-        ({"head_dim": 5}, "rotary positions need an even head size, found 5"),
+        ({"head_dim": 5}, "head size must be even for rotary positions, found 5"),
         ({"rms_norm_eps": None}, "rms_norm_eps must be a positive number, found None"),
         ({"vocab_size": True}, "vocab_size must be a positive whole number, found True"),
         (

@@ -56,7 +56,7 @@ def python(copy, *arguments):
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def tested(copy, select, *files):
+def outcome_of(copy, select, *files):
     return python(copy, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "-k", select, *files)
 
 
@@ -68,7 +68,7 @@ def test_one_file_and_one_entry(copy):
     status, output = python(copy, "-c", PROVE)
     assert status == 0, output
     assert output.startswith("prove softplus: 13 checks hold on 20 drawn inputs each, 25 of 25 wrong gradients noticed")
-    status, output = tested(copy, "softplus or every_operation_has or table or methods_are_bound", *GATES)
+    status, output = outcome_of(copy, "softplus or every_operation_has or table or methods_are_bound", *GATES)
     assert status == 0, output
     assert "passed" in output
 
@@ -78,13 +78,13 @@ def test_a_wrong_derivative_is_red(copy):
     status, output = python(copy, "-c", PROVE)
     assert status == 1
     assert 'GradientError: prove softplus: "every entry" does not hold' in output
-    status, output = tested(copy, "softplus and entry", "tests/ops/test_properties.py")
+    status, output = outcome_of(copy, "softplus and entry", "tests/ops/test_properties.py")
     assert status == 1, output
     assert "1 failed" in output
 
 
 def test_a_file_without_its_entry_is_red(copy):
     add(copy, entry="")
-    status, output = tested(copy, "every_operation_has_cases", "tests/ops/test_properties.py")
+    status, output = outcome_of(copy, "every_operation_has_cases", "tests/ops/test_properties.py")
     assert status == 1, output
     assert "softplus" in output
