@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.threads import blocks, parallel, workers
+from tinygrad_lm.threads import in_blocks, parallel, workers
 
 
 @given(size=st.integers(0, 600_000), step=st.sampled_from([1000, 2**16]))
 def test_blocks_cover_an_array_once_and_in_order(size, step):
-    found = blocks(size, step)
-    assert [i for block in found for i in range(block.start, block.stop)] == list(range(size))
-    assert all(0 < block.stop - block.start <= step for block in found)
-    assert len(found) == -(-size // step)
+    """In threads of their own or not."""
+    for threads in (1, 2):
+        with workers(threads):
+            found = in_blocks(lambda here: here, size, step)
+        assert [i for here in found for i in range(here.start, here.stop)] == list(range(size))
+        assert all(here.stop - here.start <= step for here in found)
 
 
 def test_parallel_is_map_with_workers_and_without():

@@ -52,14 +52,18 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def blocks(size, step=2**16):
-    """Slices of a flat array for `parallel`, short ones, whose entries stay in the cache."""
-    return [slice(i, min(i + step, size)) for i in range(0, size, step)]
-
-
 def parallel(function, *arguments):
     """[function(x, ...) for x, ... in zip(*arguments)], at once if `workers` are there."""
     return list((_pool.map if _pool else map)(function, *arguments))
+
+
+def in_blocks(function, size, step=2**16):
+    """[function(here), ...] for slices of a flat array, short ones, whose entries stay in the cache.
+
+    A few are computed in this thread, in less time than it takes to wake another.
+    """
+    slices = [slice(i, min(i + step, size)) for i in range(0, size, step)]
+    return parallel(function, slices) if len(slices) > 4 else [function(here) for here in slices]
 
 
 def cores():

@@ -18,7 +18,7 @@ from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.threads import blocks, cores, parallel
+from tinygrad_lm.threads import cores, in_blocks, parallel
 
 
 def default_shares(batch_size):
@@ -63,7 +63,8 @@ class Shares:
                     parts.append(self.batches(step, part))  # drawn once, when its turn comes
                 share = partial(self.share, step, part, parts[part])
                 found[mine] += list(self.map(share, self.replicas, mine))
-            parallel(carry, self.replicas, self.sums, [turn] * self.threads)
+            if each > 1:
+                parallel(carry, self.replicas, self.sums, [turn] * self.threads)
         add_up([model.flat.grad for model in self.replicas])
         loss, count = map(sum, found.T.tolist())
         return loss / max(count, 1.0), int(count)
@@ -127,4 +128,4 @@ def add_up(gradients):
             other[here] = 0
 
     if len(gradients) > 1:
-        parallel(add, blocks(gradients[0].size))
+        in_blocks(add, gradients[0].size)

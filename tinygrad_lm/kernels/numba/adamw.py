@@ -4,7 +4,7 @@ import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, f4
 from tinygrad_lm.optim import adamw
-from tinygrad_lm.threads import blocks, parallel
+from tinygrad_lm.threads import in_blocks
 
 
 @adamw.update.on("cpu", "float32")
@@ -14,7 +14,7 @@ def adamw_in_one_pass(w, g, m, v, lr, beta1, beta2, correction1, correction2, ep
         return NotImplemented  # NumPy says what is wrong
     rates = f4(lr / correction1), f4(1 - lr * decay)
     rates += f4(beta1), f4(1 - beta1), f4(beta2), f4(1 - beta2), f4(1 / correction2), f4(eps)
-    parallel(lambda here: update(w[here], g[here], m[here], v[here], *rates), blocks(w.size))
+    in_blocks(lambda here: update(w[here], g[here], m[here], v[here], *rates), w.size)
 
 
 @compiled

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinygrad_lm.optim import adamw, muon
 from tinygrad_lm.optim.clipping import scale, sum_of_squares
-from tinygrad_lm.threads import blocks, parallel
+from tinygrad_lm.threads import in_blocks, parallel
 
 
 @adamw.update.on("cpu", "float32", "float64")
@@ -14,7 +14,7 @@ def adamw_in_blocks(w, g, m, v, *numbers):
     def update(here):
         adamw.update.definition(w[here], g[here], m[here], v[here], *numbers)
 
-    parallel(update, blocks(w.size))
+    in_blocks(update, w.size)
 
 
 @muon.update_all.on("cpu", "float32", "float64")
@@ -26,7 +26,7 @@ def muon_on_all_cores(_, matrices, lr, momentum):
 @sum_of_squares.on("cpu", "float32", "float64")
 def sum_of_squares_in_blocks(x):
     """The definition of optim/clipping.py; the blocks' sums are added in float64."""
-    return np.float64(sum(parallel(lambda here: float(np.vdot(x[here], x[here])), blocks(x.size))))
+    return np.float64(sum(in_blocks(lambda here: float(np.vdot(x[here], x[here])), x.size)))
 
 
 @scale.on("cpu", "float32", "float64")
@@ -36,4 +36,4 @@ def scale_in_blocks(x, factor):
     def multiply(here):
         x[here] *= factor
 
-    parallel(multiply, blocks(x.size))
+    in_blocks(multiply, x.size)
