@@ -35,7 +35,7 @@ from tinygrad_lm.engine.tensor import Tensor, as_array, operations, recorded
 
 
 class Op(Replaceable):
-    """An operation on tensors. Called, it computes the rule's value and records the way back.
+    """An operation on tensors. Called, it computes the rule's value and records a node.
 
     name       the rule's name, under which Op.registry lists it
     rule       the definition; `run` calls it, or an implementation in its place

@@ -23,7 +23,7 @@ class Drawn(NamedTuple):
 def generate(model, prompt, n, seed=0, **sampling):
     """Yield n token ids that continue the prompt (at least one id). Options: see generate_batch and Sampler.
 
-    The same seed draws the same text. Where the text outgrows the model's context, the model goes on from the newer
+    The same seed draws the same text. Where the text outgrows the model's context, it continues from the newer
     half of it.
     """
     return (drawn.token for drawn in generate_batch(model, [prompt], n, seed, **sampling))

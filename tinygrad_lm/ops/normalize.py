@@ -12,8 +12,8 @@ def layer_norm(x, w=None, b=None, *, eps=1e-5):
     (..., C)[, (C,)[, (C,)]] -> (..., C)
 
     μ and σ = √(mean (x − μ)² + eps) over the C channels (Ba et al. 2016). Where from: x̂ does not change when a
-    constant is added to x, nor (but for eps) when x is scaled; so what g has along the directions 1 and x̂ is lost on
-    the way back, and the two means take it out.
+    constant is added to x, nor (but for eps) when x is scaled; so what g has along the directions 1 and x̂ is lost in
+    the backward pass: the two means take it out.
     """
     check_channels(x, w, b)
     xp = array_module(x)

@@ -17,7 +17,7 @@ def rotary(x, *, base=10000.0, start=0, scaling=()):
 
     R(t) turns the pair of entries (i, i + D/2) by the angle t base^(−2i/D), where t = start, start + 1, … is the
     position. The product of a query at s with a key at t then depends on s − t alone. A rotation's transpose is its
-    inverse, so the way back turns by −t. Su et al. 2021, "RoFormer", equation 34, with Llama's pairing.
+    inverse, so the gradient turns by −t. Su et al. 2021, "RoFormer", equation 34, with Llama's pairing.
     scaling: see `angles`.
     """
     check_pairs(x)
@@ -50,7 +50,7 @@ def angles(xp, T, D, base, start, scaling, dtype):
     return tuple(table[start : start + T] for table in tables(xp, length, D, base, scaling, dtype))
 
 
-@functools.cache  # for good: a captured step goes on reading where they lay
+@functools.cache  # for good: a captured step reads them where they lay
 def tables(xp, length, D, base, scaling, dtype):
     """cos and sin of the angles of positions 0 to length − 1, computed in float64."""
     frequency = base ** (-2 / D * np.arange(D // 2))

@@ -1,6 +1,6 @@
 """What must hold of every rule, on every input. test_mutants.py shows that each check can fail.
 
-Each takes a rule (a function of arrays: value and way back), a Case and a generator of numbers, and raises an
+Each takes a rule (a function of arrays: value and gradient function), a Case and a generator of numbers, and raises an
 AssertionError that says what is wrong. For the reason behind the tolerance see `testing/gradcheck.py`: a complex step
 knows a derivative to about fifteen digits, so twelve are asked for. What holds of operations on tensors and in short
 floats is in op_checks.py.
@@ -117,7 +117,7 @@ def every_entry(rule, case, rng, derivative=COMPLEX):
 
 
 def adjoint(rule, case, rng, derivative=COMPLEX):
-    """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: the way back is the transpose of the way forth, along a random direction of all inputs."""
+    """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: the backward pass is the transpose of the Jacobian's product, along a random direction of all inputs."""
     y, gradients = evaluate(rule, case)
     u = signed(rng, y.shape)
     directions = {i: signed(rng, case.inputs[i].shape) for i in case.floating}
@@ -153,7 +153,7 @@ def contract(rule, case, rng):
 
 
 def unchanged(rule, case, rng):
-    """Nothing handed over is written to, the value neither, and a second way back gives the same."""
+    """Nothing handed over is written to, the value neither, and a second backward pass gives the same."""
     before = [x.copy() for x in case.inputs]
     y, gradients = evaluate(rule, case)
     u = signed(rng, y.shape)
@@ -161,7 +161,7 @@ def unchanged(rule, case, rng):
     value, first, second = y.copy(), gradients(u), gradients(u)
     for i in case.floating:
         same(first[i], second[i], f"gradient of input {i}, computed twice")
-    same(y, value, "the value, before and after the way back")
+    same(y, value, "the value, before and after the backward pass")
     for i, (x, copy) in enumerate(zip(case.inputs, before, strict=True)):
         same(x, copy, f"input {i}, before and after")
 

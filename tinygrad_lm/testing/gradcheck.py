@@ -1,4 +1,4 @@
-"""gradcheck: is the derivative that somebody worked out by hand the derivative of what the code computes?
+"""gradcheck: compare a derivative that was worked out by hand with that of what the code computes.
 
 Three ways to differentiate a function numerically, each more exact than the one before:
 

@@ -1,6 +1,6 @@
 """Wrong derivatives that fit any operation, to see that the checks notice them.
 
-A generic mutant takes an operation's way back and changes what it returns. Where it changes nothing, as a swap of two
+A generic mutant takes an operation's gradient function and changes what it returns. Where it changes nothing, as a swap of two
 equal gradients does, it is no mutant and is not counted. A learner's mistakes, operation by operation, are in
 tinygrad_lm/learn/puzzles/.
 """
@@ -38,7 +38,7 @@ def generic_mutants(rule, cases, checks):
     return found
 
 
-# ---- changes: (way back that gives finished gradients, dy, inputs) -> gradients
+# ---- changes: (gradient function that gives finished gradients, dy, inputs) -> gradients
 
 
 def every(change):
@@ -128,7 +128,7 @@ GENERIC = {
 
 
 def mutated(rule, change):
-    """The rule with its way back changed."""
+    """The rule with its gradient function changed."""
 
     def mutant(*inputs, **options):
         y, backward = rule(*inputs, **options)

@@ -19,7 +19,7 @@ DEFAULT, BIAS, BGRADA = 1, 4, 256  # CUBLASLT_EPILOGUE_
 BATCH_COUNT, BATCH_STEP = 5, 6  # CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, _STRIDED_BATCH_OFFSET
 MAX_WORKSPACE, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # CUBLASLT_MATMUL_PREF_; MIN_ALIGNMENT_A, _B, _C, _D_BYTES
 # CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: where several blocks share a sum, its parts are kept in float32 and added in a
-# step of their own. The other schemes add up in the output: rounded to its dtype, and in an order nobody promises.
+# step of their own. The other schemes add up in the output: rounded to its dtype, and in an order that is not promised.
 IN_FLOAT32 = 2
 NOT_SUPPORTED = 15  # CUBLAS_STATUS_
 WORKSPACE = 32 * 2**20  # bytes, NVIDIA's advice for Hopper: cuBLAS guide, cublasSetWorkspace

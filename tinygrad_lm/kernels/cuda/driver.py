@@ -23,7 +23,7 @@ def gpu_problem():
     except ImportError as error:
         if error.name == "cupy":
             return "CuPy is not installed; pip install 'tinygrad-lm[cuda12]' or 'tinygrad-lm[cuda13]', as the driver is"
-        return f"CuPy cannot be imported ({error.__cause__ or error}); install it anew, and only one of its packages"
+        return f"CuPy cannot be imported ({error.__cause__ or error}); install it again, and only one of its packages"
     cuda = cupy.cuda
     try:
         count = cuda.runtime.getDeviceCount()

@@ -16,7 +16,7 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     """The rule of ops/cross_entropy.py. Of many logits dx and dw are kept in their place.
 
     Both are computed with the loss, while the logits are there, for dy = 1: dy is one number, so it comes in as a
-    factor. Where nothing is recorded only the loss is computed, and there is no way back.
+    factor. Where nothing is recorded only the loss is computed, and there is no gradient function.
     """
     check_targets(x, targets, "x")
     chunk = rows_at_a_time(w)
