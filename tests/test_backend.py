@@ -182,7 +182,7 @@ def test_a_broken_cupy_is_not_called_missing(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "cupy", raising=False)
-    with pytest.raises(DeviceError, match=r"CuPy cannot be imported \(No module named 'libcupy'\); install it anew"):
+    with pytest.raises(DeviceError, match=r"CuPy cannot be imported \(No module named 'libcupy'\); install it again"):
         resolve_device("cuda")
 
 

@@ -117,7 +117,7 @@ def every_entry(rule, case, rng, derivative=COMPLEX):
 
 
 def adjoint(rule, case, rng, derivative=COMPLEX):
-    """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: the backward pass is the transpose of the Jacobian's product, along a random direction of all inputs."""
+    """⟨J v, u⟩ = ⟨v, Jᵀ u⟩: backward is the Jacobian's transpose, along a random direction of all inputs."""
     y, gradients = evaluate(rule, case)
     u = signed(rng, y.shape)
     directions = {i: signed(rng, case.inputs[i].shape) for i in case.floating}

@@ -63,8 +63,7 @@ def precision(rule, case, rng, dtype, c, derivative=COMPLEX):
     """In a shorter dtype the value and the gradients are off by no more than c·eps·condition.
 
     The condition of a number is how far it moves when every entry it was computed from moves by its own size:
-    Σ |∂/∂xⱼ| |xⱼ|. For the gradients that takes second derivatives, which are found by differentiating the backward pass as
-    well.
+    Σ |∂/∂xⱼ| |xⱼ|. For the gradients that takes second derivatives, by differentiating the backward pass as well.
     """
 
     def everything(case):
