@@ -31,7 +31,7 @@ def record(benchmark, **results):
 
 
 def product_ceiling(n=1024):
-    """What the machine's matrix products reach: each core with a product of its own, in FLOP/s."""
+    """What the machine's matrix products reach: each core with its own product, in FLOP/s."""
     a, b = np.random.default_rng(0).standard_normal((2, n, n), np.float32)
     with workers(cores()):
         began = time.perf_counter()

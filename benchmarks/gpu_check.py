@@ -6,8 +6,8 @@
     python benchmarks/gpu_check.py --out found.jsonl --table        # what is in the file
     python benchmarks/gpu_check.py --rehearse                       # without a GPU: every part at tiny sizes
 
-Each part runs in a process of its own and adds each of its findings to the file at once. Where a process dies, an
-invalid address leaves nothing in it that works, another one goes on after the finding that it died at.
+Each part runs in a separate process and adds each of its findings to the file at once. If a process dies (an invalid
+address leaves nothing in it that works), another continues after the finding at which it died.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def supervised(name, args, seconds):
         if status == 0:
             return
         lines = read(args.out, begun=True)[before:]
-        if lines and lines[-1].get("begun"):  # it died there, so the next process goes on after that
+        if lines and lines[-1].get("begun"):  # it died there, so the next process continues after that
             note(args.out, {"part": name, "item": lines[-1]["item"], "error": f"its process ended: {status}"})
         elif status != GO_ON or not lines:
             note(args.out, {"part": name, "item": "the rest", "error": f"its process ended: {status}"})

@@ -1,4 +1,4 @@
-"""Peak memory of a training step, ours against PyTorch, each in a process of its own (Linux only).
+"""Peak memory of a training step, ours against PyTorch, each in a separate process (Linux only).
 
     python benchmarks/memory.py
 

@@ -85,12 +85,12 @@ class TorchTrainer:
         return self.update(*(self.place(tokens) for tokens in (x, y)), rate).item()
 
     def place(self, tokens):
-        """Ids on the device. From pinned memory, as nanoGPT does it: the copy waits for nobody."""
+        """Ids on the device. From pinned memory, as nanoGPT does it: the copy is asynchronous."""
         tokens = torch.from_numpy(tokens.astype("int64"))
         return tokens.pin_memory().to(self.device, non_blocking=True) if self.device == "cuda" else tokens
 
     def update(self, x, y, rate):
-        """The loss before the update, on the device, where nobody waits for it."""
+        """The loss before the update, on the device: reading it would synchronise."""
         with self.precision:
             loss = self.forward(x, y)
         loss.backward()

@@ -91,9 +91,9 @@ def train(run, trainer, validation, first=0):
     log, ended = run.log, "finished"
 
     def update(step):
-        """Loss, backward, clip, step, zero. A GPU is given the same as one graph (train/device_steps.py)."""
-        loss, count = trainer.gradients(step)  # on all cores: of the sum over all targets, of which there are so many
-        norm = clip_gradients(model.flat, config.clip, max(count, 1)).item()  # of their mean
+        """Loss, backward, clip, step, zero. On a GPU train/device_steps.py does the same."""
+        loss, count = trainer.gradients(step)  # on all cores: gradients of the sum over `count` targets
+        norm = clip_gradients(model.flat, config.clip, max(count, 1)).item()  # of the mean
         trainer.check(step, loss, norm)
         for optimizer in optimizers:
             optimizer.step(config.rate_factor(step))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_run import example
 
-from tinygrad_lm.backend import counted, dtype_of, is_floating, random, to_device, wide
+from tinygrad_lm.backend import dtype_of, integers, is_floating, random, to_device, wide
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DeviceError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
@@ -271,5 +271,5 @@ def test_what_is_advised_can_be_done(cupy, capsys, monkeypatch, tmp_path, progra
 )
 def test_a_counter_may_be_of_any_integers(counter):
     """NumPy's as well as Python's, and one array of up to three: the same numbers."""
-    assert random(7, "a stream", *counted(counter)).random() == random(7, "a stream", 3).random()
-    assert all(type(number) is not np.ndarray for number in counted(counter))
+    assert random(7, "a stream", *integers(counter)).random() == random(7, "a stream", 3).random()
+    assert all(type(number) is not np.ndarray for number in integers(counter))

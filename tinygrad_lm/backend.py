@@ -69,7 +69,7 @@ def dtype_of(name):
     """
     if name == "bfloat16":
         try:
-            import ml_dtypes  # noqa: F401  (tells NumPy the name)
+            import ml_dtypes  # noqa: F401  (registers the name with NumPy)
         except ImportError:
             raise ConfigError(
                 "dtype bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes"
@@ -104,6 +104,6 @@ def philox_key(seed, stream):
     return np.array([seed, zlib.crc32(stream.encode())], np.uint64)
 
 
-def counted(counter):
-    """A counter as integers: it may be given as one array, which may lie on a GPU."""
+def integers(counter):
+    """A counter as a list of integers: it may be given as one array, which may lie on a GPU."""
     return to_device(counter[0], "cpu").tolist() if counter and getattr(counter[0], "ndim", 0) else list(counter)

@@ -1,4 +1,4 @@
-"""Work on all cores: a thread a core, each with the whole of its own work."""
+"""Work on all cores: one thread a core, each with a whole piece of work."""
 
 import ctypes
 import os
@@ -14,8 +14,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 def workers(n):
     """Within the block `parallel` computes n things at once.
 
-    A thread a core, each with the whole of its own work and single-threaded BLAS, leaves nothing to wait for: NumPy
-    runs outside the interpreter's lock. Threads inside every small matrix product wait for each other instead, and
+    One thread a core, each with a whole piece of work and single-threaded BLAS, never waits for another: NumPy runs
+    outside the interpreter's lock. Threads inside every small matrix product wait for each other instead, and
     for any other program that takes a core from one of them: measured 10 to 40 times slower then.
     """
     from threadpoolctl import threadpool_limits
@@ -44,7 +44,7 @@ def keep_memory():
 
 
 def peak_memory():
-    """The most memory that this process has had at once, in bytes; 0 where the system does not tell."""
+    """The most memory that this process has had at once, in bytes; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:  # Windows

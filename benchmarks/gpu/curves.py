@@ -1,4 +1,4 @@
-"""Do the losses tell that it trains alike: on GPU and CPU, in bfloat16 and float32, replayed and not."""
+"""Check by the losses that it trains alike: on GPU and CPU, in bfloat16 and float32, replayed and not."""
 
 from gpu.contenders import Ours, Task
 from gpu.kernels import judged

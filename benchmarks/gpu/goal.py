@@ -73,7 +73,7 @@ def theirs(place):
 
 
 def raced(place, run, loss, config, every):
-    """Train to the end. The first steps load and compile, and their time is told apart."""
+    """Train to the end. The first steps load and compile, and their time is reported separately."""
     seconds, reached, curve = 0.0, None, []
     for first in range(0, config.steps, every):
         began = time.perf_counter()

@@ -60,7 +60,7 @@ class Gpu:
         return statistics.median(found[3:])
 
     def start(self):
-        """From here: a function that ends the span, and returns one that tells its microseconds when it is over."""
+        """From here: a function that ends the span, and returns one that gives its microseconds when it is over."""
         begin, end = self.xp.cuda.Event(), self.xp.cuda.Event()
         begin.record()
 
@@ -90,7 +90,7 @@ class Gpu:
         return total - free
 
     def release(self):
-        """Hand back what the pools hold and nobody uses."""
+        """Free what the pools hold unused."""
         gc.collect()  # a Trainer and its steps know each other
         self.nan_pool.free_all_blocks()
         self.xp.get_default_memory_pool().free_all_blocks()

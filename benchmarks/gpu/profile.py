@@ -1,7 +1,7 @@
 """Where the time of our step goes, by kernel: name, calls, microseconds, share.
 
-PyTorch's profiler listens to CUPTI, which tells of every kernel of the process, whoever launched it, in replayed graphs
-too. Where it hears none, events around each operation of an eager step tell where the time goes by operation.
+PyTorch's profiler listens to CUPTI, which reports every kernel of the process, from any library, in replayed graphs
+too. Where it reports none, events around each operation of an eager step show where the time goes by operation.
 """
 
 import json
@@ -26,7 +26,7 @@ def items(place):
 def by_kernel(place, task):
     contender = Ours(task)
     contender.run(0, 10)  # warms up, and is captured
-    import_module("torch").zeros(1, device=place.torch)  # or PyTorch thinks that nobody uses the GPU
+    import_module("torch").zeros(1, device=place.torch)  # or PyTorch takes the GPU to be unused
     profiler = import_module("torch.profiler")
     with profiler.profile() as profile:
         contender.run(10, STEPS)

@@ -1,4 +1,4 @@
-"""compute-sanitizer over each kernel at small sizes: wild addresses, races, reads of what nobody wrote."""
+"""compute-sanitizer over each kernel at small sizes: wild addresses, races, reads of memory that was never written."""
 
 import os
 import re

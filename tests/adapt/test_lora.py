@@ -343,3 +343,11 @@ def test_recomputed_blocks_keep_their_inputs_alone():
     found = differentiate(model, x, y)
     assert found[0] == expected[0]
     assert np.array_equal(found[1], expected[1])
+
+
+def test_a_recomputed_module_takes_what_its_forward_takes():
+    model = shaken(tiny("modern", dropout=0.3))
+    x, context = Tensor(np.ones((1, 5, 8)), requires_grad=True), Context(key=(1, 2, 0))
+    expected = model.h[0](x, context=context).data
+    recomputed(model.h[0])
+    assert np.array_equal(model.h[0](x, context=context).data, expected)

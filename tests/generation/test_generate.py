@@ -50,7 +50,7 @@ def test_a_cache_cannot_outgrow_the_context():
 @settings(max_examples=30)
 @given(drawn=configs(), seed=seeds, length=st.integers(1, 9), n=st.integers(0, 12))
 def test_the_likeliest_text(drawn, seed, length, n):
-    """Temperature 0, against a loop that computes everything anew: also past the end of the context."""
+    """Temperature 0, against a loop that computes everything again: also past the end of the context."""
     config, _ = drawn
     model = shaken(config, seed)
     text = np.random.default_rng(seed).integers(0, config.vocab_size, length).tolist()

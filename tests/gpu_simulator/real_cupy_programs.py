@@ -1,4 +1,4 @@
-"""What test_with_real_cupy.py runs, each in a process of its own: python tests/real_cupy_programs.py NAME ARGUMENTS."""
+"""What test_with_real_cupy.py runs, each in a process of its own: python real_cupy_programs.py NAME ARGUMENTS."""
 
 import sys
 import tempfile

@@ -100,12 +100,12 @@ def test_the_way_back_leaves_alone_what_it_is_given(name, dtype, data):
 @given(case=CASES["recompute"])
 def test_recomputation_changes_no_bit(case, dtype):
     case, function = case.to(dtype), case.options["function"]
-    plain, checkpointed = leaves_of(case), leaves_of(case)
-    y, same = function(*plain), ops.recompute(*checkpointed, function=function)
+    plain, recomputed = leaves_of(case), leaves_of(case)
+    y, same = function(*plain), ops.recompute(*recomputed, function=function)
     assert y.data.tobytes() == same.data.tobytes()
     y.sum().backward()
     same.sum().backward()
-    for one, other in zip(plain, checkpointed, strict=True):
+    for one, other in zip(plain, recomputed, strict=True):
         assert one.grad is other.grad is None or one.grad.tobytes() == other.grad.tobytes()
 
 

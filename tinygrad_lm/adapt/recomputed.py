@@ -18,8 +18,8 @@ class Recomputed:
     def __init__(self, module):
         self.module = module
 
-    def __call__(self, x, *others):
+    def __call__(self, x, *others, **options):
         forward = type(self.module).forward
         if not x.requires_grad:
-            return forward(self.module, x, *others)
-        return ops.recompute(x, function=lambda x: forward(self.module, x, *others))
+            return forward(self.module, x, *others, **options)
+        return ops.recompute(x, function=lambda x: forward(self.module, x, *others, **options))

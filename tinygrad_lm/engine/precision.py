@@ -1,6 +1,6 @@
 """Half precision, a policy at dispatch: rules know nothing of it.
 
-- An operation without an implementation of its own for bfloat16 or float16 runs its rule in float32; its value, and
+- An operation without an implementation for bfloat16 or float16 runs its rule in float32; its value, and
   the gradients of what came in half precision, are rounded once.
 - One with an implementation gets all its floating inputs in half precision: float32 ones, weights for the most part,
   are rounded where they are used, and their gradients are float32 again. So weights are stored, trained and saved in

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinygrad_lm.errors import ConfigError, DivergedError
+from tinygrad_lm.errors import DivergedError, check_ranges
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,14 @@ class Sampler:
     repetition_penalty: float = 1.0
 
     def __post_init__(self):
-        allowed = {
-            "temperature": ("at least 0", 0 <= self.temperature < np.inf),
-            "top_k": ("at least 0", self.top_k >= 0),
-            "top_p": ("above 0 and at most 1", 0 < self.top_p <= 1),
-            "min_p": ("from 0 to 1", 0 <= self.min_p <= 1),
-            "repetition_penalty": ("positive", 0 < self.repetition_penalty < np.inf),
+        ranges = {
+            "temperature": (self.temperature, "at least 0", 0 <= self.temperature < np.inf),
+            "top_k": (self.top_k, "at least 0", self.top_k >= 0),
+            "top_p": (self.top_p, "above 0 and at most 1", 0 < self.top_p <= 1),
+            "min_p": (self.min_p, "from 0 to 1", 0 <= self.min_p <= 1),
+            "repetition_penalty": (self.repetition_penalty, "positive", 0 < self.repetition_penalty < np.inf),
         }
-        problems = [
-            f"{name} must be {rule}, found {getattr(self, name)}" for name, (rule, ok) in allowed.items() if not ok
-        ]
-        if problems:
-            raise ConfigError("sampling: " + "; ".join(problems))
+        check_ranges("sampling", ranges)
 
     def draw(self, logits, text, u):
         """A token. logits: (V,); text: the ids so far; u: in [0, 1), where the cumulative probability is cut."""
@@ -59,7 +55,7 @@ class Sampler:
         k = self.top_k if self.top_k < len(p) else 0
         if k == 0 and self.top_p == 1 and self.min_p == 0:
             return np.arange(len(p)), p
-        # What no filter lets through goes first, for to sort a whole vocabulary would take longer than all the rest.
+        # First drop what no filter lets through: sorting a whole vocabulary would take longer than all the rest.
         if k:
             least = np.partition(p, -k)[-k]
         elif self.top_p < 1:  # together those below have less than 1 − top_p; a little lower, for sums are rounded

@@ -15,7 +15,7 @@ from pkgutil import iter_modules
 
 from tinygrad_lm.engine.replaceable import Replaceable
 
-ROOMS = {"numpy": "numpy", "numba": "numba", "cuda": "cupy"}  # and the library that each needs; later ones come first
+ROOMS = {"numpy": "numpy", "numba": "numba", "cuda": "cupy"}  # and what each needs; a later one replaces an earlier
 
 
 def enable():

@@ -27,7 +27,7 @@ class GPTConfig:
     n_hidden: int = 0  # channels within the MLP; 0: 4 n_embd
     n_head_embd: int = 0  # channels D of one head; 0: n_embd / n_head
     norm: str = "layer"
-    norm_eps: float = 0.0  # 0: the operation's own
+    norm_eps: float = 0.0  # 0: the operation's default
     gain: bool = False  # RMS norms have a gain; layer norms always have
     position: str = "learned"
     rope_base: float = 10000.0

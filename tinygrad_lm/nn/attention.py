@@ -10,7 +10,7 @@ from tinygrad_lm.nn.module import Module
 
 
 class CausalSelfAttention(Module):
-    """(B, T, C) -> (B, T, C). Every position asks (q), offers (k) and tells (v); the answers are mixed by c_proj.
+    """(B, T, C) -> (B, T, C). Every position asks (q), offers (k) and answers (v); c_proj mixes the answers.
 
     What this adds to examples/minimal.py: rotary positions, normalised queries and keys, fewer key heads than query
     heads, dropout, and a cache for generation. `config`: models/config.py.

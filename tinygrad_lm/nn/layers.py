@@ -58,7 +58,7 @@ class RMSNorm(Module):
 class Dropout(Module):
     """Entries set to zero with probability p while training: where the context has a key for random numbers.
 
-    The mask is a function of the key and of the module's name, so each place in a network has a Dropout of its own.
+    The mask is a function of the key and of the module's name, so each place in a network needs its own Dropout.
     """
 
     def __init__(self, p):

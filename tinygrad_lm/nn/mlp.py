@@ -1,4 +1,4 @@
-"""The MLP of a transformer block: where each position thinks on its own. New to the page: other activations, a gate."""
+"""The MLP of a transformer block: where each position thinks on its own. The page's, and other activations, a gate."""
 
 from tinygrad_lm import ops
 from tinygrad_lm.nn.context import NONE

@@ -71,7 +71,7 @@ class Module:
     """
 
     name = ""
-    ready = False  # initialize has been here
+    ready = False  # whether initialize has run
 
     def forward(self, *inputs):
         """What the module computes; calling the module runs it."""
@@ -144,7 +144,7 @@ class Module:
         return {key: value for key, value in vars(self).items() if key != "flat"} | {"laid_out": hasattr(self, "flat")}
 
     def __setstate__(self, state):
-        """A copy has a flat array of its own, with the same values and gradients."""
+        """A copy gets its own flat array, with the same values and gradients."""
         laid_out = state.pop("laid_out")
         vars(self).update(state)
         if laid_out:
@@ -167,9 +167,9 @@ def parts(value, name, seen):
 
 
 def freeze(model, *patterns):
-    """Train no parameter whose name fits one of the patterns, such as "wte.*" or "h.[0-5].*". Returns the model.
+    """Exclude from training the parameters that fit one of the patterns, "wte.*" or "h.[0-5].*". Returns the model.
 
-    Before the optimizer is made, and on the whole model: a part has no store of its own.
+    Call it before the optimizer is made, and on the whole model, which has the store.
     """
     named = model.named_parameters()
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name, _ in named)]

@@ -1,4 +1,4 @@
-"""Cross-entropy: how wrong predictions are. New to the page: ignored targets, and one operation with the last layer."""
+"""Cross-entropy: how wrong predictions are. The page's, with ignored targets, and fused with the last layer."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, counted, random
+from tinygrad_lm.backend import array_module, integers, random
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import ConfigError
@@ -26,11 +26,11 @@ def keep(x, p, key):
     """An array of booleans of x's shape, True with probability 1 − p.
 
     key: (seed, stream, step, row), the arguments of `backend.random`, where row is the number of x's first row in the
-    batch of this step. Each row has noise of its own, so however a batch is cut, its rows have the same.
+    batch of this step. Each row draws its own numbers, so they are the same however a batch is cut.
     """
     check_probability(p)
     seed, stream, *counter = key
-    *step, row = counted(counter)
+    *step, row = integers(counter)
     shape = x.shape or (1,)
     rows = [random(seed, stream, *step, row + b).random(shape[1:], "float32") >= p for b in range(shape[0])]
     return array_module(x).asarray(np.array(rows, bool).reshape(x.shape))

@@ -29,7 +29,7 @@ def embedding(w, ids):
 def check_ids(ids, size):
     """Token ids must be integers in [0, size): NumPy would take a negative one from the table's end without a word.
 
-    Looking at them costs a synchronisation on a GPU; there the data loader has looked.
+    Reading them would synchronise a GPU, so there they are not checked; token files are, when they are read.
     """
     if ids.dtype.kind not in "iu":
         raise DtypeError(f"token ids must be integers, found {ids.dtype}")

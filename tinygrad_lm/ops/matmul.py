@@ -38,8 +38,8 @@ def linear(x, w, b=None):
 
     (..., i), (i, o)[, (o,)] -> (..., o)
 
-    A matmul of its own: all leading axes of x are rows of one matrix, so dw is one product over every position of the
-    batch, where the general matmul would make one for each sequence and add them up afterwards.
+    Unlike in matmul, all leading axes of x are rows of one matrix, so dw is one product over every position of the
+    batch, where matmul would make one for each sequence and add them up afterwards.
     """
     if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[0]:
         raise ShapeError(f"inner dimensions differ: x.shape = {x.shape}, w.shape = {w.shape}")

@@ -12,9 +12,9 @@ def recompute(*xs, function):
 
     xs: whatever `function` takes
 
-    `function` maps tensors to a tensor. What it computes on the way is not kept but computed again when the gradient
-    comes by: one more forward pass, for the memory of its inputs alone (Chen et al. 2016, "Training deep nets with
-    sublinear memory cost"). Parameters that it uses get their gradients as always. It is recorded if an input
+    `function` maps tensors to a tensor. Its intermediate values are not kept but computed again in the backward pass:
+    one more forward pass, and only its inputs stay in memory (Chen et al. 2016, "Training deep nets with sublinear
+    memory cost"). Parameters that it uses get their gradients as always. It is recorded if an input
     requires a gradient, and must compute the same twice; dropout does, being a function of its key.
     """
     with no_grad():

@@ -1,4 +1,4 @@
-"""Muon: for the matrices of the hidden layers, momentum made orthogonal. The page trains them by AdamW."""
+"""Muon: for the matrices of the hidden layers, momentum made orthogonal. The page trains them with AdamW."""
 
 import math
 

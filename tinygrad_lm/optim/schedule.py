@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor of the largest rate at a step; from `steps` on the last one. As on the page."""
+"""Learning-rate schedules: a factor for each step, constant from `steps` on. The page has one line, a cosine to 0."""
 
 import math
 

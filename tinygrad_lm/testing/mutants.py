@@ -1,7 +1,7 @@
 """Wrong derivatives that fit any operation, to see that the checks notice them.
 
 A generic mutant changes what an operation's gradient function returns. Where it changes nothing, as a swap of two
-equal gradients does, it is no mutant and is not counted. A learner's mistakes, operation by operation, are in
+equal gradients does, it is not a mutant and is not counted. A learner's mistakes, operation by operation, are in
 tinygrad_lm/learn/puzzles/.
 """
 

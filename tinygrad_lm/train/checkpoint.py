@@ -1,7 +1,7 @@
 """Checkpoints that survive a crash at any moment, and are refused with the reason where they did not.
 
 A checkpoint is a folder `step-000200` with safetensors files and a manifest of their sizes and sha256 sums, which is
-sealed with a sum of its own. It is written under a temporary name, brought to the disk (fsync), and only then renamed:
+sealed with its own checksum. It is written under a temporary name, synced to disk (fsync), and only then renamed:
 under its own name it is complete. Older ones go when the new one has been read back and found right.
 """
 

@@ -29,8 +29,8 @@ class TrainConfig:
 
     steps: int
     batch_size: int  # sequences a batch
-    accumulate: int = 1  # batches a step; their gradients are averaged
-    lr: float = 1e-3  # AdamW's, for everything that has no rate of its own below
+    accumulate: int = 1  # batches a step; the loss is the mean over all their targets
+    lr: float = 1e-3  # AdamW's, for everything without another rate below
     muon_lr: float = 0.0  # Muon's, for the hidden layers' matrices; 0: AdamW for them too
     embedding_lr: float = 0.0  # AdamW's for the embeddings; 0: lr
     betas: tuple = (0.9, 0.99)

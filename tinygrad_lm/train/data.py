@@ -1,7 +1,7 @@
 """What a run is trained on: a text, or a prepared mixture of sources; a text is a mixture with one source.
 
-Both give a Stream of batches (data/loader.py) and the validation texts, {source: (weight, tokens)}. Both are described
-in the run's config.json, so a resumed run sees the same data or refuses to start.
+Both give a BatchStream (data/loader.py) and the validation texts, {source: (weight, tokens)}. Both are described in the
+run's config.json, so a resumed run sees the same data or refuses to start.
 """
 
 import hashlib
@@ -100,7 +100,7 @@ def digest(text):
 
 
 def source_table(stream, steps):
-    """A table: how many tokens each source of a Stream has, its weight, and the passes that so many steps make."""
+    """A table: how many tokens each source of a BatchStream has, its weight, and the passes that so many steps make."""
     used = stream.used(steps)
     rows = [["source", "tokens", "weight", "epochs"]]
     for name, (weight, tokens) in stream.sources.items():

@@ -13,7 +13,7 @@ from tinygrad_lm.train.objective import next_token
 def evaluate(model, tokens, batch_size, document_token=None):
     """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
 
-    Deterministic: no sampling, no dropout. Each window starts without a past, so the first tokens of a window are
+    Deterministic: no sampling, no dropout. Each window starts without context, so the first tokens of a window are
     harder; a prefix of the text would be quicker and wrong, for parts of a text differ more than models do.
     document_token: end-of-text, where the model was trained with attention inside documents alone.
     """

@@ -1,6 +1,6 @@
 """What a model is trained for: an objective is a function of the model, a batch and a Context (nn/context.py).
 
-It returns a loss, a Tensor, the mean over what it counted, and how many that were: a 0-d array where the model is. A
+It returns the mean loss over what it counted, a Tensor, and that count, a 0-d array where the model is. A
 batch is a tuple of arrays with a row for each example, so that it can be cut along its rows. The count is what makes
 the mean of a whole step the same however its batches are cut: each part gives the gradient of its sum (shares.py).
 """

@@ -95,7 +95,7 @@ def starts_of(batches, tokens):
 
 
 def replica(model):
-    """A copy of a model that has the same weights, in the same memory, and gradients of its own."""
+    """A copy of a model that has the same weights, in the same memory, and separate gradients."""
     twin = copy.deepcopy(model, {id(p.data): p.data for p in model.flat.values()})
     for name, p in twin.flat.items():
         p.store, p.data = None, model.flat[name].data

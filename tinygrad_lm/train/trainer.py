@@ -15,12 +15,12 @@ from tinygrad_lm.train.shares import Shares
 
 
 class Trainer:
-    """A model, its optimizers and its batches, a Stream (data/loader.py): all that one training step needs.
+    """A model, its optimizers and its batches, a BatchStream (data/loader.py): all that one training step needs.
 
     On a CPU the gradients come from `Shares` (shares.py); on a GPU whole steps are those of train/device_steps.py.
     shares     how many parts the sum of gradients is made of: it decides the order of additions, so the last bits
     threads    how many replicas of the model there are: train within `workers(trainer.threads)`
-    ahead      how many steps are done before anyone looks at their losses
+    ahead      how many steps are done before their losses are read
     objective  what is minimised (objective.py)
     """
 

@@ -1,6 +1,6 @@
 """A dataset: a folder of token files that curate/prepare.py writes and training reads.
 
-manifest.json                  what the dataset contains, with a checksum of its own (seal); written last
+manifest.json                  what the dataset contains, with its own checksum (seal); written last
 tokenizer/                     the tokenizer's files, if it has any
 <source>/train_000000.bin …    token files (shards.py) for training; val_000000.bin … for validation
 """

@@ -30,7 +30,7 @@ def compiled(function=None, **options):
 
 
 def inlined(function):
-    """Decorator: a piece of compiled functions."""
+    """Decorator: inline this into compiled functions."""
     return numba.njit(inline="always", **OPTIONS)(function)
 
 

@@ -1,7 +1,7 @@
 """The product of few rows with a large matrix, as in generation.
 
-Then the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix into an
-order of its own; here each of its numbers is fetched once and meets all rows while it is in the cache.
+Then the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix into its
+own layout; here each of its numbers is fetched once and meets all rows while it is in the cache.
 """
 
 import threading

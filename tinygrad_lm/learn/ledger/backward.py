@@ -110,7 +110,7 @@ class BackwardObserver(Observer):
         here.written += [*inner, step]
 
     def inputs(self, node, dy, dxs, call, nested):
-        """The step's Inputs. nested: its rule has run a backward pass of its own, which must not be repeated."""
+        """The step's Inputs. nested: its rule has run another backward pass, which must not be repeated."""
         sums, inputs = {}, []
         names = node.op.input_names(len(node.parents))
         local = {} if nested else local_derivatives(node, dy, dxs, self.local)

@@ -97,7 +97,7 @@ function cell(array, name, k, choose, extreme) {
   return h("td", { style, title: `${entry} = ${full}`, "data-number": full }, inside);
 }
 
-// A canvas with a cursor: the entry under the mouse, or under the arrow keys, is told in words below.
+// A canvas with a cursor: the entry under the mouse, or under the arrow keys, is written out below.
 function heatMap(array, name, choose, extreme, width) {
   const columns = columnsOf(array);
   const rows = array.size / columns || 1;

@@ -5,7 +5,7 @@ const board = document.getElementById("canvas");
 const unfolded = new Set(); // paths of modules
 const drawn = new Map(); // item -> its button
 
-// Modules as groups within groups. A path whose parts are only numbered, such as "h" of h.0 and h.1, is no group.
+// Modules as groups within groups. A path whose parts are only numbered, such as "h" of h.0 and h.1, is not a group.
 const tree = (() => {
   const root = { path: "", children: [], chain: [] };
   const groups = new Map([["", root]]);

@@ -157,7 +157,7 @@ function showInput(step, input) {
 function showSaved(step) {
   const names = Object.keys(step.saved);
   if (!names.length)
-    return [h("h3", {}, "Saved since the forward pass"), h("p", {}, "No array: the way back needs none.")];
+    return [h("h3", {}, "Saved since the forward pass"), h("p", {}, "No array: the backward pass needs none.")];
   const bytes = names.reduce((sum, name) => sum + arrayAt(step.saved[name]).bytes, 0);
   return [
     h("h3", {}, "Saved since the forward pass"),
