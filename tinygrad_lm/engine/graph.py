@@ -30,10 +30,10 @@ class Node:
     """
 
     __slots__ = ("__weakref__", "backward", "grad", "name", "op", "order", "parents", "shape")
-    created = count()
+    created = count().__next__
 
     def __init__(self, op, parents, backward, shape, name=""):
-        self.order = next(Node.created)
+        self.order = Node.created()
         self.op = op
         self.parents = parents
         self.backward = backward
