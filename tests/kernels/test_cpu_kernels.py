@@ -94,12 +94,12 @@ def test_implementation_agrees_with_its_definition(name, kernel, data):
     rng = np.random.default_rng(data.draw(seeds))
     for dtype, tolerance in dtypes_of(kernel).items():
         case = case.to(dtype)
-        y, gradients = checks.evaluate(op.rule, case)
+        y, gradients = checks.evaluate(op.rule, case.to("float64"))  # without the definition's own roundings
         found, found_gradients = checks.evaluate(complete(name, kernel), case)
         checks.agree(found, y, "value", tolerance)
-        assert found.dtype == y.dtype
+        assert found.dtype == dtype
         u = signed(rng, y.shape).astype(dtype)
-        for i, (dx, expected) in enumerate(zip(found_gradients(u), gradients(u), strict=True)):
+        for i, (dx, expected) in enumerate(zip(found_gradients(u), gradients(u.astype("float64")), strict=True)):
             if expected is not None:
                 checks.agree(dx, expected, f"gradient of input {i}", tolerance)
 
