@@ -1,8 +1,9 @@
 """Lesson 10: one whole training step of a tiny GPT, with its backward pass printed.
 
-Forward, cross-entropy, backward, update: the same four lines train every language model. `trace` observes the backward
-pass and keeps a ledger of it. It is printed with one line per operation, youngest first: the module it belongs to, the
-size of the gradient that arrived, and the sizes of those passed to its inputs; and one line for each parameter reached.
+Read examples/minimal.py first: this is one turn of its loop, by the package. Forward, cross-entropy, backward, update:
+the same four lines train every language model. `trace` observes the backward pass and keeps a ledger of it. It is
+printed with one line per operation, youngest first: the module it belongs to, the size of the gradient that arrived,
+and the sizes of those passed to its inputs; and one line for each parameter reached.
 
     python examples/lessons/10_one_step.py
 """
