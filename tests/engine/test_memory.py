@@ -137,3 +137,27 @@ def test_unbroadcast_is_the_transpose_of_broadcasting(case):
 def test_any_other_mismatch_is_an_error(arrived, shape):
     with pytest.raises(ShapeError, match="arrived at a value of shape"):
         unbroadcast(np.zeros(arrived), shape)
+
+
+KEEP_NO_INPUT = {
+    "max": ops.max,
+    "relu": ops.relu,
+    "sum": ops.sum,
+    "mean": ops.mean,
+    "logsumexp": ops.logsumexp,
+    "softmax": ops.softmax,
+    "maximum": lambda x: ops.maximum(x, 0.0),
+    "dropout": lambda x: ops.dropout(x, p=0.5, key=(0, "a", 0, 0)),
+    "getitem": lambda x: x[0],
+}
+
+
+@pytest.mark.parametrize("name", KEEP_NO_INPUT)
+def test_a_gradient_that_does_not_need_its_input_does_not_keep_it(name):
+    """One that asks x for its shape, and only for that, would keep all of x."""
+    x = -leaf(1, -2, 3)
+    values = weakref.ref(x.data)
+    y = KEEP_NO_INPUT[name](x)
+    del x
+    assert y.requires_grad
+    assert values() is None

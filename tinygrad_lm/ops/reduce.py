@@ -44,7 +44,7 @@ def max(x, *, axis=None, keepdims=False):
     y = x.max(axis, keepdims=True)
     equal = (x == y) | xp.isnan(x.real)
     n = equal.sum(axis, keepdims=True).astype(x.real.dtype)
-    return y if keepdims else x.max(axis), lambda dy: (xp.where(equal, spread(dy, axis, x.shape, keepdims) / n, 0),)
+    return y if keepdims else x.max(axis), lambda dy: (xp.where(equal, spread(dy, axis, equal.shape, keepdims) / n, 0),)
 
 
 @op
