@@ -84,14 +84,19 @@ HOSTILE = {
 CASES = [(kind, *case) for kind, cases in HOSTILE.items() for case in cases]
 
 
-@pytest.mark.parametrize(("verifier", "answer", "texts"), RIGHT)
+def name_of(value):
+    """A name of a test's argument that is the same in every process."""
+    return getattr(value, "__name__", repr(value)[:30])
+
+
+@pytest.mark.parametrize(("verifier", "answer", "texts"), RIGHT, ids=name_of)
 def test_right_answers(verifier, answer, texts):
     for text in texts:
         reward = verifier(text, answer)
         assert (type(reward), reward) == (float, 1.0), text
 
 
-@pytest.mark.parametrize(("kind", "verifier", "answer", "text"), CASES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("kind", "verifier", "answer", "text"), CASES, ids=name_of)
 def test_hostile_answers(kind, verifier, answer, text):
     began = time.process_time()
     reward = verifier(text, answer)
