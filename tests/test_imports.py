@@ -40,7 +40,7 @@ AROUND = {
     "distributed": {"backend"} | PLAIN,
     "curate": CORE.keys() - {"models"} | PLAIN | {"data"},  # raw files to tokens; it trains a classifier
     "train": LEARNING | {"data", "generation", "adapt", "distributed"},
-    "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train"},
+    "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train", "pretrained"},
     "pretrained": LEARNING | {"data", "adapt", "train"},
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
     "learn": LEARNING | {"data", "adapt", "testing", "train"},
