@@ -4,6 +4,7 @@ from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.posttrain.load import chat_from_config
 from tinygrad_lm.train import checkpoint
+from tinygrad_lm.train.command import create_run
 from tinygrad_lm.train.config import adapted
 from tinygrad_lm.train.run import RunFolder
 
@@ -21,10 +22,6 @@ class ChatRun(RunFolder):
         self.chat = chat_from_config(self)
         self.measure, self.unit = self.config["measure"]
 
-    def write_base(self, model):
-        """Keep the weights of the model that the run begins with."""
-        checkpoint.write_checkpoint(self.path / "base", 0, {"model": model.flat.arrays()}, {})
-
     def base_model(self, device):
         """The model that the run began with, before it was given adapters or heads."""
         model = GPT(self.model_config, None, self.config["dtype"], device)
@@ -37,6 +34,14 @@ class ChatRun(RunFolder):
     def sample(self, model, n):
         """The likeliest answers to the run's questions, at most n tokens each."""
         return "\n\n".join(transcript(model, self.chat, messages, n) for messages in self.config["questions"])
+
+
+def create_chat_run(out, trainer, chat, base, kind=ChatRun, **others):
+    """A new ChatRun for a trainer, whose model began as the GPT `base`. others: see create_run."""
+    start = chat.prompt([{"role": "user", "content": ""}])[0]
+    run = create_run(out, trainer, chat.tokenizer, start, kind, chat=chat.to_dict(), **others)
+    checkpoint.write_checkpoint(run.path / "base", 0, {"model": base.flat.arrays()}, {})
+    return run
 
 
 def transcript(model, chat, messages, n):

@@ -20,17 +20,27 @@ def verified(answers):
     return np.array(rewards)
 
 
-def success(model, chat, prompts, limit, seed=0):
-    """The probability of a right answer, its mean over prompts, and {task: its mean}.
+def failure(model, chat, prompts, limit, seed=0):
+    """The probability of a wrong answer, 1 − reward: its mean over prompts, and {task: its mean}.
 
-    Where the verifier is `equal` it is that of the one right answer, which needs no draw; elsewhere one answer is
-    drawn, the same for the same weights and seed.
+    Where the verifier is `equal` it is exact, by the probability of the one right answer, which needs no draw;
+    elsewhere one answer is drawn, the same for the same weights and seed.
     """
     pieces = [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)]
     found = parallel(lambda i, piece: right(model, chat, piece, limit, seed, i * ROWS), range(len(pieces)), pieces)
-    found = np.concatenate(found)
+    return by_task(prompts, 1 - np.concatenate(found))
+
+
+def loss_of_reward(judge, model, chat, prompts, limit, seed=0):
+    """Minus the mean of judge(answers), of one answer to each prompt, and {task: its mean}."""
+    answers = draw_answers(model, chat, prompts, limit, seed, range(len(prompts)))
+    return by_task(prompts, -judge(as_batch(chat, prompts, answers)))
+
+
+def by_task(prompts, found):
+    """The mean of an array, one number a prompt, and {task: its mean}."""
     tasks = np.array([prompt.task for prompt in prompts])
-    return found.mean(), {str(task): found[tasks == task].mean() for task in np.unique(tasks)}
+    return float(found.mean()), {str(task): float(found[tasks == task].mean()) for task in np.unique(tasks)}
 
 
 def right(model, chat, prompts, limit, seed, first):
