@@ -12,6 +12,7 @@ from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
 
 PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
+BLOCK = 2**16  # logits that tokens are drawn from together: a core's second-level cache holds them in float64
 KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see without_ended
 
 
@@ -74,14 +75,17 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
     for i in range(n):
         groups = [refilled(model, texts, group) for group in groups]
         logits = predict(model, texts, groups, active)
-        u = uniform(seed, i, [rows[m] for m in active])
-        tokens, sampling_logprobs = sampler.draw(logits[:, :vocab_size], [texts[m] for m in active], u)
-        columns = [active, tokens.tolist()]
-        if logprobs:
-            columns += [model_logprobs(logits, tokens).tolist(), sampling_logprobs.tolist()]
-        for drawn in map(Drawn, *columns):
-            texts[drawn.row].append(drawn.token)
-            yield drawn
+        step = max(1, BLOCK // logits.shape[1])
+        for start in range(0, len(active), step):
+            here, z = active[start : start + step], logits[start : start + step]
+            u = uniform(seed, i, [rows[m] for m in here])
+            tokens, sampling_logprobs = sampler.draw(z[:, :vocab_size], [texts[m] for m in here], u)
+            columns = [here, tokens.tolist()]
+            if logprobs:
+                columns += [model_logprobs(z, tokens).tolist(), sampling_logprobs.tolist()]
+            for drawn in map(Drawn, *columns):
+                texts[drawn.row].append(drawn.token)
+                yield drawn
         active = [m for m in active if not stop(texts[m][lengths[m] :])]
         if not active:
             return
@@ -135,8 +139,8 @@ def predict(model, texts, groups, active):
 
 def model_logprobs(logits, tokens):
     """log P of a token for each row of logits, (B,), in float64."""
-    z = logits - logits.max(1, keepdims=True).astype(np.float64)
-    return z[np.arange(len(z)), tokens] - np.log(np.exp(z).sum(1))
+    z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
+    return z[np.arange(len(z)), tokens] - np.log(np.exp(z, out=z).sum(1))
 
 
 def until(pieces, stops):
