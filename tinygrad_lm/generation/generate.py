@@ -13,7 +13,7 @@ from tinygrad_lm.nn.context import Context
 
 PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
 BLOCK = 2**16  # logits that tokens are drawn from together: a core's second-level cache holds them in float64
-KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see without_ended
+KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see prepared
 
 
 class Drawn(NamedTuple):
@@ -73,7 +73,10 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
     lengths, active = [len(text) for text in texts], list(range(len(texts)))
     groups = read_prompts(model, texts) if n else []
     for i in range(n):
-        groups = [refilled(model, texts, group) for group in groups]
+        if not active:
+            return
+        going = set(active)
+        groups = [prepared(model, texts, group, going) for group in groups if not going.isdisjoint(group.texts)]
         logits = predict(model, texts, groups, active)
         step = max(1, BLOCK // logits.shape[1])
         for start in range(0, len(active), step):
@@ -87,9 +90,6 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
                 texts[drawn.row].append(drawn.token)
                 yield drawn
         active = [m for m in active if not stop(texts[m][lengths[m] :])]
-        if not active:
-            return
-        groups = [group for group in (without_ended(group, set(active)) for group in groups) if group.texts]
 
 
 def read_prompts(model, texts):
@@ -112,20 +112,17 @@ def read(model, texts):
     return cache.select([places[tuple(text)] for text in texts]) if len(places) < len(texts) else cache
 
 
-def refilled(model, texts, group):
-    """The group itself, or where its texts outgrow the context, one that starts from the newer half of it."""
-    size = model.config.block_size
-    if group.cache.length < size:
-        return group
-    return Group(group.texts, read(model, [texts[m][-(size // 2 or 1) :] for m in group.texts]))
+def prepared(model, texts, group, active):
+    """The group as its next token needs it.
 
-
-def without_ended(group, active):
-    """The group without the texts that have ended, if they are many: dropping them copies the cache of all others."""
-    going = [j for j, m in enumerate(group.texts) if m in active]
-    if len(going) > KEPT * len(group.texts):
-        return group
-    return Group([group.texts[j] for j in going], group.cache.select(going))
+    Texts that outgrow the context are read again from the newer half of it. Those that have ended are dropped where
+    they are many: it means to copy the cache of the others.
+    """
+    size, going = model.config.block_size, [j for j, m in enumerate(group.texts) if m in active]
+    members = [group.texts[j] for j in going]
+    if group.cache.length == size:
+        return Group(members, read(model, [texts[m][-(size // 2 or 1) :] for m in members]))
+    return Group(members, group.cache.select(going)) if len(going) <= KEPT * len(group.texts) else group
 
 
 def predict(model, texts, groups, active):
