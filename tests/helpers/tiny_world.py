@@ -14,7 +14,7 @@ SCORE = ODD + 0.3 * np.random.default_rng(0).standard_normal(len(ODD))  # one wi
 
 def model_of(family, seed=0):
     """A model that knows the world's ids and no others."""
-    return shaken(tiny(family, vocab_size=WORLD.vocab_size), seed)
+    return shaken(tiny(family, vocab_size=WORLD.vocab_size, block_size=6), seed)
 
 
 def cosine(a, b):
