@@ -64,7 +64,7 @@ class RunFolder:
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **others):
         """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
-        and for fine-tuning base."""
+        for fine-tuning base, and heads, the names of weights that the published model has not."""
         path = Path(path)
         config = others | {
             "model": asdict(model_config),
@@ -107,7 +107,9 @@ class RunFolder:
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
         dtype = dtype or self.config["dtype"]
         model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
-        model.flat.load(self.read_checkpoint("best")[1]["model"])
+        heads = self.config.get("heads", ())  # what training gave the model besides, such as a value head
+        weights = self.read_checkpoint("best")[1]["model"]
+        model.flat.load({name: weights[name] for name in weights if name not in heads})
         return model
 
     def read_checkpoint(self, which="newest"):
