@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 import numpy as np
-from oracles.common import close, living
 from tiny_world import SCORE, WORLD
 
+from oracles.common import close, living
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.posttrain.exact import World
 from tinygrad_lm.posttrain.method import Method
