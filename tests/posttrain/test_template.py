@@ -228,7 +228,7 @@ def test_an_answer_without_an_end(tmp_path):
     """It would never learn to end."""
     source = "{% for m in messages %}{{ m.content }}{{ eos_token if m.role == 'user' }}{% endfor %}"
     chat = TemplateChat(json_tokenizer(tmp_path, SPECIAL, settings=NAMED | {"chat_template": source}))
-    with pytest.raises(DataError, match="chat: the template writes no end after answer 1"):
+    with pytest.raises(DataError, match="the template writes no end after answer 1"):
         chat.render(turns("a", "b"))
 
 

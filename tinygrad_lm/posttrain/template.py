@@ -49,7 +49,7 @@ class TemplateChat(ChatFormat):
         for start, stop in pairwise([*starts, len(ids)]):
             end = next((at for at in range(start, stop) if int(ids[at]) in self.ends), None)
             if end is None:
-                raise DataError(f"chat: the template writes no end after answer {starts.index(start) + 1}")
+                raise DataError(f"the template writes no end after answer {starts.index(start) + 1}")
             learn[start : end + 1] = True
         return ids, learn
 
@@ -73,7 +73,7 @@ class TemplateChat(ChatFormat):
                 before = self.text(messages[:i], add_generation_prompt=True)
                 if not text.startswith(before):
                     raise DataError(
-                        f"chat: message {i + 1}: what the template writes before this answer changes when it is there, "
+                        f"message {i + 1}: what the template writes before this answer changes when it is there, "
                         "so it cannot be learnt as what follows"
                     )
                 prompt = self.texts.encode(before, cuts)
@@ -90,7 +90,7 @@ class TemplateChat(ChatFormat):
                 messages=hidden, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **self.words
             )
         except Exception as error:  # whatever a program in a template may raise
-            raise DataError(f"chat: the template refuses this conversation: {error}") from error
+            raise DataError(f"the template refuses this conversation: {error}") from error
 
     def to_dict(self):
         """What `chat_from_config` (load.py) needs to restore it, JSON-able; the template is a file of the tokenizer."""
