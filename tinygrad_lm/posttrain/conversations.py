@@ -38,9 +38,13 @@ class ShuffledRows(BatchStream):
 
     def once(self):
         """Yield all rows once in batches that are always the same, short rows first."""
-        order = sorted(range(len(self.rows)), key=self.sizes.__getitem__)
-        for i in range(0, len(order), self.batch_size):
-            yield self.batch([self.rows[j] for j in order[i : i + self.batch_size]])
+        for i in range(0, len(self.order), self.batch_size):
+            yield self.batch([self.rows[j] for j in self.order[i : i + self.batch_size]])
+
+    @property
+    def order(self):
+        """The numbers of the rows, short ones first."""
+        return sorted(range(len(self.rows)), key=self.sizes.__getitem__)
 
     @property
     def tokens_a_step(self):
