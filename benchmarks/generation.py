@@ -77,7 +77,7 @@ def twins():
 
 def ours(model, prompts, n):
     texts = [[] for _ in prompts]
-    for row, token, _ in generate_batch(model, prompts, n, temperature=0):
+    for row, token, *_ in generate_batch(model, prompts, n, temperature=0):
         texts[row].append(token)
     return tuple(map(tuple, texts))
 

@@ -83,17 +83,17 @@ def print_samples(model, tokenizer, prompt, args):
     options |= {"vocab_size": tokenizer.vocab_size, "logprobs": args.logprobs}
     drawn = generate_batch(model, [before] * args.samples, args.tokens, args.seed, ended, **options)
     if args.logprobs:
-        for row, token, logprob in drawn:
+        for row, token, logprob, _ in drawn:
             print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token], before)!r}", flush=True)
     elif args.samples == 1:
-        tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, _ in drawn))
+        tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, *_ in drawn))
         print(prompt, end="", flush=True)
         for text in until(tokenizer.stream(tokens, before), args.stop):
             print(text, end="", flush=True)
         print()
     else:
         texts = [[] for _ in range(args.samples)]
-        for row, token, _ in drawn:
+        for row, token, *_ in drawn:
             texts[row].append(token)
         for i, tokens in enumerate(texts, start=1):
             print(f"--- {i}\n{prompt}{''.join(until([text_of(tokens)], args.stop))}")

@@ -1,37 +1,43 @@
-"""The keys and values of a text so far, for generation: each new token needs them all."""
+"""The keys and values of texts so far, for generation: each new token needs them all."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ShapeError
 
 
 class Cache:
-    """The keys and values of one text so far, of each attention by its name, so that they need not be computed again.
+    """The keys and values of some texts of one length so far, of each attention by its name, to compute them but once.
 
-    Room for `size` positions is set aside at once; memory that was never written to is not taken from the system.
+    Room for `size` positions of all `rows` texts is set aside at once; memory that was never written to is not taken
+    from the system.
     """
 
-    def __init__(self, size):
-        self.size, self.lengths, self.arrays = size, {}, {}
+    def __init__(self, size, rows=1):
+        self.size, self.rows, self.lengths, self.arrays = size, rows, {}, {}
 
     @property
     def length(self):
-        """How many positions it has, between calls of the model."""
+        """How many positions each text has, between calls of the model."""
         return max(self.lengths.values(), default=0)
 
     def extend(self, name, k, v):
-        """Append keys and values, (1, T, G, D) each, of an attention; return all so far, (1, S, G, D) each."""
+        """Append keys and values, (rows, T, G, D) each, of an attention; return all so far, (rows, S, G, D) each."""
+        rows, T, G, D = k.shape
+        if rows != self.rows:
+            raise ShapeError(f"Cache: keys of shape {k.shape} for {self.rows} texts; the first axis must be as long")
+        if name not in self.arrays:
+            shape = rows, self.size, G, D
+            self.arrays[name] = [array_module(x.data).empty(shape, x.dtype) for x in (k, v)]
         start = self.lengths.get(name, 0)
-        if not start:
-            _, _, G, D = k.shape
-            self.arrays[name] = [array_module(x.data).empty((1, self.size, G, D), x.dtype) for x in (k, v)]
-        stop = self.lengths[name] = start + k.shape[1]
+        stop = self.lengths[name] = start + T
         for array, x in zip(self.arrays[name], (k, v), strict=True):
             array[:, start:stop] = x.data
         return [Tensor.of(array[:, :stop]) for array in self.arrays[name]]
 
-    def copy(self):
-        """Another Cache of the same text, which can grow differently."""
-        twin = Cache(self.size)
+    def select(self, indices):
+        """Another Cache, of the rows with these indices; one that is there several times can grow differently."""
+        chosen = Cache(self.size, len(indices))
         for name, length in self.lengths.items():
-            twin.extend(name, *(Tensor.of(array[:, :length]) for array in self.arrays[name]))
-        return twin
+            arrays = [array[:, :length] for array in self.arrays[name]]
+            chosen.extend(name, *(Tensor.of(array[array_module(array).asarray(indices, int)]) for array in arrays))
+        return chosen

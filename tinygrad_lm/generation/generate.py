@@ -8,16 +8,32 @@ from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.cache import Cache
-from tinygrad_lm.generation.sampling import Sampler
+from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
+
+PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
+BLOCK = 2**16  # logits that tokens are drawn from together: a core's second-level cache holds them in float64
+KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see prepared
 
 
 class Drawn(NamedTuple):
-    """A token that was drawn for prompt number `row`; logprob: log P of it by the model, None if not asked for."""
+    """A token that was drawn for prompt number `row`, and two log-probabilities of it, None unless asked for.
+
+    logprob           by the model
+    sampling_logprob  under the distribution that it was drawn from, after temperature, filters, penalty and vocab_size
+    """
 
     row: int
     token: int
-    logprob: float | None
+    logprob: float | None = None
+    sampling_logprob: float | None = None
+
+
+class Group(NamedTuple):
+    """Texts of one length, by their numbers, and the cache whose rows they are: all of each but its last token."""
+
+    texts: list
+    cache: Cache
 
 
 def generate(model, prompt, n, seed=0, **sampling):
@@ -29,68 +45,99 @@ def generate(model, prompt, n, seed=0, **sampling):
     return (drawn.token for drawn in generate_batch(model, [prompt], n, seed, **sampling))
 
 
-def generate_batch(model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, **sampling):
+def generate_batch(
+    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, rows=None, **sampling
+):
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
-    The model computes them together, since most of the time goes into fetching its weights from memory. What is drawn
-    for a prompt depends on its place among them, up to rounding on nothing else. stop: a function of the ids that were
-    drawn for a prompt; where it is true the text ends. vocab_size: no id from there on is drawn; published models pad
-    their tables.
+    The model computes them together, since most of the time goes into fetching its weights from memory; it reads equal
+    prompts once, and those of one length share a cache. What is drawn for a prompt depends on its place among them, up
+    to rounding on nothing else. rows: whole numbers that stand for their places, so that a part of the prompts is
+    continued as it would be among all. stop: a function of the ids that were drawn for a prompt; where it is true the
+    text ends. vocab_size: no id from there on is drawn; published models pad their tables.
     """
+    rows = list(range(len(prompts))) if rows is None else [int(row) for row in rows]
     if n < 0:
         raise ConfigError(f"generate: n must be at least 0, found {n}")
     if not all(len(prompt) for prompt in prompts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
+    if len(rows) != len(prompts) or not all(0 <= row < 2**64 for row in rows):
+        raise ConfigError(f"generate: rows must be a whole number below 2⁶⁴ for each of {len(prompts)}, found {rows}")
     random(seed, "sample")  # refuses a wrong seed now, not at the first token
     texts = [[int(token) for token in prompt] for prompt in prompts]
-    return write(model, texts, n, seed, stop, logprobs, vocab_size, Sampler(**sampling))
+    return write(model, texts, n, seed, stop, logprobs, vocab_size, rows, Sampler(**sampling))
 
 
-def write(model, texts, n, seed, stop, logprobs, vocab_size, sampler):
+def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
     """What `generate_batch` describes."""
-    size = model.config.block_size
-    lengths = [len(text) for text in texts]
-    caches = read_prompts(model, [text[-size:] for text in texts]) if n else []
-    active = list(range(len(texts)))
+    lengths, active = [len(text) for text in texts], list(range(len(texts)))
+    groups = read_prompts(model, texts) if n else []
     for i in range(n):
-        for row in active:
-            if caches[row].length == size:
-                caches[row] = filled_cache(model, texts[row][-(size // 2 or 1) :])
-        logits = predict(model, [texts[row][-1] for row in active], [caches[row] for row in active])
-        for row, z in zip(active, logits, strict=True):
-            token = sampler.draw(z[:vocab_size], texts[row], random(seed, "sample", i, row).random())
-            texts[row].append(token)
-            yield Drawn(row, token, logprob(z, token) if logprobs else None)
-        active = [row for row in active if not stop(texts[row][lengths[row] :])]
         if not active:
             return
+        going = set(active)
+        groups = [prepared(model, texts, group, going) for group in groups if not going.isdisjoint(group.texts)]
+        logits = predict(model, texts, groups, active)
+        step = max(1, BLOCK // logits.shape[1])
+        for start in range(0, len(active), step):
+            here, z = active[start : start + step], logits[start : start + step]
+            u = uniform(seed, i, [rows[m] for m in here])
+            tokens, sampling_logprobs = sampler.draw(z[:, :vocab_size], [texts[m] for m in here], u)
+            columns = [here, tokens.tolist()]
+            if logprobs:
+                columns += [model_logprobs(z, tokens).tolist(), sampling_logprobs.tolist()]
+            for drawn in map(Drawn, *columns):
+                texts[drawn.row].append(drawn.token)
+                yield drawn
+        active = [m for m in active if not stop(texts[m][lengths[m] :])]
 
 
 def read_prompts(model, texts):
-    """A cache for each text; equal texts are read once."""
-    caches = {text: filled_cache(model, text) for text in dict.fromkeys(map(tuple, texts))}
-    return [caches[tuple(text)].copy() for text in texts]
+    """The groups of the texts' last tokens, as many as the context takes."""
+    texts, lengths = [tuple(text[-model.config.block_size :]) for text in texts], {}
+    for m, text in enumerate(texts):
+        lengths.setdefault(len(text), []).append(m)
+    return [Group(members, read(model, [texts[m] for m in members])) for members in lengths.values()]
 
 
-def filled_cache(model, text):
-    """The cache of all tokens of a text but its last, which is still to be fed."""
-    cache = Cache(model.config.block_size)
-    if len(text) > 1:
-        with no_grad():
-            model.features(to_device(np.array([text[:-1]]), model.flat.device), Context(cache=(cache,)))
-    return cache
-
-
-def predict(model, tokens, caches):
-    """The logits of what follows one more token in each text, (B, V)."""
+def read(model, texts):
+    """The cache of texts of one length, all of each but the last token, which is still to be fed; equal ones once."""
+    places = {text: j for j, text in enumerate(dict.fromkeys(map(tuple, texts)))}
+    tokens = to_device(np.array(list(places))[:, :-1], model.flat.device)
+    cache = Cache(model.config.block_size, len(places))
+    step = max(1, PIECE // len(places))
     with no_grad():
-        logits = model(to_device(np.array(tokens)[:, None], model.flat.device), Context(cache=tuple(caches)))
-        return logits.numpy()[:, -1]
+        for start in range(0, tokens.shape[1], step):
+            model.features(tokens[:, start : start + step], Context(cache=(cache,)))
+    return cache.select([places[tuple(text)] for text in texts]) if len(places) < len(texts) else cache
 
 
-def logprob(logits, token):
-    z = logits.astype(np.float64) - logits.max()
-    return float(z[token] - np.log(np.exp(z).sum()))
+def prepared(model, texts, group, active):
+    """The group as its next token needs it.
+
+    Texts that outgrow the context are read again from the newer half of it. Those that have ended are dropped where
+    they are many: it means to copy the cache of the others.
+    """
+    size, going = model.config.block_size, [j for j, m in enumerate(group.texts) if m in active]
+    members = [group.texts[j] for j in going]
+    if group.cache.length == size:
+        return Group(members, read(model, [texts[m][-(size // 2 or 1) :] for m in members]))
+    return Group(members, group.cache.select(going)) if len(going) <= KEPT * len(group.texts) else group
+
+
+def predict(model, texts, groups, active):
+    """The logits of what follows each active text, (B, V), after one more call with the last token of each text."""
+    places = {m: j for j, m in enumerate(m for group in groups for m in group.texts)}
+    tokens = to_device(np.array([texts[m][-1:] for m in places]), model.flat.device)
+    with no_grad():
+        logits = model(tokens, Context(cache=tuple(group.cache for group in groups)))
+        return logits.numpy()[[places[m] for m in active], -1]
+
+
+def model_logprobs(logits, tokens):
+    """log P of a token for each row of logits, (B,), in float64."""
+    z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
+    return z[np.arange(len(z)), tokens] - np.log(np.exp(z, out=z).sum(1))
 
 
 def until(pieces, stops):

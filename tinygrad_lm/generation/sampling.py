@@ -1,10 +1,13 @@
-"""Which token comes next, given the model's logits."""
+"""Which tokens come next, given the model's logits."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from tinygrad_lm.backend import random
 from tinygrad_lm.errors import DivergedError, check_ranges
+
+# B texts, V vocabulary, K candidates
 
 
 @dataclass(frozen=True)
@@ -35,26 +38,49 @@ class Sampler:
         }
         check_ranges("sampling", ranges)
 
-    def draw(self, logits, text, u):
-        """A token. logits: (V,); text: the ids so far; u: in [0, 1), where the cumulative probability is cut."""
-        if not np.isfinite(logits.max()):
-            raise DivergedError(f"sampling: the largest logit is {logits.max()}; the model's weights may be damaged")
+    def draw(self, logits, texts, u):
+        """A token for each text, and log P of it under the distribution that it was drawn from; (B,) each.
+
+        logits: (B, V); texts: the ids so far of each; u: (B,) in [0, 1), where the cumulative probability is cut.
+        """
+        if not np.isfinite(largest := logits.max(1)).all():
+            raise DivergedError(f"sampling: the largest logits are {largest}; the model's weights may be damaged")
         if self.repetition_penalty != 1:
-            logits, seen = logits.copy(), np.unique(text)
-            z = logits[seen]
-            logits[seen] = np.where(z > 0, z / self.repetition_penalty, z * self.repetition_penalty)
+            logits = np.stack([self.penalised(*pair) for pair in zip(logits, texts, strict=True)])
         if self.temperature == 0:
-            return int(logits.argmax())
+            return logits.argmax(1), np.zeros(len(logits))
         tokens, p = self.candidates(logits)
-        cumulative = p.cumsum()
-        return int(tokens[min(np.searchsorted(cumulative, u * cumulative[-1], side="right"), len(p) - 1)])
+        cumulative = p.cumsum(1)
+        total, rows = cumulative[:, -1], np.arange(len(p))
+        drawn = np.count_nonzero(cumulative <= (u * total)[:, None], 1)  # below K: u total < total
+        return tokens[rows, drawn], np.log(p[rows, drawn] / total)
+
+    def penalised(self, logits, text):
+        """The logits (V,) of one text, those of its tokens made unlikelier."""
+        logits, seen = logits.copy(), np.unique(text)
+        z = logits[seen]
+        logits[seen] = np.where(z > 0, z / self.repetition_penalty, z * self.repetition_penalty)
+        return logits
 
     def candidates(self, logits):
-        """The tokens to draw from, and their probabilities up to a factor: by id, or likeliest first if filtered."""
-        p = np.exp((logits - logits.max()).astype(np.float64) / self.temperature)
+        """The tokens to draw from, and their probabilities up to a factor, (B, K) each: by id, or filtered.
+
+        Filtered ones come likeliest first; where a row has fewer than K of them, zeros follow.
+        """
+        z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
+        z /= self.temperature
+        p = np.exp(z, out=z)
+        if not 0 < self.top_k < p.shape[1] and self.top_p == 1 and self.min_p == 0:
+            return np.broadcast_to(np.arange(p.shape[1]), p.shape), p
+        kept = [self.filtered(row) for row in p]
+        tokens, p = np.zeros((2, len(kept), max(len(row) for _, row in kept)))
+        for b, (ids, row) in enumerate(kept):
+            tokens[b, : len(ids)], p[b, : len(row)] = ids, row
+        return tokens.astype(int), p
+
+    def filtered(self, p):
+        """The tokens that the filters leave of one text's, likeliest first, and their probabilities up to a factor."""
         k = self.top_k if self.top_k < len(p) else 0
-        if k == 0 and self.top_p == 1 and self.min_p == 0:
-            return np.arange(len(p)), p
         # First drop what no filter lets through: sorting a whole vocabulary would take longer than all the rest.
         if k:
             least = np.partition(p, -k)[-k]
@@ -68,4 +94,19 @@ class Sampler:
         p = p[tokens]
         if self.top_p < 1:
             p = p[: int(np.searchsorted(p.cumsum(), self.top_p * total)) + 1]
-        return tokens, p[p >= self.min_p]
+        p = p[p >= self.min_p]
+        return tokens[: len(p)], p
+
+
+def uniform(seed, step, rows):
+    """The numbers in [0, 1), (B,), with which the texts draw: of each row random(seed, "sample", step, row)'s first.
+
+    One generator goes from row to row. Its counter of 256 bits (0, step, row, 0), lowest first, has the row at 2¹²⁸;
+    a draw counts 1. Making a generator for each row takes four times as long.
+    """
+    generator, place, numbers = random(seed, "sample", step), 0, []
+    for row in rows:
+        generator.bit_generator.advance((row << 128) - place)
+        numbers.append(generator.random())
+        place = (row << 128) + 1
+    return np.array(numbers)

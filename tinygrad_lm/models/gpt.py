@@ -48,10 +48,12 @@ class GPT(Module):
         Positions count on over the documents of a window: rotary ones are relative, so a document is as it would be
         alone, while learned ones say where in the window it stands.
         """
-        before = [row.length for row in context.cache] or [0]
-        if tokens.ndim != 2 or not 0 < tokens.shape[1] <= self.config.block_size - max(before):
+        before = [cache.length for cache in context.cache for _ in range(cache.rows)]  # of each row
+        fits = tokens.ndim == 2 and 0 < tokens.shape[1] <= self.config.block_size - max(before, default=0)
+        if not fits or len(before) not in (0, len(tokens)):
+            after = f" after {len(before), max(before)} in the cache" if before else ""
             raise ShapeError(
-                f"GPT: tokens of shape {tokens.shape}" + f" after {max(before)} others" * bool(context.cache) + "\n"
+                f"GPT: tokens of shape {tokens.shape}{after}\n"
                 f"  rule : (B, T) with 1 <= T <= block_size = {self.config.block_size}\n"
                 "  hint : tokens[:, -block_size:] are the last that fit"
             )
@@ -59,7 +61,7 @@ class GPT(Module):
         if self.wpe is not None:
             xp = array_module(tokens)
             positions = xp.arange(tokens.shape[1])[None]  # (1, T)
-            x = x + self.wpe(positions + xp.array(before)[:, None] if context.cache else positions)
+            x = x + self.wpe(positions + xp.array(before)[:, None] if before else positions)
         x = self.dropout(x.to(dtype=self.dtype), context)
         for block in self.h:
             x = block(x, context)
@@ -74,21 +76,20 @@ class GPT(Module):
 
     def loss(self, tokens, targets, context=NONE):
         """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. context: as in a call."""
-        return self.judged(ops.cross_entropy, ops.linear_cross_entropy, tokens, targets, context)
+        return self.judged(ops.cross_entropy, ops.linear_cross_entropy, self.features(tokens, context), targets)
 
     def log_probability(self, tokens, targets, context=NONE):
         """log P of each target, in nats: (B, T), 0 where it is ignored (ops/cross_entropy.py). context: as in a call.
 
         An entry has the same bits whether it is recorded or not.
         """
-        return self.judged(ops.log_probability, ops.linear_log_probability, tokens, targets, context)
+        return self.judged(ops.log_probability, ops.linear_log_probability, self.features(tokens, context), targets)
 
-    def judged(self, operation, with_linear, tokens, targets, context):
-        """operation(logits, targets); where nothing comes between them, the last product and it are one operation.
+    def judged(self, operation, with_linear, x, targets):
+        """operation(logits of x, targets); where nothing comes between them, the last product and it are one operation.
 
         That one computes the gradient of its weight unasked, so where the weight is frozen they stay two.
         """
-        x = self.features(tokens, context)
         w = self.wte.weight if self.lm_head is None else self.lm_head.weight
         if self.config.softcap or not w.requires_grad:
             return operation(self.logits(x), targets)

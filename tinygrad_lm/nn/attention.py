@@ -12,8 +12,7 @@ from tinygrad_lm.nn.module import Module
 class CausalSelfAttention(Module):
     """(B, T, C) -> (B, T, C). Every position asks (q), offers (k) and answers (v); c_proj mixes the answers.
 
-    What this adds to examples/minimal.py: rotary positions, normalised queries and keys, fewer key heads than query
-    heads, dropout, and a cache for generation. `config`: models/config.py.
+    It adds to the page rotary positions, normalised q and k, fewer key heads, dropout, a cache. See models/config.py.
     """
 
     def __init__(self, config, out_std):
@@ -27,9 +26,8 @@ class CausalSelfAttention(Module):
         self.k_norm = RMSNorm(D, config.gain, config.norm_eps or 1e-6) if config.qk_norm else None
         self.dropout, self.dropout_of_weights = Dropout(config.dropout), Dropout(config.dropout)
         self.head_size = D
-        self.rotary = None
-        if config.position == "rotary":
-            self.rotary = {"base": config.rope_base, "scaling": tuple(config.rope_scaling)}
+        rotary = {"base": config.rope_base, "scaling": tuple(config.rope_scaling)}
+        self.rotary = rotary if config.position == "rotary" else None
 
     def forward(self, x, context=NONE):
         B, T, _ = x.shape
@@ -39,7 +37,7 @@ class CausalSelfAttention(Module):
         if self.q_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if context.cache:
-            y = ops.concat(*[self.continued(q[b : b + 1], k[b : b + 1], v[b : b + 1], context, b) for b in range(B)])
+            y = self.continued(q, k, v, context)
         else:
             options = {"document_starts": context.document_starts, **self.dropout_of_weights.options(context)}
             y = ops.attention(*self.turned(q, k), v, **options)  # (B, T, H, D)
@@ -47,13 +45,14 @@ class CausalSelfAttention(Module):
 
     def turned(self, q, k, start=0):
         """Queries and keys of the positions from `start` on, with their positions as angles if those are rotary."""
-        if self.rotary is None:
-            return q, k
-        return ops.rotary(q, start=start, **self.rotary), ops.rotary(k, start=start, **self.rotary)
+        return [x if self.rotary is None else ops.rotary(x, start=start, **self.rotary) for x in (q, k)]
 
-    def continued(self, q, k, v, context, b):
-        """The answers of row b, (1, T, H, D), from its cache and from itself."""
-        cache, starts = context.cache[b], context.document_starts
-        q, k = self.turned(q, k, cache.lengths.get(self.name, 0))
-        k, v = cache.extend(self.name, k, v)
-        return ops.attention(q, k, v, document_starts=None if starts is None else starts[b : b + 1])
+    def continued(self, q, k, v, context):
+        """The answers of all rows, (B, T, H, D): of those of one cache together, from it and from themselves."""
+        y, stop, starts = [], 0, context.document_starts
+        for cache in context.cache:
+            b = slice(stop, stop := stop + cache.rows)
+            qb, kb = self.turned(q[b], k[b], cache.lengths.get(self.name, 0))
+            kb, vb = cache.extend(self.name, kb, v[b])
+            y.append(ops.attention(qb, kb, vb, document_starts=None if starts is None else starts[b]))
+        return ops.concat(*y) if len(y) > 1 else y[0]

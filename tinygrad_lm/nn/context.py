@@ -11,8 +11,7 @@ class Context:
                      row among all rows of the step; empty: nothing is dropped
     document_starts  integers (B, T), for each position the first one that it may see, counted from the beginning of
                      the cache; None: it sees all before it (data/loader.py)
-    cache            for generation: for each of the B rows a Cache (generation/cache.py), which has the keys and values
-                     of its text so far, and grows by the tokens of the call
+    cache            Caches of the B rows in order, for generation (generation/cache.py); a call appends its tokens
     """
 
     key: tuple = ()

@@ -23,7 +23,10 @@ from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
+from tinygrad_lm.train.data import reopen_data
+from tinygrad_lm.train.evaluate import validation_of
 from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.trainer import Trainer
 
 
 class RunFolder:
@@ -33,6 +36,8 @@ class RunFolder:
     model_config, train_config
     tokenizer, log
     """
+
+    measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
 
     def __init__(self, path):
         self.path = Path(path)
@@ -59,7 +64,7 @@ class RunFolder:
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **others):
         """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
-        and for fine-tuning base."""
+        for fine-tuning base, and heads, the names of weights that the published model has not."""
         path = Path(path)
         config = others | {
             "model": asdict(model_config),
@@ -79,11 +84,20 @@ class RunFolder:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         return cls(path)
 
-    def extend(self, steps):
-        """Plan for another number of steps from now on."""
+    def plan(self, steps):
+        """Plan for another number of steps."""
         self.config["train"]["steps"] = steps
-        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
         self.train_config = TrainConfig(**self.config["train"])
+
+    def write_config(self):
+        """Write config.json as it is now."""
+        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
+
+    def reopen(self, device):
+        """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
+        batches, validation = reopen_data(self)
+        trainer = Trainer(self.initial_model(device), batches, self.train_config, self.config["shares"])
+        return trainer, validation_of(validation, batches)
 
     def initial_model(self, device):
         """The model as initialised, with its adapters and frozen parts."""
@@ -93,7 +107,9 @@ class RunFolder:
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
         dtype = dtype or self.config["dtype"]
         model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
-        model.flat.load(self.read_checkpoint("best")[1]["model"])
+        heads = self.config.get("heads", ())  # what training gave the model besides, such as a value head
+        weights = self.read_checkpoint("best")[1]["model"]
+        model.flat.load({name: weights[name] for name in weights if name not in heads})
         return model
 
     def read_checkpoint(self, which="newest"):
@@ -113,8 +129,9 @@ class RunFolder:
         info |= {"vocabulary": self.tokenizer.fingerprint}
         checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
 
-    def log_validation(self, step, loss, losses, used):
-        """Log an evaluation: its mean loss, {source: loss}, and what was used of each source (data/loader.py).
+    def log_validation(self, step, used, loss, losses, figures=None):
+        """Log an evaluation: what was used of each source (data/loader.py), the mean loss, {source: loss}, and other
+        figures, {name: number}.
 
         DivergedError where the mean is not a finite number: such weights are not worth saving.
         """
@@ -124,7 +141,7 @@ class RunFolder:
                 f"training: the validation loss after step {step} is {loss}, on {where}; these weights were not saved\n"
                 f"  hint : {ADVICE}"
             )
-        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used)
+        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used, **figures or {})
 
     def rewind(self, step):
         """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""
@@ -145,12 +162,15 @@ class RunFolder:
 
     def draw_and_sample(self, model, step):
         """What `report` does, with its failures."""
-        draw_losses(
-            self.log, self.path / "loss.png", self.config["title"], self.config["levels"], self.config["floors"]
-        )
+        self.draw()
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
-            file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")
+            file.write(f"--- step {step}, {self.measure} {loss:.4f}\n{self.sample(model, 300)}\n\n")
+
+    def draw(self):
+        """Draw the curves of the log."""
+        config = self.config
+        draw_losses(self.log, self.path / "loss.png", config["title"], config["levels"], config["floors"])
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""
