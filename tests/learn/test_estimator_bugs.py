@@ -78,7 +78,7 @@ def test_the_list_names_them_and_no_name_is_taken_twice(capsys):
     for name, bug in ESTIMATOR_PUZZLES.items():
         assert f"  {name} " in listed
         assert bug.title not in listed
-    assert max(map(len, listed.splitlines())) <= 120
+    assert max(map(len, listed.partition("What trains")[2].splitlines())) <= 120
 
 
 def test_an_unknown_one_is_an_error(capsys):

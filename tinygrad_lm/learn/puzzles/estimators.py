@@ -121,7 +121,7 @@ ESTIMATORS = {estimator.function.__name__: estimator for estimator in (
         "(P, G) -> (P, G): how much better each answer is than its group, in units of the group's spread.", GROUPS,
         "The squares of a group's advantages must sum to G − 1, or to 0 where its rewards are equal", squares),
     Estimator(advantages.length_weights,
-        "(N, 1): what an answer's tokens are weighted by. group: the mean over all tokens of its group of answers.",
+        "(N, 1): what the tokens of an answer are weighted by. group: the mean over all tokens of its group.",
         (answers("10", "11", kind="group", group=2, limit=2),
          answers("10", "10", "11", "11", kind="group", group=2, limit=2)),
         "The weights of all tokens of a group must sum to its number of answers", sum_of_weights),
