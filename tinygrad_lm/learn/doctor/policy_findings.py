@@ -69,7 +69,7 @@ def reward(draws):
 def divergence(draws):
     """How far the policy is from the reference."""
     kl, n = draws["kl"], tenth(draws["kl"])
-    begun = abs(kl[0]) if draws["step"][0] == 1 else 0.0
+    begun = abs(float(kl[0])) if draws["step"][0] == 1 else 0.0
     last, last3 = ends(draws, "kl")[1], ends(draws, "kl3")[1]
     spread = float(kl[-n:].std(ddof=1)) / n**0.5 if n > 1 else math.inf
     return Finding(
@@ -84,7 +84,7 @@ def divergence(draws):
         "Far away: raise β, which takes β · KL from the reward, or take an earlier checkpoint. Not 0 at the start: the "
         "reference is not the model that it began with, or one of both has dropout. Below 0: draw at temperature 1, "
         "without top-k and top-p.",
-        {"first": float(begun), "last": last, "k3": last3},
+        {"first": begun, "last": last, "k3": last3},
     )
 
 
