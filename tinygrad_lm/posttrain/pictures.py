@@ -38,7 +38,8 @@ def draw_policy(log, path, title, frontier=None, levels=None, measure="validatio
         evaluations(first, log, measure)
         for axes, (name, label) in zip(others, SMALL.items(), strict=True):
             smoothed(axes, log, name, BLUE)
-            top = max([1.0, *log.curve(name)[1]] if name in ("ended", "silent") else log.curve(name)[1])
+            values = log.curve(name)[1] if name in ("length", "entropy") else [1.0]
+            top = max(values, default=1.0)
             axes.set_ylim(-0.04 * top, 1.08 * top)
             finish(axes, title=label)
 
@@ -95,7 +96,7 @@ def draw_preferences(log, path, title, floor=None, ceiling=None):
 def thinned(log, names):
     """(steps, {name: values}): means over neighbouring steps, POINTS of them at most; of errors, the mean's error."""
     steps = np.array(log.curve(names[0])[0], float)
-    pieces = np.array_split(np.arange(len(steps)), max(1, min(POINTS, len(steps))))
+    pieces = [piece for piece in np.array_split(np.arange(len(steps)), POINTS) if len(piece)]
     curves = {name: np.array(log.curve(name)[1], float) for name in names}
     mean = lambda name, x: ((x**2).sum() ** 0.5 if name.endswith("_error") else x.sum()) / len(x)
     return np.array([steps[piece].mean() for piece in pieces]), {
