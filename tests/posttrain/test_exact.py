@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from small_gpt import shaken, tiny
 from tiny_world import FAMILIES, ODD, SCORE, WORLD, error, model_of
 
 from tinygrad_lm import ops
@@ -77,6 +78,15 @@ def test_the_gradient_of_the_value_is_the_slope_and_the_score_function_agrees(fa
     log_pi = WORLD.log_probability(model).sum(1)
     regularised = SCORE - beta * (log_pi - reference)
     assert error(WORLD.gradient(model, np.exp(log_pi) * regularised), gradient) < 1e-12
+
+
+def test_a_model_in_single_precision_has_the_same_to_its_digits():
+    model = shaken(tiny("gpt2", vocab_size=3), dtype=np.float32)
+    value, gradient = WORLD.value(model, SCORE, WORLD.log_probability(model).sum(1), 0.3)
+    log_pi = WORLD.log_probability(model).sum(1)
+    assert gradient.dtype == log_pi.dtype == np.float32
+    assert value == pytest.approx(np.exp(log_pi) @ SCORE, rel=1e-5)
+    assert error(WORLD.gradient(model, np.exp(log_pi) * SCORE), gradient) < 1e-4
 
 
 def test_expected_weights_are_the_mean_over_all_groups_one_by_one():

@@ -80,8 +80,12 @@ class World:
 
         With w = π r it is ∇J, since ∇π = π ∇log π (Williams 1992, "REINFORCE", theorem 1).
         """
-        weights = to_device(np.reshape(weights, (len(self.responses), -1)), model.flat.device)
-        return differentiate(model, lambda: (self.recorded(model) * weights).sum())[1]
+
+        def estimate():
+            logp = self.recorded(model)
+            return (logp * like(logp, np.reshape(weights, (len(self.responses), -1)))).sum()
+
+        return differentiate(model, estimate)[1]
 
     def value(self, model, rewards, reference=0.0, beta=0.0):
         """J = Σ π (r − β log π/π_ref) and its gradient by all parameters, flat.
@@ -89,11 +93,10 @@ class World:
         It is differentiated as it stands here, sum and all: no identity of policy gradients is used.
         rewards: (n,); reference: log π_ref(y), (n,)
         """
-        rewards, reference = (to_device(np.asarray(x, float), model.flat.device) for x in (rewards, reference))
 
         def J():
             log_pi = self.recorded(model).sum(axis=1)
-            return (log_pi.exp() * (rewards - beta * (log_pi - reference))).sum()
+            return (log_pi.exp() * (like(log_pi, rewards) - beta * (log_pi - like(log_pi, reference)))).sum()
 
         return differentiate(model, J)
 
@@ -111,6 +114,11 @@ class World:
         sums = np.zeros((len(self.responses), weights.shape[-1]))
         np.add.at(sums, groups, weights)
         return np.where(self.mask, sums, 0)
+
+
+def like(x, array):
+    """An array on the device and in the dtype of the tensor x."""
+    return to_device(np.asarray(array), x.device).astype(x.dtype)
 
 
 def differentiate(model, function):

@@ -130,8 +130,9 @@ class RunFolder:
         info |= {"vocabulary": self.tokenizer.fingerprint}
         checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
 
-    def log_validation(self, step, loss, losses, used):
-        """Log an evaluation: its mean loss, {source: loss}, and what was used of each source (data/loader.py).
+    def log_validation(self, step, used, loss, losses, figures=None):
+        """Log an evaluation: what was used of each source (data/loader.py), the mean loss, {source: loss}, and other
+        figures, {name: number}.
 
         DivergedError where the mean is not a finite number: such weights are not worth saving.
         """
@@ -141,7 +142,7 @@ class RunFolder:
                 f"training: the validation loss after step {step} is {loss}, on {where}; these weights were not saved\n"
                 f"  hint : {ADVICE}"
             )
-        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used)
+        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used, **figures or {})
 
     def rewind(self, step):
         """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""

@@ -32,6 +32,12 @@ def close(found, right, tolerance=DIGITS):
     assert off < tolerance, f"off by {off:.1e} of the largest entry"
 
 
+def near(found, right, tolerance=1e-12):
+    """Raise if a number, or the one that is furthest off, is off by more than `tolerance`."""
+    off = np.max(abs(np.asarray(found) - right))
+    assert off < tolerance, f"off by {off:.1e}"
+
+
 def ascent(model, weights, old=None, clip=0.0):
     """The gradient that policy_gradient ascends, for advantages whose mean over rows is Σ weights log π."""
     n = len(WORLD.responses)
