@@ -14,9 +14,10 @@ from pathlib import Path
 
 from pretrain_shakespeare import train  # the loop
 
+from tinygrad_lm.data.synthetic.speeches import best_gains
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
-from tinygrad_lm.learn.doctor.posttraining import report_policy
+from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.load import load_chat
 from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method, in_iterations
 from tinygrad_lm.posttrain.policy_run import PolicyRun, policy_trainer
@@ -76,6 +77,7 @@ def start(
         data={"path": data, "reward": reward},
         method=asdict(method),
         levels={"all answers right": 1.0} if reward is None else {},
+        frontier=best_gains() if data == "play" and reward is not None else None,  # for pairs of the play
         heads=[HEAD] if method.advantage == "gae" else [],
         base=model,
     )
@@ -84,7 +86,7 @@ def start(
 
 def train_and_report(run, trainer, validate, first=0):
     """Train, and if that was not stopped, print what came of it. Returns the exit status."""
-    return train(run, trainer, validate, first) or report_policy(run)
+    return train(run, trainer, validate, first) or report_log(run)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def against_steps(axes, log, steps, figures, levels):
 def against_kl(axes, steps, figures, frontier):
     """Reward against the KL divergence from the reference, coloured by step, and the frontier."""
     kl, reward = figures["kl"], figures["reward"]
-    axes.errorbar(kl, reward, figures["reward_error"], color=GREY, linewidth=0.8, alpha=0.7, zorder=1)
+    axes.plot(kl, reward, color=GREY, linewidth=0.8, alpha=0.3, zorder=1)
+    axes.errorbar(kl, reward, figures["reward_error"], fmt="none", ecolor=GREY, elinewidth=0.8, alpha=0.5, zorder=1)
     points = axes.scatter(kl, reward, c=steps, cmap="viridis", s=45, edgecolor="white", linewidth=0.6, zorder=2)
     axes.figure.colorbar(points, ax=axes, label="steps")
     if frontier:
@@ -71,26 +72,25 @@ def against_kl(axes, steps, figures, frontier):
     finish(axes, "KL(π ‖ π_ref), nats an answer", "reward")
 
 
-def draw_preferences(log, path, title, floor=None, ceiling=None):
-    """Draw a run on preference pairs: loss, accuracy and, of DPO, how the answers' log-probabilities changed.
+def draw_preferences(log, path, title, levels=None, highest=None, score="log π / π_ref, nats an answer"):
+    """Draw a run on preference pairs: loss, how many pairs are in the right order, and the scores of both answers.
 
-    floor: the lowest expected loss, the entropy of the labels; ceiling: the highest expected accuracy
+    levels: {label: loss}, such as the entropy of the labels; highest: the largest expected share of pairs in the right
+    order, where it is known; score: what the scores are
     """
-    of_dpo = bool(log.curve("chosen")[0])
-    with picture(path, title, (16, 5.5) if of_dpo else (11, 5.5)) as figure:
-        losses, order, *answers = figure.subplots(1, 3 if of_dpo else 2)
+    with picture(path, title, (16, 5.5)) as figure:
+        losses, order, scores = figure.subplots(1, 3)
         smoothed(losses, log, "loss", BLUE, "training")
-        losses.plot(*log.curve("validation"), "o-", color=GREEN, markersize=6, label="held out")
-        horizontal(losses, {"indifference, log 2": np.log(2), "entropy of the labels": floor})
+        losses.plot(*log.curve("validation"), "o-", color=GREEN, linewidth=2.5, markersize=6, label="held out")
+        horizontal(losses, levels or {})
         finish(losses, "steps", "loss, nats a pair")
-        smoothed(order, log, "accuracy", BLUE, "training")
-        horizontal(order, {"highest possible": ceiling})
+        order.plot(*log.curve("accuracy"), "o-", color=GREEN, linewidth=2.5, markersize=6, label="held out")
+        horizontal(order, {} if highest is None else {"highest possible": highest})
         finish(order, "steps", "share of pairs in the right order")
-        for axes in answers:
-            axes.axhline(0, color=GREY, linewidth=1)
-            smoothed(axes, log, "chosen", BLUE, "chosen")
-            smoothed(axes, log, "rejected", ORANGE, "rejected", "--")
-            finish(axes, "steps", "log π / π_ref, nats an answer")
+        scores.axhline(0, color=GREY, linewidth=1)
+        scores.plot(*log.curve("chosen"), "o-", color=BLUE, linewidth=2.5, markersize=6, label="chosen")
+        scores.plot(*log.curve("rejected"), "s--", color=ORANGE, linewidth=2.5, markersize=6, label="rejected")
+        finish(scores, "steps", score)
 
 
 def thinned(log, names):
@@ -121,11 +121,10 @@ def evaluations(axes, log, measure):
 
 
 def horizontal(axes, levels):
-    """Lines at {label: value}, those that are known."""
+    """Lines at {label: value}."""
     for (name, value), style in zip(levels.items(), STYLES, strict=False):
-        if value is not None:
-            label = f"{name}, {value:.3f}".replace("-", "−")
-            axes.axhline(value, color=ORANGE, linestyle=style, linewidth=2, label=label)
+        label = f"{name}, {value:.3f}".replace("-", "−")
+        axes.axhline(value, color=ORANGE, linestyle=style, linewidth=2, label=label)
 
 
 def finish(axes, xlabel="", ylabel="", title=""):

@@ -35,15 +35,24 @@ def policy_trainer(base, chat, prompts, held_out, reward, method, config, shares
 class PolicyRun(ChatRun):
     """A run of a policy gradient.
 
-    config  besides: method (method.py), data ("path", and "reward", a run), and where it is known frontier (pictures.py)
+    config  besides: method (method.py); data: path, and reward, the run of a reward model or None; frontier: None, or
+            [(KL, gain), …] of the best policies, the gain over the reward of the reference
     """
 
     picture = "policy.png"
 
     def draw(self):
         config = self.config
-        known = config.get("frontier"), config["levels"], self.measure
+        known = self.frontier(), config["levels"], self.measure
         draw_policy(self.log, self.path / self.picture, config["title"], *known)
+
+    def frontier(self):
+        """[(KL, reward), …] of the best policies, if they are known: a reward model's scores have no zero, so it begins
+        where the reference was, by the evaluation before the first step."""
+        steps, losses = self.log.curve("validation")
+        if not self.config["frontier"] or steps[:1] != [0]:
+            return None
+        return [(kl, gain - losses[0]) for kl, gain in self.config["frontier"]]
 
     def reopen(self, device):
         data, method = self.config["data"], Method(**self.config["method"])

@@ -56,7 +56,7 @@ def reward(draws):
         "reward",
         f"{first:.3f} ± {errors[0]:.3f} at the start, {last:.3f} ± {errors[1]:.3f} at the end; at most {best:.3f} "
         f"over {n} steps",
-        judge(not last - first > 2 * error, lost or last - first < -3 * error),
+        judge(not last - first > 2 * error, lost or not last - first >= -3 * error),
         "What training is for. It is the mean over the answers of a step, ± its standard error.",
         "rises, and stays; a policy can also collapse within 50 steps, to a reward far below its first one, where its "
         "learning rate is too high (Schulman et al. 2017, 'Proximal policy optimization algorithms', on such updates)",
@@ -71,7 +71,8 @@ def divergence(draws):
     kl, n = draws["kl"], tenth(draws["kl"])
     begun = abs(float(kl[0])) if draws["step"][0] == 1 else 0.0
     last, last3 = ends(draws, "kl")[1], ends(draws, "kl3")[1]
-    spread = float(kl[-n:].std(ddof=1)) / n**0.5 if n > 1 else math.inf
+    known = n > 1 and np.isfinite(kl[-n:]).all()
+    spread = float(kl[-n:].std(ddof=1)) / n**0.5 if known else math.inf
     return Finding(
         "KL divergence from the reference",
         f"{last:.3f} nats an answer (k1), {last3:.3f} (k3)" + f"; {begun:.3f} before the first update" * (begun > 1e-3),

@@ -17,11 +17,10 @@ OF_POLICIES = {
     "entropy": ("entropy, nats a token", "{:.3f}"),
 }
 OF_PREFERENCES = {
-    "loss": ("loss, nats a pair", "{:.4f}"),
     "accuracy": ("pairs in the right order", "{:.1%}"),
-    "chosen": ("log π / π_ref of the chosen answers, nats", "{:+.2f}"),
-    "rejected": ("of the rejected", "{:+.2f}"),
-    "margin": ("margin of the rewards", "{:.3f}"),
+    "chosen": ("score of the chosen answers", "{:+.2f}"),
+    "rejected": ("score of the rejected answers", "{:+.2f}"),
+    "margin": ("their difference", "{:+.2f}"),
 }
 
 
@@ -31,13 +30,14 @@ def examine_log(run):
     if log.curve("reward")[0]:
         return policy_table(run), [*policy_findings(log), norm_curve(log, clip)]
     if log.curve("accuracy")[0]:
-        return preference_table(run), [*preference_findings(log), norm_curve(log, clip)]
+        findings = preference_findings(log, of_reward=bool(run.config["heads"]))
+        return evaluation_table(run), [*findings, norm_curve(log, clip)]
     if "chat" in run.config:
         return evaluation_table(run), [validation_curve(log), spikes(log), norm_curve(log, clip)]
     return None
 
 
-def report_policy(run):
+def report_log(run):
     """Print a post-training run's table, and the findings that are not fine. Returns 0, an exit status."""
     table, findings = examine_log(run)
     print(f"\n{table}\n")
@@ -54,15 +54,6 @@ def policy_table(run):
     rows = figure_rows(draws, OF_POLICIES, stretches)
     for i, stretch in enumerate(stretches, start=1):
         rows[1][i] += f" ± {error_of_mean(draws['reward_error'][stretch]):.3f}"
-    return "\n".join([*aligned(rows), "", evaluation_table(run)])
-
-
-def preference_table(run):
-    """The figures of a run on pairs as text: means over the first, the middle and the last tenth of its steps."""
-    curves = {name: run.log.curve(name) for name in OF_PREFERENCES}
-    figures = {name: np.array(values) for name, (_, values) in curves.items() if values}
-    figures["step"] = curves["loss"][0]
-    rows = figure_rows(figures, OF_PREFERENCES, thirds(len(figures["step"])))
     return "\n".join([*aligned(rows), "", evaluation_table(run)])
 
 
@@ -83,16 +74,17 @@ def thirds(count):
 
 
 def evaluation_table(run):
-    """What was measured on held-out prompts or pairs, by task: the first, the best and the last evaluation."""
+    """What was measured on held-out prompts or pairs: the first, the best and the last evaluation."""
     steps, values = run.log.curve("validation")
     if not steps:
         return "no evaluation yet"
-    parts = run.log.curves("validation_sources")
-    curves = {"all": values} | {f"  {name}": losses for name, (_, losses) in parts.items() if len(parts) > 1}
     best = int(np.argmin(values))
     places = sorted({0, best, len(steps) - 1})
-    measure = " ".join(run.config.get("measure", ("validation loss", "")))
-    head = [f"step {steps[i]:,}" + ", lowest" * (i == best) for i in places]
-    rows = [[measure, *head]]
-    rows += [[name, *(f"{curve[i]:.4f}" for i in places)] for name, curve in curves.items()]
+    measure = " ".join(run.config["measure"])
+    rows = [["", *(f"step {steps[i]:,}" + ", lowest" * (i == best) for i in places)]]
+    parts = run.log.curves("validation_sources")
+    curves = [(measure, "{:.4f}", values)]
+    curves += [(f"  {name}", "{:.4f}", losses) for name, (_, losses) in parts.items() if len(parts) > 1]
+    curves += [(label, form, run.log.curve(name)[1]) for name, (label, form) in OF_PREFERENCES.items()]
+    rows += [[label, *(form.format(curve[i]) for i in places)] for label, form, curve in curves if curve]
     return "\n".join(aligned(rows))

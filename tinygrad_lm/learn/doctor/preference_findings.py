@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 from tinygrad_lm.learn.doctor.log_findings import Finding, judge, validation_curve
 
 FALLEN = -10.0  # nats: below it the chosen answers have become improbable
@@ -14,9 +12,9 @@ DISPLACED = (
 )
 
 
-def preference_findings(log):
-    """All findings, in the order of the report."""
-    answers = [chosen_answers(log)] if log.curve("chosen")[0] else []
+def preference_findings(log, of_reward=False):
+    """All findings, in the order of the report. of_reward: of a reward model, not of DPO"""
+    answers = [] if of_reward else [chosen_answers(log)]
     return [indifference(log), *answers, order(log), validation_curve(log)]
 
 
@@ -36,16 +34,17 @@ def indifference(log):
     )
 
 
-def last_mean(values):
-    """The mean over the last tenth of some values."""
-    return float(np.mean(values[-max(1, len(values) // 10) :]))
+def last(log, figure):
+    """A figure at the last evaluation."""
+    return log.curve(figure)[1][-1]
 
 
 def chosen_answers(log):
     """How the log-probabilities of both answers moved."""
-    chosen, rejected = (last_mean(log.curve(name)[1]) for name in ("chosen", "rejected"))
+    chosen, rejected = last(log, "chosen"), last(log, "rejected")
     moved = lambda x: "rose" if x > 0 else "fell"
-    state = "both " + moved(chosen) if moved(chosen) == moved(rejected) else f"chosen {moved(chosen)}, rejected did not"
+    ways = moved(chosen), moved(rejected)
+    state = f"both {ways[0]}" if ways[0] == ways[1] else "the chosen {}, the rejected {}".format(*ways)
     return Finding(
         "log-probability of the chosen answers",
         f"{chosen:+.2f} nats an answer against the reference, of the rejected {rejected:+.2f}: {state}",
@@ -61,15 +60,15 @@ def chosen_answers(log):
 
 def order(log):
     """How many pairs are in the right order."""
-    last = last_mean(log.curve("accuracy")[1])
+    share = last(log, "accuracy")
     return Finding(
         "pairs in the right order",
-        f"{last:.1%} at the end",
-        judge(not last > 0.55, not last > 0.45),
+        f"{share:.1%} of those held out, at the end",
+        judge(not share > 0.55, not share > 0.45),
         "In how many pairs the chosen answer has the higher reward: β log π / π_ref, or the reward model's score.",
         "60 to 75 % where people chose, who agree with each other in about as many (Ouyang et al. 2022, 'InstructGPT', "
         "section 3.4)",
         "Below a half: chosen and rejected are exchanged. At a half: more steps, a higher learning rate, or labels "
         "that say nothing.",
-        {"last": last},
+        {"share": share},
     )
