@@ -36,11 +36,11 @@ class ChatRun(RunFolder):
         return "\n\n".join(transcript(model, self.chat, messages, n) for messages in self.config["questions"])
 
 
-def create_chat_run(out, trainer, chat, base, kind=ChatRun, **others):
-    """A new ChatRun for a trainer, whose model began as the GPT `base`. others: see create_run."""
+def create_chat_run(out, trainer, chat, began, kind=ChatRun, **others):
+    """A new ChatRun for a trainer, whose model began as the GPT `began`. others: see create_run."""
     start = chat.prompt([{"role": "user", "content": ""}])[0]
     run = create_run(out, trainer, chat.tokenizer, start, kind, chat=chat.to_dict(), **others)
-    checkpoint.write_checkpoint(run.path / "base", 0, {"model": base.flat.arrays()}, {})
+    checkpoint.write_checkpoint(run.path / "base", 0, {"model": began.flat.arrays()}, {})
     return run
 
 
