@@ -98,6 +98,13 @@ class Conversations(ShuffledRows):
         tokens, targets = padded(rows, self.pad, self.width)
         return tokens, targets
 
+    def amounts(self):
+        """How many conversations there are, and what did not fit into the context, in words."""
+        facts = {"shortened to the answers that fit": self.shortened, "skipped as too long": self.skipped}
+        lacking = [f"{count:,} {what}" for what, count in facts.items() if count]
+        rows = f" in {len(self.rows):,} rows" if len(self.rows) < self.kept else ""
+        return f"{self.kept:,} conversations{rows}" + f" ({', '.join(lacking)})" * bool(lacking)
+
     def beginning(self, count):
         return self.rows[0][0, :count]
 

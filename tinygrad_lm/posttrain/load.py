@@ -1,6 +1,6 @@
 """A model to talk to, and its chat format: `load_chat("runs/my_run")`, `load_chat("Qwen/Qwen3-0.6B")`."""
 
-from tinygrad_lm.adapt.grow import grow
+from tinygrad_lm.adapt import grow, merge
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_json_object
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.posttrain.chat import Chat
@@ -17,6 +17,7 @@ def load_chat(where, device="auto", dtype="float32"):
     are drawn, so that it is ready to be trained.
     """
     model, tokenizer = load_pretrained(where, device, dtype)
+    model = merge(model)  # adapters that it has become part of its weights
     config = read_json_object(find_folder(str(where)), "config.json")
     if "chat" in config:
         return model, chat_from_dict(config["chat"], tokenizer)
