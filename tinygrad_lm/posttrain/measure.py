@@ -77,6 +77,7 @@ class Examination:
     """
 
     def __init__(self, stream, learnt, held_out):
+        held_out = stream(held_out).kept
         names = sorted({conversation.task for conversation in held_out})
         by_task = {name: [x for x in held_out if x.task == name] for name in names}
         parts = {"train": learnt, "held out": held_out} | (by_task if len(names) > 1 else {})
