@@ -9,6 +9,7 @@ from small_policy import policy_run
 
 from tinygrad_lm.data.synthetic.speeches import best_gains, fewer_lines
 from tinygrad_lm.posttrain.pictures import POINTS, draw_policy, draw_preferences, thinned
+from tinygrad_lm.posttrain.policy_log import distinct
 from tinygrad_lm.train.log import Log
 
 
@@ -55,13 +56,13 @@ def test_a_policys_picture_has_the_reward_and_what_it_cost_but_no_surrogate(tmp_
 
 
 def test_thinning_keeps_means_and_their_errors(tmp_path):
-    log = policy_log(tmp_path, steps=90)
-    steps, figures = thinned(log, ("reward", "reward_error"))
-    assert len(steps) == POINTS
-    reward = np.array(log.curve("reward")[1]).reshape(POINTS, 3)
-    np.testing.assert_allclose(figures["reward"], reward.mean(1))
-    np.testing.assert_allclose(figures["reward_error"], 0.03 / np.sqrt(3))
-    np.testing.assert_allclose(steps, np.arange(1, 91).reshape(POINTS, 3).mean(1))
+    draws = distinct(policy_log(tmp_path, steps=3 * POINTS))
+    means = thinned(draws, ("step", "reward", "reward_error"))
+    np.testing.assert_allclose(means["reward"], draws["reward"].reshape(POINTS, 3).mean(1))
+    np.testing.assert_allclose(means["reward_error"], 0.03 / np.sqrt(3))
+    np.testing.assert_allclose(means["step"], np.arange(1, 3 * POINTS + 1).reshape(POINTS, 3).mean(1))
+    few = thinned(distinct(policy_log(tmp_path, steps=7)), ("step",))
+    assert few["step"].tolist() == [*range(1, 8)]
 
 
 def test_a_log_without_steps_can_be_drawn(tmp_path):

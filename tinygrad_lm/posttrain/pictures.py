@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinygrad_lm.files import replacing
+from tinygrad_lm.posttrain.policy_log import distinct
 from tinygrad_lm.train.log import smooth
 
 # Okabe and Ito's colours, which people with colour blindness can tell apart; the lines also differ in style.
@@ -28,38 +29,38 @@ def draw_policy(log, path, title, frontier=None, levels=None, measure="validatio
     frontier: [(KL, reward), …] of the best policies, where they are known; levels: {label: reward}, such as a ceiling;
     measure: what an evaluation measures
     """
-    steps, figures = thinned(log, ("reward", "reward_error", "kl"))
+    draws = distinct(log)
+    means = thinned(draws, ("step", "reward", "reward_error", "kl"))
     with picture(path, title, (13, 8.5)) as figure:
         above, below = figure.subfigures(2, 1, height_ratios=(5, 3))
         left, right = above.subplots(1, 2)
-        against_steps(left, log, steps, figures, levels or {})
-        against_kl(right, steps, figures, frontier)
+        against_steps(left, draws, means, levels or {})
+        against_kl(right, means, frontier)
         first, *others = below.subplots(1, 1 + len(SMALL))
         evaluations(first, log, measure)
         for axes, (name, label) in zip(others, SMALL.items(), strict=True):
-            smoothed(axes, log, name, BLUE)
-            values = log.curve(name)[1] if name in ("length", "entropy") else [1.0]
-            top = max(values, default=1.0)
+            smoothed(axes, draws["step"], draws[name], BLUE)
+            top = max(draws[name] if name in ("length", "entropy") else [1.0], default=1.0)
             axes.set_ylim(-0.04 * top, 1.08 * top)
             finish(axes, title=label)
 
 
-def against_steps(axes, log, steps, figures, levels):
+def against_steps(axes, draws, means, levels):
     """Reward with its standard error, and lines at the levels."""
-    axes.plot(*log.curve("reward"), ".", color=BLUE, alpha=0.2, label="a step")
-    low, high = figures["reward"] - figures["reward_error"], figures["reward"] + figures["reward_error"]
-    axes.fill_between(steps, low, high, color=BLUE, alpha=0.3, linewidth=0)
-    axes.plot(steps, figures["reward"], color=BLUE, linewidth=2.5, label="mean ± standard error")
+    axes.plot(draws["step"], draws["reward"], ".", color=BLUE, alpha=0.2, label="a step")
+    steps, reward, error = means["step"], means["reward"], means["reward_error"]
+    axes.fill_between(steps, reward - error, reward + error, color=BLUE, alpha=0.3, linewidth=0)
+    axes.plot(steps, reward, color=BLUE, linewidth=2.5, label="mean ± standard error")
     horizontal(axes, levels)
     finish(axes, "steps", "reward")
 
 
-def against_kl(axes, steps, figures, frontier):
+def against_kl(axes, means, frontier):
     """Reward against the KL divergence from the reference, coloured by step, and the frontier."""
-    kl, reward = figures["kl"], figures["reward"]
+    kl, reward = means["kl"], means["reward"]
     axes.plot(kl, reward, color=GREY, linewidth=0.8, alpha=0.3, zorder=1)
-    axes.errorbar(kl, reward, figures["reward_error"], fmt="none", ecolor=GREY, elinewidth=0.8, alpha=0.5, zorder=1)
-    points = axes.scatter(kl, reward, c=steps, cmap="viridis", s=45, edgecolor="white", linewidth=0.6, zorder=2)
+    axes.errorbar(kl, reward, means["reward_error"], fmt="none", ecolor=GREY, elinewidth=0.8, alpha=0.5, zorder=1)
+    points = axes.scatter(kl, reward, c=means["step"], cmap="viridis", s=45, edgecolor="white", linewidth=0.6, zorder=2)
     axes.figure.colorbar(points, ax=axes, label="steps")
     if frontier:
         bottom, top = axes.get_ylim()
@@ -80,7 +81,7 @@ def draw_preferences(log, path, title, levels=None, highest=None, score="log π 
     """
     with picture(path, title, (16, 5.5)) as figure:
         losses, order, scores = figure.subplots(1, 3)
-        smoothed(losses, log, "loss", BLUE, "training")
+        smoothed(losses, *log.curve("loss"), BLUE, "training")
         losses.plot(*log.curve("validation"), "o-", color=GREEN, linewidth=2.5, markersize=6, label="held out")
         horizontal(losses, levels or {})
         finish(losses, "steps", "loss, nats a pair")
@@ -93,22 +94,18 @@ def draw_preferences(log, path, title, levels=None, highest=None, score="log π 
         finish(scores, "steps", score)
 
 
-def thinned(log, names):
-    """(steps, {name: values}): means over neighbouring steps, POINTS of them at most; of errors, the mean's error."""
-    steps = np.array(log.curve(names[0])[0], float)
-    pieces = [piece for piece in np.array_split(np.arange(len(steps)), POINTS) if len(piece)]
-    curves = {name: np.array(log.curve(name)[1], float) for name in names}
+def thinned(draws, names):
+    """{figure: means over neighbouring draws, POINTS of them at most}; of errors, the mean's error."""
+    count = len(draws["step"])
+    pieces = [piece for piece in np.array_split(np.arange(count), POINTS) if len(piece)]
     mean = lambda name, x: ((x**2).sum() ** 0.5 if name.endswith("_error") else x.sum()) / len(x)
-    return np.array([steps[piece].mean() for piece in pieces]), {
-        name: np.array([mean(name, curve[piece]) for piece in pieces]) for name, curve in curves.items()
-    }
+    return {name: np.array([mean(name, draws[name][piece]) for piece in pieces]) for name in names}
 
 
-def smoothed(axes, log, name, colour, label=None, style="-"):
-    """A curve of the log, and its running mean."""
-    steps, values = log.curve(name)
+def smoothed(axes, steps, values, colour, label=None):
+    """A curve, and its running mean."""
     axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(steps, smooth(values), color=colour, linewidth=2.5, linestyle=style, label=label)
+    axes.plot(steps, smooth(values), color=colour, linewidth=2.5, label=label)
 
 
 def evaluations(axes, log, measure):

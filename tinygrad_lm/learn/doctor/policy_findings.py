@@ -9,8 +9,8 @@ import math
 import numpy as np
 
 from tinygrad_lm.learn.doctor.log_findings import Finding, judge
+from tinygrad_lm.posttrain.policy_log import distinct
 
-FIGURES = ("reward", "reward_error", "kl", "kl3", "length", "ended", "silent", "entropy", "length_reward")
 FAR = 10.0  # nats from the reference
 
 
@@ -18,15 +18,6 @@ def policy_findings(log):
     """All findings, in the order of the report."""
     draws = distinct(log)
     return [reward(draws), divergence(draws), endings(draws), silence(draws), length_hacking(draws)]
-
-
-def distinct(log):
-    """{figure: its value at each draw of answers} and "step"; updates on the same answers count once."""
-    records = [record for record in log.records if "reward" in record]
-    facts = [tuple(record.get(name, math.nan) for name in FIGURES) for record in records]
-    new = [i for i, fact in enumerate(facts) if not i or fact != facts[i - 1]]
-    figures = {name: np.array([facts[i][j] for i in new], float) for j, name in enumerate(FIGURES)}
-    return figures | {"step": np.array([records[i]["step"] for i in new])}
 
 
 def tenth(values):

@@ -3,8 +3,9 @@
 import numpy as np
 
 from tinygrad_lm.learn.doctor.log_findings import FINE, as_text, norm_curve, spikes, validation_curve
-from tinygrad_lm.learn.doctor.policy_findings import distinct, error_of_mean, policy_findings
+from tinygrad_lm.learn.doctor.policy_findings import error_of_mean, policy_findings
 from tinygrad_lm.learn.doctor.preference_findings import preference_findings
+from tinygrad_lm.posttrain.policy_log import distinct
 from tinygrad_lm.tables import aligned
 
 OF_POLICIES = {
@@ -28,7 +29,7 @@ def examine_log(run):
     """(table, findings) of a post-training run; None for a run of another kind."""
     log, clip = run.log, run.train_config.clip
     if log.curve("reward")[0]:
-        return policy_table(run), [*policy_findings(log), norm_curve(log, clip)]
+        return policy_table(run), policy_findings(log)
     if log.curve("accuracy")[0]:
         findings = preference_findings(log, of_reward=bool(run.config["heads"]))
         return evaluation_table(run), [*findings, norm_curve(log, clip)]

@@ -13,6 +13,7 @@ GROUP_WORDS = {
     "advantage": "how much better than that it was; the gradient is that of advantage · log π",
 }
 TOKEN_WORDS = {
+    "share": "of the answer's gradient: ‖gradient‖ / the sum of these norms over its tokens",
     "log π": "log-probability by the policy, in nats",
     "log π_ref": "by the reference, the model that the run began with",
     "k1": "log π − log π_ref: its mean over answers of the policy is KL(π ‖ π_ref)",
@@ -20,8 +21,8 @@ TOKEN_WORDS = {
     "value": "the reward that the value head expects before this token",
     "advantage": "what ∇ log π of the token is multiplied by, the weight of the answer's length included",
     "‖gradient‖": "of the token's term alone, over all weights that are trained",
-    "share": "of the sum of these norms over the answer",
 }
+LEFT = ' class="text-head"'
 
 
 def response_page(response, title):
@@ -62,20 +63,21 @@ def group_table(response):
     for number, answer in enumerate(response.answers):
         cells = "".join(f"<td>{escape(column(answer))}</td>" for column in GROUP.values())
         here = ' aria-current="true"' * (number == response.chosen)
-        rows.append(f'<tr{here}><th scope="row">{number}</th>{cells}<td class="text">{escape(answer.text)}</td></tr>')
-    return table(["answer", *GROUP, "text"], rows)
+        rows.append(f'<tr{here}><th scope="row">{number}</th><td class="text">{escape(answer.text)}</td>{cells}</tr>')
+    return table(["answer", "text", *GROUP], rows)
 
 
 def token_table(response):
     rows, columns = [], token_columns(response)
     for token in response.tokens:
-        cells = "".join(f"<td>{escape(column(token))}</td>" for column in columns.values())
-        bar = f'<span class="bar-cell" style="--share: {token.share:.4f}"><i></i></span></td>'
-        rows.append(f'<tr><th scope="row">{escape(token.text)}</th>{cells.removesuffix("</td>")}{bar}</tr>')
+        cells = "".join(f"<td>{escape(column(token))}</td>" for name, column in columns.items() if name != "share")
+        bar = f'<span class="bar-cell" style="--share: {token.share:.4f}"><i></i></span>'
+        share = f"<td>{bar}{escape(columns['share'](token))}</td>"
+        rows.append(f'<tr><th scope="row">{escape(token.text)}</th>{share}{cells}</tr>')
     return table(["token", *columns], rows)
 
 
 def table(head, rows):
     """An HTML table; rows: its <tr> elements."""
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    cells = "".join(f'<th scope="col"{LEFT * (name == "text")}>{escape(name)}</th>' for name in head)
     return f'<table class="facts"><thead><tr>{cells}</tr></thead><tbody>{"".join(rows)}</tbody></table>'

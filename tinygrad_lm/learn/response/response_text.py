@@ -13,6 +13,7 @@ GROUP = {  # a column's head, and how to write it of an Answer
     "ended": lambda answer: "yes" if answer.ended else "no",
 }
 TOKENS = {  # of a Token
+    "share": lambda token: f"{token.share:.1%}",
     "log π": lambda token: f"{token.logp:.4f}",
     "log π_ref": lambda token: f"{token.reference:.4f}",
     "k1": lambda token: f"{token.k1:+.4f}",
@@ -20,7 +21,6 @@ TOKENS = {  # of a Token
     "value": lambda token: f"{token.value:+.4f}",
     "advantage": lambda token: f"{token.advantage:+.4f}",
     "‖gradient‖": lambda token: f"{token.norm:.4g}",
-    "share": lambda token: f"{token.share:.1%}",
 }
 
 
@@ -32,10 +32,10 @@ def token_columns(response):
 def response_text(response, title):
     """A Response as text: the prompt, the group, and the chosen answer token by token."""
     messages = "\n".join(f"{message['role']}: {message['content']}" for message in response.messages)
-    rows = [["answer", *GROUP, ""]]
+    rows = [["answer", *GROUP]]
     for number, answer in enumerate(response.answers):
-        mark = "*" if number == response.chosen else ""
-        rows.append([f"{number}{mark}", *(column(answer) for column in GROUP.values()), short(answer.text)])
+        mark = "*" if number == response.chosen else " "
+        rows.append([f"{number}{mark} {short(answer.text)}", *(column(answer) for column in GROUP.values())])
     columns = token_columns(response)
     tokens = [["token", *columns]]
     tokens += [[token.text, *(column(token) for column in columns.values())] for token in response.tokens]
@@ -54,5 +54,5 @@ def together(response):
         return "No token has a gradient: every advantage is 0, since no answer of the group is better than another."
     return (
         f"The tokens' gradients add up to one of norm {response.norm:.4g}, {response.norm / norms:.0%} of the sum of "
-        "their norms: so far they agree."
+        "their norms; 100% if all had one direction."
     )
