@@ -148,7 +148,7 @@ def facts_of(scores, k1, logp, mask, ended, group):
     return {
         "reward": scores.mean(),
         "kl": (k1 * mask).sum(axis=1).mean(),
-        "reward_error": scores.std(ddof=1) / len(scores) ** 0.5 if len(scores) > 1 else np.nan,
+        "reward_error": standard_error(scores.reshape(-1, group)),
         "kl3": (np.expm1(-k1 * mask) + k1 * mask).sum(axis=1).mean(),
         "length": length.mean(),
         "ended": ended.mean(),
@@ -157,6 +157,13 @@ def facts_of(scores, k1, logp, mask, ended, group):
         "length_reward": correlation(length, scores, group if group > 1 else len(scores)),
         "tokens": mask.sum(),
     }
+
+
+def standard_error(rewards):
+    """The standard error of the mean of rewards (P, G). Those of a prompt resemble each other, so it is that of the
+    prompts' means; of one prompt that of its answers, and NaN of one answer."""
+    independent = rewards.mean(axis=1) if len(rewards) > 1 else rewards[0]
+    return independent.std(ddof=1) / len(independent) ** 0.5 if len(independent) > 1 else np.nan
 
 
 def correlation(a, b, group):

@@ -42,13 +42,12 @@ def show_response(args):
     with workers(trainer.threads):
         response = examine_first(trainer.batches, args.prompt, args.answer)
     title = f"{run.config['title']}, after {manifest['step']:,} steps: prompt {response.number:,}"
-    print(response_text(response, title))
     out = Path(args.out) if args.out else run.path / "response.html"
     try:
         files.replace(out, response_page(response, title).encode())
     except OSError as error:
         raise ConfigError(f"response: cannot write {out}: {error.strerror}") from None
-    print(f"\nas a page: {out}")
+    print(f"{response_text(response, title)}\n\nas a page: {out}")
     return 0
 
 

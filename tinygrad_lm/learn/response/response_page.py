@@ -72,7 +72,7 @@ def token_table(response):
     for token in response.tokens:
         cells = "".join(f"<td>{escape(column(token))}</td>" for name, column in columns.items() if name != "share")
         bar = f'<span class="bar-cell" style="--share: {token.share:.4f}"><i></i></span>'
-        share = f"<td>{bar}{escape(columns['share'](token))}</td>"
+        share = f"<td>{escape(columns['share'](token))}{bar}</td>"
         rows.append(f'<tr><th scope="row">{escape(token.text)}</th>{share}{cells}</tr>')
     return table(["token", *columns], rows)
 
