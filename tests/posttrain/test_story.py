@@ -68,7 +68,7 @@ def test_three_runs_and_a_report(told):
     ]
 
 
-def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_path):
+def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_path, capsys):
     folder = tmp_path / "assistant"
     shutil.copytree(told, folder, ignore=shutil.ignore_patterns(*STAGES, "report.md"))
     for stage, step in zip(STAGES, (1, 3, 1), strict=True):
@@ -78,6 +78,7 @@ def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_pat
         assert {path.name for path in folder.iterdir()} & set(STAGES) == set(STAGES[: STAGES.index(stage) + 1])
         assert not (folder / "report.md").exists()
     assert tell(folder) == 0
+    assert re.findall(r"(\w+): from step (\d+) ", capsys.readouterr().out) == [*zip(STAGES, "131", strict=True)]
     for stage in STAGES:
         assert results(folder / stage) == results(told / stage)
     cards = [without_costs((path / "report.md").read_text()) for path in (folder, told)]
