@@ -1,0 +1,73 @@
+"""Conversations, and a small tokenizer of each kind to say them with."""
+
+import os
+import tempfile
+from functools import cache
+
+import pytest
+from hypothesis import strategies as st
+
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+
+LETTERS = "".join(map(chr, range(32, 127))) + "\né🦢"
+TOKENIZERS = ("char", "byte", "bpe", "gpt2", "json")
+
+
+def turns(*texts, system=None):
+    """Messages: the user's, the assistant's, the user's, … texts."""
+    messages = [{"role": role, "content": text} for text, role in zip(texts, ["user", "assistant"] * 9)]  # noqa: B905
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
+
+
+CONVERSATIONS = [
+    turns("Hello", "Hi there."),
+    turns("2 + 2?", "4", "And 3 + 3?", "6"),
+    turns("Who are you?", "A small model.", system="You answer briefly."),
+]
+
+
+def conversations(words=()):
+    """Conversations of drawn texts, of which the words are parts."""
+    parts = st.one_of(st.text(LETTERS, max_size=3), st.sampled_from(words) if words else st.nothing())
+    text = st.lists(parts, max_size=4).map("".join)
+    pairs = st.integers(1, 3).flatmap(lambda n: st.lists(text, min_size=2 * n, max_size=2 * n))
+    return st.builds(lambda texts, system: turns(*texts, system=system), pairs, st.none() | text)
+
+
+@cache
+def tokenizer_named(name):
+    """A small tokenizer of a kind, that can express LETTERS."""
+    if name == "char":
+        return CharTokenizer("".join(sorted(LETTERS)))
+    if name == "byte":
+        return ByteTokenizer()
+    if name == "bpe":
+        return BPETokenizer([*ALPHABET, b"th", b"the"])
+    if name == "gpt2":
+        if not os.environ.get("TIKTOKEN_CACHE_DIR"):
+            pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
+        return GPT2Tokenizer()
+    return json_tokenizer(tempfile.mkdtemp())
+
+
+def json_tokenizer(folder, special=("<|endoftext|>", "<s>", "<|im_start|>", "<|im_end|>"), extra=()):
+    """A tokenizer.json of bytes and a few merges with special tokens. extra: added tokens that are not special."""
+    pytest.importorskip("tokenizers")
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+
+    library = Tokenizer(models.BPE())
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + len(special) + 40, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+    )
+    library.train_from_iterator(["the assistant and the user, the user's \n\n end_of_text | im_end|> "] * 3, trainer)
+    library.add_tokens([AddedToken(text, special=False, normalized=False) for text in extra])
+    library.save(os.path.join(folder, "tokenizer.json"))
+    return JsonTokenizer(folder)
