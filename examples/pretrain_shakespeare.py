@@ -21,10 +21,10 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.programs import program
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import workers
-from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, progress_bar, vocab_size
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, progress_bar, status, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
-from tinygrad_lm.train.evaluate import baselines, evaluate_sources
+from tinygrad_lm.train.evaluate import baselines, validation_of
 from tinygrad_lm.train.log import settled
 from tinygrad_lm.train.plan import check_time, within
 from tinygrad_lm.train.shares import default_shares
@@ -79,13 +79,13 @@ def start(
         data=describe_text(data, corpus),
         levels=levels | known_floor(corpus, validation),
     )
-    return train(run, trainer, validation) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, validation_of(validation, batches)) or (report(run, device=device) if doctor else 0)
 
 
-def train(run, trainer, validation, first=0):
+def train(run, trainer, validate, first=0):
     """Train from step `first` to the last, evaluating and saving into the run's folder. Returns the exit status.
 
-    validation: {source: (weight, tokens)}
+    validate(model): the number that is to fall, and {source: its own}
     """
     model, optimizers, batches, config = trainer.model, trainer.optimizers, trainer.batches, trainer.config
     log, ended = run.log, "finished"
@@ -102,8 +102,7 @@ def train(run, trainer, validation, first=0):
 
     def evaluate(done):
         """Measure the model after so many steps, and log it."""
-        loss, losses = evaluate_sources(model, validation, config.batch_size, batches.document_token)
-        run.log_validation(done, loss, losses, batches.used(done))
+        run.log_validation(done, *validate(model), batches.used(done))
 
     with workers(trainer.threads), stop_signals() as received, progress_bar(first, config.steps) as bar:
         if config.eval_first and not log.records:
@@ -119,9 +118,10 @@ def train(run, trainer, validation, first=0):
             updates = [update(step) for step in steps] if trainer.ahead == 1 else trainer.steps(steps.start, len(steps))
             seconds = (time.perf_counter() - began) / len(steps)
             for step, (loss, norm) in zip(steps, updates, strict=True):
-                log.write(step=step + 1, loss=loss, norm=norm, rate_factor=config.rate_factor(step), seconds=seconds)
+                figures = batches.figures(step, loss)
+                log.write(step=step + 1, **figures, norm=norm, rate_factor=config.rate_factor(step), seconds=seconds)
             bar.update(len(steps))
-            bar.set_postfix_str(f"loss {loss:.3f}, {batches.tokens_a_step / seconds:,.0f} tokens/s", refresh=False)
+            bar.set_postfix_str(f"{status(figures)}, {batches.tokens_a_step / seconds:,.0f} tokens/s", refresh=False)
 
             done, due = steps.stop, config.evaluates(steps.stop)
             if due:

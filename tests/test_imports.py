@@ -40,8 +40,8 @@ AROUND = {
     "distributed": {"backend"} | PLAIN,
     "curate": CORE.keys() - {"models"} | PLAIN | {"data"},  # raw files to tokens; it trains a classifier
     "train": LEARNING | {"data", "generation", "adapt", "distributed"},
-    "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train"},
     "pretrained": LEARNING | {"data", "adapt", "train"},
+    "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train", "pretrained"},
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
     "learn": LEARNING | {"data", "adapt", "testing", "train"},
     "__init__": {"engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.synthetic.island import WORDS, Island, people
 from tinygrad_lm.data.synthetic.kinds import KINDS, Arithmetic, Copy, Induction, Markov, Play, make_synthetic_source
 from tinygrad_lm.data.synthetic.markov import Chain
 from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy
@@ -22,6 +23,7 @@ SMALL = {
     "induction": Induction("AB", "xyz", pairs=1.5),
     "arithmetic": Arithmetic(1, lines=2.0),
     "play": Play(2.0),
+    "island": Island(3, sentences=2.0),
 }
 USUAL = {kind: make_synthetic_source({"kind": kind, "documents": 1}) for kind in KINDS}
 SOURCES = SMALL | {f"{kind} as it comes": source for kind, source in USUAL.items()}
@@ -115,6 +117,22 @@ def test_entropy_of_speeches():
     assert Play(3.0).entropy.character == pytest.approx(expected / (3 * characters), rel=1e-12)
 
 
+def test_sentences_of_an_island_are_equally_likely_and_differ():
+    source = Island(5, sentences=1)
+    assert len(source.lines) == len(set(source.lines)) == 16 * 7
+    assert {source.nats(line) for line in source.lines} == {math.log(112)}
+    assert source.entropy.document == pytest.approx(math.log(112), rel=1e-14)
+    assert source.entropy.character == pytest.approx(math.log(112) * 112 / len("".join(source.lines)), rel=1e-14)
+
+
+def test_a_world_is_the_same_under_every_seed_and_its_people_have_their_own_crafts():
+    assert people(1) != people(2)
+    assert Island(1).lines == Island(1, sentences=30).lines
+    for world in range(3):
+        assert [person.name for person in people(world)] == WORDS["name"].split()
+        assert sorted(person.craft for person in people(world)) == sorted(WORDS["craft"].split())
+
+
 @every_source
 def test_entropy_is_the_mean_of_what_documents_cost(source):
     """Within four standard errors, which are small enough that an error of 5 % would show."""
@@ -159,6 +177,7 @@ def test_seeds_and_numbers_give_other_documents(source):
         ("copy", "tuwcokfhwmc|tuwcokfhwmc", "hueuqmnyyjepglcjpgnzg|"),
         ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv", "GbHxBqBqHxFrDmBqAaGbFr"),
         ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13", "21+95=116\n73+52=125\n"),
+        ("island", "The pet of Cedo is a mule.\n", "Ebba is the clerk.\n"),
         ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\n", "CAT:\nHark, da,\n"),
     ],
 )
@@ -211,6 +230,9 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
         (SMALL["arithmetic"], "", "ends with a line end"),
         (SMALL["arithmetic"], "\n", "'' is not a sum"),
         (SMALL["arithmetic"], "١+1=2\n", "is not a sum"),
+        (SMALL["island"], "", "expected a sentence or more"),
+        (SMALL["island"], "Nobody is the baker.\n", "'Nobody is the baker.\\\\n' is not a sentence about world 3"),
+        (SMALL["island"], SMALL["island"].lines[0].rstrip(), "is not a sentence"),
         (SMALL["play"], "", "expected a speech"),
         (SMALL["play"], "PAGE:\nI ate thee.\n\n", "speech 1"),
     ],

@@ -117,9 +117,7 @@ def test_what_is_not_a_conversation(messages, message):
 
 
 def test_a_prompt_ends_with_a_question():
-    with pytest.raises(
-        DataError, match="message 2, the last, must be the user's, a question to answer; found the"
-    ):
+    with pytest.raises(DataError, match="message 2, the last, must be the user's, a question to answer; found the"):
         Chat(ByteTokenizer()).prompt([USER, ASSISTANT])
 
 

@@ -48,6 +48,16 @@ class BatchStream:
             if n
         }
 
+    def amount(self, steps):
+        """What so many steps are, in words."""
+        size = self.tokens_a_step
+        epochs = steps * size / sum(len(tokens) for _, tokens in self.sources.values())
+        return f"{steps:,} steps of {size:,} tokens, {epochs:.2g} epochs"
+
+    def figures(self, step, loss):
+        """What the log says of a step, {name: number}, the first of them first; loss: what was minimised."""
+        return {"loss": loss}
+
     def steps_within(self, epochs):
         """The most steps that pass over no source more than `epochs` times; at least one."""
         steps = (epochs * len(tokens) // (weight * self.tokens_a_step) for weight, tokens in self.sources.values())

@@ -11,9 +11,8 @@ from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
-from tinygrad_lm.train.data import outcome_table, reopen_data
+from tinygrad_lm.train.data import outcome_table
 from tinygrad_lm.train.run import RunFolder, check_free
-from tinygrad_lm.train.trainer import Trainer
 
 DATA = {
     "--data": {
@@ -47,11 +46,12 @@ LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
 }
 
 
-def command(description, options, start, train, arguments):
+def command(description, options, start, train, arguments, kind=RunFolder):
     """Start or resume a run as the command line says. Returns the exit status.
 
     options: {"--name" or "name": argparse's}; start: begins a run, with the options that were given as keywords, and
-    trains it; train(run, trainer, validation, first): trains the run that --resume names. Both return the status.
+    trains it; train(run, trainer, validate, first): trains the run that --resume names, which is of the class `kind`.
+    Both return the status.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, option in (options | OPTIONS).items():
@@ -61,7 +61,7 @@ def command(description, options, start, train, arguments):
     if args.out and not args.resume:
         check_free(args.out)  # before the time is planned, which takes some
     with checked_output(failed=ignore), explained(less_memory(options, args.resume)):
-        return train(*resumed(**given)) if args.resume else start(**given)
+        return train(*resumed(kind, **given)) if args.resume else start(**given)
 
 
 def vocab_size(tokenizer, device):
@@ -78,13 +78,13 @@ def less_memory(options, resumed):
     return ways
 
 
-def create_run(out, trainer, tokenizer, start=None, **others):
+def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     """A new RunFolder for a trainer. start: the id that samples begin with [the first of the training text's].
 
-    others: see RunFolder.create; data: see train/data.py.
+    kind: the class, RunFolder or one of its; others: see RunFolder.create; data: see train/data.py.
     """
     model, batches, config = trainer.model, trainer.batches, trainer.config
-    run = RunFolder.create(
+    run = kind.create(
         out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
         model.config,
         config,
@@ -94,31 +94,29 @@ def create_run(out, trainer, tokenizer, start=None, **others):
         start=int(batches.beginning(1)[0] if start is None else start),
         **{"levels": {}, "floors": {}} | others,
     )
-    size = batches.tokens_a_step
-    epochs = config.steps * size / sum(len(tokens) for _, tokens in batches.sources.values())
-    print(f"run     {run.path}: {config.steps:,} steps of {size:,} tokens, {epochs:.2g} epochs")
+    print(f"run     {run.path}: {batches.amount(config.steps)}")
     return run
 
 
-def resumed(resume, steps=None, device="auto", **others):
-    """(run, trainer, validation, first): a run that was stopped, from its newest checkpoint."""
+def resumed(kind, resume, steps=None, device="auto", **others):
+    """(run, trainer, validate, first): a run that was stopped, from its newest checkpoint."""
     if others:
         names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
-    run = RunFolder(resume)
+    run = kind(resume)
     manifest, state = run.read_checkpoint()
     before = run.train_config
     first, last = manifest["step"], before.steps if steps is None else steps
     if first >= last:
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
-    batches, validation = reopen_data(run)
-    run.extend(last)
-    trainer = Trainer(run.initial_model(resolve_device(device)), batches, run.train_config, run.config["shares"])
+    run.plan(last)
+    trainer, validate = run.reopen(resolve_device(device))
+    run.write_config()
     trainer.load_state(state)
     run.rewind(first)
     print(f"run     {run.path}: from step {first:,} to {last:,}")
     print(end=rate_jump(before, run.train_config, first))
-    return run, trainer, validation, first
+    return run, trainer, validate, first
 
 
 def rate_jump(before, after, first):
@@ -147,7 +145,7 @@ def conclude(run, trainer, ended):
         return {"SIGINT": 130, "SIGTERM": 143}[ended]
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
-    print(f"{ended} at step {steps[-1]:,}; validation loss {losses[-1]:.4f} nats a token, lowest {min(losses):.4f}")
+    print(f"{ended} at step {steps[-1]:,}; {run.measure} {losses[-1]:.4f} {run.unit}, lowest {min(losses):.4f}")
     if floors := run.config["floors"]:  # of a mixture
         print(outcome_table(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
@@ -164,6 +162,11 @@ def prompt_option(tokenizer):
     except TokenError:
         return ""
     return ' --prompt "ROMEO:"'
+
+
+def status(figures):
+    """The first two figures of a step, for the progress bar."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in [*figures.items()][:2])
 
 
 def progress_bar(first, steps):

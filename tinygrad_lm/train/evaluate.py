@@ -39,6 +39,13 @@ def evaluate_sources(model, validation, batch_size, document_token=None):
     return sum(weights[name] * losses[name] for name in losses) / sum(weights.values()), losses
 
 
+def validation_of(validation, batches):
+    """What a training run measures at its evaluations: a function of the model, `evaluate_sources` on these texts in
+    windows as the batches have."""
+    batch_size, document_token = batches.batch_size, batches.document_token
+    return lambda model: evaluate_sources(model, validation, batch_size, document_token)
+
+
 def baselines(train, validation, vocab_size):
     """Cross-entropy on the validation tokens, in nats, of models that only count the training tokens.
 

@@ -23,7 +23,10 @@ from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
+from tinygrad_lm.train.data import reopen_data
+from tinygrad_lm.train.evaluate import validation_of
 from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.trainer import Trainer
 
 
 class RunFolder:
@@ -33,6 +36,8 @@ class RunFolder:
     model_config, train_config
     tokenizer, log
     """
+
+    measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
 
     def __init__(self, path):
         self.path = Path(path)
@@ -79,11 +84,20 @@ class RunFolder:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         return cls(path)
 
-    def extend(self, steps):
-        """Plan for another number of steps from now on."""
+    def plan(self, steps):
+        """Plan for another number of steps."""
         self.config["train"]["steps"] = steps
-        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
         self.train_config = TrainConfig(**self.config["train"])
+
+    def write_config(self):
+        """Write config.json as it is now."""
+        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
+
+    def reopen(self, device):
+        """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
+        batches, validation = reopen_data(self)
+        trainer = Trainer(self.initial_model(device), batches, self.train_config, self.config["shares"])
+        return trainer, validation_of(validation, batches)
 
     def initial_model(self, device):
         """The model as initialised, with its adapters and frozen parts."""
@@ -145,12 +159,15 @@ class RunFolder:
 
     def draw_and_sample(self, model, step):
         """What `report` does, with its failures."""
-        draw_losses(
-            self.log, self.path / "loss.png", self.config["title"], self.config["levels"], self.config["floors"]
-        )
+        self.draw()
         loss = self.log.curve("validation")[1][-1]
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
-            file.write(f"--- step {step}, validation loss {loss:.4f}\n{self.sample(model, 300)}\n\n")
+            file.write(f"--- step {step}, {self.measure} {loss:.4f}\n{self.sample(model, 300)}\n\n")
+
+    def draw(self):
+        """Draw the curves of the log."""
+        config = self.config
+        draw_losses(self.log, self.path / "loss.png", config["title"], config["levels"], config["floors"])
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""

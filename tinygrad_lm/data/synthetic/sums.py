@@ -1,0 +1,44 @@
+"""Sums of two digits, 17+05= then 022, shown with a known share of mistakes: what imitation ends at is known exactly.
+
+A wrong demonstration has one digit of three replaced by another, all 27 ways equally likely. Imitation at its best
+gives each answer with the probability that it is shown with: its loss is sums_entropy, and it is right with probability
+1 − noise. A verified reward is largest where the answer is right with probability 1.
+"""
+
+from math import log
+
+from tinygrad_lm.backend import random
+from tinygrad_lm.data.synthetic.instructions import Conversation, check_split, message, split_of
+from tinygrad_lm.errors import ConfigError
+
+DIGITS, OTHERS = 3, 9  # of an answer; what may stand instead of one
+
+
+def sums(count, seed=0, split="train", noise=0.0, first=0):
+    """Yield the conversations first, …, count − 1 of a seed and split: uniform over the sums of the split.
+
+    noise: the share of demonstrations that are wrong; `answer` is right always
+    """
+    check_split(split)
+    if not 0 <= noise < 1:
+        raise ConfigError(f"sums: noise must be at least 0 and below 1, found {noise}")
+    return (draw_sum(random(seed, f"sums/{split}", i), split, noise) for i in range(first, count))
+
+
+def draw_sum(rng, split, noise):
+    while True:
+        a, b = rng.integers(100, size=2).tolist()
+        prompt = f"{a:02d}+{b:02d}="
+        if split == split_of(prompt):
+            break
+    answer = shown = f"{a + b:03d}"
+    if rng.random() < noise:
+        place = int(rng.integers(DIGITS))
+        digit = (int(answer[place]) + 1 + int(rng.integers(OTHERS))) % 10
+        shown = f"{answer[:place]}{digit}{answer[place + 1 :]}"
+    return Conversation("sum", [message("user", prompt), message("assistant", shown)], answer, "equal")
+
+
+def sums_entropy(noise):
+    """The nats of a demonstration, given its sum: the lowest expected loss of an answer, its end included."""
+    return -(1 - noise) * log(1 - noise) - (noise * (log(noise) - log(DIGITS * OTHERS)) if noise else 0.0)
