@@ -16,16 +16,19 @@ KEPT = 0.75  # the share of a group's texts below which those that ended are dro
 
 
 class Drawn(NamedTuple):
-    """A token that was drawn for prompt number `row`, and two log-probabilities of it, None unless asked for.
+    """A token that was drawn for prompt number `row`, and what is asked for besides.
 
-    logprob           by the model
-    sampling_logprob  under the distribution that it was drawn from, after temperature, filters, penalty and vocab_size
+    logprob           log P of it by the model
+    sampling_logprob  the same under the distribution that it was drawn from, after temperature, filters, penalty and
+                      vocab_size
+    likeliest         (token, log P by the model) of the likeliest ones in its place, the likeliest first
     """
 
     row: int
     token: int
     logprob: float | None = None
     sampling_logprob: float | None = None
+    likeliest: tuple = ()
 
 
 class Group(NamedTuple):
@@ -45,7 +48,7 @@ def generate(model, prompt, n, seed=0, **sampling):
 
 
 def generate_batch(
-    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, rows=None, **sampling
+    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, top=0, vocab_size=None, rows=None, **sampling
 ):
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
@@ -53,7 +56,8 @@ def generate_batch(
     prompts once, and those of one length share a cache. What is drawn for a prompt depends on its place among them, up
     to rounding on nothing else. rows: whole numbers that stand for their places, so that a part of the prompts is
     continued as it would be among all. stop: a function of the ids that were drawn for a prompt; where it is true the
-    text ends. vocab_size: no id from there on is drawn; published models pad their tables.
+    text ends. logprobs: give the log-probabilities of each token, and of the `top` likeliest in its place. vocab_size:
+    no id from there on is drawn; published models pad their tables.
     """
     rows = list(range(len(prompts))) if rows is None else [int(row) for row in rows]
     if n < 0:
@@ -64,10 +68,10 @@ def generate_batch(
         raise ConfigError(f"generate: rows must be a whole number below 2⁶⁴ for each of {len(prompts)}, found {rows}")
     random(seed, "sample")  # refuses a wrong seed now, not at the first token
     texts = [[int(token) for token in prompt] for prompt in prompts]
-    return write(model, texts, n, seed, stop, logprobs, vocab_size, rows, Sampler(**sampling))
+    return write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, Sampler(**sampling))
 
 
-def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
+def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler):
     """What `generate_batch` describes."""
     lengths, active = [len(text) for text in texts], list(range(len(texts)))
     groups = read_prompts(model, texts) if n else []
@@ -78,7 +82,8 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
         tokens, sampling_logprobs = sampler.draw(logits[:, :vocab_size], [texts[m] for m in active], u)
         columns = [active, tokens.tolist()]
         if logprobs:
-            columns += [model_logprobs(logits, tokens).tolist(), sampling_logprobs.tolist()]
+            logs = log_softmax(logits)
+            columns += [logs[np.arange(len(logs)), tokens].tolist(), sampling_logprobs.tolist(), likeliest(logs, top)]
         for drawn in map(Drawn, *columns):
             texts[drawn.row].append(drawn.token)
             yield drawn
@@ -133,10 +138,16 @@ def predict(model, texts, groups, active):
         return logits.numpy()[[places[m] for m in active], -1]
 
 
-def model_logprobs(logits, tokens):
-    """log P of a token for each row of logits, (B,), in float64."""
-    z = logits - logits.max(1, keepdims=True).astype(np.float64)
-    return z[np.arange(len(z)), tokens] - np.log(np.exp(z).sum(1))
+def log_softmax(logits):
+    """log P of logits (..., V), in float64."""
+    z = logits - logits.max(-1, keepdims=True).astype(np.float64)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
+
+
+def likeliest(logs, top):
+    """Of each row of log-probabilities (B, V) the `top` largest, largest first, as pairs of a token and its own."""
+    order = np.argsort(-logs, 1, kind="stable")[:, :top] if top else np.empty((len(logs), 0), int)
+    return [tuple(zip(tokens.tolist(), row[tokens].tolist(), strict=True)) for tokens, row in zip(order, logs, strict=True)]
 
 
 def until(pieces, stops):

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
@@ -112,10 +112,13 @@ def load_hugging_face(folder, config, device, dtype):
 
 
 def find_tokenizer(folder, kind, vocab_size):
-    """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files."""
+    """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files.
+
+    A chat template may use special tokens that only tokenizer.json has.
+    """
     with naming(folder):
         problem = "it has no tokenizer.json"
-        if kind == "gpt2":
+        if kind == "gpt2" and not (chat_template(folder) and (folder / "tokenizer.json").is_file()):
             try:
                 if files_in(folder):
                     return GPT2Tokenizer(folder)

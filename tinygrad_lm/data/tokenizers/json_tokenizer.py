@@ -12,7 +12,9 @@ import numpy as np
 from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
 from tinygrad_lm.errors import DataError, TokenError
 
+TEMPLATE = "chat_template.jinja"
 NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+NAMES += ("generation_config.json", TEMPLATE)
 
 
 class JsonTokenizer(Tokenizer):
@@ -113,3 +115,20 @@ def read_json_object(folder, name):
     """The object in a JSON file; {} if there is no file."""
     path = Path(folder, name)
     return json.loads(path.read_bytes()) if path.is_file() else {}
+
+
+def chat_template(folder):
+    """The source of a folder's chat template, None if it has none. Raises DataError.
+
+    It is a file, or a field of tokenizer_config.json: a text, or a list of named ones, of which "default" is meant.
+    """
+    try:
+        path = Path(folder, TEMPLATE)
+        if path.is_file():
+            return path.read_text("utf-8")
+        template = read_json_object(folder, "tokenizer_config.json").get("chat_template")
+        if isinstance(template, list):
+            template = {entry["name"]: entry["template"] for entry in template}["default"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: its chat template cannot be read: {type(error).__name__}: {error}") from error
+    return template

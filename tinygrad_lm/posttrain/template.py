@@ -1,0 +1,144 @@
+"""The chat template that a model was published with: Jinja, in a sandbox, with the names that transformers gives it."""
+
+import json
+from datetime import datetime
+
+import numpy as np
+
+from tinygrad_lm.data.tokenizers.json_tokenizer import chat_template, read_json_object
+from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.posttrain.chat import ChatFormat, check_messages
+from tinygrad_lm.posttrain.hiding import HidingTokenizer
+
+QUESTION, ANSWER = "Which?", "Ostrich."  # of the conversation that shows how a template ends an answer
+
+
+class TemplateChat(ChatFormat):
+    """The chat template in the folder of a JsonTokenizer. Raises ConfigError if there is none or it cannot be used.
+
+    date: what the template takes for today, in ISO format [today]; a run keeps its own, so that it can be resumed
+    """
+
+    def __init__(self, tokenizer, date=None):
+        self.date = date or datetime.now().isoformat(timespec="seconds")
+        source = chat_template(tokenizer.folder)
+        if source is None:
+            raise ConfigError(f"chat: {tokenizer.folder} has no chat template, in tokenizer_config.json or a file")
+        self.template = compile_template(source, datetime.fromisoformat(self.date))
+        self.texts = HidingTokenizer(tokenizer.folder, source)
+        self.words = special_words(tokenizer.folder)
+        messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
+        try:
+            ids, after = self.encode(messages * 2), self.text(messages).rpartition(ANSWER)[2]
+        except DataError as error:
+            raise ConfigError(f"chat: {tokenizer.folder}: {error}") from error
+        added = set(self.texts.ids.values())
+        end = next((i for i in self.texts.encode(after).tolist() if i in added), tokenizer.eot)
+        ends = {*end_ids(tokenizer.folder), tokenizer.eot, end} - {None}
+        if end is None:
+            raise ConfigError(f"chat: {tokenizer.folder}: no token ends the answers of its template, and it has no eos")
+        super().__init__(tokenizer, int(ids[0]), end, ends)
+        if self.begin in added and ids.tolist().count(self.begin) == 1:
+            self.document_token = self.begin
+
+    def render(self, messages):
+        """See ChatFormat. Raises DataError if the template does not write a conversation as its prompts go on."""
+        check_messages(messages, last="assistant")
+        ids = self.encode(messages)
+        learn = np.zeros(len(ids), bool)
+        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+        starts = [self.start_of_answer(messages, i, ids) for i in answers]
+        for i, start, stop in zip(answers, starts, [*starts[1:], len(ids)], strict=True):
+            end = next((at for at in range(start, stop) if int(ids[at]) in self.ends), None)
+            if end is None:
+                raise DataError(f"chat: message {i + 1}: the template writes no end after this answer")
+            learn[start : end + 1] = True
+        return ids, learn
+
+    def start_of_answer(self, messages, i, ids):
+        """Where the ids of message i begin: after those of its prompt, which must be the same as in the whole."""
+        prompt = self.encode(messages[:i], add_generation_prompt=True)
+        if ids[: len(prompt)].tolist() != prompt.tolist():
+            continues = self.text(messages).startswith(self.text(messages[:i], add_generation_prompt=True))
+            why = (
+                "its first characters and the prompt's last become one token; remove white space at its beginning"
+                if continues
+                else "the template writes what is before it differently when it is there"
+            )
+            raise DataError(f"chat: message {i + 1}: the conversation does not continue this answer's prompt: {why}")
+        return len(prompt)
+
+    def prompt(self, messages):
+        check_messages(messages, last="user")
+        return self.encode(messages, add_generation_prompt=True)
+
+    def answer(self, text):
+        ids, learn = self.render([{"role": "user", "content": QUESTION}, {"role": "assistant", "content": text}])
+        return ids[learn]
+
+    def encode(self, messages, **options):
+        """The ids of what the template makes of messages."""
+        return self.texts.encode(self.text(messages, **options))
+
+    def text(self, messages, add_generation_prompt=False):
+        """What the template makes of messages, where their special tokens are hidden. Raises DataError."""
+        hidden = list(map(self.texts.hide, messages))
+        try:
+            return self.template.render(
+                messages=hidden, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **self.words
+            )
+        except Exception as error:  # whatever a program in a template may raise
+            raise DataError(f"chat: the template refuses this conversation: {error}") from error
+
+    def to_dict(self):
+        """What `chat_from_config` (load.py) needs to restore it, JSON-able; the template is a file of the tokenizer."""
+        return {"name": "template", "date": self.date}
+
+
+def compile_template(source, now):
+    """A template as transformers compiles it. Raises ConfigError."""
+    try:
+        import jinja2
+        from jinja2.ext import Extension, loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise ConfigError(f"chat: {error}; pip install 'tinygrad-lm[chat]'") from None
+
+    class Generation(Extension):
+        """{% generation %} … {% endgeneration %} marks answers; what is learnt is found without it."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser):
+            next(parser.stream)
+            return parser.parse_statements(["name:endgeneration"], drop_needle=True)
+
+    def raise_exception(message):
+        raise jinja2.TemplateError(message)
+
+    def tojson(x, ensure_ascii=False, **options):
+        return json.dumps(x, ensure_ascii=ensure_ascii, **options)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": now.strftime}
+    try:
+        return environment.from_string(source)
+    except jinja2.TemplateError as error:
+        raise ConfigError(f"chat: line {getattr(error, 'lineno', '?')} of the chat template: {error}") from error
+
+
+def special_words(folder):
+    """{"bos_token": its text, …}: the names by which a template may write special tokens."""
+    settings = read_json_object(folder, "special_tokens_map.json") | read_json_object(folder, "tokenizer_config.json")
+    texts = {name: token["content"] if isinstance(token, dict) else token for name, token in settings.items()}
+    return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
+
+
+def end_ids(folder):
+    """The ids that end a text, as generation_config.json and config.json have them: one, or a list."""
+    for name in ("generation_config.json", "config.json"):
+        ends = read_json_object(folder, name).get("eos_token_id")
+        yield from ends if isinstance(ends, list) else [ends]
