@@ -147,7 +147,8 @@ def log_softmax(logits):
 def likeliest(logs, top):
     """Of each row of log-probabilities (B, V) the `top` largest, largest first, as pairs of a token and its own."""
     order = np.argsort(-logs, 1, kind="stable")[:, :top] if top else np.empty((len(logs), 0), int)
-    return [tuple(zip(tokens.tolist(), row[tokens].tolist(), strict=True)) for tokens, row in zip(order, logs, strict=True)]
+    values = np.take_along_axis(logs, order, 1)
+    return [tuple(zip(*pair, strict=True)) for pair in zip(order.tolist(), values.tolist(), strict=True)]
 
 
 def until(pieces, stops):

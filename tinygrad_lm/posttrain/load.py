@@ -27,6 +27,11 @@ def load_chat(where, device="auto", dtype="float32"):
     return grow(model, rows, tokenizer.vocab_size), chat
 
 
+def is_trained(where, chat):
+    """Whether what `load_chat` loaded has learnt to chat: a run on conversations, or a model with its own template."""
+    return isinstance(chat, TemplateChat) or "chat" in read_json_object(find_folder(str(where)), "config.json")
+
+
 def chat_from_config(run):
     """The chat format of a RunFolder. Raises ConfigError if the run has none."""
     if "chat" not in run.config:

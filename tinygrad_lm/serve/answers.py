@@ -37,9 +37,10 @@ def write_answers(model, prompt, n, limit, spell, ends, stops, gone, **options):
                     raise Gone
                 drawn = next(source)
                 waiting[drawn.row].append(drawn)
-            taken[index].append(waiting[index].popleft())
-            yield taken[index][-1].token
-            if taken[index][-1].token in ends:
+            drawn = waiting[index].popleft()
+            taken[index].append(drawn)
+            yield drawn.token
+            if drawn.token in ends:
                 return
         finish[index] = "length"
 

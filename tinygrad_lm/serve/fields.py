@@ -1,6 +1,6 @@
 """The fields of a request: their types, ranges and defaults, and which of OpenAI's are ignored or refused.
 
-A field that would change the text, but means nothing here, is refused by its name. A client relies on what it asked for.
+A field that would change the text, but means nothing here, is refused by its name: a client relies on what it asks for.
 """
 
 import json

@@ -94,11 +94,16 @@ class CompletionForm(Form):
         return {"text": text}
 
     def logprobs(self, entries):
-        """Offsets count the characters of the answer that this object brings."""
-        tokens = [entry["token"] for entry in entries]
+        """Offsets count the characters of what this object brings."""
+        lengths = [len(entry["token"]) for entry in entries]
         return {
-            "tokens": tokens,
+            "tokens": [self.label(entry) for entry in entries],
             "token_logprobs": [entry["logprob"] for entry in entries],
-            "top_logprobs": [{top["token"]: top["logprob"] for top in entry["top_logprobs"]} for entry in entries],
-            "text_offset": [len("".join(tokens[:i])) for i in range(len(tokens))],
+            "top_logprobs": [{self.label(top): top["logprob"] for top in entry["top_logprobs"]} for entry in entries],
+            "text_offset": [sum(lengths[:i]) for i in range(len(lengths))],
         }
+
+    def label(self, entry):
+        """A token by its text; parts of characters, whose texts are all alike, by their bytes."""
+        is_part = "�" in entry["token"] and entry["bytes"]
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in entry["bytes"]) if is_part else entry["token"]

@@ -35,7 +35,7 @@ HEADERS = {
 
 
 class Punctual(io.RawIOBase):
-    """Reads a socket for at most `seconds` in all; then TimeoutError. A slow client cannot keep its thread for longer."""
+    """Reads a socket for at most `seconds` in all; then TimeoutError: no slow client keeps its thread for longer."""
 
     def __init__(self, connection, seconds):
         self.connection, self.until = connection, time.monotonic() + seconds
@@ -79,8 +79,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise
             except Exception as error:
                 traceback.print_exc()
-                known = isinstance(error, TinygradError)
-                raise Refusal(500, str(error) if known else f"a mistake of the server: {type(error).__name__}") from error
+                message = str(error) if isinstance(error, TinygradError) else "a mistake of the server's"
+                raise Refusal(500, message) from error
         except Refusal as refusal:
             self.refuse(refusal)
 
@@ -122,7 +122,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def not_here(self, path, others):
         if path in others or path == "/v1/models":
-            return Refusal(405, f"{path[:200]} is not to be had by {self.command}", code="wrong_method")
+            allowed = {"Allow": "POST" if self.command == "GET" else "GET"}
+            return Refusal(405, f"{path[:200]} needs {allowed['Allow']}", None, "wrong_method", allowed)
         return Refusal(404, f"{path[:200]} is not here", code="not_found")
 
     def body(self):
@@ -178,7 +179,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def refuse(self, refusal):
-        """Send an error; within a stream, as its last event. What the client still sends is read, so that it sees it."""
+        """Send an error; within a stream, as its last event.
+
+        What the client still sends is read: a connection that is closed before would take the error with it.
+        """
         if self.begun:
             self.send_event(refusal.form)
             return

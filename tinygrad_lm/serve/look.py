@@ -15,7 +15,7 @@ ROWS = 64  # positions whose logits are looked at together: all at once would ta
 
 
 class Scores(NamedTuple):
-    """Of each token after the first: log P, its rank (1: the likeliest), and the entropy of its prediction, (T − 1,)."""
+    """Of each token after the first: log P, its rank (1: the likeliest), its prediction's entropy; (T − 1,) each."""
 
     logprobs: np.ndarray
     ranks: np.ndarray
