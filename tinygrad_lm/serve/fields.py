@@ -79,7 +79,11 @@ CHAT = WRITING | {
     "truncation": Field("auto or disabled", lambda x: x in ("auto", "disabled"), "disabled"),
 }
 INSPECT = {"model": TEXT, "messages": MESSAGE_LIST, "prompt": PROMPT, "answer": IDS}
-NEXT = SAMPLING | {"model": TEXT, "tokens": Field("a list of token ids that is not empty", lambda x: is_ids(x) and x)}
+NEXT = SAMPLING | {
+    "model": TEXT,
+    "tokens": Field("a list of token ids that is not empty", lambda x: is_ids(x) and x),
+    "came": whole(0, 10**9),
+}
 MESSAGE = {
     "role": Field("system, developer, user or assistant", lambda x: x in ("system", "developer", "user", "assistant")),
     "content": Field("a text, or a list of parts of type text", lambda x: is_text(x) or is_parts(x)),

@@ -54,16 +54,20 @@ class Inspection:
         return {"object": "inspection", "model": self.service.name, "tokens": rows}
 
     def next(self, request, gone):
-        """POST /v1/inspect/next: the likeliest tokens after a text of ids, before and after the sampling settings."""
+        """POST /v1/inspect/next: the likeliest tokens after a text of ids, before and after the sampling settings.
+
+        came: one more, which is at the end if it is not among them
+        """
         service = self.service
         given = service.read(request, fields.NEXT, "tokens")
         tokens, sampler = service.ids(given["tokens"], "tokens"), Sampler(**{k: given[k] for k in fields.SAMPLING})
         if len(tokens) > service.size:
             raise service.too_long(f"{len(tokens):,} tokens")
+        came = [] if given["came"] is None else service.ids([given["came"]], "came")
         with service.line.turn(gone):
             logits = self.next_logits(tuple(tokens))
-        shown, before, after, drawable = candidates(logits, sampler, tokens, service.chat.vocab_size, SHOWN)
-        rows = [spell(service.chat, one.token, tokens) | one._asdict() | {"id": one.token} for one in shown]
+        shown, before, after, drawable = candidates(logits, sampler, tokens, service.chat.vocab_size, SHOWN, came)
+        rows = [{"id": one.token} | one._asdict() | spell(service.chat, one.token, tokens) for one in shown]
         return {
             "object": "next_token",
             "model": service.name,

@@ -23,9 +23,10 @@ class Scores(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A token that may come next: P by the model, and P by which it is drawn."""
+    """A token that may come next, its rank (1: the likeliest), P by the model, and P by which it is drawn."""
 
     token: int
+    rank: int
     before: float
     after: float
 
@@ -52,10 +53,11 @@ def next_logits(model, tokens):
         return model.logits(x[0, -1:]).numpy()[0]
 
 
-def candidates(logits, sampler, text, vocab_size, top):
+def candidates(logits, sampler, text, vocab_size, top, also=()):
     """(the `top` likeliest as Candidates, entropy before and after, how many can be drawn), of logits (V,).
 
-    sampler: what makes "after" of "before", after the ids `text`; vocab_size: no id from there on is drawn
+    sampler: what makes "after" of "before", after the ids `text`; vocab_size: no id from there on is drawn; also: ids
+    that are among the Candidates, at the end if they are not among the likeliest
     """
     logs = log_softmax(logits)
     before, after = np.exp(logs), np.zeros(len(logits))
@@ -65,7 +67,9 @@ def candidates(logits, sampler, text, vocab_size, top):
     else:
         (tokens,), (p,) = sampler.candidates(open_to_draw[None])
         after[tokens] = p / p.sum()
-    shown = [Candidate(int(i), float(before[i]), float(after[i])) for i in np.argsort(-before, kind="stable")[:top]]
+    order = np.argsort(-before, kind="stable")
+    ranks = {int(i): rank for rank, i in enumerate(order, start=1) if rank <= top or i in also}
+    shown = [Candidate(i, rank, float(before[i]), float(after[i])) for i, rank in ranks.items()]
     with np.errstate(divide="ignore"):
         return shown, float(entropy(logs)), float(entropy(np.log(after))), int((after > 0).sum())
 
