@@ -24,6 +24,7 @@ function bubble(role, ...children) {
 
 // Draw the text from its tokens: messages as bubbles, and between them what the chat format puts there.
 function draw() {
+  const top = log.scrollTop;
   log.replaceChildren();
   const roles = mode === "chat" ? [...system(), ...messages].map((message) => message.role) : [];
   let box = null;
@@ -50,6 +51,7 @@ function draw() {
   if (mode === "chat" && messages.at(-1)?.role === "assistant") {
     log.append(h("p", { class: "actions" }, h("button", { type: "button", class: "small", click: again }, "Draw another answer")));
   }
+  log.scrollTop = top;
 }
 
 function welcome() {
@@ -111,8 +113,7 @@ function forget(count) {
 
 // Keep the end of the text in sight, unless the reader has scrolled away from it.
 function follow() {
-  const left = document.documentElement.scrollHeight - innerHeight - scrollY;
-  if (left < 160) scrollTo(0, document.documentElement.scrollHeight);
+  if (log.scrollHeight - log.clientHeight - log.scrollTop < 160) log.scrollTop = log.scrollHeight;
 }
 
 // Look at the whole text, draw it from its tokens, and choose the one after which the last answer begins.
@@ -127,7 +128,7 @@ async function inspect(question, titles) {
 
 async function answer() {
   const box = bubble("assistant");
-  follow();
+  log.scrollTop = log.scrollHeight;
   const { text, ids } = await write("/v1/chat/completions", { messages: [...system(), ...messages], logprobs: true, truncation: "auto" }, box);
   const asked = [...system(), ...messages];
   messages.push({ role: "assistant", content: text });
@@ -231,7 +232,6 @@ for (const view of ["talk", "look"]) {
   one(`view-${view}`).addEventListener("click", () => {
     document.body.dataset.view = view;
     for (const other of ["talk", "look"]) one(`view-${other}`).setAttribute("aria-pressed", String(other === view));
-    scrollTo(0, view === "talk" ? document.documentElement.scrollHeight : 0);
   });
 }
 

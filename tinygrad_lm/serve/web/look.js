@@ -7,6 +7,7 @@ import { choose, onChoice, state } from "./tokens.js";
 
 let asked = new AbortController();
 let timer = 0;
+const invitation = one("context").textContent;
 
 // Ask what comes after the chosen token, and show it. Of several questions only the last is of interest.
 async function showNext() {
@@ -17,6 +18,7 @@ async function showNext() {
   one("after").disabled = here === null || here === state.rows.length - 1;
   mark();
   if (here === null) {
+    one("context").textContent = invitation;
     one("bars").replaceChildren();
     one("key").hidden = true;
     one("entropy").textContent = "";
