@@ -85,7 +85,7 @@ def start(
 def train(run, trainer, validate, first=0):
     """Train from step `first` to the last, evaluating and saving into the run's folder. Returns the exit status.
 
-    validate(model): the number that is to fall, and {source: its own}
+    validate(model): the number that is to fall, {source: its own}, and, if there are, other figures to log by name
     """
     model, optimizers, batches, config = trainer.model, trainer.optimizers, trainer.batches, trainer.config
     log, ended = run.log, "finished"
@@ -102,7 +102,7 @@ def train(run, trainer, validate, first=0):
 
     def evaluate(done):
         """Measure the model after so many steps, and log it."""
-        run.log_validation(done, *validate(model), batches.used(done))
+        run.log_validation(done, batches.used(done), *validate(model))
 
     with workers(trainer.threads), stop_signals() as received, progress_bar(first, config.steps) as bar:
         if config.eval_first and not log.records:

@@ -67,15 +67,12 @@ def dtype_of(name):
 
     ConfigError says which there are, where it is unknown, not floating, or not in this machine's order of bytes.
     """
-    if name == "bfloat16":
-        try:
-            import ml_dtypes  # noqa: F401  (registers the name with NumPy)
-        except ImportError:
-            raise ConfigError(
-                "dtype bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes"
-            ) from None
     try:
+        if name == "bfloat16":
+            import ml_dtypes  # noqa: F401  (registers the name with NumPy)
         dtype = np.dtype(name) if name is not None else None  # NumPy's None is float64
+    except ImportError:
+        raise ConfigError("bfloat16 comes from ml_dtypes, which is not installed; pip install ml_dtypes") from None
     except (TypeError, ValueError):
         dtype = None
     if dtype is None or not is_floating(dtype):

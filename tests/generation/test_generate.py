@@ -6,51 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_gpt import configs, random_tokens, shaken, tiny
+from small_gpt import configs, shaken, tiny
 
-from tinygrad_lm.errors import ConfigError, DivergedError, ShapeError, TokenError
-from tinygrad_lm.generation.cache import Cache
+from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.generation.generate import generate, generate_batch, until
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.context import Context
-from tinygrad_lm.testing.checks import agree
 
 seeds = st.integers(0, 2**32 - 1)
-
-
-def fresh(model, rows=1):
-    """A context with an empty cache for each row of a batch."""
-    return Context(cache=tuple(Cache(model.config.block_size) for _ in range(rows)))
 
 
 def draw(sampler, logits, text, u):
     """The token that one text draws."""
     tokens, _ = sampler.draw(logits[None], [text], np.array([u]))
     return tokens[0]
-
-
-@given(drawn=configs(), seed=seeds, data=st.data())
-def test_with_and_without_a_cache(drawn, seed, data):
-    """However a text is cut into pieces, the logits of its positions are those of the whole."""
-    config, T = drawn
-    model = shaken(config, seed)
-    tokens, _ = random_tokens(config, 2, T, seed)
-    cuts = data.draw(st.sets(st.integers(1, T)), label="cuts")
-    context = fresh(model, rows=2)
-    pieces = [model(piece, context).data for piece in np.split(tokens, sorted(cuts - {T}), axis=1)]
-    agree(np.concatenate(pieces, 1), model(tokens).data, "logits")
-    for cache in context.cache:
-        assert cache.length == T
-        assert cache.lengths == {f"h.{i}.attn": T for i in range(config.n_layer)}
-
-
-def test_a_cache_cannot_outgrow_the_context():
-    model = shaken(tiny("gpt2"))
-    context = fresh(model)
-    model(np.zeros((1, 3), int), context)
-    with pytest.raises(ShapeError, match=r"tokens of shape \(1, 3\) after \(1, 3\) in the cache"):
-        model(np.zeros((1, 3), int), context)
 
 
 @settings(max_examples=30)
@@ -152,63 +121,6 @@ def test_wrong_prompts():
         next(generate(GPT(tiny("gpt2")), [], 1))
     with pytest.raises(TokenError, match="token id 7 is outside"):
         next(generate(GPT(tiny("gpt2")), [7], 1))
-
-
-# ---- several texts at once
-
-
-@settings(max_examples=30)
-@given(drawn=configs(), seed=seeds, data=st.data())
-def test_each_text_of_a_batch_is_written_as_if_alone(drawn, seed, data):
-    """Prompts of different lengths and equal ones, past the end of the context."""
-    config, _ = drawn
-    model, ids = shaken(config, seed), st.integers(0, config.vocab_size - 1)
-    prompts = data.draw(st.lists(st.lists(ids, min_size=1, max_size=9), min_size=1, max_size=4), label="prompts")
-    texts = [[] for _ in prompts]
-    for row, token, *_ in generate_batch(model, prompts + prompts[:1], 7, temperature=0):
-        if row < len(texts):
-            texts[row].append(token)
-    assert texts == [list(generate(model, prompt, 7, temperature=0)) for prompt in prompts]
-
-
-def test_equal_prompts_get_different_samples():
-    model = shaken(tiny("modern"))
-    texts = [[], [], []]
-    for row, token, *_ in generate_batch(model, [[1, 2]] * 3, 20, seed=4):
-        texts[row].append(token)
-    assert len(set(map(tuple, texts))) == 3
-    assert texts[0] == list(generate(model, [1, 2], 20, seed=4))
-
-
-def test_texts_end_one_by_one():
-    """Each where its stop says so, while the others go on as they would have."""
-    model, prompts = shaken(tiny("gpt2")), [[0], [1], [2, 3]]
-    whole = [[], [], []]
-    for row, token, *_ in generate_batch(model, prompts, 30, seed=1):
-        whole[row].append(token)
-    cut = [[], [], []]
-    for row, token, *_ in generate_batch(model, prompts, 30, seed=1, stop=lambda tokens: tokens[-1] == 5):
-        cut[row].append(token)
-    assert cut == [text[: text.index(5) + 1] if 5 in text else text for text in whole]
-    assert len({len(text) for text in cut}) > 1
-    asked = []
-    list(generate_batch(model, [[0, 1, 2]], 3, seed=1, stop=lambda tokens: asked.append(list(tokens))))
-    assert list(map(len, asked)) == [1, 2, 3]  # of the tokens that were drawn, without the prompt
-
-
-@settings(max_examples=20)
-@given(drawn=configs(), seed=seeds)
-def test_log_probabilities_are_the_models(drawn, seed):
-    """Of the token under the model alone, whatever the sampler makes of it."""
-    config, _ = drawn
-    model = shaken(config, seed)
-    n = min(3, config.block_size)
-    found = list(generate_batch(model, [[0]], n, seed=1, logprobs=True, temperature=2.0, top_k=2))
-    text = [0, *(drawn.token for drawn in found)]
-    z = model(np.array([text[:n]])).data[0]
-    expected = [row[token] - math.log(np.exp(row).sum()) for row, token in zip(z, text[1:], strict=True)]
-    agree(np.array([drawn.logprob for drawn in found]), np.array(expected), "log P")
-    assert next(generate_batch(model, [[0]], 1)).logprob is None
 
 
 def test_what_pads_the_vocabulary_is_not_drawn():

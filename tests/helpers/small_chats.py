@@ -1,8 +1,10 @@
 """Conversations, and a small tokenizer of each kind to say them with."""
 
+import json
 import os
 import tempfile
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
@@ -53,21 +55,45 @@ def tokenizer_named(name):
     return json_tokenizer(tempfile.mkdtemp())
 
 
-def json_tokenizer(folder, special=("<|endoftext|>", "<s>", "<|im_start|>", "<|im_end|>"), extra=()):
-    """A tokenizer.json of bytes and a few merges with special tokens. extra: added tokens that are not special."""
+# How Llama 3 and Qwen split a text into words.
+WORDS = "|".join([
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
+])  # fmt: skip
+
+
+def json_tokenizer(folder, special=("<|endoftext|>", "<s>"), extra=(), words=WORDS, settings=None):
+    """The JsonTokenizer of a new tokenizer.json: bytes, a few merges and special tokens.
+
+    extra: added tokens that are not special; words: the pattern of its words, None: spaces are ▁, as SentencePiece's
+    settings: the content of tokenizer_config.json
+    """
     pytest.importorskip("tokenizers")
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 
-    library = Tokenizer(models.BPE())
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    library.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if words is None:
+        library = Tokenizer(models.BPE(unk_token="<unk>"))
+        library.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+        library.decoder = decoders.Metaspace(prepend_scheme="first")
+        special, alphabet = [*special, "<unk>"], [*LETTERS, "▁"]
+    else:
+        library = Tokenizer(models.BPE())
+        split = pre_tokenizers.Split(Regex(words), "isolated")
+        library.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+        library.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=256 + len(special) + 40, special_tokens=list(special), initial_alphabet=alphabet, show_progress=False
+        vocab_size=len(special) + len(alphabet) + 40,
+        special_tokens=list(special),
+        initial_alphabet=list(alphabet),
+        show_progress=False,
     )
-    library.train_from_iterator(["the assistant and the user, the user's \n\n end_of_text | im_end|> "] * 3, trainer)
+    library.train_from_iterator(["the assistant and the user, the user's \n\n\n end_of_text | im_end|> "] * 3, trainer)
     library.add_tokens([AddedToken(text, special=False, normalized=False) for text in extra])
     library.save(os.path.join(folder, "tokenizer.json"))
+    if settings is not None:
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | settings
+        Path(folder, "tokenizer_config.json").write_text(json.dumps(settings))
     return JsonTokenizer(folder)

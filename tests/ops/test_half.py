@@ -16,7 +16,7 @@ from tinygrad_lm.backend import FLOAT32, dtype_of, is_floating
 from tinygrad_lm.engine import precision
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op, op
-from tinygrad_lm.engine.precision import MOVES, is_half
+from tinygrad_lm.engine.precision import MOVES, PRECISE, is_half
 from tinygrad_lm.errors import DtypeError
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
@@ -40,7 +40,9 @@ def distance(found, expected, size):
 
 
 def dtype_of_value(name, case, y, dtype):
-    """Half precision, unless many numbers became one."""
+    """Half precision, unless many numbers became one or it is a log-probability."""
+    if name in PRECISE:
+        return FLOAT32
     return FLOAT32 if not y.ndim and any(x.ndim for x in case.inputs) and name not in MOVES else dtype_of(dtype)
 
 

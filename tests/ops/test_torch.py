@@ -65,14 +65,20 @@ def attention(q, k, v, causal, document_starts, p, key):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
 
+def log_probability(logits, targets, ignore_index):
+    counted = targets != ignore_index
+    logp = torch.log_softmax(logits, -1).gather(-1, torch.where(counted, targets, 0)[..., None])[..., 0]
+    return torch.where(counted, logp, 0.0)
+
+
 def cross_entropy(logits, targets, ignore_index):
     V = logits.shape[-1]
     loss = F.cross_entropy(logits.reshape(targets.numel(), V), targets.reshape(-1), ignore_index=ignore_index)
     return loss if (targets != ignore_index).any() else (logits * 0).sum()  # where torch says 0/0, and we say 0
 
 
-def linear_cross_entropy(x, w, targets, ignore_index):
-    return cross_entropy(x @ w, targets, ignore_index)
+def after_linear(function):
+    return lambda x, w, *others, **options: function(x @ w, *others, **options)
 
 
 # What PyTorch has under the same name, with the same arguments, needs no line here.
@@ -100,8 +106,10 @@ TORCH = {
     "embedding": lambda w, ids: F.embedding(ids, w),
     "rotary": rotary,
     "attention": attention,
+    "log_probability": log_probability,
+    "linear_log_probability": after_linear(log_probability),
     "cross_entropy": cross_entropy,
-    "linear_cross_entropy": linear_cross_entropy,
+    "linear_cross_entropy": after_linear(cross_entropy),
 }
 NOT_IN_TORCH = {
     "dropout": "its random numbers are its own; see references.py",
@@ -162,6 +170,8 @@ def large(*shapes, ids=(), **options):
 
 PLAIN = {"document_starts": None, "p": 0.0, "key": None}
 PACKED = PLAIN | {"document_starts": np.arange(130) // np.array([[40], [130]]) * 40}  # four documents, and one
+LOGITS = [large((4, 65, 500), ids=[(500, (4, 65))], ignore_index=7)]
+FEATURES = [large((4, 65, 96), (96, 500), ids=[(500, (4, 65))], ignore_index=7)]
 LARGE = {
     "attention": [
         large((2, 130, 6, 16), (2, 130, 6, 16), (2, 130, 6, 16), causal=True, **PLAIN),
@@ -169,8 +179,10 @@ LARGE = {
         large((1, 130, 6, 8), (1, 200, 2, 8), (1, 200, 2, 8), causal=True, **PLAIN),
         large((2, 70, 4, 8), (2, 90, 1, 8), (2, 90, 1, 8), causal=False, **PLAIN),
     ],
-    "cross_entropy": [large((4, 65, 500), ids=[(500, (4, 65))], ignore_index=7)],
-    "linear_cross_entropy": [large((4, 65, 96), (96, 500), ids=[(500, (4, 65))], ignore_index=7)],
+    "log_probability": LOGITS,
+    "linear_log_probability": FEATURES,
+    "cross_entropy": LOGITS,
+    "linear_cross_entropy": FEATURES,
     "layer_norm": [large((4, 65, 96), (96,), (96,), eps=1e-5)],
     "rms_norm": [large((4, 65, 96), (96,), eps=1e-6)],
     "linear": [large((4, 65, 96), (96, 160), (160,))],

@@ -112,7 +112,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("messages", "message"), WRONG, ids=[message for _, message in WRONG])
 def test_what_is_not_a_conversation(messages, message):
-    with pytest.raises(DataError, match=f"^chat: {message}"):
+    with pytest.raises(DataError, match=f"^{message}"):
         Chat(ByteTokenizer()).render(messages)
 
 

@@ -70,8 +70,6 @@ def test_the_same_seed_gives_the_same_answers_and_another_turn_another(talk):
     assert likeliest[1] == likeliest[3]
 
 
-
-
 @pytest.fixture
 def conversation(run, monkeypatch):
     """A Conversation, and the prompts that it gives to the model, of which it knows the answers."""
@@ -106,7 +104,7 @@ def test_the_oldest_turns_make_room_and_it_is_said(conversation, capsys):
     it.system = "S"
     for text in ("a" * 12, "b" * 12, "c" * 12):
         it.answer(text)
-    assert [len(prompt) for prompt in seen] == [18, 36, 36]  # of three turns the first does not fit any more
+    assert [len(prompt) for prompt in seen] == [19, 37, 37]  # of three turns the first does not fit any more
     assert seen[-1] == f"||S||{'b' * 12}||ok||{'c' * 12}||"
     assert capsys.readouterr().out == "ok\nok\n(the context is full: the oldest 2 messages are forgotten)\nok\n"
     with pytest.raises(ValueError, match=r"it has 48 tokens, and the model's context of 64 has room for 44"):
@@ -152,7 +150,7 @@ def test_ctrl_c_at_the_prompt_ends_politely(talk):
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_was_said(conversation, monkeypatch, capsys):
-    it, seen = conversation
+    it, _ = conversation
     it.answer("one")
 
     def interrupted(*arguments, **options):

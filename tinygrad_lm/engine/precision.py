@@ -7,6 +7,7 @@
   float32 alone (a copy of them in half precision would swallow most updates: Micikevicius et al. 2018, "Mixed precision
   training", section 3.1).
 - A reduction to one number stays float32: in two or three digits one step of training would not be seen in a loss.
+  So does a log-probability, for its differences are what counts.
 - What only moves entries runs as it is.
 
 The page computes in float32 alone.
@@ -16,6 +17,7 @@ from tinygrad_lm.backend import FLOAT32, device_of, is_floating, wide
 from tinygrad_lm.engine.graph import unbroadcast
 
 MOVES = {"broadcast_to", "concat", "recompute", "reshape", "stack", "swapaxes", "to", "transpose"}
+PRECISE = {"log_probability", "linear_log_probability"}
 
 
 def run_in_half(op, *arrays, **options):
@@ -30,7 +32,7 @@ def run_in_half(op, *arrays, **options):
             y, backward = found
             return y, lambda dy: rounded(backward(dy), kinds)
     y, backward = op.rule(*(x.astype(wide(x.dtype), copy=False) for x in arrays), **options)
-    if y.ndim or not any(shape for shape, _ in kinds):
+    if op.name not in PRECISE and (y.ndim or not any(shape for shape, _ in kinds)):
         y = in_dtype(y, half)
     return y, lambda dy: rounded(backward(dy.astype(wide(dy.dtype), copy=False)), kinds)
 

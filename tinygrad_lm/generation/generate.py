@@ -12,7 +12,8 @@ from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
 
 PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
-KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see without_ended
+BLOCK = 2**16  # logits that tokens are drawn from together: a core's second-level cache holds them in float64
+KEPT = 0.75  # the share of a group's texts below which those that ended are dropped: see prepared
 
 
 class Drawn(NamedTuple):
@@ -76,21 +77,24 @@ def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler)
     lengths, active = [len(text) for text in texts], list(range(len(texts)))
     groups = read_prompts(model, texts) if n else []
     for i in range(n):
-        groups = [refilled(model, texts, group) for group in groups]
-        logits = predict(model, texts, groups, active)
-        u = uniform(seed, i, [rows[m] for m in active])
-        tokens, sampling_logprobs = sampler.draw(logits[:, :vocab_size], [texts[m] for m in active], u)
-        columns = [active, tokens.tolist()]
-        if logprobs:
-            logs = log_softmax(logits)
-            columns += [logs[np.arange(len(logs)), tokens].tolist(), sampling_logprobs.tolist(), likeliest(logs, top)]
-        for drawn in map(Drawn, *columns):
-            texts[drawn.row].append(drawn.token)
-            yield drawn
-        active = [m for m in active if not stop(texts[m][lengths[m] :])]
         if not active:
             return
-        groups = [group for group in (without_ended(group, set(active)) for group in groups) if group.texts]
+        going = set(active)
+        groups = [prepared(model, texts, group, going) for group in groups if not going.isdisjoint(group.texts)]
+        logits = predict(model, texts, groups, active)
+        step = max(1, BLOCK // logits.shape[1])
+        for start in range(0, len(active), step):
+            here, z = active[start : start + step], logits[start : start + step]
+            u = uniform(seed, i, [rows[m] for m in here])
+            tokens, sampling_logprobs = sampler.draw(z[:, :vocab_size], [texts[m] for m in here], u)
+            columns = [here, tokens.tolist()]
+            if logprobs:
+                columns += [model_logprobs(z, tokens).tolist(), sampling_logprobs.tolist()]
+                columns += [likeliest(z, top)] if top else []
+            for drawn in map(Drawn, *columns):
+                texts[drawn.row].append(drawn.token)
+                yield drawn
+        active = [m for m in active if not stop(texts[m][lengths[m] :])]
 
 
 def read_prompts(model, texts):
@@ -113,20 +117,17 @@ def read(model, texts):
     return cache.select([places[tuple(text)] for text in texts]) if len(places) < len(texts) else cache
 
 
-def refilled(model, texts, group):
-    """The group itself, or where its texts outgrow the context, one that starts from the newer half of it."""
-    size = model.config.block_size
-    if group.cache.length < size:
-        return group
-    return Group(group.texts, read(model, [texts[m][-(size // 2 or 1) :] for m in group.texts]))
+def prepared(model, texts, group, active):
+    """The group as its next token needs it.
 
-
-def without_ended(group, active):
-    """The group without the texts that have ended, if they are many: dropping them copies the cache of all others."""
-    going = [j for j, m in enumerate(group.texts) if m in active]
-    if len(going) > KEPT * len(group.texts):
-        return group
-    return Group([group.texts[j] for j in going], group.cache.select(going))
+    Texts that outgrow the context are read again from the newer half of it. Those that have ended are dropped where
+    they are many: it means to copy the cache of the others.
+    """
+    size, going = model.config.block_size, [j for j, m in enumerate(group.texts) if m in active]
+    members = [group.texts[j] for j in going]
+    if group.cache.length == size:
+        return Group(members, read(model, [texts[m][-(size // 2 or 1) :] for m in members]))
+    return Group(members, group.cache.select(going)) if len(going) <= KEPT * len(group.texts) else group
 
 
 def predict(model, texts, groups, active):
@@ -138,17 +139,23 @@ def predict(model, texts, groups, active):
         return logits.numpy()[[places[m] for m in active], -1]
 
 
+def model_logprobs(logits, tokens):
+    """log P of a token for each row of logits, (B,), in float64."""
+    z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
+    return z[np.arange(len(z)), tokens] - np.log(np.exp(z, out=z).sum(1))
+
+
+def likeliest(logits, top):
+    """Of each row of logits (B, V) the `top` likeliest tokens, likeliest first, as pairs of a token and its log P."""
+    tokens = np.argsort(-logits, 1, kind="stable")[:, :top]
+    logprobs = np.take_along_axis(log_softmax(logits), tokens, 1)
+    return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), logprobs.tolist(), strict=True)]
+
+
 def log_softmax(logits):
     """log P of logits (..., V), in float64."""
-    z = logits - logits.max(-1, keepdims=True).astype(np.float64)
+    z = np.subtract(logits, logits.max(-1, keepdims=True), dtype=np.float64)
     return z - np.log(np.exp(z).sum(-1, keepdims=True))
-
-
-def likeliest(logs, top):
-    """Of each row of log-probabilities (B, V) the `top` largest, largest first, as pairs of a token and its own."""
-    order = np.argsort(-logs, 1, kind="stable")[:, :top] if top else np.empty((len(logs), 0), int)
-    values = np.take_along_axis(logs, order, 1)
-    return [tuple(zip(*pair, strict=True)) for pair in zip(order.tolist(), values.tolist(), strict=True)]
 
 
 def until(pieces, stops):

@@ -52,7 +52,7 @@ class Sampler:
         tokens, p = self.candidates(logits)
         cumulative = p.cumsum(1)
         total, rows = cumulative[:, -1], np.arange(len(p))
-        drawn = (cumulative <= (u * total)[:, None]).sum(1)  # < K, for u total < total
+        drawn = np.count_nonzero(cumulative <= (u * total)[:, None], 1)  # below K: u total < total
         return tokens[rows, drawn], np.log(p[rows, drawn] / total)
 
     def penalised(self, logits, text):
@@ -67,12 +67,16 @@ class Sampler:
 
         Filtered ones come likeliest first; where a row has fewer than K of them, zeros follow.
         """
-        p = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64) / self.temperature)
+        z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
+        z /= self.temperature
+        p = np.exp(z, out=z)
         if not 0 < self.top_k < p.shape[1] and self.top_p == 1 and self.min_p == 0:
             return np.broadcast_to(np.arange(p.shape[1]), p.shape), p
         kept = [self.filtered(row) for row in p]
-        K = max(len(tokens) for tokens, _ in kept)
-        return tuple(np.stack([np.pad(x, (0, K - len(x))) for x in column]) for column in zip(*kept, strict=True))
+        tokens, p = np.zeros((2, len(kept), max(len(row) for _, row in kept)))
+        for b, (ids, row) in enumerate(kept):
+            tokens[b, : len(ids)], p[b, : len(row)] = ids, row
+        return tokens.astype(int), p
 
     def filtered(self, p):
         """The tokens that the filters leave of one text's, likeliest first, and their probabilities up to a factor."""

@@ -74,21 +74,8 @@ class GPTConfig:
 
 
 # What the years since GPT-2 have found to learn faster.
-MODERN = GPTConfig(
-    65,
-    256,
-    n_layer=4,
-    n_head=4,
-    n_embd=256,
-    norm="rms",
-    position="rotary",
-    activation="relu_squared",
-    bias=False,
-    qk_norm=True,
-    tied=False,
-    zero_init=True,
-    softcap=15.0,
-)
+MODERN = GPTConfig(65, 256, n_layer=4, n_head=4, n_embd=256, norm="rms", position="rotary", activation="relu_squared",
+                   bias=False, qk_norm=True, tied=False, zero_init=True, softcap=15.0)  # fmt: skip
 PRESETS = {
     # Radford et al. 2019, "Language models are unsupervised multitask learners", table 2
     "gpt2": GPTConfig(),

@@ -75,16 +75,25 @@ class GPT(Module):
         return logits
 
     def loss(self, tokens, targets, context=NONE):
-        """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. context: as in a call.
+        """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. context: as in a call."""
+        return self.judged(ops.cross_entropy, ops.linear_cross_entropy, self.features(tokens, context), targets)
 
-        Where nothing comes between the last product and the loss, they are one operation. It computes the gradient of
-        its weight with the loss, so where that is frozen they stay two.
+    def log_probability(self, tokens, targets, context=NONE):
+        """log P of each target, in nats: (B, T), 0 where it is ignored (ops/cross_entropy.py). context: as in a call.
+
+        An entry has the same bits whether it is recorded or not.
         """
-        x = self.features(tokens, context)
+        return self.judged(ops.log_probability, ops.linear_log_probability, self.features(tokens, context), targets)
+
+    def judged(self, operation, with_linear, x, targets):
+        """operation(logits of x, targets); where nothing comes between them, the last product and it are one operation.
+
+        That one computes the gradient of its weight unasked, so where the weight is frozen they stay two.
+        """
         w = self.wte.weight if self.lm_head is None else self.lm_head.weight
         if self.config.softcap or not w.requires_grad:
-            return ops.cross_entropy(self.logits(x), targets)
-        return ops.linear_cross_entropy(x, w.T if self.lm_head is None else w, targets)
+            return operation(self.logits(x), targets)
+        return with_linear(x, w.T if self.lm_head is None else w, targets)
 
 
 class Block(Module):

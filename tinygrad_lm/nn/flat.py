@@ -16,16 +16,14 @@ class FlatParameters(dict):
     Matrices come first, then vectors, for optimizers treat them differently; frozen parameters, which have no gradient,
     come last, so that weights and gradients have the same places.
 
-    inside   the modules, lists, tuples and dicts that are in the module
     slices   {name: where it lies}
     trained  the names of those that have gradients
     """
 
-    def __init__(self, module, inside, dtype, device):
+    def __init__(self, module, dtype, device):
         named = module.named_parameters()
         super().__init__(sorted(named, key=lambda item: (not item[1].requires_grad, item[1].ndim < 2)))
         self.module = weakref.ref(module)  # it holds this store: with a strong one they would outlive their last use
-        self.inside, self.contents = inside, None
         self.device = device
         self.trained = [name for name, p in self.items() if p.requires_grad]
         self.data = zeros(sum(p.size for p in self.values()), dtype, self.device)
@@ -35,8 +33,6 @@ class FlatParameters(dict):
         for name, p in self.items():
             here = self.slices[name] = slice(start, start + p.size)
             start = here.stop
-            if p.flat is not None:
-                p.flat.contents = None  # that store has lost a parameter, which its next check must see
             p.store = None
             p.data = self.data[here].reshape(p.shape)
             p.store = weakref.ref(self)
@@ -46,10 +42,9 @@ class FlatParameters(dict):
 
     def check(self):
         """Raise ConfigError if the module's parameters are no longer those that were laid out."""
-        contents = [ids(part) for part in (self.module(), *self.inside)]
-        if contents == self.contents or self.module() is None:
-            return  # nothing at all was assigned since the last look, or nothing can be any more
-        now = dict(self.module().named_parameters())
+        if (module := self.module()) is None:
+            return
+        now = dict(module.named_parameters())
         changed = [name for name in {**self, **now} if now.get(name) is not self.get(name)]
         changed += [name for name, p in self.items() if p.flat is not self and name not in changed]
         if changed:
@@ -58,7 +53,6 @@ class FlatParameters(dict):
                 "  rule : what is trained and saved lies in one array, made by initialize\n"
                 "  hint : model.lay_out() makes it again with the values as they are; then make new optimizers"
             )
-        self.contents = contents
 
     def arrays(self):
         """{name: its weights}, as NumPy arrays; on a CPU they are views, which training changes."""
@@ -96,9 +90,3 @@ class FlatParameters(dict):
             else:
                 runs.append(here)
         return runs
-
-
-def ids(part):
-    """The identities of what is in a module, list, tuple or dict."""
-    part = getattr(part, "__dict__", part) or ()
-    return [*map(id, part.values() if isinstance(part, dict) else part)]

@@ -115,8 +115,7 @@ class Module:
         """
         for name, module in self.named_modules():
             module.name, module.ready = name, True
-        inside = [part for _, part in parts(self, "", set()) if part is not self and not isinstance(part, Parameter)]
-        self.flat = FlatParameters(self, inside, dtype_of(dtype), device)
+        self.flat = FlatParameters(self, dtype_of(dtype), device)
         for name, p in self.flat.items() if seed is not None else ():
             values = np.full(p.shape, p.mean)
             if p.std:

@@ -9,33 +9,18 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.ops.activation import gelu, gelu_tanh, relu, relu_squared, silu
+from tinygrad_lm.ops.activation import gelu, gelu_tanh, relu, relu_squared, sigmoid, silu, tanh
 from tinygrad_lm.ops.attention import attention
-from tinygrad_lm.ops.cross_entropy import cross_entropy, linear_cross_entropy
+from tinygrad_lm.ops.cross_entropy import cross_entropy, linear_cross_entropy, linear_log_probability, log_probability
 from tinygrad_lm.ops.dropout import dropout
-from tinygrad_lm.ops.elementwise import (
-    add,
-    divide,
-    exp,
-    log,
-    maximum,
-    multiply,
-    negate,
-    power,
-    sigmoid,
-    sqrt,
-    subtract,
-    tanh,
-    to,
-    where,
-)  # fmt: skip
+from tinygrad_lm.ops.elementwise import add, divide, exp, log, maximum, multiply, negate, power, sqrt, subtract, where
 from tinygrad_lm.ops.embedding import embedding
 from tinygrad_lm.ops.matmul import linear, matmul
 from tinygrad_lm.ops.normalize import layer_norm, rms_norm
 from tinygrad_lm.ops.recompute import recompute
 from tinygrad_lm.ops.reduce import logsumexp, max, mean, sum
 from tinygrad_lm.ops.rotary import rotary
-from tinygrad_lm.ops.shape import broadcast_to, concat, getitem, reshape, stack, swapaxes, transpose
+from tinygrad_lm.ops.shape import broadcast_to, concat, getitem, reshape, stack, swapaxes, to, transpose
 from tinygrad_lm.ops.softmax import log_softmax, softmax
 
 for _file in iter_modules(__path__):  # a new file in this folder needs no line above; that is for editors

@@ -1,10 +1,37 @@
-"""The nonlinearities of hidden layers. The page has one of them, GPT-2's."""
+"""Nonlinearities. The page has one of them, GPT-2's."""
 
 import math
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
-from tinygrad_lm.ops.elementwise import logistic
+
+
+@op
+def tanh(x):
+    """y = tanh x        dx = dy (1 − y²)
+
+    x: any shape
+    """
+    y = array_module(x).tanh(x)
+    return y, lambda dy: (dy * (1 - y * y),)
+
+
+@op
+def sigmoid(x):
+    """y = 1 / (1 + exp −x)        dx = dy y (1 − y)
+
+    x: any shape
+    """
+    y = logistic(x)
+    return y, lambda dy: (dy * y * (1 - y),)
+
+
+def logistic(x):
+    """1 / (1 + exp −x) of an array, by the one of its two forms whose exponential cannot overflow."""
+    xp = array_module(x)
+    positive = x.real > 0
+    e = xp.exp(xp.where(positive, -x, x))
+    return xp.where(positive, xp.ones_like(e), e) / (1 + e)
 
 
 @op

@@ -1,6 +1,6 @@
 """Arithmetic, entry by entry, of shapes that broadcast; the engine sums the gradients back. The page only adds."""
 
-from tinygrad_lm.backend import array_module, device_of, dtype_of, to_device
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
 
 
@@ -98,34 +98,6 @@ def sqrt(x):
 
 
 @op
-def tanh(x):
-    """y = tanh x        dx = dy (1 − y²)
-
-    x: any shape
-    """
-    y = array_module(x).tanh(x)
-    return y, lambda dy: (dy * (1 - y * y),)
-
-
-@op
-def sigmoid(x):
-    """y = 1 / (1 + exp −x)        dx = dy y (1 − y)
-
-    x: any shape
-    """
-    y = logistic(x)
-    return y, lambda dy: (dy * y * (1 - y),)
-
-
-def logistic(x):
-    """1 / (1 + exp −x) of an array, by the one of its two forms whose exponential cannot overflow."""
-    xp = array_module(x)
-    positive = x.real > 0
-    e = xp.exp(xp.where(positive, -x, x))
-    return xp.where(positive, xp.ones_like(e), e) / (1 + e)
-
-
-@op
 def maximum(a, b):
     """y = max(a, b)        da = dy [a > b],  db = dy [b > a],  half to each where a = b
 
@@ -149,14 +121,3 @@ def where(condition, a, b):
     """
     xp = array_module(a)
     return xp.where(condition, a, b), lambda dy: (None, xp.where(condition, dy, 0), xp.where(condition, 0, dy))
-
-
-@op
-def to(x, *, device=None, dtype=None):
-    """y = x        dx = dy, brought back to x's device and dtype
-
-    x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype, or its name
-    """
-    home, own = device_of(x), x.dtype
-    y = to_device(x, device or home).astype(own if dtype is None else dtype_of(dtype), copy=False)
-    return y, lambda dy: (to_device(dy, home).astype(own, copy=False),)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, device_of, dtype_of, to_device
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.errors import ShapeError
 
@@ -92,3 +92,14 @@ def stack(*xs, axis=0):
         raise ShapeError("there is nothing to stack")
     xp = array_module(xs[0])
     return xp.stack(xs, axis), lambda dy: tuple(xp.moveaxis(dy, axis, 0))
+
+
+@op
+def to(x, *, device=None, dtype=None):
+    """y = x        dx = dy, brought back to x's device and dtype
+
+    x: any shape; device: 'cpu' or 'cuda'; dtype: a floating dtype, or its name
+    """
+    home, own = device_of(x), x.dtype
+    y = to_device(x, device or home).astype(own if dtype is None else dtype_of(dtype), copy=False)
+    return y, lambda dy: (to_device(dy, home).astype(own, copy=False),)

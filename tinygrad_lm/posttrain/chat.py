@@ -111,21 +111,17 @@ def check_messages(messages, last):
     the last message is by the role `last`.
     """
     if not isinstance(messages, list) or not messages:
-        raise DataError(f"chat: expected a list of messages, found {messages!r:.100}")
+        raise DataError(f"expected a list of messages, found {messages!r:.100}")
     for number, message in enumerate(messages, start=1):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise DataError(
-                f'chat: message {number}: expected {{"role": …, "content": a text}}, found {message!r:.100}'
-            )
+            raise DataError(f'message {number}: expected {{"role": …, "content": a text}}, found {message!r:.100}')
         role, before = message.get("role"), messages[number - 2]["role"] if number > 1 else None
         if role not in ROLES:
-            raise DataError(f"chat: message {number}: role must be one of {', '.join(ROLES)}, found {role!r:.100}")
+            raise DataError(f"message {number}: role must be one of {', '.join(ROLES)}, found {role!r:.100}")
         expected = {None: ("system", "user"), "user": ("assistant",)}.get(before, ("user",))
         if role not in expected:
             after = f"after the {before}'s" if before else "at the beginning"
-            raise DataError(
-                f"chat: message {number}: expected the {' or the '.join(expected)} {after}, found the {role}"
-            )
+            raise DataError(f"message {number}: expected the {' or the '.join(expected)} {after}, found the {role}")
     if role != last:
         purpose = "an answer to learn" if last == "assistant" else "a question to answer"
-        raise DataError(f"chat: message {number}, the last, must be the {last}'s, {purpose}; found the {role}'s")
+        raise DataError(f"message {number}, the last, must be the {last}'s, {purpose}; found the {role}'s")

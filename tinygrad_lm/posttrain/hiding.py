@@ -7,11 +7,12 @@ nothing was hidden the ids are those of any other program.
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-MARK = "\ufdd0"  # never a character: Unicode reserves it for use inside programs
+MARK, CUT = "\ufdd0", "\ufdd1"  # never characters: Unicode reserves them for use inside programs
 
 
 class HidingTokenizer:
@@ -37,15 +38,22 @@ class HidingTokenizer:
         self.library = tokenizers.Tokenizer.from_str(json.dumps(content))
         self.library.no_truncation()
         self.library.no_padding()
+        self.library.add_special_tokens([tokenizers.AddedToken(CUT, normalized=False)])
+        self.cut = self.library.token_to_id(CUT)
 
     def hide(self, message):
         """The message with its special tokens hidden."""
         pattern = self.in_answers if message["role"] == "assistant" else self.elsewhere
         return message | {"content": pattern.sub(rf"\g<0>{MARK}", message["content"])}
 
-    def encode(self, text):
-        """(number of tokens,) int32 of a text, in which what is hidden is not special."""
-        return np.array(self.library.encode(text, add_special_tokens=False).ids, np.int32)
+    def encode(self, text, cuts=()):
+        """(number of tokens,) int32 of a text, in which what is hidden is not special.
+
+        cuts: places in the text that no token reaches over
+        """
+        text = CUT.join(text[start:stop] for start, stop in pairwise([0, *cuts, len(text)]))
+        ids = np.array(self.library.encode(text, add_special_tokens=False).ids, np.int32)
+        return ids[ids != self.cut]
 
 
 def beginnings(tokens):

@@ -1,6 +1,6 @@
 """The settings of a policy gradient, and what the known methods are in terms of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,9 +50,27 @@ class Method:
         check_ranges("policy gradient", ranges)
 
 
+# For a model that can do the task now and then: a rate so high that it leaves that behind ends everything.
+RECIPE = {
+    "steps": 100,
+    "lr": 1e-4,
+    "betas": (0.9, 0.95),
+    "weight_decay": 0.0,
+    "schedule": "constant",
+    "warmup": 10,
+    "batch_size": 128,
+    "eval_first": True,
+}
 METHODS = {
     "rloo": {},
     "dr-grpo": {"advantage": "centred", "length": "constant"},
     "grpo": {"advantage": "standardised", "length": "own"},
     "ppo": {"advantage": "gae", "passes": 2, "clip": 0.2, "group": 1},
 }
+
+
+def in_iterations(config, passes):
+    """A TrainConfig whose run ends, and is evaluated and saved, between iterations of so many updates on the same
+    answers."""
+    whole = lambda steps: max(1, round(steps / passes)) * passes
+    return replace(config, steps=whole(config.steps), eval_every=whole(config.eval_every or config.steps / 5))

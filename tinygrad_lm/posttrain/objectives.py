@@ -100,9 +100,9 @@ def ppo(model, batch, context, *, clip, value_weight):
     """
     tokens, targets, advantages, old, returns = batch
     logp, values = model.log_probability_and_values(tokens, targets, context)
-    drawn = array_module(returns).isfinite(returns)
-    of_values = ops.where(drawn, value_loss(values, returns), 0.0)
-    loss = value_weight * of_values.sum() - surrogate(logp, old, advantages, clip).sum()
+    xp = array_module(returns)
+    returns = xp.where(xp.isnan(returns), values.data, returns)  # no loss there, and a gradient of 0, not NaN
+    loss = value_weight * value_loss(values, returns).sum() - surrogate(logp, old, advantages, clip).sum()
     return loss / len(tokens), count(tokens)
 
 

@@ -8,10 +8,12 @@ import numpy as np
 from tinygrad_lm import ops
 from tinygrad_lm.backend import array_module, to_device, wide
 from tinygrad_lm.engine.observe import no_grad
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import NONE
 from tinygrad_lm.nn.layers import Linear
 from tinygrad_lm.train.objective import IGNORED
+from tinygrad_lm.train.run import RunFolder
 
 HEAD = "score.weight"
 
@@ -63,3 +65,13 @@ def judge(model, answers):
     with no_grad():
         tokens, ends = (to_device(x, model.flat.device) for x in whole_answers(answers.tokens, answers.targets))
         return model.reward(tokens, ends).numpy().astype(float)
+
+
+def load_reward(where, device):
+    """The reward model of a run of examples/prefer.py."""
+    run = RunFolder(where)
+    if run.config.get("heads") != [HEAD]:
+        raise ConfigError(f"reward: {where} is not the run of a reward model; examples/prefer.py --reward trains one")
+    model = ScoredGPT(run.model_config, None, run.config["dtype"], device)
+    model.flat.load(run.read_checkpoint("best")[1]["model"])
+    return model

@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class TemplateChat(ChatFormat):
         self.words = special_words(tokenizer.folder)
         messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
         try:
-            ids, after = self.encode(messages * 2), self.text(messages).rpartition(ANSWER)[2]
+            (ids, _), after = self.encode(messages * 2), self.text(messages).rpartition(ANSWER)[2]
         except DataError as error:
             raise ConfigError(f"chat: {tokenizer.folder}: {error}") from error
         added = set(self.texts.ids.values())
@@ -42,43 +43,44 @@ class TemplateChat(ChatFormat):
             self.document_token = self.begin
 
     def render(self, messages):
-        """See ChatFormat. Raises DataError if the template does not write a conversation as its prompts go on."""
         check_messages(messages, last="assistant")
-        ids = self.encode(messages)
+        ids, starts = self.encode(messages)
         learn = np.zeros(len(ids), bool)
-        answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-        starts = [self.start_of_answer(messages, i, ids) for i in answers]
-        for i, start, stop in zip(answers, starts, [*starts[1:], len(ids)], strict=True):
+        for start, stop in pairwise([*starts, len(ids)]):
             end = next((at for at in range(start, stop) if int(ids[at]) in self.ends), None)
             if end is None:
-                raise DataError(f"chat: message {i + 1}: the template writes no end after this answer")
+                raise DataError(f"the template writes no end after answer {starts.index(start) + 1}")
             learn[start : end + 1] = True
         return ids, learn
 
-    def start_of_answer(self, messages, i, ids):
-        """Where the ids of message i begin: after those of its prompt, which must be the same as in the whole."""
-        prompt = self.encode(messages[:i], add_generation_prompt=True)
-        if ids[: len(prompt)].tolist() != prompt.tolist():
-            continues = self.text(messages).startswith(self.text(messages[:i], add_generation_prompt=True))
-            why = (
-                "its first characters and the prompt's last become one token; remove white space at its beginning"
-                if continues
-                else "the template writes what is before it differently when it is there"
-            )
-            raise DataError(f"chat: message {i + 1}: the conversation does not continue this answer's prompt: {why}")
-        return len(prompt)
-
     def prompt(self, messages):
         check_messages(messages, last="user")
-        return self.encode(messages, add_generation_prompt=True)
+        return self.encode(messages, add_generation_prompt=True)[0]
 
     def answer(self, text):
         ids, learn = self.render([{"role": "user", "content": QUESTION}, {"role": "assistant", "content": text}])
         return ids[learn]
 
-    def encode(self, messages, **options):
-        """The ids of what the template makes of messages."""
-        return self.texts.encode(self.text(messages, **options))
+    def encode(self, messages, add_generation_prompt=False):
+        """The ids of what the template makes of messages, and where each answer among them begins.
+
+        An answer begins after its prompt, which is what a model sees when it writes one. Where a token would reach over
+        that border, as white space on both sides may, the text is cut there before it is encoded.
+        """
+        text, cuts, starts = self.text(messages, add_generation_prompt), [], []
+        for i, message in enumerate(messages):
+            if message["role"] == "assistant":
+                before = self.text(messages[:i], add_generation_prompt=True)
+                if not text.startswith(before):
+                    raise DataError(
+                        f"message {i + 1}: what the template writes before this answer changes when it is there, "
+                        "so it cannot be learnt as what follows"
+                    )
+                prompt = self.texts.encode(before, cuts)
+                if self.texts.encode(text, cuts)[: len(prompt)].tolist() != prompt.tolist():
+                    cuts.append(len(before))
+                starts.append(len(prompt))
+        return self.texts.encode(text, cuts), starts
 
     def text(self, messages, add_generation_prompt=False):
         """What the template makes of messages, where their special tokens are hidden. Raises DataError."""
@@ -88,7 +90,7 @@ class TemplateChat(ChatFormat):
                 messages=hidden, add_generation_prompt=add_generation_prompt, tools=None, documents=None, **self.words
             )
         except Exception as error:  # whatever a program in a template may raise
-            raise DataError(f"chat: the template refuses this conversation: {error}") from error
+            raise DataError(f"the template refuses this conversation: {error}") from error
 
     def to_dict(self):
         """What `chat_from_config` (load.py) needs to restore it, JSON-able; the template is a file of the tokenizer."""

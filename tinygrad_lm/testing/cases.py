@@ -33,10 +33,9 @@ PROOFS = {
     "exp": Proof(unary(), each(math.exp)),
     "log": Proof(unary(positive), each(math.log)),
     "sqrt": Proof(unary(positive), each(math.sqrt)),
+    # activation.py
     "tanh": Proof(unary(), each(math.tanh)),
     "sigmoid": Proof(unary(), sigmoid),
-    "to": Proof(strategies.to(), lambda x, device: x),
-    # activation.py
     "relu": Proof(unary(), each(lambda x: x if x > 0 else 0.0)),
     "relu_squared": Proof(unary(), each(lambda x: x**2 if x > 0 else 0.0)),
     "silu": Proof(unary(), lambda x: x * sigmoid(x)),
@@ -57,6 +56,7 @@ PROOFS = {
     "getitem": Proof(strategies.getitem(), lambda x, index: x.ravel()[np.arange(x.size).reshape(x.shape)[index]]),
     "concat": Proof(strategies.concat(), references.concat),
     "stack": Proof(strategies.stack(), lambda *xs, axis: np.concatenate([np.expand_dims(x, axis) for x in xs], axis)),
+    "to": Proof(strategies.to(), lambda x, device: x),
     # matmul.py, normalize.py
     "matmul": Proof(strategies.matmul(), lambda a, b: np.einsum("...ik,...kj->...ij", a, b)),
     "linear": Proof(strategies.linear(), lambda x, w, b=0: np.einsum("...i,io->...o", x, w) + b),
@@ -71,9 +71,15 @@ PROOFS = {
     "embedding": Proof(strategies.embedding(), lambda w, ids: np.eye(len(w))[ids] @ w),
     "rotary": Proof(strategies.rotary(), references.rotary),
     "attention": Proof(strategies.attention(), references.attention),
-    "cross_entropy": Proof(strategies.cross_entropy(), references.cross_entropy, equivalent=ONE_COTANGENT),
+    "log_probability": Proof(strategies.log_probability(), references.log_probability),
+    "linear_log_probability": Proof(
+        strategies.linear_log_probability(), references.after_linear(references.log_probability)
+    ),
+    "cross_entropy": Proof(strategies.log_probability(), references.cross_entropy, equivalent=ONE_COTANGENT),
     "linear_cross_entropy": Proof(
-        strategies.linear_cross_entropy(), references.linear_cross_entropy, equivalent=ONE_COTANGENT
+        strategies.linear_log_probability(),
+        references.after_linear(references.cross_entropy),
+        equivalent=ONE_COTANGENT,
     ),
     "recompute": Proof(strategies.recompute(), lambda *xs, function: function(*map(Tensor, xs)).data),
 }

@@ -99,13 +99,22 @@ def attention(q, k, v, causal=True, document_starts=None, p=0.0, key=None):
     return y
 
 
+def log_probability(logits, targets, ignore_index=-100):
+    y = np.zeros(targets.shape)
+    for place, t in np.ndenumerate(targets):
+        if t != ignore_index:
+            y[place] = math.log(math.exp(logits[place][t]) / np.exp(logits[place]).sum())
+    return y
+
+
 def cross_entropy(logits, targets, ignore_index=-100):
-    rows = [(logits[place], t) for place, t in np.ndenumerate(targets) if t != ignore_index]
-    return np.array(statistics.fmean([-math.log(math.exp(x[t]) / np.exp(x).sum()) for x, t in rows]) if rows else 0.0)
+    logp = log_probability(logits, targets, ignore_index)[targets != ignore_index]
+    return np.array(-statistics.fmean(logp) if logp.size else 0.0)
 
 
-def linear_cross_entropy(x, w, targets, ignore_index=-100):
-    return cross_entropy(np.einsum("...i,io->...o", x, w), targets, ignore_index)
+def after_linear(function):
+    """A function of logits, targets and ignore_index as one of x and w in the logits' place."""
+    return lambda x, w, *others, **options: function(np.einsum("...i,io->...o", x, w), *others, **options)
 
 
 def permuted(x, axes):

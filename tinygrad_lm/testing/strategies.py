@@ -181,7 +181,7 @@ def attention(draw):
 
 
 @st.composite
-def cross_entropy(draw, square=None):
+def log_probability(draw, square=None):
     """Logits (..., V), and targets (...) below V or equal to ignore_index; `square` of as many classes, or any."""
     V, shape = (square, (square,)) if square else (draw(solid), draw(shapes)[:2])
     ignored = draw(st.sampled_from([-100, 0]))
@@ -190,10 +190,10 @@ def cross_entropy(draw, square=None):
 
 
 @st.composite
-def linear_cross_entropy(draw):
+def linear_log_probability(draw):
     """(..., C), a matrix (C, V), and targets (...) below V or equal to ignore_index."""
     square = draw(st.none() | solid)  # only where all are can the two gradients be exchanged
-    logits, targets = (case := draw(cross_entropy(square))).inputs
+    logits, targets = (case := draw(log_probability(square))).inputs
     x, w = draw(arrays((*targets.shape, C := square or draw(sides)))), draw(arrays((C, logits.shape[-1])))
     return Case((x, w, targets), case.options)
 

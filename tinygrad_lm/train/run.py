@@ -64,7 +64,7 @@ class RunFolder:
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **others):
         """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
-        and for fine-tuning base."""
+        for fine-tuning base, and heads, the names of weights that the published model has not."""
         path = Path(path)
         config = others | {
             "model": asdict(model_config),
@@ -107,7 +107,9 @@ class RunFolder:
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
         dtype = dtype or self.config["dtype"]
         model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
-        model.flat.load(self.read_checkpoint("best")[1]["model"])
+        heads = self.config.get("heads", ())  # what training gave the model besides, such as a value head
+        weights = self.read_checkpoint("best")[1]["model"]
+        model.flat.load({name: weights[name] for name in weights if name not in heads})
         return model
 
     def read_checkpoint(self, which="newest"):
@@ -127,8 +129,9 @@ class RunFolder:
         info |= {"vocabulary": self.tokenizer.fingerprint}
         checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
 
-    def log_validation(self, step, loss, losses, used):
-        """Log an evaluation: its mean loss, {source: loss}, and what was used of each source (data/loader.py).
+    def log_validation(self, step, used, loss, losses, figures=None):
+        """Log an evaluation: what was used of each source (data/loader.py), the mean loss, {source: loss}, and other
+        figures, {name: number}.
 
         DivergedError where the mean is not a finite number: such weights are not worth saving.
         """
@@ -138,7 +141,7 @@ class RunFolder:
                 f"training: the validation loss after step {step} is {loss}, on {where}; these weights were not saved\n"
                 f"  hint : {ADVICE}"
             )
-        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used)
+        self.log.write(step=step, validation=loss, validation_sources=losses, sources=used, **figures or {})
 
     def rewind(self, step):
         """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""

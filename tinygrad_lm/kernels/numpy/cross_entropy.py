@@ -3,7 +3,13 @@
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy, linear_cross_entropy
+from tinygrad_lm.ops.cross_entropy import (
+    check_targets,
+    cross_entropy,
+    linear_cross_entropy,
+    linear_log_probability,
+    log_probability,
+)
 from tinygrad_lm.ops.matmul import linear
 
 CHUNK = 2**26  # bytes of logits where gradients are computed. Each chunk goes through all of w, which costs time
@@ -19,17 +25,16 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     factor. Where nothing is recorded only the loss is computed, and there is no gradient function.
     """
     check_targets(x, targets, "x")
-    chunk = rows_at_a_time(w)
+    chunk = rows_at_a_time(w, CHUNK if thread.recording else ALONE * CHUNK)
     if targets.size <= chunk:
-        return at_once(x, w, targets, ignore_index)
+        return at_once(cross_entropy, x, w, targets, ignore_index)
     shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
     if thread.recording:
         dx, dw = np.empty(rows.shape, x.dtype), np.zeros_like(w)
     counted = targets != ignore_index
     y, N = 0.0, max(1, np.count_nonzero(counted))
 
-    for start in range(0, len(rows), chunk):
-        here = slice(start, start + chunk)
+    for here in parts(rows, chunk):
         logits, _ = linear.run(rows[here], w)
         mean, back = cross_entropy.run(logits, targets[here], ignore_index=ignore_index)
         share = float(np.count_nonzero(counted[here]) / N)
@@ -45,9 +50,47 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     return y, lambda dy: (lambda: (dx * dy).reshape(shape), lambda: dw * dy, None)
 
 
-def rows_at_a_time(w):
-    """How many positions' logits are held at most."""
-    return max(1, CHUNK * (1 if thread.recording else ALONE) // max(1, w.shape[-1] * w.itemsize))
+@linear_log_probability.on("cpu", "float32", "float64")
+def linear_log_probability_in_chunks(x, w, targets, *, ignore_index=-100):
+    """The rule of ops/cross_entropy.py. Of many logits only x and w are kept.
+
+    dy has an entry a row and comes afterwards, so the backward pass computes the logits of each chunk once more. Chunks
+    are the same whether anything is recorded or not, and so are the bits of a row's value.
+    """
+    check_targets(x, targets, "x")
+    chunk = rows_at_a_time(w, CHUNK)
+    if targets.size <= chunk:
+        return at_once(log_probability, x, w, targets, ignore_index)
+    shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
+    y = np.empty(len(rows), x.dtype)
+
+    def of_chunk(here):
+        logits, _ = linear.run(rows[here], w)
+        return log_probability.run(logits, targets[here], ignore_index=ignore_index)
+
+    for here in parts(rows, chunk):
+        y[here] = of_chunk(here)[0]
+
+    def backward(dy):
+        dy, dx, dw = dy.reshape(-1), np.empty(rows.shape, x.dtype), np.zeros_like(w)
+        for here in parts(rows, chunk):
+            dz, _ = of_chunk(here)[1](dy[here])
+            np.matmul(dz, w.T, out=dx[here])
+            add_product(dw, rows[here], dz)
+            del dz
+        return dx.reshape(shape), dw, None
+
+    return y.reshape(shape[:-1]), backward
+
+
+def rows_at_a_time(w, size):
+    """How many positions' logits take so many bytes at most; one is the least."""
+    return max(1, size // max(1, w.shape[-1] * w.itemsize))
+
+
+def parts(rows, chunk):
+    """Slices of so many rows, one after the other."""
+    return [slice(start, start + chunk) for start in range(0, len(rows), chunk)]
 
 
 def add_product(dw, rows, dz):
@@ -58,13 +101,13 @@ def add_product(dw, rows, dz):
         dw[:, here] += (dz[:, here].T @ rows).T if columns else rows.T @ dz[:, here]
 
 
-def at_once(x, w, targets, ignore_index):
-    """The definition, with the implementations of its two parts."""
+def at_once(function, x, w, targets, ignore_index):
+    """The definition, with the implementations of its two parts: linear, and a function of the logits."""
     logits, through_product = linear.run(x, w)
-    y, through_loss = cross_entropy.run(logits, targets, ignore_index=ignore_index)
+    y, through_function = function.run(logits, targets, ignore_index=ignore_index)
 
     def backward(dy):
-        dz, _ = through_loss(dy)
+        dz, _ = through_function(dy)
         return *through_product(dz), None
 
     return y, backward

@@ -36,17 +36,19 @@ ENTRYWISE = {
     "embedding": (0, 1),  # no multiplication with one-hot rows, only additions of rows
     "rotary": (3, 3),  # four products and two sums per pair
     "dropout": (2, 2),
-    "cross_entropy": (4, 1),  # max, −, exp, Σ; e · share
+    "log_probability": (4, 1),  # max, −, exp, Σ; e · share
+    "cross_entropy": (4, 1),
     "sum": (1, 0),
     "mean": (1, 1),
     "max": (2, 1),
     "logsumexp": (4, 2),
 }
-REDUCING = {"sum", "mean", "max", "logsumexp", "cross_entropy"}
+REDUCING = {"sum", "mean", "max", "logsumexp", "log_probability", "cross_entropy"}
 # Operations that only move entries or rename them: no arithmetic.
 MOVING = {"broadcast_to", "concat", "getitem", "reshape", "stack", "swapaxes", "transpose"}
 VIEWS = {"broadcast_to", "reshape", "swapaxes", "transpose"}  # these do not even move a byte
-PRODUCTS = {"linear", "linear_cross_entropy", "matmul", "attention"}
+CLASSIFIERS = {f"linear_{name}": name for name in ("log_probability", "cross_entropy")}  # with the last layer
+PRODUCTS = {"linear", "matmul", "attention"} | CLASSIFIERS.keys()
 INSIDE = {"recompute"}  # the operations that its function calls are counted themselves
 
 
@@ -61,7 +63,7 @@ def products(name, shapes, wanted, causal=True):
     shapes: the inputs' shapes; wanted: for each input, whether its gradient is computed. Forward 2 n i o; backward the
     same for each of dx and dw, so a trained layer's backward pass costs twice its forward pass.
     """
-    if name in ("linear", "linear_cross_entropy"):
+    if name == "linear" or name in CLASSIFIERS:
         x, w = shapes[:2]
         one = 2 * math.prod(x) * w[1]
         return one, one * sum(wanted[:2])
@@ -88,8 +90,8 @@ def entrywise(name, shapes, y, wanted, causal=True):
         (B, T, H, _), (_, S, *_), _ = shapes
         pairs = B * H * visible(T, S, causal)
         return 6 * pairs, (3 * pairs + 2 * size) * any(wanted[:2])
-    if name == "linear_cross_entropy":
-        forward, backward = ENTRYWISE["cross_entropy"]
+    if name in CLASSIFIERS:
+        forward, backward = ENTRYWISE[CLASSIFIERS[name]]
         logits = math.prod(shapes[2]) * shapes[1][1]
         return forward * logits, backward * logits * any(wanted)
     size = math.prod(shapes[0]) if name in REDUCING else size

@@ -8,7 +8,7 @@ import numpy as np
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.replaceable import Replaceable
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.kernels.numpy.cross_entropy import rows_at_a_time
+from tinygrad_lm.kernels.numpy import cross_entropy as classifier
 from tinygrad_lm.learn.cost.flops import VIEWS
 from tinygrad_lm.ops.rotary import angles
 
@@ -73,7 +73,7 @@ def cross_entropy(logits, targets):
 
 def linear_cross_entropy(x, w, targets):
     """Of few logits what linear and cross_entropy keep; of many dx and dw, and no logits."""
-    if targets.size > rows_at_a_time(w):
+    if targets.size > classifier.rows_at_a_time(w, classifier.CHUNK):
         return [blank(x.shape, x.dtype), blank(w.shape, w.dtype)]
     return [x, w, *cross_entropy(blank((*targets.shape, w.shape[1]), x.dtype), targets)]
 

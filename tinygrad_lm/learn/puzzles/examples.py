@@ -179,7 +179,7 @@ EXAMPLES = {
     "matmul": smallest_first(example(a, b) for a, b in PAIRS),
     "linear": smallest_first(example(*shapes) for shapes in LAYERS),
     "embedding": smallest_first(tables()),
-    "cross_entropy": smallest_first(predictions()),
+    **{name: smallest_first(predictions()) for name in ("log_probability", "cross_entropy")},
     "layer_norm": smallest_first(channels(2, least=3)),
     "rms_norm": smallest_first(channels(1, least=2)),
     "rotary": smallest_first(rotary()),

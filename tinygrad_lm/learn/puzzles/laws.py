@@ -30,8 +30,8 @@ LAWS = [
         1e-8,
     ),
     (
-        ("cross_entropy",),
-        "A constant added to a row of logits does not change the loss, so each row of dlogits must sum to 0",
+        ("log_probability", "cross_entropy"),
+        "A constant added to a row of logits does not change y, so each row of dlogits must sum to 0",
         lambda x, y, dy, d, o: first(d).sum(-1),
         lambda x, y, dy, d, o: 0.0,
         1e-8,

@@ -1,0 +1,117 @@
+"""Sharpen a chat model by rewards: draw answers, judge them, make the better ones more probable.
+
+python examples/reinforce.py runs/chat --data sums                        # answers that a verifier can check (RLVR)
+python examples/reinforce.py runs/chat --data prompts.jsonl --method grpo
+python examples/reinforce.py runs/chat --data play --reward runs/reward --method ppo --beta 1   # by a model (RLHF)
+python examples/reinforce.py --resume runs/...                            # continue where a run was stopped
+
+A line of a prompts file is {"prompt": "17+05=", "answer": "022", "verifier": "equal"}: see docs/posttraining.md.
+"""
+
+import sys
+from copy import deepcopy
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from pretrain_shakespeare import train  # the loop
+
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.cuda.driver import resolve_device
+from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method, in_iterations
+from tinygrad_lm.posttrain.objectives import policy_gradient, ppo
+from tinygrad_lm.posttrain.policy import PolicySteps
+from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain.reward import HEAD, judge, load_reward, scored
+from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
+from tinygrad_lm.posttrain.success import failure, loss_of_reward, verified
+from tinygrad_lm.programs import program
+from tinygrad_lm.train.command import PRETRAINING, command
+from tinygrad_lm.train.config import TrainConfig, adapted
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
+
+OPTIONS = {
+    "model": {"nargs": "?", "metavar": "MODEL", "help": "a chat model: a run of finetune_chat.py, a folder, a name"},
+    "--data": {"metavar": "FILE", "help": "prompts, JSON lines; or the built-in instructions, sums or play"},
+    "--reward": {"metavar": "RUN", "help": "a reward model, of prefer.py [the prompts' verifiers]"},
+    "--method": {"choices": METHODS, "help": "[rloo]"},
+    "--beta": {"type": float, "help": "weight of the KL divergence from MODEL in the reward [0]"},
+    "--group": {"type": int, "metavar": "G", "help": "answers to a prompt [8; ppo: 1]"},
+    "--limit": {"type": int, "metavar": "N", "help": "tokens an answer, at most [64]"},
+    "--passes": {"type": int, "metavar": "N", "help": "updates on the same answers [1; ppo: 2]"},
+    "--batch-size": {"type": int, "metavar": "B", "help": f"answers a batch [{RECIPE['batch_size']}]"},
+    "--accumulate": PRETRAINING["--accumulate"],
+    "--steps": {"type": int, "help": f"updates of the weights [{RECIPE['steps']}]"},
+    "--lr": {"type": float, "help": f"learning rate [{RECIPE['lr']:g}]"},
+    "--lora": {"type": int, "metavar": "RANK", "help": "train adapters of this rank and nothing else [0: none]"},
+    "--dtype": PRETRAINING["--dtype"],
+}
+SETTINGS = ("beta", "group", "limit", "passes")  # of a Method that have an option
+
+
+@program
+def main(arguments=None):
+    return command(__doc__, OPTIONS, start, train, arguments, PolicyRun)
+
+
+def start(
+    model=None, data=None, reward=None, method="rloo", lora=0, device="auto", dtype="float32", out=None, **recipe
+):
+    """Begin a run: a chat model, prompts, and who judges the answers."""
+    if model is None or data is None:
+        raise ConfigError("MODEL is what to begin with, --data what to ask it; or --resume RUN continues a run")
+    method = Method(**METHODS[method] | {name: recipe.pop(name) for name in SETTINGS if name in recipe})
+    config = in_iterations(TrainConfig(**RECIPE | recipe, lora=lora), method.passes)
+    base, chat = load_chat(model, resolve_device(device), dtype)
+    prompts, held_out = load_prompts(data)
+    trainer, validate = policy_trainer(base, chat, prompts, held_out, reward, method, config)
+    print(f"data    {data}: {len(prompts):,} prompts to train on, {len(held_out):,} held out")
+    run = create_chat_run(
+        out,
+        trainer,
+        chat,
+        base,
+        PolicyRun,
+        program="examples/reinforce.py",
+        title=f"{Path(model).name} on {Path(data).name}",
+        measure=["1 − reward" if reward is None else "− reward", "on held-out prompts"],
+        questions=[prompt.messages for prompt in held_out[:3]],
+        data={"path": data, "reward": reward},
+        method=asdict(method),
+        heads=[HEAD] if method.advantage == "gae" else [],
+        base=model,
+    )
+    return train(run, trainer, validate)
+
+
+def policy_trainer(base, chat, prompts, held_out, reward, method, config, shares=None):
+    """(trainer, validate) for a policy that begins as the chat model `base` is, which stays the reference."""
+    with_values = method.advantage == "gae"
+    policy = adapted(scored(base) if with_values else deepcopy(base), config)
+    judged = verified if reward is None else partial(judge, load_reward(reward, base.flat.device))
+    shares = shares or default_shares(config.batch_size)
+    steps = PolicySteps(policy, base, chat, prompts, judged, method, config, shares)
+    objective = partial(policy_gradient, clip=method.clip)
+    if with_values:
+        objective = partial(ppo, clip=method.clip, value_weight=method.value_weight)
+    trainer = Trainer(policy, steps, config, shares, objective=objective)
+    trainer.ahead = method.passes  # no evaluation and no checkpoint between updates on the same answers
+    measure = failure if reward is None else partial(loss_of_reward, judged)
+    return trainer, partial(measure, chat=chat, prompts=held_out, limit=method.limit, seed=config.seed)
+
+
+class PolicyRun(ChatRun):
+    """A run of this program."""
+
+    def reopen(self, device):
+        data, method = self.config["data"], Method(**self.config["method"])
+        config = in_iterations(self.train_config, method.passes)
+        prompts, held_out = load_prompts(data["path"])
+        base, shares = self.base_model(device), self.config["shares"]
+        return policy_trainer(base, self.chat, prompts, held_out, data["reward"], method, config, shares)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
