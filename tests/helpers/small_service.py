@@ -1,11 +1,11 @@
-"""A small chat model on a server of its own, for the tests of serve/."""
+"""A small chat model on a server of its own."""
 
 import json
 import threading
 from contextlib import contextmanager
 from http.client import HTTPConnection
 
-from small_chats import tokenizer_named
+from small_chats import tokenizer_named, turns
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.posttrain.chat import Chat
@@ -64,8 +64,6 @@ def events(server, path, **content):
     return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-def say(*texts, system=None):
-    """Messages of user and assistant in turn."""
-    from small_chats import turns
-
-    return turns(*texts, system=system)
+def chat(server, *texts, **content):
+    """The answer to a conversation of user and assistant in turn."""
+    return post(server, "/v1/chat/completions", messages=turns(*texts), **content)
