@@ -11,7 +11,7 @@ import select
 import socket
 import time
 import traceback
-from contextlib import closing
+from contextlib import closing, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
@@ -187,10 +187,11 @@ class Handler(BaseHTTPRequestHandler):
             self.send_event(refusal.form)
             return
         self.send_json(refusal.form, refusal.status, refusal.headers)
-        self.connection.shutdown(socket.SHUT_WR)
-        for _ in range(64):
-            if not self.rfile.read1(BODY):
-                return
+        with suppress(OSError):  # it may have gone, or be slow
+            self.connection.shutdown(socket.SHUT_WR)
+            for _ in range(64):
+                if not self.rfile.read1(BODY):
+                    return
 
     def send_error(self, code, message=None, explain=None):
         """What the base class cannot read, in the same form as all other errors."""

@@ -1,5 +1,7 @@
 """What of a conversation a model can read: its context is limited, so the oldest turns make room."""
 
+from bisect import bisect_left
+
 from tinygrad_lm.errors import ConfigError
 
 
@@ -9,13 +11,12 @@ def fit(chat, messages, size, room):
     The oldest turns are left out first, each with its answer; the system's message and the last turn stay. ConfigError
     if these alone are too long.
     """
-    kept = list(messages)
-    while len(prompt := chat.prompt(kept)) > size - room:
-        turns = [i for i, message in enumerate(kept) if message["role"] == "user"]
-        if len(turns) < 2:
-            raise ConfigError(
-                f"the message is too long: with its template it has {len(prompt)} tokens, and the model's context of "
-                f"{size} has room for {size - room} beside an answer of {room}"
-            )
-        del kept[turns[0] : turns[1]]
-    return prompt, len(messages) - len(kept)
+    starts = [i for i, message in enumerate(messages) if message["role"] == "user"] or [0]
+    prompt = lambda turns: chat.prompt([*messages[: starts[0]], *messages[starts[turns] :]])
+    turns = bisect_left(range(len(starts)), True, key=lambda turns: len(prompt(turns)) <= size - room)
+    if turns == len(starts):
+        raise ConfigError(
+            f"the message is too long: with its template it has {len(prompt(-1))} tokens, and the model's context of "
+            f"{size} has room for {size - room} beside an answer of {room}"
+        )
+    return prompt(turns), starts[turns] - starts[0]

@@ -17,7 +17,7 @@ CONNECTIONS = 32  # at once
 class Server(ThreadingHTTPServer):
     """Serves a Service at (host, port); port 0 takes a free one."""
 
-    daemon_threads = True
+    daemon_threads, request_queue_size = True, CONNECTIONS
 
     def __init__(self, service, host="127.0.0.1", port=0):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
