@@ -12,6 +12,8 @@ from tinygrad_lm.posttrain.chat import Chat
 from tinygrad_lm.serve.line import Line
 from tinygrad_lm.serve.server import Server
 from tinygrad_lm.serve.service import Service
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.run import RunFolder
 
 
 def small_service(tokenizer="byte", size=64, preset="modern-tiny", **options):
@@ -67,3 +69,17 @@ def events(server, path, **content):
 def chat(server, *texts, **content):
     """The answer to a conversation of user and assistant in turn."""
     return post(server, "/v1/chat/completions", messages=turns(*texts), **content)
+
+
+def make_run(folder, block_size=64, trained=True):
+    """The folder of a run with random weights, which draws almost evenly among 256 bytes."""
+    tokenizer = tokenizer_named("byte")
+    chat = Chat(tokenizer)
+    config = tiny("modern-tiny", vocab_size=chat.vocab_size if trained else 256, block_size=block_size)
+    others = {"chat": chat.to_dict()} if trained else {}
+    run = RunFolder.create(
+        folder, config, TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="", shares=1, levels={}, **others
+    )
+    model = run.initial_model("cpu")
+    run.write_checkpoint({"model": {name: p.data for name, p in model.flat.items()}}, 1)
+    return folder

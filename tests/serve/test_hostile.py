@@ -117,8 +117,10 @@ def test_a_request_without_a_host_is_refused(server):
     assert error(raw(server, b"GET / HTTP/1.0\r\n\r\n")) == (403, "wrong_host")
 
 
-PATHS = ["/../server.py", "/..%2fserver.py", "/%2e%2e/server.py", "/web/page.html", "//etc/passwd", "/style.css/..",
-         "/page.html", "/etc/passwd", "/__init__.py", "/style.css\x00", "/v1/models/../x", "/v1/models/", "/" + "a" * 9999]  # fmt: skip
+PATHS = [
+    "/../server.py", "/..%2fserver.py", "/%2e%2e/server.py", "/web/page.html", "//etc/passwd", "/style.css/..",
+    "/page.html", "/etc/passwd", "/__init__.py", "/style.css\x00", "/v1/models/../x", "/v1/models/", "/" + "a" * 9999,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -168,8 +168,9 @@ def test_forms_of_messages(server):
 
 
 def test_fields_that_change_nothing_are_ignored(server):
-    harmless = {"user": "me", "metadata": {"a": "b"}, "store": True, "presence_penalty": 0, "logit_bias": {}, "tools": [],
-                "response_format": {"type": "text"}, "frequency_penalty": None, "stop": None, "unheard_of": None}  # fmt: skip
+    harmless = {"user": "me", "metadata": {"a": "b"}, "store": True, "unheard_of": None}
+    neutral = {"presence_penalty": 0, "frequency_penalty": None, "logit_bias": {}, "tools": [], "stop": None}
+    harmless |= neutral | {"response_format": {"type": "text"}}
     assert chat(server, "hi", seed=1, **harmless)["choices"] == chat(server, "hi", seed=1)["choices"]
 
 
@@ -187,7 +188,12 @@ WRONG = {
     "empty messages": (CHAT, {"messages": []}, "messages", "messages must be a list of 1 to 256 messages"),
     "text for a message": (CHAT, {"messages": ["hi"]}, "messages", "messages[0] must be an object"),
     "a role": (CHAT, {"messages": [{"role": "tool", "content": ""}]}, "role", "messages[0].role must be system"),
-    "an image": (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "content", "list of parts"),
+    "an image": (
+        CHAT,
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        "content",
+        "list of parts",
+    ),
     "no content": (CHAT, {"messages": [{"role": "user"}]}, "messages", "messages[0] needs role and content"),
     "the order": (CHAT, {"messages": turns("a", "b")}, None, "the last, must be the user's"),
     "half a character": (CHAT, {"messages": turns("\ud800")}, None, "surrogate"),

@@ -3,32 +3,8 @@
 import builtins
 
 import pytest
-from small_chats import tokenizer_named
-from small_gpt import tiny
 from small_run import example, status
-
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.run import RunFolder
-
-
-def make_run(folder, block_size=64, trained=True):
-    """The folder of a run with random weights, which draws almost evenly among 256 bytes."""
-    tokenizer = tokenizer_named("byte")
-    chat = Chat(tokenizer)
-    config = tiny("modern-tiny", vocab_size=chat.vocab_size if trained else 256, block_size=block_size)
-    others = {"chat": chat.to_dict()} if trained else {}
-    run = RunFolder.create(
-        folder, config, TrainConfig(1, 1), tokenizer, dtype="float32", start=0, title="", shares=1, levels={}, **others
-    )
-    model = run.initial_model("cpu")
-    run.write_checkpoint({"model": {name: p.data for name, p in model.flat.items()}}, 1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("chat") / "run")
+from small_service import make_run
 
 
 @pytest.fixture
