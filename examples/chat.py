@@ -17,7 +17,7 @@ from tinygrad_lm.errors import ConfigError, TinygradError, check_ranges
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.posttrain.load import is_trained, load_chat
+from tinygrad_lm.posttrain.load import find_chat, load_chat
 from tinygrad_lm.programs import program
 from tinygrad_lm.serve.history import fit
 
@@ -44,7 +44,7 @@ def main(arguments=None):
     with explained("fewer --tokens"):
         model, chat = load_chat(args.model, args.device)
         print(f"{args.model}: {len(model.flat.data):,} parameters, a context of {model.config.block_size} tokens")
-        if not is_trained(args.model, chat):
+        if find_chat(args.model, chat.tokenizer) is None:
             print("It was not trained to chat: its answers are what it makes of ids that it has never seen.")
         print(f"Type a message, or {COMMANDS}.")
         converse(Conversation(model, chat, args))

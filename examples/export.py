@@ -1,11 +1,13 @@
 """Write a model in Hugging Face's layout, so that transformers can load it.
 
-python examples/export.py runs/... my_model
+python examples/export.py runs/... my_model            # a chat model with its template, too
 """
 
 import argparse
 import sys
 
+from tinygrad_lm.posttrain.export_chat import chat_files
+from tinygrad_lm.posttrain.load import find_chat
 from tinygrad_lm.pretrained.export import export
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program
@@ -17,7 +19,9 @@ def main(arguments=None):
     parser.add_argument("model", metavar="RUN", help="the folder of a run or of a model, or a name such as gpt2")
     parser.add_argument("folder", metavar="FOLDER", help="the folder to create")
     args = parser.parse_args(arguments)
-    export(*load_pretrained(args.model), args.folder)
+    model, tokenizer = load_pretrained(args.model)
+    chat = find_chat(args.model, tokenizer)
+    export(model, tokenizer, args.folder, chat and chat_files(chat))
     print(f"wrote {args.folder}")
 
 

@@ -50,7 +50,7 @@ def lesson(tmp_path_factory):
 
 def test_they_are_numbered_without_a_gap():
     assert [path.name[:3] for path in LESSONS] == [f"{i:02}_" for i in range(1, len(LESSONS) + 1)]
-    assert len(LESSONS) == 12
+    assert len(LESSONS) == 14
     assert PICTURES.keys() <= {path.stem for path in LESSONS}
 
 
@@ -285,3 +285,69 @@ def test_untrained(lesson):
     measured = float(told.partition("first weights lose ")[2].split()[0])
     assert measured == pytest.approx(math.log(max(module.SIZES)), abs=0.1)
     assert f"at {math.log(50257) + 0.02**2 * 768 / 2:.2f}." in told
+
+
+def test_policy_gradient(lesson):
+    """Against sums over the seven answers, by the softmax's own derivative [y starts with j] − P(j)."""
+    module, found, told, _ = lesson(13)
+    pi, reward = found["pi"], module.reward
+    assert module.answers == [".", "a.", "b.", "aa", "ab", "ba", "bb"]
+    assert reward.tolist() == [0, 0, 1, 0, 1, 1, 0]
+    begins = np.array([[answer[0] == letter for letter in module.LETTERS] for answer in module.answers])
+    scores = begins - pi @ begins
+    assert found["scores"] == pytest.approx(scores, abs=1e-14)
+    right = (pi * reward) @ scores
+    for gradient in found["gradients"].values():
+        assert gradient == pytest.approx(right, abs=1e-9)
+    assert (abs(found["samples"]["mean"] - right) < 3 * found["samples"]["error"]).all()
+    exact = np.sqrt((pi @ (reward[:, None] * scores) ** 2 - right**2) / module.SAMPLES)
+    assert found["samples"]["error"] == pytest.approx(exact, rel=0.1)
+    for shift, b, mean, deviation in found["variance"]:
+        assert mean == pytest.approx(right, abs=1e-13)
+        second = pi @ ((reward + shift - b)[:, None] * scores) ** 2
+        assert deviation == pytest.approx(math.sqrt((second - right**2).sum()))
+    spreads = [row[-1] for row in found["variance"]]
+    assert spreads[1] == pytest.approx(spreads[3])
+    assert spreads[2] > 10 * spreads[3]
+    assert found["spread"]["b = 0"] > 10 * found["spread"]["b = J"]
+    p = pi @ reward
+    for G in (2, 4):
+        m = np.arange(G + 1) / G
+        binomial = np.array([math.comb(G, k) * p**k * (1 - p) ** (G - k) for k in range(G + 1)])
+        std = math.sqrt(1 - 1 / G) * (binomial @ np.sqrt(m * (1 - m))) / (p * (1 - p))
+        factors = {"leave_one_out": 1, "centred": 1 - 1 / G, "standardised": std}
+        for name, factor in factors.items():
+            assert found["factors"][name, G] == pytest.approx(factor, rel=1e-12)
+    assert told.count("█") > 60
+
+
+def test_preferences(lesson):
+    module, found, told, _ = lesson(14)
+    q, reward = np.exp(found["log_q"]), module.reward
+    assert q.sum() == pytest.approx(1)
+    for beta, (log_star, value) in found["stars"].items():
+        star = q * np.exp(reward / beta)
+        assert np.exp(log_star) == pytest.approx(star / star.sum())
+        assert value == pytest.approx(beta * math.log(star.sum()))
+        assert f"{value:.4f}" in told
+    steps, losses, distances = zip(*found["pairs"]["rows"], strict=True)
+    assert steps == (0, 1, 10, 100)
+    assert losses[0] == pytest.approx(math.log(2))
+    assert losses[-1] == pytest.approx(found["pairs"]["floor"], abs=1e-6)
+    assert all(later < sooner for sooner, later in pairwise(distances))
+    assert distances[-1] < 1e-5
+    w, l, curve = module.WON, module.LOST, found["gpt"]["curve"]  # noqa: E741
+    predicted, after = found["gpt"]["predicted"], [log for _, log in curve]
+    assert max(predicted[w], after[1][w], after[-1][w]) < 0  # the better answer falls, from the first step
+    assert after[1] == pytest.approx(predicted, abs=0.005)
+    assert after[-1][l] < after[-1][w] < -1
+    assert module.answers[after[-1].argmax()] == "bb"
+    assert all(later < sooner for (sooner, _), (later, _) in pairwise(curve))
+    for loss, log in curve:
+        assert loss == pytest.approx(math.log1p(math.exp(-module.BETA * (log[w] - log[l]))))
+    for share, _, first, second, last, left in found["margins"]:
+        if share == 1:
+            assert first < second - 1 < last - 2
+            assert left < 1e-3
+        else:
+            assert last == pytest.approx(math.log(9), abs=1e-9)

@@ -46,13 +46,15 @@ def rule_cases(place, N=65536):
     yield Case("rotary", (normal(16, *heads),), moved=(2 * size, 2 * size))
     yield Case("embedding", (normal(17, v, c), ids(18, v, n)), moved=(2 * size, size + v * c))
     few = n // 4
-    yield Case("cross_entropy", (normal(19, few, v), ids(20, v, few)), moved=(few * v, 2 * few * v))
+    for name in ("cross_entropy", "log_probability"):
+        yield Case(name, (normal(19, few, v), ids(20, v, few)), moved=(few * v, 2 * few * v))
     x, wide, flops = normal(21, n, c), normal(22, c, 4 * c), 8 * n * c * c
     yield Case("linear", (x, wide, normal(23, 4 * c)), flops=(flops, 2 * flops))
     yield Case("matmul", (x, wide), flops=(flops, 2 * flops))
     of_class, w = 2 * few * c * v, lambda dtype: (place.normal(25, (c, v)) * np.float32(0.02)).astype(DTYPES[dtype])
     # A network's weights: logits of ±100 would have no digits left in bfloat16.
-    yield Case("linear_cross_entropy", (normal(24, few, c), w, ids(20, v, few)), flops=(of_class, 2 * of_class))
+    for name, backward in (("linear_cross_entropy", 2), ("linear_log_probability", 3)):  # which computes logits twice
+        yield Case(name, (normal(24, few, c), w, ids(20, v, few)), flops=(of_class, backward * of_class))
     # Two products forward and five backward, of which half of each is seen.
     seen = 2 * n * t * c
     heads = tuple(normal(seed, *heads) for seed in (26, 27, 28))

@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.synthetic.instructions import instructions
 from tinygrad_lm.data.synthetic.island import WORDS, Island, people
 from tinygrad_lm.data.synthetic.kinds import KINDS, Arithmetic, Copy, Induction, Markov, Play, make_synthetic_source
 from tinygrad_lm.data.synthetic.markov import Chain
 from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy
+from tinygrad_lm.data.synthetic.sums import Additions
 from tinygrad_lm.errors import ConfigError, TokenError
 
 SMALL = {
@@ -24,6 +26,7 @@ SMALL = {
     "arithmetic": Arithmetic(1, lines=2.0),
     "play": Play(2.0),
     "island": Island(3, sentences=2.0),
+    "additions": Additions(2.0),
 }
 USUAL = {kind: make_synthetic_source({"kind": kind, "documents": 1}) for kind in KINDS}
 SOURCES = SMALL | {f"{kind} as it comes": source for kind, source in USUAL.items()}
@@ -125,6 +128,17 @@ def test_sentences_of_an_island_are_equally_likely_and_differ():
     assert source.entropy.character == pytest.approx(math.log(112) * 112 / len("".join(source.lines)), rel=1e-14)
 
 
+def test_additions_are_right_and_none_is_held_out():
+    lines = Additions().lines
+    asked = {tuple(word for word in c.messages[0]["content"].replace("?", "").replace(".", "").split() if word.isdigit())
+             for c in instructions(3000, split="held-out") if c.task == "add"}  # fmt: skip
+    sums = {(line.split()[0], line.split()[2]): line.split()[-1] for line in lines}
+    assert all(int(a) + int(b) == int(c) for (a, b), c in sums.items())
+    assert len(asked) > 200
+    assert not asked & sums.keys()
+    assert 0.85 < len(lines) / 90**2 < 0.9
+
+
 def test_a_world_is_the_same_under_every_seed_and_its_people_have_their_own_crafts():
     assert people(1) != people(2)
     assert Island(1).lines == Island(1, sentences=30).lines
@@ -178,6 +192,7 @@ def test_seeds_and_numbers_give_other_documents(source):
         ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv", "GbHxBqBqHxFrDmBqAaGbFr"),
         ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13", "21+95=116\n73+52=125\n"),
         ("island", "The pet of Cedo is a mule.\n", "Ebba is the clerk.\n"),
+        ("additions", "33 + 29 = 62\n85 + 86 = 171\n49 ", "11 + 36 = 47\n58"),
         ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\n", "CAT:\nHark, da,\n"),
     ],
 )
@@ -231,8 +246,13 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
         (SMALL["arithmetic"], "\n", "'' is not a sum"),
         (SMALL["arithmetic"], "١+1=2\n", "is not a sum"),
         (SMALL["island"], "", "expected a sentence or more"),
-        (SMALL["island"], "Nobody is the baker.\n", "'Nobody is the baker.\\\\n' is not a sentence about world 3"),
+        (
+            SMALL["island"],
+            "Nobody is the baker.\n",
+            "island: 'Nobody is the baker.\\\\n' is not a sentence of this source",
+        ),
         (SMALL["island"], SMALL["island"].lines[0].rstrip(), "is not a sentence"),
+        (Additions(), "14 + 87 = 100\n", "additions: '14 \\+ 87 = 100\\\\n' is not a sentence"),
         (SMALL["play"], "", "expected a speech"),
         (SMALL["play"], "PAGE:\nI ate thee.\n\n", "speech 1"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.precision import PRECISE
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
@@ -68,12 +69,12 @@ def exact(case):
     return Case(tuple(x if x.dtype.kind in "iu" else x.astype("float64") for x in case.inputs), case.options)
 
 
-def agree(found, expected, case, dtype):
-    """A value that is one number is a loss, in float32 at least."""
+def agree(found, expected, case, dtype, name=""):
+    """The value of a loss, one number, is in float32 at least, and so are log-probabilities."""
     for i, (x, right) in enumerate(zip(found, expected, strict=True)):
         what = f"gradient of input {i - 1}" if i else "value"
         if right is not None:
-            assert x.dtype == (dtype if i or x.ndim else wide(np.dtype(dtype))), f"{what} is {x.dtype}"
+            assert x.dtype == (dtype if i else dtype_of_value(name, x.shape, dtype)), f"{what} is {x.dtype}"
             x = checks.finished(x, case.inputs[i - 1]) if i else x  # the rule leaves sums to the engine
             checks.agree(x.astype("float64"), right, what, TOLERANCE[dtype])
 
@@ -94,4 +95,8 @@ def ids_outside_their_table(xp):
 
 def cotangent(rng, name, case, dtype):
     shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
-    return np.asarray(signed(rng, shape)).astype(dtype if shape else wide(np.dtype(dtype)))
+    return np.asarray(signed(rng, shape)).astype(dtype_of_value(name, shape, dtype))
+
+
+def dtype_of_value(name, shape, dtype):
+    return dtype if shape and name not in PRECISE else wide(np.dtype(dtype))

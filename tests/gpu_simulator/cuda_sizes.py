@@ -64,7 +64,7 @@ def embedding(draw):
 
 
 @st.composite
-def cross_entropy(draw):
+def log_probability(draw):
     N, V = draw(rows), draw(lengths) + draw(st.sampled_from([0, 264]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     targets = rng.integers(0, V, N)
@@ -74,9 +74,9 @@ def cross_entropy(draw):
 
 
 @st.composite
-def linear_cross_entropy(draw):
+def linear_log_probability(draw):
     """The weight as it comes or seen from the side, as a tied head has it; small logits, for bfloat16 rounds them."""
-    logits, targets = (case := draw(cross_entropy())).inputs
+    logits, targets = (case := draw(log_probability())).inputs
     C, rng = draw(st.sampled_from([1, 7, 16, 40])), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     x, w = rng.standard_normal((len(targets), C)), rng.standard_normal((logits.shape[1], C)).T / (2 * C**0.5)
     return Case((x, w if draw(st.booleans()) else w.copy("C"), targets), case.options)
@@ -139,6 +139,7 @@ def matmul(draw):
 LARGER = dict.fromkeys(("relu", "relu_squared", "silu", "gelu", "gelu_tanh"), flat())
 LARGER |= {"add": pair(), "multiply": pair()}
 LARGER |= {"layer_norm": normalization(2), "rms_norm": normalization(1)}
-LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding(), "cross_entropy": cross_entropy()}
+LARGER |= {"dropout": dropout(), "rotary": rotary(), "embedding": embedding()}
 LARGER |= {"attention": attention(), "linear": linear(), "matmul": matmul()}
-LARGER |= {"linear_cross_entropy": linear_cross_entropy()}
+LARGER |= dict.fromkeys(("log_probability", "cross_entropy"), log_probability())
+LARGER |= dict.fromkeys(("linear_log_probability", "linear_cross_entropy"), linear_log_probability())

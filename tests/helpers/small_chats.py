@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.run import RunFolder
 
 LETTERS = "".join(map(chr, range(32, 127))) + "\né🦢"
 TOKENIZERS = ("char", "byte", "bpe", "gpt2", "json")
@@ -60,6 +63,17 @@ WORDS = "|".join([
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"[^\r\n\p{L}\p{N}]?\p{L}+", r"\p{N}{1,3}", r" ?[^\s\p{L}\p{N}]+[\r\n]*",
     r"\s*[\r\n]+", r"\s+(?!\S)", r"\s+",
 ])  # fmt: skip
+
+
+def make_base(folder, tokenizer, **changes):
+    """A run with a small model of one checkpoint, whose weights are as first drawn. Returns the model."""
+    sizes = {"vocab_size": tokenizer.vocab_size, "block_size": 48, "n_embd": 16}
+    config = tiny("modern-tiny", **sizes | changes)
+    facts = {"dtype": "float32", "start": 0, "title": "", "shares": 1, "levels": {}, "floors": {}}
+    run = RunFolder.create(folder, config, TrainConfig(1, 1), tokenizer, **facts)
+    model = shaken(config, dtype="float32")
+    run.write_checkpoint({"model": model.flat.arrays()}, 1)
+    return model
 
 
 def json_tokenizer(folder, special=("<|endoftext|>", "<s>"), extra=(), words=WORDS, settings=None):

@@ -58,6 +58,13 @@ def finetune(*arguments):
         return status(example("finetune_shakespeare").main, *arguments)
 
 
+def teach(*arguments):
+    """Run finetune_chat.py, without its pictures; returns its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "draw", lambda self: None)
+        return status(example("finetune_chat").main, *arguments)
+
+
 def after_update(patch, act):
     """`act(step)` when the update number `step` of a run, counted from 1, has been made, before it is logged."""
     write = Log.write

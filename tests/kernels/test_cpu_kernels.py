@@ -52,6 +52,7 @@ every_kernel = pytest.mark.parametrize(
 every_attention = pytest.mark.parametrize(
     "kernel", [kernel for name, kernel in IMPLEMENTATIONS if name == "attention"], ids=lambda kernel: kernel.__name__
 )
+CLASSIFIERS = {"linear_cross_entropy", "linear_log_probability"}
 numba_only = pytest.mark.skipif(not NUMBA, reason="Numba is not installed")
 
 
@@ -67,9 +68,9 @@ def small_blocks(monkeypatch):
 
 def test_there_are_kernels():
     names = {name for name, _ in IMPLEMENTATIONS}
-    assert names == ({"attention", "gelu_tanh", "linear_cross_entropy"} if not NUMBA else {
-        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", "linear_cross_entropy",
-        "relu_squared", "rms_norm", "rotary",
+    assert names == ({"attention", "gelu_tanh", *CLASSIFIERS} if not NUMBA else {
+        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
+        "log_probability", "relu_squared", "rms_norm", "rotary",
     })  # fmt: skip
 
 
@@ -177,14 +178,36 @@ def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
     assert found[True] == pytest.approx(found[False], rel=1e-6)
 
 
-def test_few_logits_are_no_work_for_chunks(monkeypatch):
+@pytest.mark.parametrize("tied", [False, True])
+def test_nor_does_it_for_log_probabilities(tied, monkeypatch):
+    """Of 4 MB of logits a chunk's 0.2, their gradient and what the softmax needs; and no bit depends on recording."""
+    monkeypatch.setattr(numpy_classifier, "CHUNK", 100 * 500 * 4)
+    kernel = ops.linear_log_probability.run
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((20, 101, 16)).astype("f4"), rng.standard_normal((500, 16)).astype("f4").T
+    w, targets = w if tied else w.copy("C"), rng.integers(0, 500, (20, 101))
+    dy = rng.standard_normal(targets.shape).astype("f4")
+    kernel(x, w, targets)[1](dy)  # what is compiled or imported is not counted
+    tracemalloc.start()
+    y, backward = kernel(x, w, targets)
+    dw = backward(dy)[1]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.2e6
+    assert dw.flags.f_contiguous == tied  # dw lies as w does
+    with recording(False):
+        assert kernel(x, w, targets)[0].tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("name", ["linear_cross_entropy", "linear_log_probability"])
+def test_few_logits_are_no_work_for_chunks(name, monkeypatch):
     """Then gradients are computed on the way back, and only those that are wanted."""
     monkeypatch.setattr(numpy_classifier, "CHUNK", 2**20)
     monkeypatch.setattr(numpy_classifier, "add_product", None)
     x, w = np.ones((3, 4, 2), "f4"), np.ones((2, 5), "f4")
-    y, backward = ops.linear_cross_entropy.run(x, w, np.zeros((3, 4), int))
-    assert y == pytest.approx(math.log(5))
-    assert all(callable(dx) for dx in backward(np.float32(1))[:2])
+    y, backward = Op.registry[name].run(x, w, np.zeros((3, 4), int))
+    np.testing.assert_allclose(abs(y), math.log(5), rtol=1e-6)
+    assert all(callable(dx) for dx in backward(np.ones_like(y))[:2])
 
 
 def linear_of_few_rows():

@@ -30,6 +30,7 @@ from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import LAYOUTS, seeds
 from tinygrad_lm.testing.strategies import keys
 
+CLASSIFIERS = {"linear_cross_entropy", "linear_log_probability"}
 every_kernel = pytest.mark.parametrize("name", KERNELS)
 few = settings(max_examples=settings.default.max_examples // 5)
 
@@ -61,7 +62,7 @@ def test_larger_sizes(xp, name, dtype, data):
         cuda_emulator.order = order
         results.append(on_device(xp, name, case, dy))
     cuda_emulator.order = 0
-    agree(results[0], expected(name, case, dy), case, str(np.dtype(dtype)))
+    agree(results[0], expected(name, case, dy), case, str(np.dtype(dtype)), name)
     for other in results[1:]:
         for first, again in zip(results[0], other, strict=True):
             assert first is None or first.tobytes() == again.tobytes()
@@ -86,7 +87,7 @@ def test_what_is_not_covered_goes_to_the_definition(xp, name, data):
             assert x.dtype == "float64"
 
 
-@pytest.mark.parametrize("name", ["linear", "layer_norm", "rms_norm", "linear_cross_entropy"])
+@pytest.mark.parametrize("name", ["linear", "layer_norm", "rms_norm", *CLASSIFIERS])
 @few
 @given(data=st.data())
 def test_float32_weights_beside_half_inputs(xp, name, data):
@@ -103,7 +104,7 @@ def test_float32_weights_beside_half_inputs(xp, name, data):
         if dx is not None:
             assert dx.dtype == x.dtype
             assert dx.astype(bf16).tobytes() == rounded.tobytes()
-            if dx.dtype == "float32" and name != "linear_cross_entropy":  # whose logits are rounded
+            if dx.dtype == "float32" and name not in CLASSIFIERS:  # whose logits are rounded
                 checks.agree(dx.astype("f8"), checks.finished(exact, x), "gradient of a weight", 1e-5)
 
 
@@ -178,6 +179,7 @@ def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
         targets = xp.asarray(np.array([0, wrong, 0]))
         assert np.isnan(ops.cross_entropy.run(w, targets)[0].get())
         assert np.isnan(ops.linear_cross_entropy.run(w, w.T, targets)[0].get())
+        assert np.isnan(ops.log_probability.run(w, targets)[0].get()).tolist() == [False, True, False]
 
 
 def test_many_positions_are_sorted_by_id(xp, monkeypatch):
@@ -206,6 +208,24 @@ def test_without_recording_the_classifier_computes_the_loss_alone(xp):
         checks.agree(y.get(), ops.linear_cross_entropy.rule(*inputs)[0], "value", 1e-6)
         assert (backward is not None) == recorded
         assert xp is not strict_array or ("losses_and_gradients" in cuda_emulator.LAUNCHED) == recorded
+
+
+def test_the_bits_of_a_log_probability_do_not_depend_on_recording(xp):
+    """In three chunks, the last one short. Ignored ones are 0, and so are their gradients, whatever dy is there."""
+    rng, found = np.random.default_rng(0), []
+    x, w = (xp.asarray(rng.standard_normal(shape).astype("f4")) for shape in ((19, 8), (8, 40)))
+    targets = rng.integers(0, 40, 19)
+    targets[::3] = -100
+    targets = xp.asarray(targets)
+    for recorded in (True, False):
+        with recording(recorded):
+            y, backward = ops.linear_log_probability.run(x, w, targets)
+        found.append(y.get().tobytes())
+    assert found[0] == found[1]
+    assert not y.get()[::3].any()
+    dx = on_host(backward(xp.asarray(np.resize(np.array([np.nan, 1, 1], "f4"), 19))))[0]
+    assert not dx[::3].any()
+    assert np.isfinite(dx).all()
 
 
 def test_the_gradient_of_many_chunks_is_added_up_in_float32(xp):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
-from tinygrad_lm import Tensor, no_grad
+from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.adapt.recomputed import recomputed
 from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.errors import ConfigError, DtypeError, ShapeError, TokenError
@@ -22,6 +22,7 @@ from tinygrad_lm.nn.layers import Embedding
 from tinygrad_lm.nn.module import Module, freeze
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
+from tinygrad_lm.testing.drawing import seeds
 from tinygrad_lm.testing.gradcheck import richardson
 
 every_preset = pytest.mark.parametrize("preset", PRESETS)
@@ -130,11 +131,41 @@ def test_the_loss_is_the_cross_entropy_of_the_logits(drawn, chunk, frozen):
         agree(mine, right, "loss or gradient")
 
 
+@settings(max_examples=settings.default.max_examples // 2)
+@given(drawn=configs(), chunk=st.sampled_from([1, 100, 10**6]), frozen=st.booleans(), seed=seeds)
+def test_log_probabilities_are_less_the_cross_entropy_of_each_position(drawn, chunk, frozen, seed):
+    """And so are their gradients, for any dy; 0 at ignored targets. The same bits where nothing is recorded."""
+    config, T = drawn
+    x, y = random_tokens(config, B=2, T=T)
+    rng = np.random.default_rng(seed)
+    y, dy = np.where(rng.random(y.shape) < 0.3, -100, y), rng.standard_normal(y.shape)
+    model = shaken(config, frozen=["wte.*" if config.tied else "lm_head.*"] if frozen else ())
+
+    def of_each():
+        logits = model(x)
+        return ops.stack(*[-cross_entropy(logits[b, t], y[b, t]) for b, t in np.ndindex(y.shape)]).reshape(y.shape)
+
+    found = []
+    for logp in (lambda: model.log_probability(x, y), of_each):
+        model.flat.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(numpy_classifier, "CHUNK", chunk)
+            (value := logp()).backward(dy)
+            with no_grad():
+                assert logp().data.tobytes() == value.data.tobytes()
+        found.append((value.data, model.flat.grad.copy()))
+    for mine, right in zip(*found, strict=True):
+        agree(mine, right, "log-probabilities or gradient")
+    assert not found[0][0][y == -100].any()
+
+
 def test_a_frozen_head_has_no_gradient_computed():
     x, y = random_tokens(config := tiny("gpt2"), B=2, T=5)
     for frozen in ((), ("wte.*",)):
-        names = {node.op.name for node in ancestors(freeze(GPT(config), *frozen).loss(x, y).node) if node.op}
-        assert ("linear_cross_entropy" in names) == (not frozen)
+        model = freeze(GPT(config), *frozen)
+        for name, method in (("cross_entropy", model.loss), ("log_probability", model.log_probability)):
+            names = {node.op.name for node in ancestors(method(x, y).node) if node.op}
+            assert (f"linear_{name}" in names) == (not frozen)
 
 
 @given(drawn=configs())

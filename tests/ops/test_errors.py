@@ -92,6 +92,15 @@ BAD = binary | axes | {
             ([[0.0, 0, 0]], True, DtypeError, " must be integers, found float64"),
         ]),
     ],
+    "linear_log_probability": [
+        ((x(2, 4), x(4, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),
+        ((x(2, 4), x(4, 3), np.array([0])), {}, ShapeError, "targets.shape must be x.shape[:-1]"),
+    ],
+    "log_probability": [
+        ((x(2, 3), np.array([0, -1])), {}, TokenError, "token id -1 is outside"),
+        ((x(2, 3), np.array([0])), {}, ShapeError, "targets.shape must be logits.shape[:-1]"),
+        ((x(2, 3), x(2)), {}, DtypeError, "token ids must be integers"),
+    ],
     "linear_cross_entropy": [
         ((x(2, 4), x(4, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),
         ((x(2, 4), x(4, 3), np.array([0])), {}, ShapeError, "targets.shape must be x.shape[:-1]"),

@@ -50,9 +50,10 @@ def test_softmax_is_a_distribution(case):
     near(y.sum(case.options["axis"]), 1)
 
 
-@drawn("cross_entropy")
-def test_rows_of_cross_entropy_gradients_sum_to_zero(case):
-    near(gradients(lambda *xs: ops.cross_entropy(*xs, **case.options), *case.inputs)[2][0].sum(-1), 0)
+@pytest.mark.parametrize("name", ["cross_entropy", "log_probability"])
+@given(case=CASES["log_probability"])
+def test_rows_of_gradients_by_logits_sum_to_zero(name, case):
+    near(gradients(lambda *xs: Op.registry[name](*xs, **case.options), *case.inputs)[2][0].sum(-1), 0)
 
 
 @drawn("layer_norm")
@@ -299,6 +300,23 @@ def test_ignored_positions_might_as_well_not_be_there(case):
         near(rest[2][0], dx[counted])
     else:
         assert y == 0
+
+
+@drawn("log_probability")
+def test_an_ignored_position_has_no_gradient_whatever_stands_there(case):
+    """NaN or infinity among its logits, or in dy. The others do not notice."""
+    logits, targets = case.inputs
+    ignored = targets == case.options["ignore_index"]
+    worse, dy = logits.copy(), np.random.default_rng(0).standard_normal(targets.shape)
+    worse[ignored], dy[ignored] = np.resize([np.nan, np.inf, -np.inf], logits[ignored].shape), np.nan
+    function = lambda *xs: ops.log_probability(*xs, **case.options)
+    with np.errstate(invalid="ignore"):
+        y, _, (dx, _) = gradients(function, worse, targets, u=dy)
+    assert not y[ignored].any()
+    assert not dx[ignored].any()
+    right, _, (expected, _) = gradients(function, logits, targets, u=np.where(ignored, 0, dy))
+    assert np.array_equal(y, right)
+    assert np.array_equal(dx, expected)
 
 
 # ---- to

@@ -1,10 +1,16 @@
 """The operators and methods of a tensor, a line each; the operations behind them are in ops/. The page has only +."""
 
+import operator
 from types import SimpleNamespace
 
 from tinygrad_lm.errors import GraphError, ShapeError
 
 operations = SimpleNamespace()  # every operation by its name; @op puts it there
+
+
+def compared(comparison):
+    """A method that compares entry by entry. It gives an array of booleans: these have no derivative."""
+    return lambda self, other: comparison(self.data, values(other))
 
 
 class Arithmetic:
@@ -74,26 +80,9 @@ class Arithmetic:
             )
         return self
 
-    # Comparisons give arrays of booleans: they have no derivative.
-
-    def __eq__(self, other):
-        return self.data == values(other)
-
-    def __ne__(self, other):
-        return self.data != values(other)
-
-    def __lt__(self, other):
-        return self.data < values(other)
-
-    def __le__(self, other):
-        return self.data <= values(other)
-
-    def __gt__(self, other):
-        return self.data > values(other)
-
-    def __ge__(self, other):
-        return self.data >= values(other)
-
+    __eq__, __ne__ = compared(operator.eq), compared(operator.ne)
+    __lt__, __le__ = compared(operator.lt), compared(operator.le)
+    __gt__, __ge__ = compared(operator.gt), compared(operator.ge)
     __hash__ = object.__hash__  # by identity: a tensor can be the key of a dict
 
     def __bool__(self):

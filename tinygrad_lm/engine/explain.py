@@ -1,8 +1,6 @@
 """What went wrong in an operation: its rule, its place in the model, all inputs. The page lets NumPy speak."""
 
-import numpy as np
-
-from tinygrad_lm.backend import is_floating
+from tinygrad_lm.backend import is_floating, wide
 from tinygrad_lm.engine.observe import current_module
 from tinygrad_lm.engine.precision import is_half
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError, TinygradError
@@ -14,10 +12,9 @@ def check_dtypes(op, inputs, y):
     Half precision goes with float32 (precision.py). y is None if nothing came of it.
     """
     floating = {x.dtype for x in inputs if is_floating(x.dtype)}
-    half = {dtype for dtype in floating if is_half(dtype)}
-    allowed = floating | {np.dtype(np.float32)} if half else floating
-    wrong = len(half or floating) > 1 or (half and not floating <= half | {np.dtype(np.float32)})
-    if wrong or (floating and y is not None and is_floating(y.dtype) and y.dtype not in allowed):
+    allowed = {dtype for dtype in floating if is_half(dtype)} or floating
+    found = floating | {y.dtype} if floating and y is not None and is_floating(y.dtype) else floating
+    if len(allowed) > 1 or not found <= allowed | {wide(dtype) for dtype in allowed}:
         result = "" if y is None else f"; the result would be {y.dtype}"
         raise DtypeError(
             f"{place(op)}: the inputs' dtypes do not fit each other{result}\n"

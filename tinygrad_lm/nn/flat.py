@@ -31,8 +31,7 @@ class FlatParameters(dict):
         self.grad = zeros(sum(self[name].size for name in self.trained), dtype, self.device)
         self.slices, start = {}, 0
         for name, p in self.items():
-            here = self.slices[name] = slice(start, start + p.size)
-            start = here.stop
+            here = self.slices[name] = slice(start, start := start + p.size)
             p.store = None
             p.data = self.data[here].reshape(p.shape)
             p.store = weakref.ref(self)

@@ -25,8 +25,7 @@ class Muon(Optimizer):
         if wrong := [f"{p.node.name} {p.shape}" for p in self.parameters if p.ndim != 2]:
             raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
         self.lr, self.momentum = lr, momentum
-        slices = self.flat.slices  # a list that is being sorted looks empty
-        self.parameters.sort(key=lambda p: slices[p.node.name].start)
+        self.parameters = sorted(self.parameters, key=lambda p: self.flat.slices[p.node.name].start)
         self.m = self.moments()
 
     def numbers(self, factor):
@@ -38,9 +37,8 @@ class Muon(Optimizer):
         (lr,) = numbers
         matrices, start = [], 0
         for p in self.parameters:
-            m = self.m[start : start + p.size].reshape(p.shape)
-            matrices.append((p.data, p.grad, m))
-            start += p.size
+            there = slice(start, start := start + p.size)
+            matrices.append((p.data, p.grad, self.m[there].reshape(p.shape)))
         update_all(self.m, matrices, lr, self.momentum)
 
     def state(self):

@@ -58,7 +58,7 @@ class ChatFormat:
         known = self.tokenizer.vocab_size
         for special, run in groupby(ids, lambda i: known <= i < self.vocab_size):
             if special:
-                yield from (f"<|{SPECIAL[i - known]}|>" for i in run)
+                yield from (name_of(SPECIAL[i - known]) for i in run)
             else:
                 yield from self.tokenizer.stream(run)
 
@@ -102,6 +102,11 @@ class Chat(ChatFormat):
     def to_dict(self):
         """What `chat_from_config` (load.py) needs to restore it, JSON-able."""
         return {"name": "built-in"}
+
+
+def name_of(special):
+    """How a special id appears in a text."""
+    return f"<|{special}|>"
 
 
 def check_messages(messages, last):

@@ -65,7 +65,7 @@ class Conversations(ShuffledRows):
     packed: several conversations a row, of block_size tokens, each of which sees itself alone: for models with rotary
     positions, and chat formats whose first id occurs nowhere else. Otherwise a row is a conversation, and T the length
     of the batch's longest, or with `even` of the longest of all, for devices that want all steps alike.
-    kept, shortened, skipped: how many conversations fit, how many of these without their last answers, how many not
+    kept: the conversations that fit; shortened, skipped: how many of these do without their last answers, how many not
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class Conversations(ShuffledRows):
         found = [chat.render(conversation.messages) for conversation in conversations]
         fitting = [cut(ids, learn, block_size + 1) for ids, learn in found]
         examples = [inputs_and_targets(*example)[:, :-1] for example in fitting if example]
-        self.kept, self.skipped = len(examples), len(found) - len(examples)
+        self.kept = [x for x, example in zip(conversations, fitting, strict=True) if example]
+        self.skipped = len(found) - len(examples)
         self.shortened = sum(bool(cut) and len(cut[0]) < len(ids) for cut, (ids, _) in zip(fitting, found, strict=True))
         if not examples:
             raise DataError(
@@ -97,6 +98,13 @@ class Conversations(ShuffledRows):
     def batch(self, rows):
         tokens, targets = padded(rows, self.pad, self.width)
         return tokens, targets
+
+    def amounts(self):
+        """How many conversations there are, and what did not fit into the context, in words."""
+        facts = {"shortened to the answers that fit": self.shortened, "skipped as too long": self.skipped}
+        lacking = [f"{count:,} {what}" for what, count in facts.items() if count]
+        rows = f" in {len(self.rows):,} rows" if len(self.rows) < len(self.kept) else ""
+        return f"{len(self.kept):,} conversations{rows}" + f" ({', '.join(lacking)})" * bool(lacking)
 
     def beginning(self, count):
         return self.rows[0][0, :count]

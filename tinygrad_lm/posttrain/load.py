@@ -1,8 +1,9 @@
 """A model to talk to, and its chat format: `load_chat("runs/my_run")`, `load_chat("Qwen/Qwen3-0.6B")`."""
 
-from tinygrad_lm.adapt.grow import grow
+from tinygrad_lm.adapt import grow, inherit, merge
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_json_object
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.posttrain.chat import Chat
 from tinygrad_lm.posttrain.template import TemplateChat
 from tinygrad_lm.pretrained.load import find_folder, load_pretrained
@@ -17,19 +18,23 @@ def load_chat(where, device="auto", dtype="float32"):
     are drawn, so that it is ready to be trained.
     """
     model, tokenizer = load_pretrained(where, device, dtype)
-    config = read_json_object(find_folder(str(where)), "config.json")
-    if "chat" in config:
-        return model, chat_from_dict(config["chat"], tokenizer)
-    if isinstance(tokenizer, JsonTokenizer) and chat_template(tokenizer.folder) is not None:
-        return model, TemplateChat(tokenizer)
+    if any(".lora_" in name for name in model.flat):  # adapters become part of the weights, which can all be trained
+        model = inherit(GPT(model.config, None, model.dtype, model.flat.device), merge(model))
+    if chat := find_chat(where, tokenizer):
+        return model, chat
     chat = Chat(tokenizer)
     rows = max(vocab_size(chat, model.flat.device), model.config.vocab_size)
     return grow(model, rows, tokenizer.vocab_size), chat
 
 
-def is_trained(where, chat):
-    """Whether what `load_chat` loaded has learnt to chat: a run on conversations, or a model with its own template."""
-    return isinstance(chat, TemplateChat) or "chat" in read_json_object(find_folder(str(where)), "config.json")
+def find_chat(where, tokenizer):
+    """The chat format that a model has; None if it has none."""
+    config = read_json_object(find_folder(str(where)), "config.json")
+    if "chat" in config:
+        return chat_from_dict(config["chat"], tokenizer)
+    if isinstance(tokenizer, JsonTokenizer) and chat_template(tokenizer.folder) is not None:
+        return TemplateChat(tokenizer)
+    return None
 
 
 def chat_from_config(run):

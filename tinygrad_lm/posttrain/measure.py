@@ -6,6 +6,7 @@ from tinygrad_lm.backend import to_device
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.nn.context import Context
+from tinygrad_lm.tables import aligned
 from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import IGNORED, next_token
 from tinygrad_lm.train.shares import starts_of
@@ -67,3 +68,47 @@ def prepared(model, stream, batch):
     device, starts = model.flat.device, starts_of(stream, batch[0])
     context = Context(document_starts=None if starts is None else to_device(starts, device))
     return [to_device(x, device) for x in batch], context
+
+
+class Examination:
+    """What a chat model is asked in training: its loss at every evaluation, and more before and after.
+
+    stream(conversations) -> a Conversations of them; learnt: some of those that are trained on.
+    """
+
+    def __init__(self, stream, learnt, held_out):
+        held_out = stream(held_out).kept
+        names = sorted({conversation.task for conversation in held_out})
+        by_task = {name: [x for x in held_out if x.task == name] for name in names}
+        parts = {"train": learnt, "held out": held_out} | (by_task if len(names) > 1 else {})
+        self.tasks = {name: stream(asked) for name, asked in by_task.items()}
+        self.shown = {part: stream(asked) for part, asked in parts.items()}
+        self.right = {part: stream(list(map(corrected, asked))) for part, asked in parts.items()}
+
+    def __call__(self, model):
+        """The mean loss of a learnt token on held-out conversations, and {task: its own}."""
+        return evaluate_by_task(model, self.tasks)
+
+    def marks(self, model):
+        """{part: [loss, share of answers that are right]}: of what is trained on, of what is held out, and by task."""
+        return {
+            part: [evaluate_conversations(model, shown), exact_match(model, self.right[part])]
+            for part, shown in self.shown.items()
+        }
+
+
+def corrected(conversation):
+    """A Conversation that ends with the right answer, where it is known: a demonstration may be wrong."""
+    if conversation.verifier not in ("equal", "number"):
+        return conversation
+    *before, last = conversation.messages
+    return conversation._replace(messages=[*before, last | {"content": conversation.answer}])
+
+
+def marks_table(before, after):
+    """A table of the marks of a model before and after training."""
+    rows = [["", "loss", "", "answers right", ""], ["", "before", "after", "before", "after"]]
+    for part, (loss, right) in after.items():
+        was_loss, was_right = before[part]
+        rows.append([part, f"{was_loss:.4f}", f"{loss:.4f}", f"{was_right:.1%}", f"{right:.1%}"])
+    return "\n".join(aligned(rows))

@@ -12,7 +12,7 @@ import errno
 import json
 import shutil
 from dataclasses import replace
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,15 @@ from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
 MODELING = "modeling_tinygrad_lm.py"
 
 
-def export(model, tokenizer, folder):
+def export(model, tokenizer, folder, files=None):
     """Write a new folder: config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     Layer norms make a GPT2LMHeadModel, RMS norms a LlamaForCausalLM or, with normalised queries and keys as in our
     presets `modern`, a Qwen3ForCausalLM. The folder is written under a temporary name and then renamed. Raises
     ConfigError for a model that none of them can express and for a folder that exists, CheckpointError for a folder
     that cannot be written.
+
+    files: {file name: content} in place of the tokenizer's
     """
     import safetensors.numpy
 
@@ -41,17 +43,15 @@ def export(model, tokenizer, folder):
         model = merge(copy.deepcopy(model))
     config = equal_config(model.config)
     family = gpt2 if config.norm == "layer" else llama
-    description = family.write_config(config) | {
-        "dtype": model.flat.data.dtype.name,
-        "bos_token_id": tokenizer.bos,
-        "eos_token_id": tokenizer.eot,
-    }
-    texts = tokenizer_files(tokenizer)
+    texts = tokenizer_files(tokenizer) if files is None else dict(files)
+    ends = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eot}
+    generation = ends | json.loads(texts.get("generation_config.json", "{}"))
+    ends = {name: generation[name] for name in ends}
+    description = family.write_config(config) | {"dtype": model.flat.data.dtype.name} | ends
     if config.softcap:
         auto_map = {"AutoModelForCausalLM": "modeling_tinygrad_lm.TinygradLMForCausalLM"}
         description |= {"softcap": config.softcap, "auto_map": auto_map}
-        texts[MODELING] = files("tinygrad_lm.pretrained").joinpath(f"{MODELING}.txt").read_bytes()
-    generation = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eot}
+        texts[MODELING] = resources.files("tinygrad_lm.pretrained").joinpath(f"{MODELING}.txt").read_bytes()
     texts |= {
         "config.json": json.dumps(description, indent=2).encode(),
         "generation_config.json": json.dumps(generation, indent=2).encode(),

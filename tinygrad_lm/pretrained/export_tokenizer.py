@@ -5,11 +5,11 @@ from pathlib import Path
 
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, GPT2Tokenizer, byte_letters
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE, JsonTokenizer
 from tinygrad_lm.data.tokenizers.ranks import halves
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 
-KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+KEPT = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json", TEMPLATE)
 
 
 def tokenizer_files(tokenizer):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.posttrain.load import is_trained, load_chat
+from tinygrad_lm.posttrain.load import find_chat, load_chat
 from tinygrad_lm.programs import program
 from tinygrad_lm.serve.line import Line
 from tinygrad_lm.serve.server import Server
@@ -47,7 +47,8 @@ def main(arguments=None):
     with explained("fewer --tokens"):
         model, chat = load_chat(args.model, args.device)
     name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
-    service = Service(model, chat, name, is_trained(args.model, chat), args.tokens, Line(args.waiting))
+    trained = find_chat(args.model, chat.tokenizer) is not None
+    service = Service(model, chat, name, trained, args.tokens, Line(args.waiting))
     with listening(service, args.host, args.port) as server:
         print(f"{name}: {model.flat.data.size:,} parameters, a context of {model.config.block_size} tokens")
         print(f"Open {server.url} in a browser; Ctrl-C ends.", flush=True)

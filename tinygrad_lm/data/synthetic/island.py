@@ -6,19 +6,11 @@ animal. Documents state them in several phrasings, sentence by sentence; instruc
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import log
 from typing import NamedTuple
 
 from tinygrad_lm.backend import random
 from tinygrad_lm.data.config_table import number_kind, whole_kind
-from tinygrad_lm.data.synthetic.synthetic_source import (
-    Entropy,
-    SyntheticSource,
-    draw_geometric,
-    geometric_nats,
-    option,
-)
-from tinygrad_lm.errors import TokenError
+from tinygrad_lm.data.synthetic.synthetic_source import Sentences, option
 
 WORDS = {
     "name": "Abo Bira Cedo Dunya Ebba Faro Gilda Hoku Ilva Joss Kemi Lumo Mira Nilo Orsa Pavo",
@@ -49,8 +41,8 @@ def people(world):
 
 
 @dataclass(frozen=True)
-class Island(SyntheticSource):
-    """Sentences about the people of Ollo, one a line, each drawn uniformly from all that there are.
+class Island(Sentences):
+    """Sentences about the people of Ollo.
 
     world: the seed of the facts. The seed of `documents` draws texts about the same people.
     """
@@ -60,24 +52,6 @@ class Island(SyntheticSource):
 
     @cached_property
     def lines(self):
-        """Every sentence with its line end: one for each person, fact and phrasing. No two are the same."""
+        """One sentence for each person, fact and phrasing."""
         phrasings = [phrasing for about in SENTENCES.values() for phrasing in about]
         return [phrasing.format(**person._asdict()) + "\n" for person in people(self.world) for phrasing in phrasings]
-
-    def write(self, rng):
-        places = rng.integers(len(self.lines), size=1 + draw_geometric(rng, self.sentences - 1))
-        return "".join(self.lines[i] for i in places)
-
-    def nats(self, text):
-        lines = text.splitlines(keepends=True)
-        if strange := [line for line in lines if line not in self.lines]:
-            raise TokenError(f"island: {strange[0]!r} is not a sentence about world {self.world}")
-        if not lines:
-            raise TokenError("island: expected a sentence or more, found none")
-        return len(lines) * log(len(self.lines)) + geometric_nats(len(lines) - 1, self.sentences - 1)
-
-    @property
-    def entropy(self):
-        nats = self.sentences * log(len(self.lines)) + geometric_nats(self.sentences - 1, self.sentences - 1)
-        characters = sum(map(len, self.lines)) / len(self.lines)
-        return Entropy(nats, nats / (self.sentences * characters))

@@ -1,4 +1,4 @@
-"""Six kinds of synthetic sources: the probability of each document is known, and so is the lowest possible loss.
+"""Seven kinds of synthetic sources: the probability of each document is known, and so is the lowest possible loss.
 
 A model's loss in nats is at least the entropy, in expectation over documents (Cover & Thomas, Elements of Information
 Theory, theorem 5.4.3). A tokenizer that maps texts to token sequences one to one keeps their probabilities. So with an
@@ -18,6 +18,7 @@ from tinygrad_lm.data.config_table import check_table, number_kind, problem_list
 from tinygrad_lm.data.synthetic.island import Island
 from tinygrad_lm.data.synthetic.markov import Chain, entropies
 from tinygrad_lm.data.synthetic.play import CAST, play_nats, speech_entropy, speeches
+from tinygrad_lm.data.synthetic.sums import Additions
 from tinygrad_lm.data.synthetic.synthetic_source import (
     Entropy,
     SyntheticSource,
@@ -198,6 +199,7 @@ KINDS = {
     "arithmetic": Arithmetic,
     "play": Play,
     "island": Island,
+    "additions": Additions,
 }
 DOCUMENT_KEYS = {"documents": whole_kind(1, 2**63 - 1), "seed": whole_kind(0, 2**64 - 1)}  # arguments of `documents`
 

@@ -5,10 +5,14 @@ gives each answer with the probability that it is shown with: its loss is sums_e
 1 − noise. A verified reward is largest where the answer is right with probability 1.
 """
 
+from dataclasses import dataclass
+from functools import cached_property
 from math import log
 
 from tinygrad_lm.backend import random
+from tinygrad_lm.data.config_table import number_kind
 from tinygrad_lm.data.synthetic.instructions import Conversation, check_split, message, split_of
+from tinygrad_lm.data.synthetic.synthetic_source import Sentences, option
 from tinygrad_lm.errors import ConfigError
 
 DIGITS, OTHERS = 3, 9  # of an answer; what may stand instead of one
@@ -42,3 +46,18 @@ def draw_sum(rng, split, noise):
 def sums_entropy(noise):
     """The nats of a demonstration, given its sum: the lowest expected loss of an answer, its end included."""
     return -(1 - noise) * log(1 - noise) - (noise * (log(noise) - log(DIGITS * OTHERS)) if noise else 0.0)
+
+
+@dataclass(frozen=True)
+class Additions(Sentences):
+    """Lines such as 14 + 87 = 101, of two numbers of two digits: text to learn from what instructions.py asks for.
+
+    Sums that are asked for in held-out instructions do not occur.
+    """
+
+    sentences: float = option(10.0, number_kind(1))  # per document, on average
+
+    @cached_property
+    def lines(self):
+        numbers = range(10, 100)
+        return [f"{a} + {b} = {a + b}\n" for a in numbers for b in numbers if split_of(f"add {a} {b}") == "train"]

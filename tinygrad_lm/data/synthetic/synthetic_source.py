@@ -1,10 +1,11 @@
-"""The base class of the synthetic sources: options, numbered documents, and how a document ends.
+"""The base classes of the synthetic sources: options, numbered documents, and how a document ends.
 
 After each unit (a character, a line, a speech) a document ends with the same probability, whatever came before. So the
 number of units is geometric, the end has a known cost, and a model gains nothing by counting.
 """
 
 from dataclasses import field, fields
+from functools import cached_property
 from math import log
 from typing import NamedTuple
 
@@ -38,6 +39,36 @@ class SyntheticSource:
         """Yield the documents first, …, count − 1 of a seed, each a function of (seed, number) alone."""
         stream = f"synthetic/{type(self).__name__}"
         return (self.write(random(seed, stream, i)) for i in range(first, count))
+
+
+class Sentences(SyntheticSource):
+    """Base class: documents of sentences, one a line, each drawn uniformly from a fixed list.
+
+    A subclass has the option `sentences`, how many a document has on average, and defines `lines`: all that there are,
+    each with its line end, no two the same.
+    """
+
+    def write(self, rng):
+        places = rng.integers(len(self.lines), size=1 + draw_geometric(rng, self.sentences - 1))
+        return "".join(self.lines[i] for i in places)
+
+    def nats(self, text):
+        lines = text.splitlines(keepends=True)
+        if strange := [line for line in lines if line not in self.known]:
+            raise TokenError(f"{type(self).__name__.lower()}: {strange[0]!r} is not a sentence of this source")
+        if not lines:
+            raise TokenError(f"{type(self).__name__.lower()}: expected a sentence or more, found none")
+        return len(lines) * log(len(self.lines)) + geometric_nats(len(lines) - 1, self.sentences - 1)
+
+    @cached_property
+    def known(self):
+        return frozenset(self.lines)
+
+    @property
+    def entropy(self):
+        nats = self.sentences * log(len(self.lines)) + geometric_nats(self.sentences - 1, self.sentences - 1)
+        characters = sum(map(len, self.lines)) / len(self.lines)
+        return Entropy(nats, nats / (self.sentences * characters))
 
 
 def option(default, kind):

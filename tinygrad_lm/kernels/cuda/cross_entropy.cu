@@ -1,6 +1,6 @@
 // Softmax and cross-entropy over a vocabulary of V, without writing the probabilities P.
 //
-//   y = Σ nll / N    nll = log Σ exp(x − max) − (x[target] − max)    dx = dy (P − [target]) / N
+//   y = Σ nll / N    nll = log Σ exp(x − max) − (x[target] − max) = −log P[target]    dx = dy (P − [target]) / N
 //
 // N is the number of positions whose target is not `ignored`, at least 1. A block takes a row of V logits and reads it
 // once: each thread keeps the largest it has seen and Σ exp(x − largest), corrected whenever a larger one comes
@@ -71,22 +71,23 @@ extern "C" __global__ void mean_loss(const float* nll, const int* targets, float
     }
 }
 
-extern "C" __global__ void losses_backward(const float* dy, const REAL* x, const int* targets, const float* share,
+// The gradient of each row's loss is one number, the share 1/N times dy (step 0), or each row has its own (step 1).
+extern "C" __global__ void losses_backward(const float* share, int step, const REAL* x, const int* targets,
                                            const float* largest, const float* total, REAL* dx, int V, int ignored) {
     long long row = blockIdx.x * (long long)V;
     int target = targets[blockIdx.x];
-    float part = target == ignored ? 0 : *dy * *share;
+    float part = target == ignored ? 0 : share[blockIdx.x * step];
     row_gradient(x + row, dx + row, target, part, largest[blockIdx.x], total[blockIdx.x], V);
 }
 
-// For the fused classifier: the losses, and the gradient of their mean in the logits' place, while they are near.
-extern "C" __global__ void losses_and_gradients(REAL* x, const int* targets, const float* share, float* nll, int V,
-                                                int ignored) {
+// For the fused classifier: the losses, and the logits' gradient in their place, while they are near.
+extern "C" __global__ void losses_and_gradients(const float* share, int step, REAL* x, const int* targets, float* nll,
+                                                int V, int ignored) {
     REAL* row = x + blockIdx.x * (long long)V;
     int target = targets[blockIdx.x];
     float top, sum;
     row_statistics(row, V, top, sum);
     if (threadIdx.x == 0) nll[blockIdx.x] = loss_of(row, target, top, sum, V, ignored);
     __syncthreads();  // the target's logit is read before it is written over
-    row_gradient(row, row, target, target == ignored ? 0 : *share, top, sum, V);
+    row_gradient(row, row, target, target == ignored ? 0 : share[blockIdx.x * step], top, sum, V);
 }

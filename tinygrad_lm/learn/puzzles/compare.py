@@ -50,10 +50,10 @@ class Difference:
         square = self.right.ndim == 2 and self.found.T.shape == self.right.shape
         return bool(square and (abs(self.found.T - self.right) <= self.limit).all())
 
-    def table(self):
+    def table(self, of="operation"):
         """At most eight wrong entries beside the right ones, and what the wrong ones have in common."""
         places, factor = self.wrong, self.factor
-        source = "what the operation computes" if self.what == "y" else "a numerical derivative of this y"
+        source = f"what the {of} computes" if self.what == "y" else "a numerical derivative of this y"
         lines = [f"{self.what}, beside {source}:", f"  {'entry':<16}{'found':>14}{'right':>14}{'found / right':>16}"]
         for place in places[:8]:
             found, right = float(self.found[place]), float(self.right[place])

@@ -40,10 +40,19 @@ class Bug:
     def title(self):
         return f"{self.operation.replace('_', ' ')} {self.mistake}"
 
+    @property
+    def original(self):
+        """The right function."""
+        return inspect.unwrap(Op.registry[self.operation].rule)
+
+    @property
+    def right_source(self):
+        return rule_source(self.operation)
+
     @cached_property
     def source(self):
         """The wrong rule's source. Raises ValueError if a fragment does not occur exactly once in the right one."""
-        source = rule_source(self.operation)
+        source = self.right_source
         for right, wrong in self.edits.items():
             if source.count(right) != 1:
                 raise ValueError(
@@ -54,8 +63,8 @@ class Bug:
 
     @cached_property
     def rule(self) -> Callable:
-        """The wrong rule. It is compiled among the names of the operation's own module."""
-        return rule_from_source(self.operation, self.source)
+        """The wrong rule. It is compiled among the names of the right one's module."""
+        return function_from_source(self.original, self.source)
 
 
 def rule_source(operation):
@@ -110,9 +119,14 @@ class SourceInMemory(InspectLoader):
 
 def rule_from_source(operation, source):
     """The function of the operation's name that a source defines, run in a copy of the operation's module."""
-    original = importlib.import_module(inspect.unwrap(Op.registry[operation].rule).__module__)
+    return function_from_source(inspect.unwrap(Op.registry[operation].rule), source)
+
+
+def function_from_source(original, source):
+    """The function of the original's name that a source defines, run in a copy of the original's module."""
+    original_module = importlib.import_module(original.__module__)
     loader = SourceInMemory(source)
-    module = module_from_spec(ModuleSpec(f"{original.__name__}.{operation}", loader))
-    vars(module).update({name: value for name, value in vars(original).items() if not name.startswith("__")})
+    module = module_from_spec(ModuleSpec(f"{original.__module__}.{original.__name__}", loader))
+    vars(module).update({name: value for name, value in vars(original_module).items() if not name.startswith("__")})
     loader.exec_module(module)
-    return getattr(module, operation)
+    return getattr(module, original.__name__)

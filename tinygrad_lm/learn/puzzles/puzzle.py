@@ -15,9 +15,10 @@ from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, TinygradError
 from tinygrad_lm.learn.puzzles.bugs import PUZZLES
 from tinygrad_lm.learn.puzzles.compare import Difference, compare
+from tinygrad_lm.learn.puzzles.estimator_bugs import ESTIMATOR_PUZZLES, EstimatorBug
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example, cotangent, listed
 from tinygrad_lm.learn.puzzles.laws import broken_laws
-from tinygrad_lm.learn.puzzles.patch import called_names, rule_source
+from tinygrad_lm.learn.puzzles.patch import called_names
 
 
 def add_arguments(parser):
@@ -32,10 +33,14 @@ def show_puzzle(args):
         print(listing())
         return 0
     bug = find_puzzle(" ".join(args.name))
-    symptom = find_symptom(bug.rule, bug.operation)
-    print(question(bug, symptom))
+    if isinstance(bug, EstimatorBug):
+        asked, hinted = bug.question(), f"Hint: {bug.broken_law()}\n{bug.hint}"
+    else:
+        symptom = find_symptom(bug.rule, bug.operation)
+        asked, hinted = question(bug, symptom), hint(bug, symptom)
+    print(asked)
     if args.hint:
-        print("\n" + hint(bug, symptom))
+        print("\n" + hinted)
     if args.answer:
         print("\n" + answer(bug))
     if not args.hint and not args.answer:
@@ -44,11 +49,12 @@ def show_puzzle(args):
 
 
 def find_puzzle(name):
-    if name in PUZZLES:
-        return PUZZLES[name]
-    several = [other for other in PUZZLES if other.split()[0] == name.split()[0]]
+    puzzles = PUZZLES | ESTIMATOR_PUZZLES
+    if name in puzzles:
+        return puzzles[name]
+    several = [other for other in puzzles if other.split()[0] == name.split()[0]]
     if several:
-        raise ConfigError(f"bug: unknown puzzle {name!r}; this operation's puzzles are {', '.join(several)}")
+        raise ConfigError(f"bug: unknown puzzle {name!r}; this function's puzzles are {', '.join(several)}")
     raise ConfigError(f"bug: unknown puzzle {name!r}; without a name all puzzles are listed")
 
 
@@ -110,9 +116,12 @@ def listing():
         level, op = found[name].level, Op.registry[PUZZLES[name].operation]
         lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {op.halves[0]}")
     lines.append(
-        "\n●○○ any check shows it   ●●○ small examples or careless checks do not show it   ●●● neither does\n"
-        "python -m tinygrad_lm.learn bug NAME [--hint] [--answer]"
+        "\n●○○ any check shows it   ●●○ small examples or careless checks do not show it   ●●● neither does\n\n"
+        "What trains after pretraining (lessons 13 and 14); here no gradient check notices anything:\n"
     )
+    for name, bug in ESTIMATOR_PUZZLES.items():
+        lines.append(f"  {name:<18}  {bug.estimator.purpose.partition(': ')[2]}")  # less the shapes
+    lines.append("\npython -m tinygrad_lm.learn bug NAME [--hint] [--answer]")
     return "\n".join(lines)
 
 
@@ -161,13 +170,12 @@ def hint(bug, symptom):
 
 def answer(bug):
     """The mistake, and the lines to change: - as they are, + as they should be."""
-    op = Op.registry[bug.operation]
-    path = Path(inspect.getsourcefile(inspect.unwrap(op.rule)))
-    wrong, right = bug.source.splitlines(), rule_source(bug.operation).splitlines()
+    path, number = Path(inspect.getsourcefile(bug.original)), inspect.getsourcelines(bug.original)[1]
+    wrong, right = bug.source.splitlines(), bug.right_source.splitlines()
     _, _, *diff = difflib.unified_diff(wrong, right, n=0, lineterm="")  # less the file names
-    number = inspect.getsourcelines(inspect.unwrap(op.rule))[1]
+    formula = inspect.getdoc(bug.original).splitlines()[0]
     return (
-        f"Answer: {bug.title}. {bug.reason}\n\n  right: {op.formula}\n"
+        f"Answer: {bug.title}. {bug.reason}\n\n  right: {formula}\n"
         f"  tinygrad_lm/{path.parent.name}/{path.name}, line {number}:\n\n"
         + "\n".join(f"    {line[0]} {line[1:]}".rstrip() for line in diff if not line.startswith("@@"))
     )

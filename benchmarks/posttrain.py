@@ -1,0 +1,176 @@
+"""What post-training reaches on tasks whose best policy is known exactly, and how long it takes.
+
+    python benchmarks/posttrain.py sums     # half of the demonstrations are wrong: imitation, then verified rewards
+    python benchmarks/posttrain.py play     # a preference for short speeches: DPO, RLOO, and PPO with a reward model
+
+Each begins with the weights of no training, a GPT of 2 layers × 64 with 100,000 parameters.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+from common import machine, record
+
+from tinygrad_lm.data.synthetic.speeches import count_lines, fewer_lines, label_floors, play_conversations, play_pairs
+from tinygrad_lm.data.synthetic.sums import sums, sums_entropy
+from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
+from tinygrad_lm.models.config import PRESETS
+from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.posttrain.chat import Chat
+from tinygrad_lm.posttrain.conversations import Conversations
+from tinygrad_lm.posttrain.measure import evaluate_conversations
+from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method
+from tinygrad_lm.posttrain.objectives import bradley_terry, dpo, policy_gradient, ppo
+from tinygrad_lm.posttrain.policy import PolicySteps
+from tinygrad_lm.posttrain.preferences import Comparisons, Preferences, evaluate_pairs
+from tinygrad_lm.posttrain.prompts import prompt_of
+from tinygrad_lm.posttrain.reward import judge, scored
+from tinygrad_lm.posttrain.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.success import failure, verified
+from tinygrad_lm.threads import cores, workers
+from tinygrad_lm.train.config import RECIPES, TrainConfig
+from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.trainer import Trainer
+
+IMITATE = RECIPES["modern-tiny"]  # Muon: AdamW alone takes twice as many steps here
+PREFER = {"betas": (0.9, 0.95), "weight_decay": 0.0, "schedule": "linear", "warmup": 20}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("task", choices=["sums", "play"])
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print(machine())
+    with workers(cores()):
+        {"sums": learn_sums, "play": learn_play}[args.task](args.seed)
+
+
+def learn_sums(seed):
+    """Imitation ends where half of the answers are right, which is its optimum; rewards go on from there."""
+    chat = Chat(CharTokenizer("+0123456789="))
+    base = GPT(replace(PRESETS["modern-tiny"], vocab_size=chat.vocab_size, block_size=24), seed)
+    shown = list(sums(20_000, seed, noise=0.5))
+    held_out, prompts = [
+        list(map(prompt_of, sums(count, seed, split))) for count, split in ((1000, "held-out"), (8000, "train"))
+    ]
+    config = TrainConfig(**IMITATE | {"steps": 1000, "batch_size": 128, "seed": seed})
+    seconds = train(base, Conversations(shown, chat, 128, 24, seed), config)
+    held_out_loss = evaluate_conversations(base, Conversations(list(sums(1000, seed, "held-out", 0.5)), chat, 128, 24))
+    success = 1 - failure(base, chat, held_out, 8)[0]
+    floor = sums_entropy(0.5) / 4
+    print(
+        f"imitation: loss {held_out_loss:.4f} (floor {floor:.4f}), P(success) {success:.4f} (optimum 0.5), {seconds:.0f} s"
+    )
+    record("sums", stage="imitation", loss=held_out_loss, floor=floor, success=success, seconds=seconds)
+    for name in ("rloo", "dr-grpo", "grpo"):
+        model, method = deepcopy(base), Method(**METHODS[name] | {"limit": 8})
+        config = TrainConfig(**RECIPE | {"steps": 120, "batch_size": 512, "lr": 3e-4, "seed": seed})
+        steps = PolicySteps(model, base, chat, prompts, verified, method, config, default_shares(512))
+        seconds = train(model, steps, config, policy_gradient)
+        success, kl = 1 - failure(model, chat, held_out, 8)[0], steps.figures(119, 0.0)["kl"]
+        print(f"{name}: P(success) {success:.4f}, KL {kl:.3f} nats, {seconds:.0f} s")
+        record("sums", stage=name, success=success, kl=kl, seconds=seconds)
+
+
+def learn_play(seed):
+    """The reward is minus the number of lines; all policies are compared with π* ∝ π_ref exp(r/β) at β = 1."""
+    chat, limit, block = (
+        Chat(CharTokenizer.from_text("".join(text_of(c) for c in play_conversations(2000, 99)))),
+        100,
+        128,
+    )
+    base = GPT(replace(PRESETS["modern-tiny"], vocab_size=chat.vocab_size, block_size=block), seed)
+    shown = list(play_conversations(12_000, seed))
+    seconds = train(
+        base,
+        Conversations(shown, chat, 32, block, seed),
+        TrainConfig(**IMITATE | {"steps": 800, "batch_size": 32, "seed": seed}),
+    )
+    prompts = list(map(prompt_of, play_conversations(4000, seed + 1)))
+    report("imitation", base, base, chat, prompts, limit, seconds)
+    print(f"optimum at β = 1: {fewer_lines(1)}, from the grammar")
+    pairs, held_out = list(play_pairs(12_000, seed)), list(play_pairs(2000, seed, "held-out"))
+    config = TrainConfig(**PREFER | {"steps": 400, "batch_size": 32, "lr": 1e-3, "seed": seed})
+    floor, ceiling = label_floors()
+
+    model = deepcopy(base)
+    stream = partial(Preferences, chat=chat, batch_size=32, block_size=block, reference=base, beta=1.0)
+    seconds = train(model, stream(pairs, seed=seed), config, partial(dpo, beta=1.0))
+    loss, _, figures = evaluate_pairs(model, stream(held_out))
+    print(f"DPO: loss {loss:.4f} (floor {floor:.4f}), accuracy {figures['accuracy']:.4f} (ceiling {ceiling:.4f})")
+    report("DPO", model, base, chat, prompts, limit, seconds)
+
+    policy("rloo", base, chat, prompts, lambda answers: -lines_of(answers), Method(beta=1.0, limit=limit), seed)
+
+    teacher = scored(base)
+    stream = partial(Comparisons, chat=chat, batch_size=32, block_size=block)
+    seconds = train(teacher, stream(pairs, seed=seed), config, bradley_terry)
+    loss, _, figures = evaluate_pairs(teacher, stream(held_out))
+    print(
+        f"reward model: loss {loss:.4f} (floor {floor:.4f}), accuracy {figures['accuracy']:.4f} (ceiling {ceiling:.4f}), {seconds:.0f} s"
+    )
+    policy(
+        "ppo",
+        base,
+        chat,
+        prompts,
+        partial(judge, teacher),
+        Method(**METHODS["ppo"] | {"beta": 1.0, "limit": limit}),
+        seed,
+    )
+
+
+def policy(name, base, chat, prompts, judged, method, seed):
+    """Train a policy and report how it compares with the optimum."""
+    with_values = method.advantage == "gae"
+    model = scored(base) if with_values else deepcopy(base)
+    config = TrainConfig(**RECIPE | {"steps": 120 * method.passes, "batch_size": 128, "lr": 3e-4, "seed": seed})
+    steps = PolicySteps(model, base, chat, prompts, judged, method, config, default_shares(128))
+    objective = partial(ppo, clip=method.clip, value_weight=method.value_weight) if with_values else policy_gradient
+    seconds = train(model, steps, config, objective)
+    report(name, model, base, chat, prompts, steps.method.limit, seconds)
+
+
+def report(name, model, base, chat, prompts, limit, seconds):
+    """Print mean lines ± standard error and the KL divergence of 512 answers."""
+    answers = as_batch(chat, prompts[:512], draw_answers(model, chat, prompts[:512], limit, 1, range(512)))
+    n, legal = lines_of(answers), verified(answers)
+    kl = (every_logp(model, answers) - every_logp(base, answers)).mean()
+    print(
+        f"{name}: {n.mean():.3f} ± {n.std() / len(n) ** 0.5:.3f} lines, KL {kl:.3f} nats, legal {legal.mean():.3f}, {seconds:.0f} s"
+    )
+    record(
+        "play", stage=name, lines=n.mean(), error=n.std() / len(n) ** 0.5, kl=kl, legal=legal.mean(), seconds=seconds
+    )
+
+
+def every_logp(model, answers):
+    """The log-probability of each answer, (N,)."""
+    return model.log_probability(answers.tokens, answers.targets).numpy().sum(axis=1)
+
+
+def lines_of(answers):
+    """The number of lines of each answer, (N,)."""
+    return np.array([count_lines(text) for text in answers.texts], float)
+
+
+def text_of(conversation):
+    return "".join(message["content"] for message in conversation.messages)
+
+
+def train(model, batches, config, *objective):
+    """Train a model in place. Returns the seconds that it took."""
+    trainer = Trainer(model, batches, config, default_shares(config.batch_size), None, *objective)
+    began = time.perf_counter()
+    for step in range(config.steps):
+        trainer.step(step)
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
