@@ -20,7 +20,7 @@ def small_service(tokenizer="byte", size=64, preset="modern-tiny", **options):
     """A Service of a model of random weights, in float32."""
     chat = Chat(tokenizer_named(tokenizer))
     model = shaken(tiny(preset, vocab_size=chat.vocab_size, block_size=size), dtype="float32")
-    return Service(model, chat, "small", line=Line(2, 5.0), **options)
+    return Service(model, chat, "small", line=Line(2), **options)
 
 
 @contextmanager

@@ -215,13 +215,13 @@ def slow(service, monkeypatch):
 def begin(server, **content):
     """The connection of a request that was sent, and is not answered yet."""
     body = json.dumps({"prompt": "a", "max_tokens": 40} | content).encode()
-    connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
     connection.sendall(HEAD + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
     return connection
 
 
 def until(condition):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -24,6 +24,11 @@ BARS = """
 return [...document.querySelectorAll("#bars li:not(.gap)")].map((one) =>
   [one.querySelector(".token").textContent, ...[...one.querySelectorAll(".figure")].map((x) => x.textContent)]);
 """
+AGAIN = """
+document.querySelector(".actions button").click();
+document.getElementById("message").value = "too early";
+document.getElementById("form").requestSubmit();
+"""
 TABLE = """
 return [...document.querySelectorAll("#parts tr")].map((row) => [...row.children].map((cell) => cell.textContent));
 """
@@ -86,7 +91,7 @@ class Page:
         self.browser, self.js = browser, browser.execute_script
 
     def wait(self, condition):
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         while not self.js(f"return Boolean({condition})"):
             assert time.monotonic() < end, condition
             time.sleep(0.01)
@@ -102,9 +107,11 @@ class Page:
 
     def send(self, text):
         """Send a message, and wait until the model has answered and its tokens are shown."""
-        self.js("document.querySelectorAll('#log [data-i]').forEach((one) => one.remove())")
         self.begin(text)
-        self.wait("document.querySelector('#log .here') && document.querySelector('#bars li')")
+        self.wait_for_tokens()
+
+    def wait_for_tokens(self):
+        self.wait("!document.getElementById('send').disabled && document.querySelector('#bars li')")
 
     def begin(self, text):
         self.set("message", text)
@@ -137,9 +144,10 @@ def test_another_answer(page):
     page.set("tokens", 12)
     page.send("Hello")
     first = page.text(".assistant .bubble")
-    page.js("document.querySelectorAll('#log .here').forEach((one) => one.classList.remove('here'))")
-    page.click(".actions button")
-    page.wait("document.querySelector('#log .here') && document.getElementById('stop').hidden")
+    assert page.text(".actions").endswith("cut off after 12 tokens")
+    page.js(AGAIN)  # and nothing else can begin meanwhile
+    page.wait_for_tokens()
+    assert page.js("return document.getElementById('message').value") == "too early"
     assert page.js("return document.querySelectorAll('.bubble').length") == 2
     assert page.text(".assistant .bubble") != first
 
@@ -229,7 +237,7 @@ def test_the_stop_button(page, service, monkeypatch):
     page.begin("Hello")
     page.wait("document.querySelectorAll('.assistant .t').length > 2")
     page.click("#stop")
-    page.wait("document.querySelector('#log .here')")
+    page.wait_for_tokens()
     assert 2 < len(page.text(".assistant .bubble")) < 60
     assert not service.line.line
     page.set("tokens", 3)

@@ -10,6 +10,7 @@ let mode = "chat";
 let messages = []; // of user and assistant
 let prompt = ""; // of a plain text: the text, or ids
 let begun = 0; // where the last answer begins among the tokens
+let cut = ""; // whether the last answer was cut off, in words
 let running = null; // what aborts the answer that is being written
 
 const log = one("log");
@@ -49,7 +50,7 @@ function draw() {
     box.append(tokenElement(row, i, glue));
   });
   if (mode === "chat" && messages.at(-1)?.role === "assistant") {
-    log.append(h("p", { class: "actions" }, h("button", { type: "button", class: "small", click: again }, "Draw another answer")));
+    log.append(h("p", { class: "actions" }, h("button", { type: "button", class: "small", click: again }, "Draw another answer"), cut));
   }
   log.scrollTop = top;
 }
@@ -65,18 +66,23 @@ function notice(text) {
   one("notice").hidden = !text;
 }
 
-function busy(controller) {
+// Between the beginning of an answer and the end of looking at it nothing else can begin.
+function working(on) {
+  for (const id of ["chat", "text", "fresh", "send"]) one(id).disabled = on;
+}
+
+// controller: what stops the answer that is being written; null: none is.
+function writingOf(controller) {
   running = controller;
   one("stop").hidden = !controller;
   one("send").hidden = Boolean(controller);
-  for (const id of ["chat", "text", "fresh"]) one(id).disabled = Boolean(controller);
 }
 
-// Let the model write on, and show each token as it comes. Returns {text, ids}.
+// Let the model write on, and show each token as it comes. Returns {text, ids, finish}.
 async function write(path, content, box) {
   const found = { text: "", ids: [], finish: null };
   const controller = new AbortController();
-  busy(controller);
+  writingOf(controller);
   box.classList.add("busy");
   try {
     for await (const event of events(path, { ...content, ...writing(), return_token_ids: true }, controller.signal)) {
@@ -93,7 +99,7 @@ async function write(path, content, box) {
     if (error.name !== "AbortError") throw error;
   } finally {
     box.classList.remove("busy");
-    busy(null);
+    writingOf(null);
   }
   one("live").textContent = found.text;
   return found;
@@ -129,7 +135,8 @@ async function inspect(question, titles) {
 async function answer() {
   const box = bubble("assistant");
   log.scrollTop = log.scrollHeight;
-  const { text, ids } = await write("/v1/chat/completions", { messages: [...system(), ...messages], logprobs: true, truncation: "auto" }, box);
+  const { text, ids, finish } = await write("/v1/chat/completions", { messages: [...system(), ...messages], logprobs: true, truncation: "auto" }, box);
+  cut = finish === "length" ? `cut off after ${plural(ids.length, "token")}` : "";
   const asked = [...system(), ...messages];
   messages.push({ role: "assistant", content: text });
   const last = asked.length;
@@ -155,14 +162,16 @@ async function say(text) {
 }
 
 async function again() {
-  const old = [messages.pop(), state.rows];
-  state.rows = state.rows.slice(0, begun);
+  const [message, rows] = [messages.pop(), state.rows];
+  state.rows = rows.slice(0, begun);
   draw();
+  choose(begun - 1);
   await attempt(async () => {
     try {
       await answer();
     } catch (error) {
-      if (messages.at(-1)?.role === "user") [, state.rows] = [messages.push(old[0]), old[1]];
+      if (messages.at(-1)?.role === "user") messages.push(message);
+      state.rows = rows;
       draw();
       throw error;
     }
@@ -182,11 +191,13 @@ async function lengthen(text) {
 
 async function attempt(work) {
   notice("");
+  working(true);
   try {
     await work();
   } catch (error) {
     notice(error.message);
   }
+  working(false);
   field.focus({ preventScroll: true });
 }
 
@@ -208,7 +219,7 @@ function begin(next) {
 one("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = mode === "chat" ? field.value.trim() : field.value;
-  if (running || (mode === "chat" && !text)) return;
+  if (one("send").disabled || (mode === "chat" && !text)) return;
   field.value = "";
   grow();
   attempt(() => (mode === "chat" ? say(text) : lengthen(text)));
