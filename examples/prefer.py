@@ -20,8 +20,10 @@ from pretrain_shakespeare import train  # the loop
 from tinygrad_lm.data.synthetic.speeches import label_floors
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.kernels.cuda.driver import resolve_device
+from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.load import load_chat
 from tinygrad_lm.posttrain.objectives import bradley_terry, dpo
+from tinygrad_lm.posttrain.pictures import draw_preferences
 from tinygrad_lm.posttrain.preferences import Comparisons, Preferences, evaluate_pairs
 from tinygrad_lm.posttrain.prompts import check_unchanged, describe, load_pairs
 from tinygrad_lm.posttrain.reward import HEAD, scored
@@ -49,7 +51,7 @@ OPTIONS = {
 
 @program
 def main(arguments=None):
-    return command(__doc__, OPTIONS, start, train, arguments, PreferenceRun)
+    return command(__doc__, OPTIONS, start, train_and_report, arguments, PreferenceRun)
 
 
 def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="auto", dtype="float32", out=None, **recipe):
@@ -78,10 +80,16 @@ def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="auto", 
         data=describe(data) | {"reward": reward, "beta": beta},
         levels={"no preference": math.log(2)}
         | ({"entropy of the labels": label_floors()[0]} if data == "play" else {}),
+        highest=label_floors()[1] if data == "play" else None,
         heads=[HEAD] if reward else [],
         base=model,
     )
-    return train(run, trainer, validate)
+    return train_and_report(run, trainer, validate)
+
+
+def train_and_report(run, trainer, validate, first=0):
+    """Train, and if that was not stopped, print what came of it. Returns the exit status."""
+    return train(run, trainer, validate, first) or report_log(run)
 
 
 def preference_trainer(base, chat, pairs, held_out, reward, beta, config, shares=None):
@@ -96,7 +104,15 @@ def preference_trainer(base, chat, pairs, held_out, reward, beta, config, shares
 
 
 class PreferenceRun(ChatRun):
-    """A run of this program."""
+    """A run of this program. config besides: highest, the largest share of pairs in the right order, None if unknown"""
+
+    picture = "preferences.png"
+
+    def draw(self):
+        config = self.config
+        score = "score" if config["heads"] else "log π / π_ref, nats an answer"
+        path, known = self.path / self.picture, (config["levels"], config["highest"])
+        draw_preferences(self.log, path, config["title"], *known, score)
 
     def reopen(self, device):
         data, base, shares = self.config["data"], self.base_model(device), self.config["shares"]

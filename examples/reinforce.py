@@ -9,28 +9,24 @@ A line of a prompts file is {"prompt": "17+05=", "answer": "022", "verifier": "e
 """
 
 import sys
-from copy import deepcopy
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from pretrain_shakespeare import train  # the loop
 
+from tinygrad_lm.data.synthetic.speeches import best_gains
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
+from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.load import load_chat
 from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method, in_iterations
-from tinygrad_lm.posttrain.objectives import policy_gradient, ppo
-from tinygrad_lm.posttrain.policy import PolicySteps
+from tinygrad_lm.posttrain.policy_run import PolicyRun, policy_trainer
 from tinygrad_lm.posttrain.prompts import load_prompts
-from tinygrad_lm.posttrain.reward import HEAD, judge, load_reward, scored
-from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
-from tinygrad_lm.posttrain.success import failure, loss_of_reward, verified
+from tinygrad_lm.posttrain.reward import HEAD
+from tinygrad_lm.posttrain.run import create_chat_run
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command
-from tinygrad_lm.train.config import TrainConfig, adapted
-from tinygrad_lm.train.shares import default_shares
-from tinygrad_lm.train.trainer import Trainer
+from tinygrad_lm.train.config import TrainConfig
 
 OPTIONS = {
     "model": {"nargs": "?", "metavar": "MODEL", "help": "a chat model: a run of finetune_chat.py, a folder, a name"},
@@ -53,7 +49,7 @@ SETTINGS = ("beta", "group", "limit", "passes")  # of a Method that have an opti
 
 @program
 def main(arguments=None):
-    return command(__doc__, OPTIONS, start, train, arguments, PolicyRun)
+    return command(__doc__, OPTIONS, start, train_and_report, arguments, PolicyRun)
 
 
 def start(
@@ -80,37 +76,17 @@ def start(
         questions=[prompt.messages for prompt in held_out[:3]],
         data={"path": data, "reward": reward},
         method=asdict(method),
+        levels={"all answers right": 1.0} if reward is None else {},
+        frontier=best_gains() if data == "play" and reward is not None else None,  # for pairs of the play
         heads=[HEAD] if method.advantage == "gae" else [],
         base=model,
     )
-    return train(run, trainer, validate)
+    return train_and_report(run, trainer, validate)
 
 
-def policy_trainer(base, chat, prompts, held_out, reward, method, config, shares=None):
-    """(trainer, validate) for a policy that begins as the chat model `base` is, which stays the reference."""
-    with_values = method.advantage == "gae"
-    policy = adapted(scored(base) if with_values else deepcopy(base), config)
-    judged = verified if reward is None else partial(judge, load_reward(reward, base.flat.device))
-    shares = shares or default_shares(config.batch_size)
-    steps = PolicySteps(policy, base, chat, prompts, judged, method, config, shares)
-    objective = partial(policy_gradient, clip=method.clip)
-    if with_values:
-        objective = partial(ppo, clip=method.clip, value_weight=method.value_weight)
-    trainer = Trainer(policy, steps, config, shares, objective=objective)
-    trainer.ahead = method.passes  # no evaluation and no checkpoint between updates on the same answers
-    measure = failure if reward is None else partial(loss_of_reward, judged)
-    return trainer, partial(measure, chat=chat, prompts=held_out, limit=method.limit, seed=config.seed)
-
-
-class PolicyRun(ChatRun):
-    """A run of this program."""
-
-    def reopen(self, device):
-        data, method = self.config["data"], Method(**self.config["method"])
-        config = in_iterations(self.train_config, method.passes)
-        prompts, held_out = load_prompts(data["path"])
-        base, shares = self.base_model(device), self.config["shares"]
-        return policy_trainer(base, self.chat, prompts, held_out, data["reward"], method, config, shares)
+def train_and_report(run, trainer, validate, first=0):
+    """Train, and if that was not stopped, print what came of it. Returns the exit status."""
+    return train(run, trainer, validate, first) or report_log(run)
 
 
 if __name__ == "__main__":

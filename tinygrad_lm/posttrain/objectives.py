@@ -42,7 +42,7 @@ def surrogate(logp, old, advantages, clip=0.0):
     if not clip:
         return ratio * advantages
     xp = array_module(ratio.data)
-    bound = xp.where(advantages > 0, 1 + clip, 1 - clip)  # as far as it pays to go
+    bound = xp.where(advantages > 0, 1 + clip, 1 - clip).astype(ratio.dtype)  # as far as it pays to go
     inside = xp.where(advantages > 0, ratio.data <= bound, ratio.data >= bound)
     return ops.where(inside, ratio, bound) * advantages
 

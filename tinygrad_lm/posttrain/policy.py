@@ -142,19 +142,35 @@ def facts_of(scores, k1, logp, mask, ended, group):
 
     reward and its standard error; kl, kl3: two estimates of KL(π ‖ π_ref) in nats an answer (Schulman 2020); length in
     tokens; ended: the share of answers that did; silent: the share of groups without a difference to learn from;
-    entropy: nats a token
+    entropy: nats a token; length_reward: the correlation of length and reward within groups
     """
+    length = mask.sum(axis=1)
     return {
         "reward": scores.mean(),
         "kl": (k1 * mask).sum(axis=1).mean(),
-        "reward_error": scores.std(ddof=1) / len(scores) ** 0.5 if len(scores) > 1 else np.nan,
+        "reward_error": standard_error(scores.reshape(-1, group)),
         "kl3": (np.expm1(-k1 * mask) + k1 * mask).sum(axis=1).mean(),
-        "length": mask.sum(axis=1).mean(),
+        "length": length.mean(),
         "ended": ended.mean(),
         "silent": advantages.silent_groups(scores.reshape(-1, group)).mean() if group > 1 else 0.0,
         "entropy": -(logp * mask).sum() / mask.sum(),
+        "length_reward": correlation(length, scores, group if group > 1 else len(scores)),
         "tokens": mask.sum(),
     }
+
+
+def standard_error(rewards):
+    """The standard error of the mean of rewards (P, G). Those of a prompt resemble each other, so it is that of the
+    prompts' means; of one prompt that of its answers, and NaN of one answer."""
+    independent = rewards.mean(axis=1) if len(rewards) > 1 else rewards[0]
+    return independent.std(ddof=1) / len(independent) ** 0.5 if len(independent) > 1 else np.nan
+
+
+def correlation(a, b, group):
+    """The correlation of two numbers of each answer within groups, (N,) and (N,) -> a number; 0 if one is constant."""
+    a, b = (advantages.centred(x.reshape(-1, group)) for x in (a, b))
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return (a * b).sum() / norms if norms > 0 else 0.0
 
 
 def check_room(model, chat, prompts, limit):

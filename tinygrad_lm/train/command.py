@@ -149,7 +149,7 @@ def conclude(run, trainer, ended):
     if floors := run.config["floors"]:  # of a mixture
         print(outcome_table(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
-    print(f"in {run.path}: loss.png, samples.txt, log.jsonl, checkpoints")
+    print(f"in {run.path}: {run.picture}, samples.txt, log.jsonl, checkpoints")
     print(f"write more:  python examples/generate.py {path}{'' if floors else prompt_option(run.tokenizer)}")
     print(f"train on:    {again} --steps {2 * config.steps}")
     return 0

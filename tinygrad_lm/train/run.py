@@ -38,6 +38,7 @@ class RunFolder:
     """
 
     measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
+    picture = "loss.png"  # what `draw` draws
 
     def __init__(self, path):
         self.path = Path(path)
@@ -170,7 +171,7 @@ class RunFolder:
     def draw(self):
         """Draw the curves of the log."""
         config = self.config
-        draw_losses(self.log, self.path / "loss.png", config["title"], config["levels"], config["floors"])
+        draw_losses(self.log, self.path / self.picture, config["title"], config["levels"], config["floors"])
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""

@@ -73,6 +73,12 @@ def fewer_lines(beta):
     return Optimum(mean, kl, -mean if beta == inf else -mean - beta * kl)
 
 
+def best_gains():
+    """[(KL, gain), …] over β: the most that −lines can gain over the grammar at a KL divergence, in nats."""
+    optima = [fewer_lines(1 / tilt) for tilt in (i / 20 for i in range(1, 101))]
+    return [(0.0, 0.0), *((best.kl, fewer_lines(inf).lines - best.lines) for best in optima)]
+
+
 def label_floors():
     """(nats, accuracy): the lowest expected loss of a reward model or of DPO on `play_pairs`, and the highest accuracy.
 

@@ -6,10 +6,10 @@ import re
 import numpy as np
 
 from tinygrad_lm.files import replacing
+from tinygrad_lm.learn.doctor.log_findings import MARKS
 from tinygrad_lm.train.log import smooth
 
 COLOURS = {"fine": "tab:green", "look": "tab:orange", "wrong": "tab:red"}
-MARKS = {"fine": "✓", "look": "?", "wrong": "✗"}
 
 
 def draw(run, findings, path):

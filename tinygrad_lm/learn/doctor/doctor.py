@@ -1,8 +1,9 @@
 """Examine a run: is it healthy, and if not, what is wrong and what to do.
 
-Reads the run's log, the weights of a checkpoint and the training text, and changes none of them. Each finding comes
-with the usual value and its source. Writes two files into the run's folder, replacing older ones: doctor.png, a picture
-of the findings, and doctor.json, their numbers.
+Reads the run's log, the weights of a checkpoint and the training text, and changes none of them; of a post-training
+run the log alone. Each finding comes with the usual value and its source. Writes two files into the run's folder,
+replacing older ones: doctor.png, a picture of the findings, and doctor.json, their numbers. A post-training run has a
+picture already.
 """
 
 import json
@@ -14,10 +15,11 @@ import numpy as np
 from tinygrad_lm import files
 from tinygrad_lm.data.loader import windows
 from tinygrad_lm.kernels.cuda.driver import resolve_device
-from tinygrad_lm.learn.doctor.chart import MARKS, draw
+from tinygrad_lm.learn.doctor.chart import draw
 from tinygrad_lm.learn.doctor.log_findings import (
-    FINE,
+    MARKS,
     WRONG,
+    as_text,
     first_loss,
     norm_curve,
     spikes,
@@ -25,6 +27,7 @@ from tinygrad_lm.learn.doctor.log_findings import (
     validation_curve,
 )
 from tinygrad_lm.learn.doctor.model_findings import activity, overfit, updates
+from tinygrad_lm.learn.doctor.posttraining import examine_log
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.run import RunFolder
@@ -47,16 +50,22 @@ def examine_run(args):
 
 def report(run, which="newest", seconds=30.0, device="auto"):
     """Examine a RunFolder as the command does. Returns the exit status."""
-    step, findings = examine(run, which, seconds, resolve_device(device))
-    print(f"doctor  {run.path}, {which} checkpoint, after {step:,} steps\n")
+    if of_posttraining := examine_log(run):
+        table, findings = of_posttraining
+        step, written = run.log.records[-1]["step"], "doctor.json"
+        print(f"doctor  {run.path}, by its log of {step:,} steps\n\n{table}\n")
+    else:
+        step, findings = examine(run, which, seconds, resolve_device(device))
+        written = "doctor.png, .json"
+        print(f"doctor  {run.path}, {which} checkpoint, after {step:,} steps\n")
+        draw(run, findings, run.path / "doctor.png")
     for finding in findings:
         print(as_text(finding))
     content = json.dumps({"step": step, "findings": [vars(finding) for finding in findings]})
     content = json.loads(content, parse_constant=lambda _: None)  # JSON has no NaN
     files.replace(run.path / "doctor.json", json.dumps(content, indent=1).encode())
-    draw(run, findings, run.path / "doctor.png")
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in MARKS}
-    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; in {run.path}: doctor.png, .json")
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + f"; in {run.path}: {written}")
     return 1 if counts[WRONG] else 0
 
 
@@ -90,10 +99,3 @@ def examine(run, which, seconds, device):
         *inside,
         unused_tokens(batches.beginning(COUNTED), run.model_config.vocab_size),
     ]
-
-
-def as_text(finding):
-    """A finding as a paragraph."""
-    lines = [f"{MARKS[finding.verdict]} {finding.title}: {finding.value} – {finding.verdict}", finding.meaning]
-    lines += [f"usual: {finding.usual}", f"what to do: {finding.advice}" if finding.verdict != FINE else ""]
-    return "\n    ".join(filter(None, lines)) + "\n"

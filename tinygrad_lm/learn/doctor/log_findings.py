@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 FINE, LOOK, WRONG = "fine", "look", "wrong"
+MARKS = {FINE: "✓", LOOK: "?", WRONG: "✗"}
 
 
 @dataclass
@@ -27,6 +28,13 @@ class Finding:
 def judge(look, wrong):
     """The verdict: wrong if `wrong`, else worth a look if `look`, else fine."""
     return WRONG if wrong else LOOK if look else FINE
+
+
+def as_text(finding):
+    """A finding as a paragraph."""
+    lines = [f"{MARKS[finding.verdict]} {finding.title}: {finding.value} – {finding.verdict}", finding.meaning]
+    lines += [f"usual: {finding.usual}", f"what to do: {finding.advice}" if finding.verdict != FINE else ""]
+    return "\n    ".join(filter(None, lines)) + "\n"
 
 
 def first_loss(log, vocab_size, pretrained=False):

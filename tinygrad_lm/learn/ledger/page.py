@@ -34,16 +34,24 @@ def page(ledger, title="A backward pass"):
     """The page of a Ledger, as text. ConfigError if it has no step."""
     if not ledger.steps:
         raise ConfigError("page: the ledger has no step to show\n  hint : a filter, such as `where`, may fit none")
-    web = files("tinygrad_lm.learn.ledger") / "web"
-    read = lambda name: (web / name).read_text(encoding="utf-8")
     parts = {
         "title": html.escape(title),
         "style": read("style.css"),
         "script": "\n".join(map(read, SCRIPTS)),
         "ledger": embed(to_json(ledger)),
     }
-    head, *rest = read("page.html").split("{{")
-    for part in rest:  # one pass: what is put in is not searched for places
+    return filled(read("page.html"), parts)
+
+
+def read(name):
+    """The text of a file in web/."""
+    return (files("tinygrad_lm.learn.ledger") / "web" / name).read_text(encoding="utf-8")
+
+
+def filled(text, parts):
+    """A page's text with parts[name] where {{name}} stands; what is put in is not searched for places."""
+    head, *rest = text.split("{{")
+    for part in rest:
         name, _, after = part.partition("}}")
         head += parts[name] + after
     return head
