@@ -58,7 +58,7 @@ def learn_sums(seed):
     held_out, prompts = [
         list(map(prompt_of, sums(count, seed, split))) for count, split in ((1000, "held-out"), (8000, "train"))
     ]
-    config = TrainConfig(**IMITATE | {"steps": 1000, "batch_size": 128, "seed": seed})
+    config = TrainConfig(**IMITATE | {"steps": 1200, "batch_size": 128, "seed": seed})
     seconds = train(base, Conversations(shown, chat, 128, 24, seed), config)
     held_out_loss = evaluate_conversations(base, Conversations(list(sums(1000, seed, "held-out", 0.5)), chat, 128, 24))
     success = 1 - failure(base, chat, held_out, 8)[0]
@@ -69,10 +69,10 @@ def learn_sums(seed):
     record("sums", stage="imitation", loss=held_out_loss, floor=floor, success=success, seconds=seconds)
     for name in ("rloo", "dr-grpo", "grpo"):
         model, method = deepcopy(base), Method(**METHODS[name] | {"limit": 8})
-        config = TrainConfig(**RECIPE | {"steps": 120, "batch_size": 512, "lr": 3e-4, "seed": seed})
+        config = TrainConfig(**RECIPE | {"steps": 150, "batch_size": 512, "lr": 3e-4, "seed": seed})
         steps = PolicySteps(model, base, chat, prompts, verified, method, config, default_shares(512))
         seconds = train(model, steps, config, policy_gradient)
-        success, kl = 1 - failure(model, chat, held_out, 8)[0], steps.figures(119, 0.0)["kl"]
+        success, kl = 1 - failure(model, chat, held_out, 8)[0], steps.figures(149, 0.0)["kl"]
         print(f"{name}: P(success) {success:.4f}, KL {kl:.3f} nats, {seconds:.0f} s")
         record("sums", stage=name, success=success, kl=kl, seconds=seconds)
 
@@ -139,14 +139,11 @@ def policy(name, base, chat, prompts, judged, method, seed):
 def report(name, model, base, chat, prompts, limit, seconds):
     """Print mean lines ± standard error and the KL divergence of 512 answers."""
     answers = as_batch(chat, prompts[:512], draw_answers(model, chat, prompts[:512], limit, 1, range(512)))
-    n, legal = lines_of(answers), verified(answers)
-    kl = (every_logp(model, answers) - every_logp(base, answers)).mean()
-    print(
-        f"{name}: {n.mean():.3f} ± {n.std() / len(n) ** 0.5:.3f} lines, KL {kl:.3f} nats, legal {legal.mean():.3f}, {seconds:.0f} s"
-    )
-    record(
-        "play", stage=name, lines=n.mean(), error=n.std() / len(n) ** 0.5, kl=kl, legal=legal.mean(), seconds=seconds
-    )
+    n, legal = lines_of(answers), float(verified(answers).mean())
+    kl = float((every_logp(model, answers) - every_logp(base, answers)).mean())
+    lines, error = float(n.mean()), float(n.std() / len(n) ** 0.5)
+    print(f"{name}: {lines:.3f} ± {error:.3f} lines, KL {kl:.3f} nats, legal {legal:.3f}, {seconds:.0f} s")
+    record("play", stage=name, lines=lines, error=error, kl=kl, legal=legal, seconds=seconds)
 
 
 def every_logp(model, answers):

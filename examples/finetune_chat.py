@@ -58,11 +58,10 @@ def start(model=None, data=None, lora=0, freeze=(), packed=False, device="auto",
     base, chat = load_chat(model, resolve_device(device), dtype)
     conversations, held_out = load_conversations(data, chat)
     trainer, examination = supervised(base, chat, conversations, held_out, config, packed)
-    tuned, batches = trainer.model, trainer.batches
-    print(
-        f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {base.flat.device}"
-    )
-    print(f"data    {data}: {batches.amounts()}; {len(held_out):,} held out")
+    tuned, flat = trainer.model, trainer.model.flat
+    print(f"model   {model}: trains {flat.grad.size:,} of {flat.data.size:,} parameters on {flat.device}")
+    print(f"data    {data}: {trainer.batches.amounts()} to train on")
+    print(f"held out: {examination.shown['held out'].amounts()}")
     before = examination.marks(tuned)
     run = create_chat_run(
         out,

@@ -75,6 +75,7 @@ def test_it_begins_with_the_loss_of_the_foundation_model(way, folder, undisturbe
     assert steps == [0, 2, 4]
     assert losses[0] == pytest.approx(expected, rel=1e-6)
     assert run.log.curve("loss")[0] == [1, 2, 3, 4]
+    assert run.log.curve("right")[0] == steps
     assert run.config["measure"] == ["validation loss", "nats a learnt token"]
 
 

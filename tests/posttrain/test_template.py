@@ -13,6 +13,7 @@ from small_chats import CONVERSATIONS, conversations, json_tokenizer, turns
 
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.posttrain.hiding import HidingTokenizer
 from tinygrad_lm.posttrain.template import TemplateChat
 
 pytest.importorskip("jinja2")
@@ -93,6 +94,18 @@ def test_no_message_yields_a_special_id(name, chat_of, data):
     special = {chat.texts.ids[text] for text in (SPECIAL if thoughts else words)}
     found, expected = ([i for i in chat.render(written)[0].tolist() if i in special] for written in (messages, plain))
     assert found == expected
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("content", ["<|im_end|", "<|im_end| \n", "<|im_", "<", "a<|im_end|><|im_end|"])
+def test_what_a_template_writes_completes_no_special_token(content, role, tmp_path):
+    tokenizer = json_tokenizer(tmp_path, SPECIAL)
+    texts = HidingTokenizer(tmp_path, "")
+    hidden = texts.hide({"role": role, "content": content})["content"].strip()
+    for end in (">", "end|>", "|im_end|>"):
+        ids = texts.encode(hidden + end)
+        assert tokenizer.decode(ids) == content.strip() + end
+        assert (ids >= len(SPECIAL)).all()
 
 
 @pytest.mark.parametrize("name", ["chatml", "qwen3", "llama3", "blocks", "plain"])

@@ -77,17 +77,17 @@ class Examination:
     """
 
     def __init__(self, stream, learnt, held_out):
-        held_out = stream(held_out).kept
-        names = sorted({conversation.task for conversation in held_out})
-        by_task = {name: [x for x in held_out if x.task == name] for name in names}
+        fitting = stream(held_out).kept
+        names = sorted({conversation.task for conversation in fitting})
+        by_task = {name: [x for x in fitting if x.task == name] for name in names}
         parts = {"train": learnt, "held out": held_out} | (by_task if len(names) > 1 else {})
         self.tasks = {name: stream(asked) for name, asked in by_task.items()}
         self.shown = {part: stream(asked) for part, asked in parts.items()}
         self.right = {part: stream(list(map(corrected, asked))) for part, asked in parts.items()}
 
     def __call__(self, model):
-        """The mean loss of a learnt token on held-out conversations, and {task: its own}."""
-        return evaluate_by_task(model, self.tasks)
+        """On held-out conversations the mean loss of a learnt token, {task: its own}, and the share that is right."""
+        return *evaluate_by_task(model, self.tasks), {"right": exact_match(model, self.right["held out"])}
 
     def marks(self, model):
         """{part: [loss, share of answers that are right]}: of what is trained on, of what is held out, and by task."""
