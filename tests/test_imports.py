@@ -43,6 +43,7 @@ AROUND = {
     "pretrained": LEARNING | {"data", "adapt", "train"},
     "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train", "pretrained"},
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
+    "serve": LEARNING | {"data", "generation", "posttrain", "pretrained"},
     "learn": LEARNING | {"data", "generation", "adapt", "testing", "train", "posttrain"},
     "__init__": {"engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
 }

@@ -76,6 +76,8 @@ COMMANDS = {
     "evaluate --help": ["-m", "tinygrad_lm.evaluate", "--help"],
     "export": [ROOT / "examples" / "export.py", "modern", "σ"],
     "check_gradients": [ROOT / "examples" / "check_gradients.py", "--cases", "1"],
+    "chat": [ROOT / "examples" / "chat.py", "run", "--tokens", "5"],
+    "serve --help": ["-m", "tinygrad_lm.serve", "--help"],
     "learn": ["-m", "tinygrad_lm.learn"],
     "learn page": ["-m", "tinygrad_lm.learn", "page"],
     "learn bug": ["-m", "tinygrad_lm.learn", "bug", "sqrt"],
@@ -91,7 +93,8 @@ COMMANDS = {
 def test_text_goes_to_any_encoding(name, here):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     command = [sys.executable, *map(str, COMMANDS[name])]
-    ended = subprocess.run(command, cwd=here, env=environment, capture_output=True, timeout=200)
+    given = {"input": "μῆνιν\n".encode("cp1252", "replace"), "capture_output": True}
+    ended = subprocess.run(command, cwd=here, env=environment, timeout=200, **given)
     told = (ended.stdout + ended.stderr).decode("cp1252")
     assert "Traceback" not in told, told
     assert told

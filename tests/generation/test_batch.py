@@ -143,17 +143,22 @@ def test_log_probabilities_are_the_models_and_the_samplers(drawn, seed, temperat
     config, _ = drawn
     model = shaken(config, seed)
     n, V = min(3, config.block_size), max(1, config.vocab_size - 1)
-    (found,) = written(model, [[0]], n, seed=1, logprobs=True, temperature=temperature, top_k=2, vocab_size=V)
+    options = {"temperature": temperature, "top_k": 2, "vocab_size": V}
+    (found,) = written(model, [[0]], n, seed=1, logprobs=True, top=2, **options)
     text = [0, *(drawn.token for drawn in found)]
     z = model(np.array([text[:n]])).data[0]
     expected = [row[token] - math.log(np.exp(row).sum()) for row, token in zip(z, text[1:], strict=True)]
     agree(np.array([drawn.logprob for drawn in found]), np.array(expected), "log P")
+    for drawn, row in zip(found, z, strict=True):
+        likeliest = np.argsort(-row, kind="stable")[:2]
+        logprobs = row[likeliest] - math.log(np.exp(row).sum())
+        agree(np.array([logprob for _, logprob in drawn.likeliest]), logprobs, "log P of the likeliest")
     expected = [
         row[token] / temperature - math.log(np.exp(np.sort(row[:V])[-2:] / temperature).sum())
         for row, token in zip(z, text[1:], strict=True)
     ]
     agree(np.array([drawn.sampling_logprob for drawn in found]), np.array(expected), "log P of the draw")
-    assert next(generate_batch(model, [[0]], 1))[2:] == (None, None)
+    assert next(generate_batch(model, [[0]], 1))[2:] == (None, None, ())
 
 
 @given(

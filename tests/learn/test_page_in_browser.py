@@ -4,10 +4,10 @@ Skipped where selenium, chromium or chromedriver is missing. Nothing here waits 
 """
 
 import re
-import shutil
 import unicodedata
 from dataclasses import replace
 
+import browser
 import numpy as np
 import pytest
 from small_gpt import random_tokens, shaken, tiny
@@ -20,7 +20,6 @@ from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.paths import paths
 from tinygrad_lm.learn.ledger.trace import trace
 
-webdriver = pytest.importorskip("selenium.webdriver")
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 TIMER = "window.setInterval = (f) => { window.tick = f; return 1; }; window.clearInterval = () => {};"
@@ -60,18 +59,9 @@ return [...all].filter((one) => !(one.ariaLabel || one.labels?.length || one.get
 
 @pytest.fixture(scope="module")
 def chromium():
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if not browser or not driver:
-        pytest.skip("chromium or chromedriver is not on the PATH")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as chromium:
-        chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": TIMER})
-        yield chromium
+    with browser.chromium() as found:
+        found.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": TIMER})
+        yield found
 
 
 @pytest.fixture
@@ -79,10 +69,7 @@ def opened(chromium, tmp_path):
     """A function that opens the page of a ledger, in a window of this size; afterwards nothing was logged."""
 
     def open_page(ledger, width=1440, height=1000):
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        still = [{"name": "prefers-reduced-motion", "value": "reduce"}]
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": still})
+        browser.resize(chromium, width, height)
         chromium.get(write_page(ledger, tmp_path / "page.html").as_uri())
         assert chromium.execute_script("return document.documentElement.dataset.ready") == "yes"
         return Page(chromium)

@@ -17,16 +17,19 @@ KEPT = 0.75  # the share of a group's texts below which those that ended are dro
 
 
 class Drawn(NamedTuple):
-    """A token that was drawn for prompt number `row`, and two log-probabilities of it, None unless asked for.
+    """A token that was drawn for prompt number `row`, and what is asked for besides.
 
-    logprob           by the model
-    sampling_logprob  under the distribution that it was drawn from, after temperature, filters, penalty and vocab_size
+    logprob           log P of it by the model
+    sampling_logprob  the same under the distribution that it was drawn from, after temperature, filters, penalty and
+                      vocab_size
+    likeliest         (token, log P by the model) of the likeliest ones in its place, the likeliest first
     """
 
     row: int
     token: int
     logprob: float | None = None
     sampling_logprob: float | None = None
+    likeliest: tuple = ()
 
 
 class Group(NamedTuple):
@@ -46,7 +49,7 @@ def generate(model, prompt, n, seed=0, **sampling):
 
 
 def generate_batch(
-    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, vocab_size=None, rows=None, **sampling
+    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, top=0, vocab_size=None, rows=None, **sampling
 ):
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
@@ -54,7 +57,8 @@ def generate_batch(
     prompts once, and those of one length share a cache. What is drawn for a prompt depends on its place among them, up
     to rounding on nothing else. rows: whole numbers that stand for their places, so that a part of the prompts is
     continued as it would be among all. stop: a function of the ids that were drawn for a prompt; where it is true the
-    text ends. vocab_size: no id from there on is drawn; published models pad their tables.
+    text ends. logprobs: give the log-probabilities of each token, and of the `top` likeliest in its place. vocab_size:
+    no id from there on is drawn; published models pad their tables.
     """
     rows = list(range(len(prompts))) if rows is None else [int(row) for row in rows]
     if n < 0:
@@ -65,10 +69,10 @@ def generate_batch(
         raise ConfigError(f"generate: rows must be a whole number below 2⁶⁴ for each of {len(prompts)}, found {rows}")
     random(seed, "sample")  # refuses a wrong seed now, not at the first token
     texts = [[int(token) for token in prompt] for prompt in prompts]
-    return write(model, texts, n, seed, stop, logprobs, vocab_size, rows, Sampler(**sampling))
+    return write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, Sampler(**sampling))
 
 
-def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
+def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler):
     """What `generate_batch` describes."""
     lengths, active = [len(text) for text in texts], list(range(len(texts)))
     groups = read_prompts(model, texts) if n else []
@@ -86,6 +90,7 @@ def write(model, texts, n, seed, stop, logprobs, vocab_size, rows, sampler):
             columns = [here, tokens.tolist()]
             if logprobs:
                 columns += [model_logprobs(z, tokens).tolist(), sampling_logprobs.tolist()]
+                columns += [likeliest(z, top)] if top else []
             for drawn in map(Drawn, *columns):
                 texts[drawn.row].append(drawn.token)
                 yield drawn
@@ -138,6 +143,19 @@ def model_logprobs(logits, tokens):
     """log P of a token for each row of logits, (B,), in float64."""
     z = np.subtract(logits, logits.max(1, keepdims=True), dtype=np.float64)
     return z[np.arange(len(z)), tokens] - np.log(np.exp(z, out=z).sum(1))
+
+
+def likeliest(logits, top):
+    """Of each row of logits (B, V) the `top` likeliest tokens, likeliest first, as pairs of a token and its log P."""
+    tokens = np.argsort(-logits, 1, kind="stable")[:, :top]
+    logprobs = np.take_along_axis(log_softmax(logits), tokens, 1)
+    return [tuple(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), logprobs.tolist(), strict=True)]
+
+
+def log_softmax(logits):
+    """log P of logits (..., V), in float64."""
+    z = np.subtract(logits, logits.max(-1, keepdims=True), dtype=np.float64)
+    return z - np.log(np.exp(z).sum(-1, keepdims=True))
 
 
 def until(pieces, stops):
