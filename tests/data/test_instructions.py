@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.__main__ import main
 from tinygrad_lm.data.synthetic.instructions import HELD_OUT, TASK_NAMES, instructions, split_of
 from tinygrad_lm.data.synthetic.island import Island, people
 from tinygrad_lm.data.synthetic.play import play_nats
@@ -21,7 +22,10 @@ from tinygrad_lm.data.synthetic.speeches import (
     play_pairs,
 )
 from tinygrad_lm.data.synthetic.sums import sums, sums_entropy
+from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.posttrain.chat import Chat
+from tinygrad_lm.posttrain.json_lines import read_conversations, read_pairs, read_prompts
 from tinygrad_lm.posttrain.verifiers import VERIFIERS
 
 KINDS = {"instructions": instructions, "sums": sums, "play": play_conversations, "pairs": play_pairs}
@@ -309,3 +313,37 @@ def test_pairs_are_labelled_as_often_as_their_probability():
     for seen, expected in zip((loss, right), label_floors(), strict=True):
         assert abs(statistics.fmean(seen) - expected) < 4 * statistics.stdev(seen) / math.sqrt(len(seen))
     assert all(pair.prompt[0]["content"].isupper() for pair in play_pairs(20))
+
+
+# ---- as files
+
+
+@pytest.mark.parametrize("name", ["instructions", "sums", "play"])
+def test_files_are_read_as_what_was_drawn(name, tmp_path, capsys):
+    chat, options = Chat(ByteTokenizer()), ["--noise", 0.5] if name == "sums" else []
+    assert main(["conversations", name, "--out", tmp_path, "--count", 7, "--held-out", 3, "--seed", 2, *options]) == 0
+    draw = KINDS[name]
+    for split, count in (("train", 7), ("held-out", 3)):
+        expected = list(draw(count, 2, split, **{"noise": 0.5} if name == "sums" else {}))
+        shown = read_conversations(tmp_path / f"{split}.jsonl", chat)
+        assert [(c.task, c.messages) for c in shown] == [(c.task, c.messages) for c in expected]
+        prompts = [c._replace(messages=c.messages[:-1]) for c in expected]
+        assert read_prompts(tmp_path / f"{split}-prompts.jsonl") == prompts
+        if name == "play":
+            assert read_pairs(tmp_path / f"{split}-pairs.jsonl", chat) == list(play_pairs(count, 2, split))
+    assert len(list(tmp_path.iterdir())) == capsys.readouterr().out.count(" lines\n") == (6 if name == "play" else 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["sums", "--count", 0], "at least 1, found 0"),
+        (["sums", "--noise", 1], "noise must be at least 0 and below 1, found 1"),
+        (["play", "--noise", 0.5], "--noise must be 0 but for sums, found 0.5"),
+        (["sums", "--seed", -1], "a seed is a whole number"),
+    ],
+)
+def test_impossible_files_are_refused(options, complaint, tmp_path, capsys):
+    assert main(["conversations", *options, "--out", tmp_path]) == 2
+    assert complaint in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

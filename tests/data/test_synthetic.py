@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import statistics
 from dataclasses import replace
 from decimal import Decimal
@@ -130,8 +131,8 @@ def test_sentences_of_an_island_are_equally_likely_and_differ():
 
 def test_additions_are_right_and_none_is_held_out():
     lines = Additions().lines
-    asked = {tuple(word for word in c.messages[0]["content"].replace("?", "").replace(".", "").split() if word.isdigit())
-             for c in instructions(3000, split="held-out") if c.task == "add"}  # fmt: skip
+    questions = (c.messages[0]["content"] for c in instructions(3000, split="held-out") if c.task == "add")
+    asked = {tuple(re.findall("[0-9]+", question)) for question in questions}
     sums = {(line.split()[0], line.split()[2]): line.split()[-1] for line in lines}
     assert all(int(a) + int(b) == int(c) for (a, b), c in sums.items())
     assert len(asked) > 200

@@ -34,6 +34,7 @@ def test_the_table_of_a_policy(tmp_path):
     assert rows["groups without signal"][-1] == "49.3%"
     assert rows["1 − reward on held-out prompts"] == ["0.8000", "0.2500"]
     assert rows["sort"] == ["0.9000", "0.3000"]
+    assert "step 31, lowest" in table
     assert "surrogate" not in table
     assert "777" not in table
 

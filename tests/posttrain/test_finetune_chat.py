@@ -28,11 +28,11 @@ WORDS = ["".join(letters) for n in (1, 2, 3) for letters in product("abc", repea
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A foundation model, and conversations, of which one is too long: a word is answered by its first letter."""
+    """A foundation model, and conversations, of which two are too long: a word is answered by its first letter."""
     folder = tmp_path_factory.mktemp("chat")
     make_base(folder / "base", CharTokenizer(" abc"), n_embd=32)
     asked = [turns(word, word[0]) for word in WORDS] + [turns(a, a[0], b, b[0]) for a in WORDS for b in WORDS[3:6]]
-    asked.append(turns("b" * 60, "b"))
+    asked += [turns("a" * 60, "a"), turns("b" * 60, "b")]  # by their hashes one is held out
     lines = [json.dumps({"messages": messages, "task": str(len(messages))}) for messages in asked]
     (folder / "data.jsonl").write_text("\n".join(lines))
     return folder
@@ -92,7 +92,7 @@ def test_it_learns_to_answer_and_to_end(start, folder, tmp_path, capsys):
     """What is printed before and after: losses, and the share of right answers, of both splits and by task."""
     assert start(tmp_path / "run", "--steps", 60, "--eval-every", 60) == 0
     told = capsys.readouterr().out
-    assert re.search(r"data    .*: \d+ conversations to train on\n", told)
+    assert re.search(r"data    .*: \d+ conversations \(1 skipped as too long\) to train on\n", told)
     assert re.search(r"held out: \d+ conversations \(1 skipped as too long\)\n", told)
     assert "\nbefore\nuser: " in told
     rows = {line.split("  ")[0]: line.split()[-4:] for line in told.split("answers right\n")[1].splitlines()[1:]}

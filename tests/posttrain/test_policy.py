@@ -129,7 +129,6 @@ def test_the_probability_of_success_is_exact():
     assert by_task == {"sum": wrong}
     p, figures = 1 - wrong, steps.figures(0, 0.0)
     assert abs(figures["reward"] - p) < 5 * (p * (1 - p) / 4000) ** 0.5
-    agree(figures["reward_error"], (figures["reward"] * (1 - figures["reward"]) / 3999) ** 0.5, "standard error", 1e-12)
 
 
 def test_where_nothing_differs_nothing_is_learnt():

@@ -125,6 +125,7 @@ def test_advantages_of_groups(scale, formula, tmp_path):
     found = formula(rewards.reshape(-1, G)).reshape(-1, 1)
     expected = with_their_epsilon(rewards, found) if scale == "group" else found
     agree(batch["advantages"].numpy(), expected[:, 0], "advantages")
+    assert not found[G:].any()
     assert not batch["advantages"][G:].any()
 
 

@@ -1,4 +1,4 @@
-"""Make datasets from raw text: train tokenizers and classifiers, write token files, inspect them."""
+"""Make datasets from raw text: train tokenizers and classifiers, write token files, inspect them. Make text up."""
 
 import argparse
 import sys
@@ -19,6 +19,7 @@ COMMANDS = {
         "tinygrad_lm.curate.cleaning.train_classifier",
         "learn a quality classifier from good and other text",
     ),
+    "conversations": ("tinygrad_lm.data.synthetic.write", "write made-up conversations whose answers can be verified"),
 }
 
 

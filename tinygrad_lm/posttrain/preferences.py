@@ -32,7 +32,7 @@ class Preferences(Pairs):
 
     def __init__(self, pairs, chat, *arguments, reference, beta, **options):
         super().__init__(pairs, chat, *arguments, **options)
-        self.beta, none = beta, np.zeros(2)
+        self.beta, none = beta, np.zeros(2, reference.flat.data.dtype)
         self.rows = [(*pair, none) for pair in self.rows]
         self.rows = [(*pair, logp) for (*pair, _), logp in zip(self.rows, every_score(self, reference), strict=True)]
 

@@ -164,12 +164,11 @@ def token_gradients(model, batch, clip):
 
     batch: as there, of one answer. One forward and one backward pass a token, over what stands before it.
     """
-    tokens, targets, advantages, old = batch
+    tokens, targets, *weights = batch
+    weights = [x.astype(model.flat.data.dtype) for x in weights]
     for t in np.flatnonzero(targets[0] != IGNORED):
-        alone = np.zeros((1, t + 1), bool)
-        alone[0, t] = True
-        here = tokens[:, : t + 1], np.where(alone, targets[:, : t + 1], IGNORED)
-        here += tuple(np.where(alone, x[:, : t + 1], 0).astype(model.flat.data.dtype) for x in (advantages, old))
+        alone = np.where(np.arange(t + 1) == t, targets[:, : t + 1], IGNORED)  # what is ignored has no gradient
+        here = tokens[:, : t + 1], alone, *(x[:, : t + 1] for x in weights)
         loss, _ = policy_gradient(model, [to_device(x, model.flat.device) for x in here], NONE, clip=clip)
         loss.backward()
         yield -to_device(model.flat.grad, "cpu").astype(np.float64)

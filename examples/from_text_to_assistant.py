@@ -1,0 +1,163 @@
+"""The whole story in one command: a model learns to read, then to answer, then to answer right.
+
+python examples/from_text_to_assistant.py                    # offline; a quarter of an hour on two cores of a laptop
+python examples/from_text_to_assistant.py                    # again: continues where it was stopped
+python examples/from_text_to_assistant.py --out FOLDER --minutes 5     # a worse assistant
+
+1. pretraining     next tokens of text about an island that does not exist, of sums, and of a funny little play
+2. supervised      conversations to imitate: invented instructions, some of them questions about the island
+3. reinforcement   the model's own answers to such instructions, rewarded where a verifier finds them right
+and report.md: the same held-out prompts answered after each. The programs of the three stages are pretrain.py,
+finetune_chat.py and reinforce.py; each stage is a run of its own, which they can continue.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import finetune_chat
+import pretrain
+import reinforce
+
+from tinygrad_lm import files
+from tinygrad_lm.curate.prepare import prepare
+from tinygrad_lm.data.tokenizers.bpe import ALPHABET
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
+from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.models.config import MODERN, PRESETS
+from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain.report_card import report_card
+from tinygrad_lm.programs import program
+from tinygrad_lm.train.checkpoint import order, verify
+from tinygrad_lm.train.command import resumed
+from tinygrad_lm.train.config import RECIPES
+from tinygrad_lm.train.run import RunFolder, check_free
+
+MINUTES = 15
+LIMIT = 24  # tokens an answer
+SHAPE = replace(MODERN, block_size=128, n_layer=3, n_head=4, n_embd=96)  # a third of a million weights
+RATES = {name: RECIPES["modern-tiny"][name] for name in ("muon_lr", "embedding_lr", "betas", "schedule", "warmup")}
+MIXTURE = """\
+tokenizer = "bytes.tiktoken"
+{sources}"""
+SOURCE = """
+[[source]]
+name = "{name}"
+weight = "{weight}"
+synthetic = {{ kind = "{kind}", documents = {documents} }}
+"""
+SOURCES = [("sums", "5/8", "additions", 20_000), ("island", "1/4", "island", 5_000), ("play", "1/8", "play", 5_000)]
+
+
+@program
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", default="runs/assistant", metavar="FOLDER", help="[runs/assistant]")
+    parser.add_argument("--minutes", type=float, help=f"about how long it may take on two cores [{MINUTES}]")
+    args = parser.parse_args(arguments)
+    folder = Path(args.out)
+    share = open_story(folder, args.minutes)
+    for name, stage in stages(folder, share).items():
+        print(f"\n---- {name}")
+        if status := train(folder / name, *stage):
+            return status
+    held_out = load_prompts("instructions")[1]
+    card = report_card(folder, list(stages(folder, share)), held_out, LIMIT)
+    files.replace(folder / "report.md", card.encode())
+    print(f"\n{card}\nin {folder}: report.md, and a run for each stage")
+    print(f"talk to it:  python examples/chat.py {folder / 'reinforcement'}")
+    return 0
+
+
+def stages(folder, share):
+    """{name: (start, train, kind of run, settings)}"""
+    steps = lambda n: max(2, round(n * share))
+    PRESETS["assistant"], RECIPES["assistant"] = SHAPE, RECIPES["modern-tiny"]
+    return {
+        "pretraining": (
+            lambda **settings: pretrain.start(write_text(folder, share), preset="assistant", **settings),
+            pretrain.train,
+            RunFolder,
+            {"steps": steps(1200), "validation_tokens": 16_384},
+        ),
+        "supervised": (
+            finetune_chat.start,
+            finetune_chat.train_and_examine,
+            finetune_chat.SupervisedRun,
+            RATES
+            | {"model": str(folder / "pretraining"), "data": "instructions", "packed": True, "steps": steps(2400)}
+            | {"lr": 3e-3, "batch_size": 16, "accumulate": 1, "weight_decay": 0.0},
+        ),
+        "reinforcement": (
+            reinforce.start,
+            reinforce.train,
+            reinforce.PolicyRun,
+            {
+                "model": str(folder / "supervised"),
+                "data": "instructions",
+                "steps": steps(60),
+                "limit": LIMIT,
+                "lr": 3e-4,
+            },
+        ),
+    }
+
+
+def train(path, start, go_on, kind, settings):
+    """Train a stage, or what is left of it. Returns the exit status."""
+    done, planned = progress(path), settings["steps"]
+    if done == planned:
+        print(f"{path} is finished")
+        return 0
+    if done is not None:
+        return go_on(*resumed(kind, resume=path))
+    shutil.rmtree(path, ignore_errors=True)  # what was killed before its first checkpoint has nothing to keep
+    return start(**settings, out=path)
+
+
+def progress(path):
+    """How many steps a run has made, by its newest whole checkpoint; None if it has none."""
+    for checkpoint in order(path / "checkpoints", "newest"):
+        try:
+            return verify(checkpoint)["step"]
+        except CheckpointError:
+            continue
+    return None
+
+
+def write_text(folder, share):
+    """The prepared mixture for pretraining: bytes as tokens, and an end of text."""
+    text = folder / "text"
+    text.mkdir(exist_ok=True)
+    if not (text / "bytes.tiktoken").exists():
+        BPETokenizer(ALPHABET).save(text / "bytes.tiktoken")
+    documents = lambda n: max(100, round(n * share))
+    sources = "".join(
+        SOURCE.format(name=name, weight=weight, kind=kind, documents=documents(n)) for name, weight, kind, n in SOURCES
+    )
+    files.replace(text / "mixture.toml", MIXTURE.format(sources=sources).encode())
+    return prepare(text / "mixture.toml", progress=True)
+
+
+def open_story(folder, minutes):
+    """Make the folder, or find it as it was left. Returns the share of the usual number of steps."""
+    path = folder / "story.json"
+    if path.exists():
+        before = json.loads(path.read_text())["minutes"]
+        if minutes not in (None, before):
+            raise ConfigError(f"{folder} was begun with --minutes {before:g}; leave it out, or give another --out")
+        return before / MINUTES
+    minutes = MINUTES if minutes is None else minutes
+    if not 0 < minutes < float("inf"):
+        raise ConfigError(f"--minutes must be a positive number, found {minutes}")
+    check_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.replace(path, json.dumps({"minutes": minutes}).encode())
+    return minutes / MINUTES
+
+
+if __name__ == "__main__":
+    sys.exit(main())
