@@ -240,7 +240,9 @@ def test_a_client_that_hangs_up_stops_the_answer(stream, server, slow):
 
 def test_a_client_that_hangs_up_leaves_the_line(server, slow):
     let, steps = slow
-    first, second = begin(server), begin(server)
+    first = begin(server)
+    until(lambda: steps)
+    second = begin(server)
     until(lambda: len(server.service.line.line) == 2)
     second.close()
     until(lambda: len(server.service.line.line) == 1)

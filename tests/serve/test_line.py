@@ -1,6 +1,7 @@
 """Turns in a line: one at a time, in order, not too many, not for ever."""
 
 import threading
+import time
 
 import pytest
 
@@ -23,12 +24,13 @@ def test_turns_are_taken_in_order_one_at_a_time():
     with line.turn(HERE):
         threads = []
         for i in range(5):
-            threads.append(threading.Thread(target=work, args=[i]))
+            threads.append(threading.Thread(target=work, args=[i], daemon=True))
             threads[-1].start()
+            end = time.monotonic() + 20
             while len(line.line) < i + 2:
-                pass
+                assert time.monotonic() < end, "it did not wait"
     for thread in threads:
-        thread.join()
+        thread.join(20)
     assert order == list(range(5))
 
 
@@ -41,8 +43,11 @@ def test_who_finds_the_line_full_or_loses_patience_or_goes():
     with line.turn(HERE), pytest.raises(Refusal, match="the model was busy for 0 seconds") as refused, line.turn(HERE):
         pass
     assert refused.value.status == 503
-    with line.turn(HERE), pytest.raises(Gone), line.turn(AWAY):
-        pass
+    with line.turn(HERE):
+        inside = list(line.line)
+        with pytest.raises(Gone), line.turn(AWAY):
+            pass
+        assert list(line.line) == inside  # who goes takes nobody else along
     assert not line.line
 
 

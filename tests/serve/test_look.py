@@ -129,6 +129,15 @@ def test_tokens_are_spelled():
     assert [one["bytes"] for one in spelled[1:3]] == [[0xC3], [0xA9]]
 
 
+def test_a_space_before_a_word_is_spelled(tmp_path):
+    """SentencePiece's tokenizers drop it where a text begins; what was before decides."""
+    tokenizer = json_tokenizer(tmp_path, words=None)
+    chat = Chat(tokenizer)
+    tokens = tokenizer.encode("x x x").tolist()
+    spelled = spell_all(chat, [chat.begin, *tokens])
+    assert "".join(one["token"] for one in spelled) == "<|begin|>x x x"
+
+
 def test_where_a_plain_text_begins():
     tokenizer = tokenizer_named("byte")
     assert beginning(tokenizer, "hi") == [*b"hi"]
