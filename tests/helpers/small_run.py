@@ -70,7 +70,7 @@ def after_update(patch, act):
     write = Log.write
 
     def watched(self, **record):
-        if "loss" in record:
+        if "norm" in record:
             act(record["step"])
         write(self, **record)
 

@@ -16,7 +16,7 @@ by_name = pytest.mark.parametrize("name", TOKENIZERS)
 
 
 @by_name
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_no_text_yields_a_special_id(name, data):
     """Whatever is written, special ids are where the template puts them, and only there."""
@@ -37,6 +37,7 @@ def special_texts(tokenizer):
 
 
 @by_name
+@settings(max_examples=25)
 @given(data=st.data())
 def test_what_is_learnt(name, data):
     chat, messages = Chat(tokenizer_named(name)), data.draw(conversations())

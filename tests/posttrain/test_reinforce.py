@@ -147,7 +147,7 @@ def test_a_run_with_a_value_head_is_a_model_to_talk_to(undisturbed):
 
 
 def test_rewards_make_right_answers_likely(folder, tmp_path):
-    options = ["--batch-size", 32, "--limit", 3, "--lr", 0.01, "--steps", 40, "--eval-every", 40]
+    options = ["--batch-size", 64, "--limit", 2, "--lr", 0.01, "--steps", 40, "--eval-every", 40]
     assert (
         run("reinforce", folder / "base", "--data", folder / "prompts.jsonl", *options, "--out", tmp_path / "run") == 0
     )
