@@ -27,14 +27,13 @@ OF_PREFERENCES = {
 
 def examine_log(run):
     """(table, findings) of a post-training run; None for a run of another kind."""
-    log, clip = run.log, run.train_config.clip
+    log = run.log
     if log.curve("reward")[0]:
         return policy_table(run), policy_findings(log)
     if log.curve("accuracy")[0]:
-        findings = preference_findings(log, of_reward=bool(run.config["heads"]))
-        return evaluation_table(run), [*findings, norm_curve(log, clip)]
+        return evaluation_table(run), preference_findings(log, of_reward=bool(run.config["heads"]))
     if "chat" in run.config:
-        return evaluation_table(run), [validation_curve(log), spikes(log), norm_curve(log, clip)]
+        return evaluation_table(run), [validation_curve(log), spikes(log), norm_curve(log, run.train_config.clip)]
     return None
 
 
