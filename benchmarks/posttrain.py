@@ -20,17 +20,17 @@ from tinygrad_lm.data.synthetic.sums import sums, sums_entropy
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.conversations import Conversations
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data.conversations import Conversations
+from tinygrad_lm.posttrain.data.preferences import Comparisons, Preferences, evaluate_pairs
+from tinygrad_lm.posttrain.data.prompts import prompt_of
 from tinygrad_lm.posttrain.measure import evaluate_conversations
-from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method
 from tinygrad_lm.posttrain.objectives import bradley_terry, dpo, policy_gradient, ppo
-from tinygrad_lm.posttrain.policy import PolicySteps
-from tinygrad_lm.posttrain.preferences import Comparisons, Preferences, evaluate_pairs
-from tinygrad_lm.posttrain.prompts import prompt_of
+from tinygrad_lm.posttrain.policy.method import METHODS, RECIPE, Method
+from tinygrad_lm.posttrain.policy.policy import PolicySteps
+from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.policy.success import failure, verified
 from tinygrad_lm.posttrain.reward import judge, scored
-from tinygrad_lm.posttrain.rollouts import as_batch, draw_answers
-from tinygrad_lm.posttrain.success import failure, verified
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.shares import default_shares

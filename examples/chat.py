@@ -17,7 +17,7 @@ from tinygrad_lm.errors import ConfigError, TinygradError, check_ranges
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.posttrain.load import find_chat, load_chat
+from tinygrad_lm.posttrain.chat.load import find_chat, load_chat
 from tinygrad_lm.programs import program
 from tinygrad_lm.serve.history import fit
 

@@ -6,8 +6,8 @@ python examples/export.py runs/... my_model            # a chat model with its t
 import argparse
 import sys
 
-from tinygrad_lm.posttrain.export_chat import chat_files
-from tinygrad_lm.posttrain.load import find_chat
+from tinygrad_lm.posttrain.chat.export_chat import chat_files
+from tinygrad_lm.posttrain.chat.load import find_chat
 from tinygrad_lm.pretrained.export import export
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program

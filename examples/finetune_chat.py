@@ -6,7 +6,7 @@ python examples/finetune_chat.py Qwen/Qwen3-0.6B-Base --data conversations.jsonl
 python examples/finetune_chat.py --resume runs/...                        # continue where a run was stopped
 
 A line of the file is {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}, or
-one of the other forms of tinygrad_lm/posttrain/json_lines.py. One question in eight is held out.
+one of the other forms of tinygrad_lm/posttrain/data/json_lines.py. One question in eight is held out.
 """
 
 import sys
@@ -18,10 +18,10 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
-from tinygrad_lm.posttrain.conversations import Conversations
-from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.data.conversations import Conversations
+from tinygrad_lm.posttrain.data.prompts import BUILT_IN, check_unchanged, describe, load_conversations, prompt_of
 from tinygrad_lm.posttrain.measure import Examination, marks_table
-from tinygrad_lm.posttrain.prompts import BUILT_IN, check_unchanged, describe, load_conversations, prompt_of
 from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command

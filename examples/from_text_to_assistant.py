@@ -28,7 +28,7 @@ from tinygrad_lm.data.tokenizers.bpe import ALPHABET
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.models.config import MODERN, PRESETS
-from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain.data.prompts import load_prompts
 from tinygrad_lm.posttrain.report_card import report_card
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.checkpoint import order, verify

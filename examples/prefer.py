@@ -6,7 +6,7 @@ python examples/prefer.py runs/chat --data play --beta 1              # the buil
 python examples/prefer.py --resume runs/...                           # continue where a run was stopped
 
 A line of the file is {"prompt": "How are you?", "chosen": "Fine, thanks.", "rejected": "Why?"}: see
-tinygrad_lm/posttrain/json_lines.py. One prompt in eight is held out.
+tinygrad_lm/posttrain/data/json_lines.py. One prompt in eight is held out.
 """
 
 import math
@@ -21,11 +21,11 @@ from tinygrad_lm.data.synthetic.speeches import label_floors
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
-from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.data.preferences import Comparisons, Preferences, evaluate_pairs
+from tinygrad_lm.posttrain.data.prompts import check_unchanged, describe, load_pairs
 from tinygrad_lm.posttrain.objectives import bradley_terry, dpo
-from tinygrad_lm.posttrain.pictures import draw_preferences
-from tinygrad_lm.posttrain.preferences import Comparisons, Preferences, evaluate_pairs
-from tinygrad_lm.posttrain.prompts import check_unchanged, describe, load_pairs
+from tinygrad_lm.posttrain.policy.pictures import draw_preferences
 from tinygrad_lm.posttrain.reward import HEAD, scored
 from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
 from tinygrad_lm.programs import program

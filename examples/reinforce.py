@@ -18,10 +18,10 @@ from tinygrad_lm.data.synthetic.speeches import best_gains
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
-from tinygrad_lm.posttrain.load import load_chat
-from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method, in_iterations
-from tinygrad_lm.posttrain.policy_run import PolicyRun, policy_trainer
-from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.data.prompts import load_prompts
+from tinygrad_lm.posttrain.policy.method import METHODS, RECIPE, Method, in_iterations
+from tinygrad_lm.posttrain.policy.policy_run import PolicyRun, policy_trainer
 from tinygrad_lm.posttrain.reward import HEAD
 from tinygrad_lm.posttrain.run import create_chat_run
 from tinygrad_lm.programs import program

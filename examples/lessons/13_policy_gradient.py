@@ -13,8 +13,8 @@ Here there are seven answers in all, so both sides are sums, and the estimate ca
 
 import numpy as np
 
-from tinygrad_lm.posttrain.advantages import centred, leave_one_out, standardised
 from tinygrad_lm.posttrain.exact import Table, World
+from tinygrad_lm.posttrain.policy.advantages import centred, leave_one_out, standardised
 
 LETTERS = "ab."  # the last one ends an answer
 SAMPLES, BATCHES, BATCH = 2000, 2000, 64

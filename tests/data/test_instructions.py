@@ -24,9 +24,9 @@ from tinygrad_lm.data.synthetic.speeches import (
 from tinygrad_lm.data.synthetic.sums import sums, sums_entropy
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.json_lines import read_conversations, read_pairs, read_prompts
-from tinygrad_lm.posttrain.verifiers import VERIFIERS
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data.json_lines import read_conversations, read_pairs, read_prompts
+from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS
 
 KINDS = {"instructions": instructions, "sums": sums, "play": play_conversations, "pairs": play_pairs}
 every_kind = pytest.mark.parametrize("draw", KINDS.values(), ids=KINDS)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from oracles import drawing, gradients, preferences, values
 
-from tinygrad_lm.posttrain import advantages, objectives, policy, reward, rollouts
+from tinygrad_lm.posttrain import objectives, reward
+from tinygrad_lm.posttrain.policy import advantages, policy, rollouts
 
 CHECKS = [*gradients.CHECKS, *preferences.CHECKS, *values.CHECKS, *drawing.CHECKS]
 

@@ -7,10 +7,10 @@ import pytest
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.posttrain import prompts
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.method import METHODS, RECIPE, Method, in_iterations
-from tinygrad_lm.posttrain.policy_run import PolicyRun, policy_trainer
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data import prompts
+from tinygrad_lm.posttrain.policy.method import METHODS, RECIPE, Method, in_iterations
+from tinygrad_lm.posttrain.policy.policy_run import PolicyRun, policy_trainer
 from tinygrad_lm.posttrain.run import create_chat_run
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig

@@ -8,7 +8,7 @@ from http.client import HTTPConnection
 from small_chats import tokenizer_named, turns
 from small_gpt import shaken, tiny
 
-from tinygrad_lm.posttrain.chat import Chat
+from tinygrad_lm.posttrain.chat.chat import Chat
 from tinygrad_lm.serve.line import Line
 from tinygrad_lm.serve.server import Server
 from tinygrad_lm.serve.service import Service

@@ -12,7 +12,7 @@ import transformers
 from pretrained.published import in_double, placed, random_weights
 from small_chats import json_tokenizer
 
-from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.testing.checks import agree
 
 SPECIAL = ("<|endoftext|>", "<|bos|>", "<|start|>", "<|message|>", "<|end|>", "<|pad|>")

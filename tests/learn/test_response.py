@@ -14,8 +14,8 @@ from tinygrad_lm.learn.__main__ import main
 from tinygrad_lm.learn.response.response import examine_response, token_gradients, visible
 from tinygrad_lm.learn.response.response_text import response_text
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain import prompts
-from tinygrad_lm.posttrain.chat import Chat
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data import prompts
 from tinygrad_lm.posttrain.objectives import policy_gradient
 from tinygrad_lm.train.objective import IGNORED
 

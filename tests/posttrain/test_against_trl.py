@@ -10,8 +10,8 @@ import pytest
 from small_chats import turns
 
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain.conversations import Conversations, Pairs
-from tinygrad_lm.posttrain.json_lines import Conversation, Pair
+from tinygrad_lm.posttrain.data.conversations import Conversations, Pairs
+from tinygrad_lm.posttrain.data.json_lines import Conversation, Pair
 from tinygrad_lm.posttrain.objectives import bradley_terry, dpo
 from tinygrad_lm.posttrain.reward import HEAD, scored, whole_answers
 from tinygrad_lm.testing.checks import agree

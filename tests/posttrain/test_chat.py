@@ -8,7 +8,7 @@ from small_chats import CONVERSATIONS, TOKENIZERS, conversations, tokenizer_name
 
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.chat import ROLES, SPECIAL, Chat
+from tinygrad_lm.posttrain.chat.chat import ROLES, SPECIAL, Chat
 
 NAMES = [f"<|{name}|>" for name in SPECIAL]
 SYSTEM, USER, ASSISTANT = CONVERSATIONS[-1][:3]

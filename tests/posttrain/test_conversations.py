@@ -18,8 +18,8 @@ from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.conversations import Conversations, Pairs, pack
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data.conversations import Conversations, Pairs, pack
 from tinygrad_lm.posttrain.measure import evaluate_by_task, evaluate_conversations, exact_match
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.objective import IGNORED, next_token

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygrad_lm.posttrain.policy import correlation, facts_of, standard_error
+from tinygrad_lm.posttrain.policy.policy import correlation, facts_of, standard_error
 
 
 def test_the_standard_error_is_the_spread_of_the_mean():

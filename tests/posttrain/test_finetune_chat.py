@@ -11,10 +11,10 @@ from small_run import after_update, results, teach
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.generation.generate import generate
-from tinygrad_lm.posttrain.conversations import Conversations
-from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.data.conversations import Conversations
+from tinygrad_lm.posttrain.data.prompts import load_conversations
 from tinygrad_lm.posttrain.measure import Examination, evaluate_conversations, exact_match
-from tinygrad_lm.posttrain.prompts import load_conversations
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig

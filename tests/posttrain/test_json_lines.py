@@ -9,8 +9,8 @@ from tinygrad_lm.data.synthetic.instructions import Conversation
 from tinygrad_lm.data.synthetic.speeches import Pair
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.json_lines import read_conversations, read_pairs, read_prompts
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data.json_lines import read_conversations, read_pairs, read_prompts
 
 CHAT = Chat(ByteTokenizer())
 HI, HO = turns("Hi", "Ho")

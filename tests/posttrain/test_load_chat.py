@@ -10,9 +10,9 @@ from small_chats import json_tokenizer, make_base, turns
 from tinygrad_lm.adapt import lora
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer, CharTokenizer
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.load import chat_from_config, chat_from_dict, load_chat
-from tinygrad_lm.posttrain.template import TemplateChat
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.chat.load import chat_from_config, chat_from_dict, load_chat
+from tinygrad_lm.posttrain.chat.template import TemplateChat
 from tinygrad_lm.pretrained.export import export
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.run import RunFolder

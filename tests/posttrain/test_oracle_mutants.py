@@ -5,7 +5,7 @@ from oracles import drawing, gradients, preferences, values
 from posttrain_mutants import CHECKS, CLASSIC, OWN
 from tiny_world import FAMILIES
 
-from tinygrad_lm.posttrain import policy
+from tinygrad_lm.posttrain.policy import policy
 
 MUTANTS = {mutant.mistake: mutant for mutant in [*CLASSIC, *OWN]}
 

@@ -6,7 +6,7 @@ from oracles.common import expected, living, slope
 from oracles.gradients import factor
 from tiny_world import FAMILIES, ODD, WORLD, cosine
 
-from tinygrad_lm.posttrain.method import METHODS, Method
+from tinygrad_lm.posttrain.policy.method import METHODS, Method
 
 
 def test_the_factor_of_the_group_deviation():

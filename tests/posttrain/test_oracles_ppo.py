@@ -5,7 +5,7 @@ from oracles.common import ascent, living, slope
 from oracles.values import exact_values
 from tiny_world import SCORE, WORLD, cosine, model_of
 
-from tinygrad_lm.posttrain import advantages
+from tinygrad_lm.posttrain.policy import advantages
 
 
 def test_the_further_away_the_less_its_direction_is_right():

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from small_policy import policy_run
 
 from tinygrad_lm.data.synthetic.speeches import best_gains, fewer_lines
-from tinygrad_lm.posttrain.pictures import POINTS, draw_policy, draw_preferences, thinned
-from tinygrad_lm.posttrain.policy_log import distinct
+from tinygrad_lm.posttrain.policy.pictures import POINTS, draw_policy, draw_preferences, thinned
+from tinygrad_lm.posttrain.policy.policy_log import distinct
 from tinygrad_lm.train.log import Log
 
 

@@ -10,13 +10,13 @@ from small_gpt import shaken, tiny
 from tinygrad_lm.data.synthetic.sums import sums
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.method import METHODS, Method, in_iterations
-from tinygrad_lm.posttrain.policy import PolicySteps
-from tinygrad_lm.posttrain.prompts import prompt_of
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.data.prompts import prompt_of
+from tinygrad_lm.posttrain.policy.method import METHODS, Method, in_iterations
+from tinygrad_lm.posttrain.policy.policy import PolicySteps
+from tinygrad_lm.posttrain.policy.rollouts import as_batch
+from tinygrad_lm.posttrain.policy.success import failure, verified
 from tinygrad_lm.posttrain.reward import scored
-from tinygrad_lm.posttrain.rollouts import as_batch
-from tinygrad_lm.posttrain.success import failure, verified
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig

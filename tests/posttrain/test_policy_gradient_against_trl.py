@@ -13,12 +13,12 @@ from small_chats import turns
 
 from tinygrad_lm import ops
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain.advantages import centred, length_weights, standardised
-from tinygrad_lm.posttrain.json_lines import Conversation
-from tinygrad_lm.posttrain.method import METHODS, Method
+from tinygrad_lm.posttrain.data.json_lines import Conversation
 from tinygrad_lm.posttrain.objectives import policy_gradient, surrogate
-from tinygrad_lm.posttrain.policy import facts_of, learn_from
-from tinygrad_lm.posttrain.rollouts import as_batch
+from tinygrad_lm.posttrain.policy.advantages import centred, length_weights, standardised
+from tinygrad_lm.posttrain.policy.method import METHODS, Method
+from tinygrad_lm.posttrain.policy.policy import facts_of, learn_from
+from tinygrad_lm.posttrain.policy.rollouts import as_batch
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.objective import IGNORED
 

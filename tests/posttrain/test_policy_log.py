@@ -3,7 +3,7 @@
 import numpy as np
 from made_logs import policy_log
 
-from tinygrad_lm.posttrain.policy_log import distinct
+from tinygrad_lm.posttrain.policy.policy_log import distinct
 
 
 def test_updates_on_the_same_answers_count_once(tmp_path):

@@ -14,9 +14,9 @@ from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.generate import generate
-from tinygrad_lm.posttrain.chat import Chat, name_of
-from tinygrad_lm.posttrain.export_chat import chat_files
-from tinygrad_lm.posttrain.load import load_chat
+from tinygrad_lm.posttrain.chat.chat import Chat, name_of
+from tinygrad_lm.posttrain.chat.export_chat import chat_files
+from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.testing.checks import agree
 

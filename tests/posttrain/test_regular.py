@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.regular import LARGEST, compile_program, match_whole
+from tinygrad_lm.posttrain.verifiers.regular import LARGEST, compile_program, match_whole
 
 ATOMS = st.sampled_from(
     ["a", "b", ".", "\\d", "\\W", "[ab]", "[^a]", "[]a]", "[a-c\\]]", "\\.", "\\n", "é", "\\]", "-"]

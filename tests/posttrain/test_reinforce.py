@@ -10,10 +10,10 @@ from small_chats import make_base, turns
 from small_run import after_update, example, results, status
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
-from tinygrad_lm.posttrain.conversations import answered
-from tinygrad_lm.posttrain.load import load_chat
-from tinygrad_lm.posttrain.preferences import Comparisons, Preferences, evaluate_pairs, every_score
-from tinygrad_lm.posttrain.prompts import load_pairs
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.data.conversations import answered
+from tinygrad_lm.posttrain.data.preferences import Comparisons, Preferences, evaluate_pairs, every_score
+from tinygrad_lm.posttrain.data.prompts import load_pairs
 from tinygrad_lm.posttrain.reward import load_reward, scored
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.testing.checks import agree

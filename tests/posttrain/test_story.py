@@ -10,8 +10,9 @@ from functools import partialmethod
 import pytest
 from small_run import example, results, status
 
-from tinygrad_lm.posttrain import prompts, report_card
-from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain import report_card
+from tinygrad_lm.posttrain.data import prompts
+from tinygrad_lm.posttrain.data.prompts import load_prompts
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.train.log import Log
 from tinygrad_lm.train.run import RunFolder

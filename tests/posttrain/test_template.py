@@ -13,8 +13,8 @@ from small_chats import CONVERSATIONS, conversations, json_tokenizer, turns
 
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.posttrain.hiding import HidingTokenizer
-from tinygrad_lm.posttrain.template import TemplateChat
+from tinygrad_lm.posttrain.chat.hiding import HidingTokenizer
+from tinygrad_lm.posttrain.chat.template import TemplateChat
 
 pytest.importorskip("jinja2")
 pytest.importorskip("tokenizers")

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from tinygrad_lm.data.synthetic.speeches import play_conversations
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.verifiers import LONGEST_SPEECH, VERIFIERS, best_constant, equal, grammar, number, pattern
+from tinygrad_lm.posttrain.verifiers.verifiers import (
+    LONGEST_SPEECH,
+    VERIFIERS,
+    best_constant,
+    equal,
+    grammar,
+    number,
+    pattern,
+)
 
 RIGHT = [
     (equal, "Mira", ["Mira"]),

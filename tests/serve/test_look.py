@@ -8,8 +8,8 @@ from small_gpt import shaken, tiny
 
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.generation.sampling import Sampler
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.template import TemplateChat
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.chat.template import TemplateChat
 from tinygrad_lm.serve import look
 from tinygrad_lm.serve.inspection import message_parts
 from tinygrad_lm.serve.spelling import beginning, spell, spell_all

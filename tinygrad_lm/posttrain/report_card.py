@@ -4,8 +4,8 @@ It is Markdown, and says what the models' runs cost and where their curves ended
 """
 
 from tinygrad_lm.generation.generate import generate_batch
-from tinygrad_lm.posttrain.load import load_chat
-from tinygrad_lm.posttrain.verifiers import VERIFIERS, best_constant
+from tinygrad_lm.posttrain.chat.load import load_chat
+from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS, best_constant
 from tinygrad_lm.threads import peak_memory
 from tinygrad_lm.train.run import RunFolder
 

@@ -2,7 +2,7 @@
 
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.posttrain.load import chat_from_config
+from tinygrad_lm.posttrain.chat.load import chat_from_config
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.command import create_run
 from tinygrad_lm.train.config import adapted

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.posttrain.load import find_chat, load_chat
+from tinygrad_lm.posttrain.chat.load import find_chat, load_chat
 from tinygrad_lm.programs import program
 from tinygrad_lm.serve.line import Line
 from tinygrad_lm.serve.server import Server

@@ -137,7 +137,7 @@ def brief(value):
 
 
 def read_messages(messages):
-    """Messages in the form of posttrain/chat.py, which checks their order."""
+    """Messages in the form of posttrain/chat/chat.py, which checks their order."""
     found = []
     for i, message in enumerate(messages):
         if not isinstance(message, dict):

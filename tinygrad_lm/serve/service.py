@@ -21,7 +21,7 @@ LETTERS = 32  # of a text for each position of the context: more cannot fit, and
 
 
 class Service:
-    """A model and its chat format (posttrain/chat.py), one request at a time.
+    """A model and its chat format (posttrain/chat/chat.py), one request at a time.
 
     name: of the model, for clients; trained: whether it has learnt to chat; tokens: the longest answer
     """

@@ -1,6 +1,6 @@
 """What single tokens spell: to be shown, and as OpenAI's interface writes them."""
 
-from tinygrad_lm.posttrain.chat import SPECIAL
+from tinygrad_lm.posttrain.chat.chat import SPECIAL
 
 BEFORE = 8  # ids before a token that may decide about its text, such as a space in front of a word
 

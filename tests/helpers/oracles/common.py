@@ -13,8 +13,9 @@ import numpy as np
 from tiny_world import SCORE, WORLD, error, model_of
 
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain import advantages, objectives, policy, reward
+from tinygrad_lm.posttrain import objectives, reward
 from tinygrad_lm.posttrain.exact import differentiate
+from tinygrad_lm.posttrain.policy import advantages, policy
 
 DIGITS = 1e-10
 

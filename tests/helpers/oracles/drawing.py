@@ -8,10 +8,11 @@ from tiny_world import SCORE, WORLD
 from oracles.common import close, living, near, slope
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain import objectives, rollouts
+from tinygrad_lm.posttrain import objectives
 from tinygrad_lm.posttrain.exact import World, differentiate
-from tinygrad_lm.posttrain.method import Method
-from tinygrad_lm.posttrain.policy import PolicySteps
+from tinygrad_lm.posttrain.policy import rollouts
+from tinygrad_lm.posttrain.policy.method import Method
+from tinygrad_lm.posttrain.policy.policy import PolicySteps
 from tinygrad_lm.train.objective import IGNORED
 
 OTHER = World(WORLD.vocab_size, (0, 1, 1), WORLD.end, WORLD.limit)  # the same responses, to a longer prompt

@@ -7,9 +7,9 @@ import numpy as np
 from tiny_world import ODD, SCORE, WORLD, model_of
 
 from oracles.common import close, expected, learnt, living, near, regularised, rewards_of_tokens, slope
-from tinygrad_lm.posttrain import advantages, policy
 from tinygrad_lm.posttrain.exact import kl
-from tinygrad_lm.posttrain.method import METHODS, Method
+from tinygrad_lm.posttrain.policy import advantages, policy
+from tinygrad_lm.posttrain.policy.method import METHODS, Method
 
 # ---- O1: advantages and lengths
 

@@ -18,9 +18,10 @@ from oracles.common import (
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain import advantages, objectives
+from tinygrad_lm.posttrain import objectives
 from tinygrad_lm.posttrain.exact import Table, differentiate
-from tinygrad_lm.posttrain.method import Method
+from tinygrad_lm.posttrain.policy import advantages
+from tinygrad_lm.posttrain.policy.method import Method
 
 
 def exact_values(log_p, rewards):

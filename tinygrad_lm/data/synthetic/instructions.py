@@ -21,7 +21,7 @@ VOWELS, CONSONANTS = "aeiou", "bdfgklmnprstvz"
 class Conversation(NamedTuple):
     """A conversation and what is right: the messages end with an answer to imitate, `answer` is for the verifier.
 
-    verifier: the name of a function of posttrain/verifiers.py
+    verifier: the name of a function of posttrain/verifiers/verifiers.py
     """
 
     task: str

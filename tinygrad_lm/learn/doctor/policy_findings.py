@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from tinygrad_lm.learn.doctor.log_findings import Finding, judge
-from tinygrad_lm.posttrain.policy_log import distinct
+from tinygrad_lm.posttrain.policy.policy_log import distinct
 
 FAR = 10.0  # nats from the reference
 

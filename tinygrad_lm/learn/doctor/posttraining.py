@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad_lm.learn.doctor.log_findings import FINE, as_text, norm_curve, spikes, validation_curve
 from tinygrad_lm.learn.doctor.policy_findings import error_of_mean, policy_findings
 from tinygrad_lm.learn.doctor.preference_findings import preference_findings
-from tinygrad_lm.posttrain.policy_log import distinct
+from tinygrad_lm.posttrain.policy.policy_log import distinct
 from tinygrad_lm.tables import aligned
 
 OF_POLICIES = {

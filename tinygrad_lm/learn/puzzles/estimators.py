@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_lm.engine.tensor import Tensor
-from tinygrad_lm.posttrain import advantages, objectives
+from tinygrad_lm.posttrain import objectives
+from tinygrad_lm.posttrain.policy import advantages
 
 
 @dataclass(frozen=True)

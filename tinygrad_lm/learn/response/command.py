@@ -12,7 +12,7 @@ from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.response.response import examine_response
 from tinygrad_lm.learn.response.response_page import response_page
 from tinygrad_lm.learn.response.response_text import response_text
-from tinygrad_lm.posttrain.policy_run import PolicyRun
+from tinygrad_lm.posttrain.policy.policy_run import PolicyRun
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.run import RunFolder
 

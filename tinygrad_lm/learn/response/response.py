@@ -11,10 +11,10 @@ from tinygrad_lm.backend import to_device
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.nn.context import NONE
-from tinygrad_lm.posttrain.advantages import ADVANTAGES
 from tinygrad_lm.posttrain.objectives import policy_gradient
-from tinygrad_lm.posttrain.policy import learn_from
-from tinygrad_lm.posttrain.rollouts import as_batch
+from tinygrad_lm.posttrain.policy.advantages import ADVANTAGES
+from tinygrad_lm.posttrain.policy.policy import learn_from
+from tinygrad_lm.posttrain.policy.rollouts import as_batch
 from tinygrad_lm.train.objective import IGNORED
 
 ANSWERS = 8  # of a group, where the method has none

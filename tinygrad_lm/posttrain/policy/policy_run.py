@@ -3,14 +3,14 @@
 from copy import deepcopy
 from functools import partial
 
-from tinygrad_lm.posttrain.method import Method, in_iterations
+from tinygrad_lm.posttrain.data.prompts import load_prompts
 from tinygrad_lm.posttrain.objectives import policy_gradient, ppo
-from tinygrad_lm.posttrain.pictures import draw_policy
-from tinygrad_lm.posttrain.policy import PolicySteps
-from tinygrad_lm.posttrain.prompts import load_prompts
+from tinygrad_lm.posttrain.policy.method import Method, in_iterations
+from tinygrad_lm.posttrain.policy.pictures import draw_policy
+from tinygrad_lm.posttrain.policy.policy import PolicySteps
+from tinygrad_lm.posttrain.policy.success import failure, loss_of_reward, verified
 from tinygrad_lm.posttrain.reward import judge, load_reward, scored
 from tinygrad_lm.posttrain.run import ChatRun
-from tinygrad_lm.posttrain.success import failure, loss_of_reward, verified
 from tinygrad_lm.train.config import adapted
 from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer

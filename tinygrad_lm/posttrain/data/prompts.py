@@ -12,7 +12,7 @@ from tinygrad_lm.data.synthetic.instructions import SPLITS, instructions, split_
 from tinygrad_lm.data.synthetic.speeches import play_conversations, play_pairs
 from tinygrad_lm.data.synthetic.sums import sums
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.json_lines import read_conversations, read_pairs, read_prompts
+from tinygrad_lm.posttrain.data.json_lines import read_conversations, read_pairs, read_prompts
 
 BUILT_IN = {
     "instructions": instructions,

@@ -4,8 +4,8 @@ from tinygrad_lm.adapt import grow, inherit, merge
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_json_object
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.posttrain.chat import Chat
-from tinygrad_lm.posttrain.template import TemplateChat
+from tinygrad_lm.posttrain.chat.chat import Chat
+from tinygrad_lm.posttrain.chat.template import TemplateChat
 from tinygrad_lm.pretrained.load import find_folder, load_pretrained
 from tinygrad_lm.train.command import vocab_size
 

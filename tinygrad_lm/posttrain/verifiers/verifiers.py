@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from tinygrad_lm.data.synthetic.play import probability
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.posttrain.regular import match_whole
+from tinygrad_lm.posttrain.verifiers.regular import match_whole
 
 # An ASCII sign, digits without leading zeros or with commas at the thousands, and a decimal fraction.
 NUMBER = re.compile(r"([+-]?)(0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(\.[0-9]+)?")

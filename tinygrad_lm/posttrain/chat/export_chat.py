@@ -6,7 +6,7 @@ from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE, read_json_object
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.posttrain.chat import SPECIAL, Chat, name_of
+from tinygrad_lm.posttrain.chat.chat import SPECIAL, Chat, name_of
 from tinygrad_lm.pretrained.export_tokenizer import json_bytes, tokenizer_files
 
 BUILT_IN = (

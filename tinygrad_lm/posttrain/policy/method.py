@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tinygrad_lm.errors import check_ranges
-from tinygrad_lm.posttrain.advantages import ADVANTAGES
+from tinygrad_lm.posttrain.policy.advantages import ADVANTAGES
 
 
 @dataclass(frozen=True)

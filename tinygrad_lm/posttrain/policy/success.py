@@ -4,8 +4,8 @@ import numpy as np
 
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.posttrain.rollouts import as_batch, draw_answers
-from tinygrad_lm.posttrain.verifiers import VERIFIERS
+from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS
 from tinygrad_lm.threads import parallel
 
 ROWS = 64  # prompts that are computed together

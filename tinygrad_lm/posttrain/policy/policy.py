@@ -15,8 +15,8 @@ from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.posttrain import advantages
-from tinygrad_lm.posttrain.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.policy import advantages
+from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
 from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import IGNORED
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.posttrain.conversations import Pairs
+from tinygrad_lm.posttrain.data.conversations import Pairs
 from tinygrad_lm.posttrain.reward import whole_answers
 from tinygrad_lm.threads import parallel
 

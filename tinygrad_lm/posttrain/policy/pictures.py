@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from tinygrad_lm.files import replacing
-from tinygrad_lm.posttrain.policy_log import distinct
+from tinygrad_lm.posttrain.policy.policy_log import distinct
 from tinygrad_lm.train.log import smooth
 
 # Okabe and Ito's colours, which people with colour blindness can tell apart; the lines also differ in style.

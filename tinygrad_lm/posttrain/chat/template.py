@@ -8,8 +8,8 @@ import numpy as np
 
 from tinygrad_lm.data.tokenizers.json_tokenizer import chat_template, read_json_object
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.posttrain.chat import ChatFormat, check_messages
-from tinygrad_lm.posttrain.hiding import HidingTokenizer
+from tinygrad_lm.posttrain.chat.chat import ChatFormat, check_messages
+from tinygrad_lm.posttrain.chat.hiding import HidingTokenizer
 
 QUESTION, ANSWER = "Which?", "Ostrich."  # of the conversation that shows how a template ends an answer
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from tinygrad_lm.data.synthetic.instructions import Conversation, message
 from tinygrad_lm.data.synthetic.speeches import Pair
 from tinygrad_lm.errors import DataError, TokenError
-from tinygrad_lm.posttrain.chat import check_messages
-from tinygrad_lm.posttrain.verifiers import VERIFIERS
+from tinygrad_lm.posttrain.chat.chat import check_messages
+from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS
 
 SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 SHOWN = 10  # problems of a file
