@@ -30,7 +30,7 @@ from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import LAYOUTS, seeds
 from tinygrad_lm.testing.strategies import keys
 
-CLASSIFIERS = {"linear_cross_entropy", "linear_log_probability"}
+CLASSIFIERS = ("linear_cross_entropy", "linear_log_probability")
 every_kernel = pytest.mark.parametrize("name", KERNELS)
 few = settings(max_examples=settings.default.max_examples // 5)
 
