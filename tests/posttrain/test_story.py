@@ -11,6 +11,7 @@ import pytest
 from small_run import example, results, status
 
 from tinygrad_lm.posttrain import prompts, report_card
+from tinygrad_lm.posttrain.policy_run import PolicyRun
 from tinygrad_lm.posttrain.prompts import load_prompts
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.train.log import Log
@@ -26,9 +27,9 @@ def tell():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "SHAPE", replace(program.SHAPE, n_layer=1, n_embd=16, n_head=2))
         patch.setattr(prompts, "COUNTS", (60, 20))
-        for kind in (RunFolder, ChatRun):
+        for kind in (RunFolder, ChatRun, PolicyRun):
             patch.setattr(kind, "sample", lambda self, model, n: "a sample")
-            patch.setattr(kind, "draw", lambda self: (self.path / "loss.png").write_bytes(b"a picture"))
+            patch.setattr(kind, "draw", draw)
         yield lambda folder, *options: status(program.main, "--out", folder, *options)
 
 
@@ -37,6 +38,11 @@ def told(tell, tmp_path_factory):
     folder = tmp_path_factory.mktemp("story") / "assistant"
     assert tell(folder, "--minutes", 0.03) == 0
     return folder
+
+
+def draw(run):
+    """Takes the place of a picture of the run, which takes a while."""
+    (run.path / run.picture).write_bytes(b"a picture")
 
 
 def without_costs(card):
@@ -53,11 +59,10 @@ def interrupt(log, stage, step_of_it, write=Log.write, **record):
 def test_three_runs_and_a_report(told):
     held_out = load_prompts("instructions")[1]
     card = (told / "report.md").read_text()
-    for stage in STAGES:
+    for stage, kind in zip(STAGES, (RunFolder, ChatRun, PolicyRun), strict=True):
         run = RunFolder(told / stage)
         assert run.log.curve("validation")[0][-1] == run.train_config.steps >= 2
-        assert f"![{stage}]({stage}/loss.png)" in card
-        assert (told / stage / "loss.png").exists()
+        assert f"![{stage}]({stage}/{kind.picture})" in card
     assert "| task | prompts | constant | pretraining | supervised | reinforcement |" in card
     for task in {prompt.task for prompt in held_out}:
         assert f"| {task} | {sum(prompt.task == task for prompt in held_out)} |" in card

@@ -28,7 +28,11 @@ def report_card(folder, stages, prompts, limit):
             f"At most {peak_memory() / 2**20:.0f} MiB of memory, in the process that wrote this.",
             "Where the curves ended, and the lowest loss that is possible in expectation:",
             losses_table([RunFolder(folder / stage) for stage in stages]),
-            *(f"![{stage}]({stage}/loss.png)" for stage in stages),
+            *(
+                f"![{stage}]({stage}/{path.name})"
+                for stage in stages
+                for path in sorted((folder / stage).glob("*.png"))
+            ),
         ]
     )
 
