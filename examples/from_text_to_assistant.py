@@ -24,6 +24,7 @@ import reinforce
 
 from tinygrad_lm import files
 from tinygrad_lm.curate.prepare import prepare
+from tinygrad_lm.data.synthetic.instructions import instructions
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
@@ -37,19 +38,29 @@ from tinygrad_lm.train.config import RECIPES
 from tinygrad_lm.train.run import RunFolder, check_free
 
 MINUTES = 15
+DOCUMENTS = 10_000  # of each source that pretraining reads; four times as many exercises, which are short
 LIMIT = 24  # tokens an answer
 SHAPE = replace(MODERN, block_size=128, n_layer=3, n_head=4, n_embd=96)  # a third of a million weights
-RATES = {name: RECIPES["modern-tiny"][name] for name in ("muon_lr", "embedding_lr", "betas", "schedule", "warmup")}
+SUPERVISED = RECIPES["modern-tiny"] | {"lr": 2e-3, "muon_lr": 0.01, "embedding_lr": 0.01}  # gentler, for it knows much
 MIXTURE = """\
 tokenizer = "bytes.tiktoken"
-{sources}"""
-SOURCE = """
 [[source]]
-name = "{name}"
-weight = "{weight}"
-synthetic = {{ kind = "{kind}", documents = {documents} }}
+name = "exercises"
+weight = "3/8"
+files = ["exercises.jsonl"]
+[[source]]
+name = "sums"
+weight = "3/8"
+synthetic = {{ kind = "additions", documents = {documents} }}
+[[source]]
+name = "island"
+weight = "1/8"
+synthetic = {{ kind = "island", documents = {documents} }}
+[[source]]
+name = "play"
+weight = "1/8"
+synthetic = {{ kind = "play", documents = {documents} }}
 """
-SOURCES = [("sums", "5/8", "additions", 20_000), ("island", "1/4", "island", 5_000), ("play", "1/8", "play", 5_000)]
 
 
 @program
@@ -81,24 +92,24 @@ def stages(folder, share):
             lambda **settings: pretrain.start(write_text(folder, share), preset="assistant", **settings),
             pretrain.train,
             RunFolder,
-            {"steps": steps(1200), "validation_tokens": 16_384},
+            {"steps": steps(1500), "validation_tokens": 16_384},
         ),
         "supervised": (
             finetune_chat.start,
             finetune_chat.train_and_examine,
             finetune_chat.SupervisedRun,
-            RATES
-            | {"model": str(folder / "pretraining"), "data": "instructions", "packed": True, "steps": steps(2400)}
-            | {"lr": 3e-3, "batch_size": 16, "accumulate": 1, "weight_decay": 0.0},
+            SUPERVISED
+            | {"model": str(folder / "pretraining"), "data": "instructions", "packed": True, "steps": steps(800)}
+            | {"accumulate": 1},
         ),
         "reinforcement": (
             reinforce.start,
-            reinforce.train,
+            reinforce.train_and_report,
             reinforce.PolicyRun,
             {
                 "model": str(folder / "supervised"),
                 "data": "instructions",
-                "steps": steps(60),
+                "steps": steps(40),
                 "limit": LIMIT,
                 "lr": 3e-4,
             },
@@ -129,16 +140,19 @@ def progress(path):
 
 
 def write_text(folder, share):
-    """The prepared mixture for pretraining: bytes as tokens, and an end of text."""
-    text = folder / "text"
+    """The prepared mixture for pretraining: bytes as tokens, and an end of text.
+
+    The exercises are instructions as lines of plain text, with other numbers and words than those of the second stage.
+    """
+    text, documents = folder / "text", max(100, round(DOCUMENTS * share))
     text.mkdir(exist_ok=True)
+    asked = (" ".join(message["content"] for message in one.messages) for one in instructions(4 * documents, seed=1))
+    lines = "".join(json.dumps({"text": line}) + "\n" for line in asked)
     if not (text / "bytes.tiktoken").exists():
         BPETokenizer(ALPHABET).save(text / "bytes.tiktoken")
-    documents = lambda n: max(100, round(n * share))
-    sources = "".join(
-        SOURCE.format(name=name, weight=weight, kind=kind, documents=documents(n)) for name, weight, kind, n in SOURCES
-    )
-    files.replace(text / "mixture.toml", MIXTURE.format(sources=sources).encode())
+    for name, content in (("exercises.jsonl", lines), ("mixture.toml", MIXTURE.format(documents=documents))):
+        if not (text / name).exists():  # of the same content but a later time it would be another file
+            files.replace(text / name, content.encode())
     return prepare(text / "mixture.toml", progress=True)
 
 

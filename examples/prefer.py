@@ -27,7 +27,7 @@ from tinygrad_lm.posttrain.data.prompts import check_unchanged, describe, load_p
 from tinygrad_lm.posttrain.objectives import bradley_terry, dpo
 from tinygrad_lm.posttrain.policy.pictures import draw_preferences
 from tinygrad_lm.posttrain.reward import HEAD, scored
-from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
+from tinygrad_lm.posttrain.run import ChatRun, check_on_cpu, create_chat_run
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command
 from tinygrad_lm.train.config import FINETUNE, TrainConfig, adapted
@@ -54,7 +54,7 @@ def main(arguments=None):
     return command(__doc__, OPTIONS, start, train_and_report, arguments, PreferenceRun)
 
 
-def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="auto", dtype="float32", out=None, **recipe):
+def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="cpu", dtype="float32", out=None, **recipe):
     """Begin a run: a chat model and pairs."""
     if model is None or data is None:
         raise ConfigError("MODEL is what to begin with, --data what is preferred; or --resume RUN continues a run")
@@ -94,6 +94,7 @@ def train_and_report(run, trainer, validate, first=0):
 
 def preference_trainer(base, chat, pairs, held_out, reward, beta, config, shares=None):
     """(trainer, validate) for a model that begins as the chat model `base` is, which is DPO's reference."""
+    check_on_cpu(base)
     stream = partial(Comparisons) if reward else partial(Preferences, reference=base, beta=beta)
     stream = partial(stream, chat=chat, batch_size=config.batch_size, block_size=base.config.block_size)
     batches = stream(pairs, seed=config.seed, accumulate=config.accumulate)

@@ -19,7 +19,7 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.chat.load import load_chat
-from tinygrad_lm.posttrain.data.prompts import load_prompts
+from tinygrad_lm.posttrain.data.prompts import describe, load_prompts
 from tinygrad_lm.posttrain.policy.method import METHODS, RECIPE, Method, in_iterations
 from tinygrad_lm.posttrain.policy.policy_run import PolicyRun, policy_trainer
 from tinygrad_lm.posttrain.reward import HEAD
@@ -52,9 +52,7 @@ def main(arguments=None):
     return command(__doc__, OPTIONS, start, train_and_report, arguments, PolicyRun)
 
 
-def start(
-    model=None, data=None, reward=None, method="rloo", lora=0, device="auto", dtype="float32", out=None, **recipe
-):
+def start(model=None, data=None, reward=None, method="rloo", lora=0, device="cpu", dtype="float32", out=None, **recipe):
     """Begin a run: a chat model, prompts, and who judges the answers."""
     if model is None or data is None:
         raise ConfigError("MODEL is what to begin with, --data what to ask it; or --resume RUN continues a run")
@@ -74,7 +72,7 @@ def start(
         title=f"{Path(model).name} on {Path(data).name}",
         measure=["1 − reward" if reward is None else "− reward", "on held-out prompts"],
         questions=[prompt.messages for prompt in held_out[:3]],
-        data={"path": data, "reward": reward},
+        data=describe(data) | {"reward": reward},
         method=asdict(method),
         levels={"all answers right": 1.0} if reward is None else {},
         frontier=best_gains() if data == "play" and reward is not None else None,  # for pairs of the play

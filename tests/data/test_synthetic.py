@@ -133,11 +133,12 @@ def test_additions_are_right_and_none_is_held_out():
     lines = Additions().lines
     questions = (c.messages[0]["content"] for c in instructions(3000, split="held-out") if c.task == "add")
     asked = {tuple(re.findall("[0-9]+", question)) for question in questions}
-    sums = {(line.split()[0], line.split()[2]): line.split()[-1] for line in lines}
-    assert all(int(a) + int(b) == int(c) for (a, b), c in sums.items())
-    assert len(asked) > 200
-    assert not asked & sums.keys()
-    assert 0.85 < len(lines) / 90**2 < 0.9
+    sums = [re.findall("[0-9]+", line) for line in lines]
+    assert len(lines) == len(set(lines))
+    assert all(int(a) + int(b) == int(c) for a, b, c in sums)
+    assert len(asked) > 100
+    assert not asked & {(a, b) for a, b, _ in sums}
+    assert 0.83 < len(lines) / 3 / 40**2 < 0.91
 
 
 def test_a_world_is_the_same_under_every_seed_and_its_people_have_their_own_crafts():
@@ -193,7 +194,7 @@ def test_seeds_and_numbers_give_other_documents(source):
         ("induction", "ByEqGyFjByAaHvByClEqByHvEqEqDsClGyGyFjAaFjByGyByByAaHv", "GbHxBqBqHxFrDmBqAaGbFr"),
         ("arithmetic", "1+95=96\n82+92=174\n92+15=107\n66+31=97\n27+58=85\n81+53=13", "21+95=116\n73+52=125\n"),
         ("island", "The pet of Cedo is a mule.\n", "Ebba is the clerk.\n"),
-        ("additions", "33 + 29 = 62\n85 + 86 = 171\n49 ", "11 + 36 = 47\n58"),
+        ("additions", "Add 40 and 36. 76\n31 + 17 = ? 48\n", "Add 11 and 37. 48\n"),
         ("play", "GOOSE:\nWho ate him,\nYon pie is wet?\n", "CAT:\nHark, da,\n"),
     ],
 )
@@ -253,7 +254,7 @@ def test_a_repeated_half_and_a_known_pair_cost_nothing():
             "island: 'Nobody is the baker.\\\\n' is not a sentence of this source",
         ),
         (SMALL["island"], SMALL["island"].lines[0].rstrip(), "is not a sentence"),
-        (Additions(), "14 + 87 = 100\n", "additions: '14 \\+ 87 = 100\\\\n' is not a sentence"),
+        (Additions(), "14 + 37 = ? 50\n", "additions: '14 \\+ 37 = \\? 50\\\\n' is not a sentence"),
         (SMALL["play"], "", "expected a speech"),
         (SMALL["play"], "PAGE:\nI ate thee.\n\n", "speech 1"),
     ],

@@ -18,9 +18,8 @@ from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
-from tinygrad_lm.train.command import prompt_option
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.run import RunFolder
+from tinygrad_lm.train.run import RunFolder, prompt_option
 
 
 def foreign(kind, folder):

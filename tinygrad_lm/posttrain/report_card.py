@@ -7,6 +7,7 @@ from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS, best_constant
 from tinygrad_lm.threads import peak_memory
+from tinygrad_lm.train.data import digits
 from tinygrad_lm.train.run import RunFolder
 
 SHOWN = 70  # characters of a prompt or an answer
@@ -28,7 +29,11 @@ def report_card(folder, stages, prompts, limit):
             f"At most {peak_memory() / 2**20:.0f} MiB of memory, in the process that wrote this.",
             "Where the curves ended, and the lowest loss that is possible in expectation:",
             losses_table([RunFolder(folder / stage) for stage in stages]),
-            *(f"![{stage}]({stage}/loss.png)" for stage in stages),
+            *(
+                f"![{stage}]({stage}/{path.name})"
+                for stage in stages
+                for path in sorted((folder / stage).glob("*.png"))
+            ),
         ]
     )
 
@@ -93,15 +98,17 @@ def tokens(run):
 
 
 def losses_table(runs):
+    """The first and the last evaluation of each run, of a mixture by source.
+
+    Where nothing is said of the floor it is 0: answers follow from what is asked.
+    """
     rows = [["stage", "what", "first", "last", "lowest possible"]]
     for run in runs:
-        floors = run.config["floors"]
-        if not floors:
-            losses = run.log.curve("validation")[1]
-            rows.append([run.path.name, " ".join(run.config["measure"]), f"{losses[0]:.4f}", f"{losses[-1]:.4f}", "0"])
-        for source, (_, losses) in run.log.curves("validation_sources").items() if floors else ():
-            what = f"{source}, nats a token"
-            rows.append([run.path.name, what, f"{losses[0]:.4f}", f"{losses[-1]:.4f}", f"{floors[source]:.4f}"])
+        floors, curves = run.config["floors"], run.log.curves("validation_sources")
+        found = [(f"{source}, {run.unit}", curve, floors[source]) for source, curve in curves.items() if floors]
+        found = found or [(" ".join(run.config["measure"]), run.log.curve("validation"), 0.0)]
+        for what, (_, losses), floor in found:
+            rows.append([run.path.name, what, *map(digits, (losses[0], losses[-1], floor))])
     return markdown(rows)
 
 

@@ -1,5 +1,8 @@
 """The folder of a post-training run: as that of any run, with the chat's template and the model that it began with."""
 
+from shlex import quote
+
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.posttrain.chat.load import chat_from_config
@@ -31,9 +34,21 @@ class ChatRun(RunFolder):
     def initial_model(self, device):
         return adapted(self.base_model(device), self.train_config)
 
+    def how_to_use(self):
+        return f"talk to it:  python examples/chat.py {quote(str(self.path))}"
+
     def sample(self, model, n):
         """The likeliest answers to the run's questions, at most n tokens each."""
         return "\n\n".join(transcript(model, self.chat, messages, n) for messages in self.config["questions"])
+
+
+def check_on_cpu(model):
+    """Raise ConfigError on a GPU, whose steps run ahead of the host: of batches that depend on the weights, or have any
+    length, it would see old ones."""
+    if model.flat.device != "cpu":
+        raise ConfigError(
+            "rewards are learnt on a CPU: a GPU's captured steps cannot wait for answers; use --device cpu"
+        )
 
 
 def create_chat_run(out, trainer, chat, began, kind=ChatRun, **others):

@@ -5,7 +5,7 @@ import math
 import time
 from shlex import quote
 
-from tinygrad_lm.errors import ConfigError, TokenError
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
@@ -150,18 +150,9 @@ def conclude(run, trainer, ended):
         print(outcome_table(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: {run.picture}, samples.txt, log.jsonl, checkpoints")
-    print(f"write more:  python examples/generate.py {path}{'' if floors else prompt_option(run.tokenizer)}")
+    print(run.how_to_use())
     print(f"train on:    {again} --steps {2 * config.steps}")
     return 0
-
-
-def prompt_option(tokenizer):
-    """The option for a prompt, where the vocabulary can express the one that is known."""
-    try:
-        tokenizer.encode("ROMEO:")
-    except TokenError:
-        return ""
-    return ' --prompt "ROMEO:"'
 
 
 def status(figures):

@@ -18,7 +18,7 @@ from shlex import quote
 
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
-from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError
+from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
@@ -173,10 +173,24 @@ class RunFolder:
         config = self.config
         draw_losses(self.log, self.path / self.picture, config["title"], config["levels"], config["floors"])
 
+    def how_to_use(self):
+        """The command that uses the model."""
+        prompt = "" if self.config["floors"] else prompt_option(self.tokenizer)
+        return f"write more:  python examples/generate.py {quote(str(self.path))}{prompt}"
+
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""
         start, tokenizer = [self.config["start"]], self.tokenizer
         return tokenizer.decode(list(generate(model, start, n, vocab_size=tokenizer.vocab_size, **options)), start)
+
+
+def prompt_option(tokenizer):
+    """The option for a prompt, where the vocabulary can express the one that is known."""
+    try:
+        tokenizer.encode("ROMEO:")
+    except TokenError:
+        return ""
+    return ' --prompt "ROMEO:"'
 
 
 def check_free(path):

@@ -52,21 +52,21 @@ def draw_letters(rng):
     return "".join("abcdefghij"[i] for i in rng.permutation(10)[: int(rng.integers(3, 6))])
 
 
-def draw_numbers(rng, digits):
-    a, b = rng.integers(10 ** (digits - 1), 10**digits, size=2).tolist()
+def draw_numbers(rng, below):
+    a, b = rng.integers(10, below, size=2).tolist()
     return {"a": a, "b": b}
 
 
 TASKS = {
     "add": Task(
         ("Add {a} and {b}.", "What is {a} plus {b}?", "{a} + {b} = ?"),
-        lambda rng: draw_numbers(rng, digits=2),
+        lambda rng: draw_numbers(rng, below=50),
         lambda a, b: str(a + b),
         "number",
     ),
     "larger": Task(
         ("Which is larger, {a} or {b}?", "The larger of {a} and {b}?", "What is the maximum of {a} and {b}?"),
-        lambda rng: draw_numbers(rng, digits=3),
+        lambda rng: draw_numbers(rng, below=100),
         lambda a, b: str(max(a, b)),
         "number",
     ),

@@ -11,7 +11,7 @@ from math import log
 
 from tinygrad_lm.backend import random
 from tinygrad_lm.data.config_table import number_kind
-from tinygrad_lm.data.synthetic.instructions import Conversation, check_split, message, split_of
+from tinygrad_lm.data.synthetic.instructions import TASKS, Conversation, check_split, message, split_of
 from tinygrad_lm.data.synthetic.synthetic_source import Sentences, option
 from tinygrad_lm.errors import ConfigError
 
@@ -50,7 +50,7 @@ def sums_entropy(noise):
 
 @dataclass(frozen=True)
 class Additions(Sentences):
-    """Lines such as 14 + 87 = 101, of two numbers of two digits: text to learn from what instructions.py asks for.
+    """Lines such as What is 14 plus 37? 51: text to learn from what instructions.py asks for, in the same words.
 
     Sums that are asked for in held-out instructions do not occur.
     """
@@ -59,5 +59,6 @@ class Additions(Sentences):
 
     @cached_property
     def lines(self):
-        numbers = range(10, 100)
-        return [f"{a} + {b} = {a + b}\n" for a in numbers for b in numbers if split_of(f"add {a} {b}") == "train"]
+        numbers = range(10, 50)
+        pairs = [(a, b) for a in numbers for b in numbers if split_of(f"add {a} {b}") == "train"]
+        return [f"{asked.format(a=a, b=b)} {a + b}\n" for asked in TASKS["add"].phrasings for a, b in pairs]

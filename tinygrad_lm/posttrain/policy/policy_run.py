@@ -3,14 +3,14 @@
 from copy import deepcopy
 from functools import partial
 
-from tinygrad_lm.posttrain.data.prompts import load_prompts
+from tinygrad_lm.posttrain.data.prompts import check_unchanged, load_prompts
 from tinygrad_lm.posttrain.objectives import policy_gradient, ppo
 from tinygrad_lm.posttrain.policy.method import Method, in_iterations
 from tinygrad_lm.posttrain.policy.pictures import draw_policy
 from tinygrad_lm.posttrain.policy.policy import PolicySteps
 from tinygrad_lm.posttrain.policy.success import failure, loss_of_reward, verified
 from tinygrad_lm.posttrain.reward import judge, load_reward, scored
-from tinygrad_lm.posttrain.run import ChatRun
+from tinygrad_lm.posttrain.run import ChatRun, check_on_cpu
 from tinygrad_lm.train.config import adapted
 from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer
@@ -18,6 +18,7 @@ from tinygrad_lm.train.trainer import Trainer
 
 def policy_trainer(base, chat, prompts, held_out, reward, method, config, shares=None):
     """(trainer, validate) for a policy that begins as the chat model `base` is, which stays the reference."""
+    check_on_cpu(base)
     with_values = method.advantage == "gae"
     policy = adapted(scored(base) if with_values else deepcopy(base), config)
     judged = verified if reward is None else partial(judge, load_reward(reward, base.flat.device))
@@ -56,6 +57,7 @@ class PolicyRun(ChatRun):
 
     def reopen(self, device):
         data, method = self.config["data"], Method(**self.config["method"])
+        check_unchanged(data)
         config = in_iterations(self.train_config, method.passes)
         prompts, held_out = load_prompts(data["path"])
         base, shares = self.base_model(device), self.config["shares"]
