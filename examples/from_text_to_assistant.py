@@ -4,7 +4,7 @@ python examples/from_text_to_assistant.py                    # offline; a quarte
 python examples/from_text_to_assistant.py                    # again: continues where it was stopped
 python examples/from_text_to_assistant.py --out FOLDER --minutes 5     # a worse assistant
 
-1. pretraining     next tokens of text about an island that does not exist, of sums, and of a funny little play
+1. pretraining     next tokens of exercises, of sums, about an island that does not exist, and of a funny little play
 2. supervised      conversations to imitate: invented instructions, some of them questions about the island
 3. reinforcement   the model's own answers to such instructions, rewarded where a verifier finds them right
 and report.md: the same held-out prompts answered after each. The programs of the three stages are pretrain.py,
@@ -15,8 +15,10 @@ import argparse
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import finetune_chat
 import pretrain
@@ -41,7 +43,9 @@ MINUTES = 15
 DOCUMENTS = 10_000  # of each source that pretraining reads; four times as many exercises, which are short
 LIMIT = 24  # tokens an answer
 SHAPE = replace(MODERN, block_size=128, n_layer=3, n_head=4, n_embd=96)  # a third of a million weights
-SUPERVISED = RECIPES["modern-tiny"] | {"lr": 2e-3, "muon_lr": 0.01, "embedding_lr": 0.01}  # gentler, for it knows much
+GENERAL = RECIPES["modern-tiny"] | {"eval_first": True}
+GENTLE = {"lr": 2e-3, "muon_lr": 0.01, "embedding_lr": 0.01}  # the model knows much by then
+REWARDED = {"lr": 1e-4, "batch_size": 512}  # many answers, for most groups are all right and say nothing
 MIXTURE = """\
 tokenizer = "bytes.tiktoken"
 [[source]]
@@ -70,63 +74,63 @@ def main(arguments=None):
     parser.add_argument("--minutes", type=float, help=f"about how long it may take on two cores [{MINUTES}]")
     args = parser.parse_args(arguments)
     folder = Path(args.out)
-    share = open_story(folder, args.minutes)
-    for name, stage in stages(folder, share).items():
+    plan = stages(folder, open_story(folder, args.minutes))
+    for name, stage in plan.items():
         print(f"\n---- {name}")
-        if status := train(folder / name, *stage):
+        if status := train(folder / name, stage):
             return status
     held_out = load_prompts("instructions")[1]
-    card = report_card(folder, list(stages(folder, share)), held_out, LIMIT)
+    card = report_card(folder, list(plan), held_out, LIMIT)
     files.replace(folder / "report.md", card.encode())
     print(f"\n{card}\nin {folder}: report.md, and a run for each stage")
     print(f"talk to it:  python examples/chat.py {folder / 'reinforcement'}")
     return 0
 
 
+class Stage(NamedTuple):
+    start: Callable  # begins a run: of the program's settings, and out, its folder
+    go_on: Callable  # trains a run that was stopped
+    kind: type  # of its folder
+    settings: dict
+
+
 def stages(folder, share):
-    """{name: (start, train, kind of run, settings)}"""
-    steps = lambda n: max(2, round(n * share))
-    PRESETS["assistant"], RECIPES["assistant"] = SHAPE, RECIPES["modern-tiny"]
+    """{name: Stage}. share: of the usual number of steps"""
+    steps = lambda n: {"steps": max(2, round(n * share))}
+    PRESETS["assistant"], RECIPES["assistant"] = SHAPE, GENERAL
+    pretrained, supervised, asked = folder / "pretraining", folder / "supervised", "instructions"
     return {
-        "pretraining": (
-            lambda **settings: pretrain.start(write_text(folder, share), preset="assistant", **settings),
+        "pretraining": Stage(
+            lambda **settings: pretrain.start(write_text(folder, share), **settings),
             pretrain.train,
             RunFolder,
-            {"steps": steps(1500), "validation_tokens": 16_384},
+            steps(2000) | {"preset": "assistant", "validation_tokens": 16_384},
         ),
-        "supervised": (
+        "supervised": Stage(
             finetune_chat.start,
             finetune_chat.train_and_examine,
             finetune_chat.SupervisedRun,
-            SUPERVISED
-            | {"model": str(folder / "pretraining"), "data": "instructions", "packed": True, "steps": steps(800)}
-            | {"accumulate": 1},
+            GENERAL | GENTLE | steps(1000) | {"model": str(pretrained), "data": asked, "packed": True, "accumulate": 1},
         ),
-        "reinforcement": (
+        "reinforcement": Stage(
             reinforce.start,
             reinforce.train_and_report,
             reinforce.PolicyRun,
-            {
-                "model": str(folder / "supervised"),
-                "data": "instructions",
-                "steps": steps(40),
-                "limit": LIMIT,
-                "lr": 3e-4,
-            },
+            REWARDED | steps(40) | {"model": str(supervised), "data": asked, "limit": LIMIT},
         ),
     }
 
 
-def train(path, start, go_on, kind, settings):
+def train(path, stage):
     """Train a stage, or what is left of it. Returns the exit status."""
-    done, planned = progress(path), settings["steps"]
-    if done == planned:
-        print(f"{path} is finished")
-        return 0
-    if done is not None:
-        return go_on(*resumed(kind, resume=path))
-    shutil.rmtree(path, ignore_errors=True)  # what was killed before its first checkpoint has nothing to keep
-    return start(**settings, out=path)
+    done = progress(path)
+    if done is None:
+        shutil.rmtree(path, ignore_errors=True)  # what was killed before its first checkpoint has nothing to keep
+        return stage.start(**stage.settings, out=path)
+    if done < stage.settings["steps"]:
+        return stage.go_on(*resumed(stage.kind, resume=path))
+    print(f"{path} is finished")
+    return 0
 
 
 def progress(path):
@@ -142,7 +146,7 @@ def progress(path):
 def write_text(folder, share):
     """The prepared mixture for pretraining: bytes as tokens, and an end of text.
 
-    The exercises are instructions as lines of plain text, with other numbers and words than those of the second stage.
+    The exercises are instructions and their answers as plain text; of what is held out there are none.
     """
     text, documents = folder / "text", max(100, round(DOCUMENTS * share))
     text.mkdir(exist_ok=True)
