@@ -45,7 +45,7 @@ LIMIT = 24  # tokens an answer
 SHAPE = replace(MODERN, block_size=128, n_layer=3, n_head=4, n_embd=96)  # a third of a million weights
 GENERAL = RECIPES["modern-tiny"] | {"eval_first": True}
 GENTLE = {"lr": 2e-3, "muon_lr": 0.01, "embedding_lr": 0.01}  # the model knows much by then
-REWARDED = {"lr": 1e-4, "batch_size": 512}  # many answers, for most groups are all right and say nothing
+REWARDED = {"lr": 1e-4, "accumulate": 4}  # many answers, for most groups are all right and say nothing
 MIXTURE = """\
 tokenizer = "bytes.tiktoken"
 [[source]]
