@@ -55,7 +55,7 @@ def learn_sums(seed):
     """Imitation ends where half of the answers are right, which is its optimum; rewards go on from there."""
     chat = Chat(CharTokenizer("+0123456789="))
     base = GPT(replace(PRESETS["modern-tiny"], vocab_size=chat.vocab_size, block_size=24), seed)
-    shown, unseen = list(sums(20_000, seed, noise=0.5)), list(sums(1000, seed, "held-out", 0.5))
+    shown, unseen = list(sums(120_000, seed, noise=0.5)), list(sums(1000, seed, "held-out", 0.5))
     prompts, held_out = list(map(prompt_of, sums(8000, seed))), list(map(prompt_of, unseen))
     config = TrainConfig(**IMITATE | {"steps": 1200, "batch_size": 128, "seed": seed})
     seconds = train(base, Conversations(shown, chat, 128, 24, seed), config)
