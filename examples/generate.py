@@ -83,7 +83,7 @@ def print_samples(model, tokenizer, prompt, args):
     options |= {"vocab_size": tokenizer.vocab_size, "logprobs": args.logprobs}
     drawn = generate_batch(model, [before] * args.samples, args.tokens, args.seed, ended, **options)
     if args.logprobs:
-        for row, token, logprob, _ in drawn:
+        for row, token, logprob, *_ in drawn:
             print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token], before)!r}", flush=True)
     elif args.samples == 1:
         tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, *_ in drawn))

@@ -57,7 +57,7 @@ def test_every_puzzle_can_be_asked_and_answered(name, capsys):
     for secret in (bug.title, bug.mistake, bug.reason, formula):
         assert secret not in asked + hinted
         assert secret == bug.mistake or secret in told
-    assert f"  tinygrad_lm/posttrain/{bug.original.__module__.rpartition('.')[2]}.py, line " in told
+    assert f"  {bug.original.__module__.replace('.', '/')}.py, line " in told
 
 
 def test_the_law_is_broken_by_enough_to_see():

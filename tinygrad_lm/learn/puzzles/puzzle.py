@@ -6,7 +6,6 @@ Without a NAME the puzzles are listed, the easy ones first.
 import difflib
 import inspect
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -170,12 +169,10 @@ def hint(bug, symptom):
 
 def answer(bug):
     """The mistake, and the lines to change: - as they are, + as they should be."""
-    path, number = Path(inspect.getsourcefile(bug.original)), inspect.getsourcelines(bug.original)[1]
+    path, number = bug.original.__module__.replace(".", "/"), inspect.getsourcelines(bug.original)[1]
     wrong, right = bug.source.splitlines(), bug.right_source.splitlines()
     _, _, *diff = difflib.unified_diff(wrong, right, n=0, lineterm="")  # less the file names
     formula = inspect.getdoc(bug.original).splitlines()[0]
-    return (
-        f"Answer: {bug.title}. {bug.reason}\n\n  right: {formula}\n"
-        f"  tinygrad_lm/{path.parent.name}/{path.name}, line {number}:\n\n"
-        + "\n".join(f"    {line[0]} {line[1:]}".rstrip() for line in diff if not line.startswith("@@"))
+    return f"Answer: {bug.title}. {bug.reason}\n\n  right: {formula}\n  {path}.py, line {number}:\n\n" + "\n".join(
+        f"    {line[0]} {line[1:]}".rstrip() for line in diff if not line.startswith("@@")
     )
