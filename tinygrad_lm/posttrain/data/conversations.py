@@ -117,7 +117,7 @@ class Pairs(ShuffledRows):
     which are among the tokens, too; no answer of the prompt is. kept, skipped: how many pairs fit, and how many not.
     """
 
-    def __init__(self, pairs, chat, batch_size, block_size, seed=0, accumulate=1, even=False, name="train"):
+    def __init__(self, pairs, chat, batch_size, block_size, seed=0, accumulate=1, name="train"):
         found = [[answered(chat, pair.prompt, text) for text in (pair.chosen, pair.rejected)] for pair in pairs]
         rows = [pair for pair in found if max(x.shape[1] for x in pair) <= block_size]
         self.kept, self.skipped = len(rows), len(found) - len(rows)
@@ -125,11 +125,10 @@ class Pairs(ShuffledRows):
             raise DataError(f"none of {len(found):,} pairs fits into a context of {block_size:,} tokens")
         sizes = [sum(x.shape[1] for x in pair) for pair in rows]
         self.pad = chat.begin
-        self.width = max(x.shape[1] for pair in rows for x in pair) if even else None
         super().__init__(name, rows, sizes, batch_size, block_size, seed, accumulate)
 
     def batch(self, rows):
-        tokens, targets = padded([x for pair in rows for x in pair], self.pad, self.width)
+        tokens, targets = padded([x for pair in rows for x in pair], self.pad)
         return tokens.reshape(len(rows), 2, -1), targets.reshape(len(rows), 2, -1)
 
 

@@ -6,15 +6,15 @@ P prompts, G answers to each (a group), N = P G answers, T time.
 """
 
 from fractions import Fraction
-from functools import lru_cache
 from itertools import chain
 
 import numpy as np
 
-from tinygrad_lm.backend import random, to_device
+from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.posttrain.data.conversations import shuffled
 from tinygrad_lm.posttrain.policy import advantages
 from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
 from tinygrad_lm.threads import parallel
@@ -114,12 +114,6 @@ class PolicySteps(BatchStream):
         group, epochs = self.method.group, self.used(steps)["prompts"]["epochs"]
         prompts = self.batch_size * self.accumulate // group
         return f"{steps:,} steps of {prompts:,} prompts × {group} answers, {epochs:.2g} epochs"
-
-
-@lru_cache(maxsize=4)
-def shuffled(seed, epoch, count):
-    """The order of so many prompts in an epoch."""
-    return random(seed, "prompts", epoch).permutation(count)
 
 
 def learn_from(method, scores, logp, reference, values, mask):
