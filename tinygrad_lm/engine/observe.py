@@ -10,9 +10,13 @@ from contextlib import contextmanager
 
 
 class _Thread(threading.local):
-    """recording: do operations leave nodes? modules: the names of the modules that are running, innermost last."""
+    """What holds for the operations of a thread.
 
-    recording = True
+    recording: do they leave nodes? products: how products round what they multiply (precision.py); modules: the names
+    of the modules that are running, innermost last.
+    """
+
+    recording, products = True, ""
 
     def __init__(self):
         self.modules = []

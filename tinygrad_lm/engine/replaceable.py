@@ -18,6 +18,7 @@ AdamW's update, the mask of a dropout. The page has definitions alone.
 import functools
 
 from tinygrad_lm.backend import device_of
+from tinygrad_lm.engine.observe import thread
 
 
 class Replaceable:
@@ -30,7 +31,10 @@ class Replaceable:
         self.definition, self.implementations = definition, {}
 
     def on(self, device, *dtypes):
-        """Decorator: use this function for arrays on a device, "cpu" or "cuda", of these dtypes."""
+        """Decorator: use this function for arrays on a device, "cpu" or "cuda", of these dtypes.
+
+        "float32/bfloat16" are float32 arrays where products round what they multiply to bfloat16 (precision.py).
+        """
 
         def register(implementation):
             self.implementations |= {(device, dtype): implementation for dtype in dtypes}
@@ -40,7 +44,10 @@ class Replaceable:
 
     def implementation(self, device, dtype):
         """The implementation that is in use for a device and a NumPy dtype, or None."""
-        return self.implementations.get((device, dtype.type.__name__)) if Replaceable.enabled else None
+        if not Replaceable.enabled:
+            return None
+        found, name = self.implementations, dtype.type.__name__
+        return found.get((device, name + thread.products)) or found.get((device, name))
 
     def __call__(self, x, *arguments, **options):
         if Replaceable.enabled and (faster := self.implementation(device_of(x), x.dtype)):

@@ -2,6 +2,7 @@
 
     numpy/  blocks that fit into the cache, and all cores
     numba/  loops compiled for this machine, if Numba is installed (the extra `fast`)
+    bfloat16/  products of bfloat16 numbers by a CPU's instructions for them, if it has any, compiled by Numba
     cuda/   a GPU's, if CuPy is installed: each .py beside the .cu that it launches
 
 Importing tinygrad_lm registers none of them, so at a prompt and under a debugger the definitions run. The programs that
@@ -15,7 +16,7 @@ from pkgutil import iter_modules
 
 from tinygrad_lm.engine.replaceable import Replaceable
 
-ROOMS = {"numpy": "numpy", "numba": "numba", "cuda": "cupy"}  # and what each needs; a later one replaces an earlier
+ROOMS = {"numpy": "numpy", "numba": "numba", "bfloat16": "numba", "cuda": "cupy"}  # and what each needs; a later one replaces an earlier
 
 
 def enable():

@@ -11,6 +11,7 @@ import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import array_module, dtype_of, wide
+from tinygrad_lm.engine.precision import computing
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
 from tinygrad_lm.nn.context import NONE
@@ -62,14 +63,16 @@ class GPT(Module):
             xp = array_module(tokens)
             positions = xp.arange(tokens.shape[1])[None]  # (1, T)
             x = x + self.wpe(positions + xp.array(before)[:, None] if before else positions)
-        x = self.dropout(x.to(dtype=self.dtype), context)
-        for block in self.h:
-            x = block(x, context)
-        return self.ln_f(x)
+        with self.computing() as dtype:
+            x = self.dropout(x.to(dtype=dtype), context)
+            for block in self.h:
+                x = block(x, context)
+            return self.ln_f(x)
 
     def logits(self, x):
         """The prediction from features: (..., C) -> (..., V)."""
-        logits = ops.linear(x, self.wte.weight.T) if self.lm_head is None else self.lm_head(x)
+        with self.computing():
+            logits = ops.linear(x, self.wte.weight.T) if self.lm_head is None else self.lm_head(x)
         if self.config.softcap:  # Gemma Team 2024, "Gemma 2", section 2
             logits = self.config.softcap * ops.tanh(logits / self.config.softcap)
         return logits
@@ -93,7 +96,12 @@ class GPT(Module):
         w = self.wte.weight if self.lm_head is None else self.lm_head.weight
         if self.config.softcap or not w.requires_grad:
             return operation(self.logits(x), targets)
-        return with_linear(x, w.T if self.lm_head is None else w, targets)
+        with self.computing():
+            return with_linear(x, w.T if self.lm_head is None else w, targets)
+
+    def computing(self):
+        """The context that this model computes in, by its dtype (engine/precision.py)."""
+        return computing(self.dtype, ops.linear, self.flat.device)
 
 
 class Block(Module):

@@ -1,0 +1,209 @@
+"""Attention with products of bfloat16 numbers, without the weights P in memory (Dao et al. 2022, "FlashAttention").
+
+Blocks of 32 queries meet all the keys that they may see. The scores of a block, its weights and their gradients lie in
+the first- and second-level cache; of the forward pass one number a row is kept, log Σ exp.
+
+Sizes: T queries and S keys in all, H heads of D channels, G key heads; in blocks of 32: d of D, s of S.
+"""
+
+import math
+
+import numpy as np
+
+from tinygrad_lm.kernels.bfloat16.instructions import (
+    PALETTE,
+    block_by_tiles,
+    block_by_vectors,
+    largest,
+    round_pairs,
+    round_row,
+    tiles_off,
+    tiles_on,
+    turn,
+)
+from tinygrad_lm.kernels.bfloat16.tiles import (
+    AMX,
+    NONE,
+    aligned,
+    at,
+    blocks,
+    blocks_of,
+    cut,
+    multiply,
+    new_tiles,
+    tile,
+)
+from tinygrad_lm.kernels.numba.attention import attention_in_one_pass
+from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.ops.attention import attention, check_inputs
+
+CHUNK = 8  # blocks of queries over which the gradients of keys and values are summed in one product
+FEW = 16  # queries from which on a block of 32 pays
+NO_STARTS = np.zeros((0, 0), np.int64)
+
+
+@attention.on("cpu", "float32/bfloat16")
+def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
+    """The rule of ops/attention.py, without dropout of the weights."""
+    if p:
+        return NotImplemented
+    B, T, H, D = check_inputs(q, k, v, causal, document_starts)
+    if T < FEW:
+        return attention_in_one_pass(q, k, v, causal=causal, document_starts=document_starts)
+    S, G = k.shape[1:3]
+    sizes = B, T, S, H, G, D, f4(1 / math.sqrt(D)), causal
+    starts = NO_STARTS if document_starts is None else np.ascontiguousarray(document_starts, np.int64)
+    qkv = [np.ascontiguousarray(x).reshape(B * x.shape[1], -1) for x in (q, k, v)]
+    y, lse = aligned((B * T, H * D)), np.empty((B, H, T), f4)
+    forward, walk_back = (forward_by_tiles, backward_by_tiles) if AMX else (forward_by_vectors, backward_by_vectors)
+    tiles = new_tiles(32, D), new_tiles(S, D), new_tiles(D, S), new_tiles(32, S)
+    forward(*qkv, starts, sizes, y, lse, *tiles, aligned((32, 32 * blocks(S))), aligned((32, 32 * blocks(D))), PALETTE)
+
+    def backward(dy):
+        rows, t, s, d = 32 * CHUNK, 32, 32 * blocks(S), 32 * blocks(D)
+        dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
+        dq, dk, dv = (aligned(x.shape) for x in qkv)
+        sizes_of_tiles = (rows, D), (D, rows), (rows, D), (D, rows), (S, D), (D, S), (S, D), (S, rows), (S, rows), (t, S)
+        tiles = tuple(new_tiles(*size) for size in sizes_of_tiles)
+        scratch = tuple(aligned(size) for size in ((t, s), (t, s), (t, d), (s, d), (s, d)))
+        walk_back(*qkv, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, PALETTE)
+        return dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape)
+
+    return y.reshape(q.shape), backward
+
+
+@inlined
+def hide(row, b, t, T, S, causal, starts):
+    """Set to −∞ the scores of the keys that query t of sequence b does not see, for weights of 0."""
+    row[: starts[b, t] if starts.size else 0] = -np.inf
+    row[t + 1 + S - T if causal else S :] = -np.inf
+
+
+@inlined
+def blocks_seen(t, T, S, causal):
+    """How many blocks of keys the queries up to t see."""
+    return blocks_of(t + 1 + S - T if causal else S)
+
+
+@inlined
+def forward_of(block, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer):
+    """y and lse. asked, weights: the left sides of the products scores = q kᵀ and answer = P v; keys, values: the right."""
+    B, T, S, H, G, D, scale, causal = sizes
+    total, R = np.empty(32, f4), H // G
+    for b in range(B):
+        for h in range(H):
+            if h % R == 0:
+                cut(k, b * S, h // R * D, S, D, keys, True, NONE, False)
+                cut(v, b * S, h // R * D, S, D, NONE, False, values, False)
+            for first in range(0, T, 32):
+                n = min(32, T - first)
+                seen = blocks_seen(first + n - 1, T, S, causal)
+                cut(q, b * T + first, h * D, n, D, asked, False, NONE, False)
+                for j in range(seen):
+                    multiply(block, asked, 0, keys, j, 0, blocks_of(D), scores, 0, 32 * j, 0)
+                for r in range(n):
+                    row = scores[r, : 32 * seen]
+                    hide(row, b, first + r, T, S, causal, starts)
+                    most, sum = largest(row.ctypes.data, row.size), f4(0)
+                    for i in range(row.size):
+                        row[i] = exp(scale * (row[i] - most))
+                        sum += row[i]
+                    total[r], lse[b, h, first + r] = sum, scale * most + np.log(sum)
+                    round_all(scores, r, weights, seen)
+                for j in range(blocks_of(D)):
+                    multiply(block, weights, 0, values, j, 0, seen, answer, 0, 32 * j, 0)
+                for r in range(n):
+                    for i in range(D):
+                        y[b * T + first + r, h * D + i] = answer[r, i] / total[r]
+
+
+@inlined
+def round_all(x, r, tiles, n):
+    """Round row r of x, 32 n numbers, to its row of tiles."""
+    for k in range(n):
+        round_row(at(x, r, 32 * k), tile(tiles, r // 16, k) + 64 * (r % 16))
+
+
+@inlined
+def transpose_all(x, tiles, c, n):
+    """Round x (32, 32 n) to the tiles of xᵀ as a left side, in column c of tiles."""
+    for j in range(2 * n):
+        for p in range(16):
+            round_pairs(at(x, 2 * p, 16 * j), at(x, 2 * p + 1, 16 * j), tile(tiles, j, c) + 64 * p)
+        turn(tile(tiles, j, c))
+
+
+@inlined
+def backward_of(block, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch):
+    """dq, dk and dv. P is computed again, from lse; dP = dy vᵀ; dz = P (dP − Σ P dP) scale is the scores' gradient."""
+    B, T, S, H, G, D, scale, causal = sizes
+    q_rows, q_columns, dy_rows, dy_columns, k_turned, k_columns, v_turned, P_turned, dz_turned, dz_rows = tiles
+    P, dz, answer, dk_sum, dv_sum = scratch
+    R, d = H // G, blocks_of(D)
+    for b in range(B):
+        for h in range(H):
+            if h % R == 0:
+                cut(k, b * S, h // R * D, S, D, k_turned, True, k_columns, False)
+                cut(v, b * S, h // R * D, S, D, v_turned, True, NONE, False)
+                dk_sum[:], dv_sum[:] = 0, 0
+            for begin in range(0, T, 32 * CHUNK):
+                end = min(T, begin + 32 * CHUNK)
+                cut(q, b * T + begin, h * D, end - begin, D, q_rows, False, q_columns, False)
+                cut(dy, b * T + begin, h * D, end - begin, D, dy_rows, False, dy_columns, False)
+                for c in range(blocks_of(end - begin)):
+                    first = begin + 32 * c
+                    n = min(32, end - first)
+                    seen = blocks_seen(first + n - 1, T, S, causal)
+                    for j in range(seen):
+                        multiply(block, q_rows, c, k_turned, j, 0, d, P, 0, 32 * j, 0)
+                        multiply(block, dy_rows, c, v_turned, j, 0, d, dz, 0, 32 * j, 0)
+                    for r in range(n):
+                        w, dw, shift, mean = P[r, : 32 * seen], dz[r, : 32 * seen], lse[b, h, first + r], f4(0)
+                        hide(w, b, first + r, T, S, causal, starts)
+                        for i in range(w.size):
+                            w[i] = exp(scale * w[i] - shift)
+                            mean += w[i] * dw[i]
+                        for i in range(w.size):
+                            dw[i] = w[i] * (dw[i] - mean) * scale
+                        round_all(dz, r, dz_rows, seen)
+                    P[n:, : 32 * seen], dz[n:, : 32 * seen] = 0, 0
+                    transpose_all(P, P_turned, c, seen)
+                    transpose_all(dz, dz_turned, c, seen)
+                    for j in range(d):
+                        multiply(block, dz_rows, 0, k_columns, j, 0, seen, answer, 0, 32 * j, 0)
+                    dq[b * T + first : b * T + first + n, h * D : (h + 1) * D] = answer[:n, :D]
+                c, last = 0, blocks_of(end - begin)
+                for j in range(blocks_of(S)):  # keys that the blocks of queries from c on see
+                    while c < last and j >= blocks_seen(min(begin + 32 * c + 31, T - 1), T, S, causal):
+                        c += 1
+                    for i in range(d if c < last else 0):
+                        multiply(block, P_turned, j, dy_columns, i, c, last - c, dv_sum, 32 * j, 32 * i, 1)
+                        multiply(block, dz_turned, j, q_columns, i, c, last - c, dk_sum, 32 * j, 32 * i, 1)
+            if h % R == R - 1:
+                g = h // R * D
+                dk[b * S : (b + 1) * S, g : g + D] = dk_sum[:S, :D]
+                dv[b * S : (b + 1) * S, g : g + D] = dv_sum[:S, :D]
+
+
+@compiled
+def forward_by_tiles(q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer, palette):
+    tiles_on(palette.ctypes.data)
+    forward_of(block_by_tiles, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer)
+    tiles_off()
+
+
+@compiled
+def forward_by_vectors(q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer, palette):
+    forward_of(block_by_vectors, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer)
+
+
+@compiled
+def backward_by_tiles(q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, palette):
+    tiles_on(palette.ctypes.data)
+    backward_of(block_by_tiles, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch)
+    tiles_off()
+
+
+@compiled
+def backward_by_vectors(q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, palette):
+    backward_of(block_by_vectors, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch)

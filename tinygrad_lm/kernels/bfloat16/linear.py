@@ -1,0 +1,57 @@
+"""x w + b with products of bfloat16 numbers."""
+
+import threading
+import weakref
+
+import numpy as np
+
+from tinygrad_lm.engine.observe import thread
+from tinygrad_lm.kernels.bfloat16.tiles import NO_BIAS, aligned, both, columns, product, rows
+from tinygrad_lm.ops.matmul import linear
+
+FEW = 16  # rows from which on a block of 32 × 32 pays
+
+
+@linear.on("cpu", "float32/bfloat16")
+def linear_in_bfloat16(x, w, b=None):
+    """The rule of ops/matmul.py. Of x the rounded numbers are kept, half as many bytes; w is rounded where it is used."""
+    if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or x.size < FEW * len(w) or (b is not None and b.shape != w.shape[1:]):
+        return NotImplemented
+    left = rounded_once(x)
+    y = product(left.rows, columns(w), aligned((x.size // len(w), w.shape[1])), NO_BIAS if b is None else b)
+    left, shape = left.of_transpose, x.shape
+
+    def backward(dy):
+        dy = np.ascontiguousarray(dy).reshape(-1, w.shape[1])
+        dy_rows, dy_columns = both(dy, False)
+        dx = lambda: product(dy_rows, columns(w.T), aligned((len(dy), len(w)))).reshape(shape)
+        dw = lambda: product(left, dy_columns, aligned(w.shape))
+        return (dx, dw) if b is None else (dx, dw, dy)
+
+    return y.reshape(*x.shape[:-1], w.shape[1]), backward
+
+
+class Rounded:
+    """rows(x) of the rows of an x (..., i), and, where gradients are recorded, rows(xᵀ)."""
+
+    def __init__(self, x):
+        x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
+        self.rows, self.of_transpose = both(x, True) if thread.recording else (rows(x), None)
+
+
+class _Last(threading.local):
+    """What this thread rounded last."""
+
+    x = rounded = staticmethod(lambda: None)
+
+
+last = _Last()
+
+
+def rounded_once(x):
+    """Rounded(x); the same again for the same x, as that of queries, keys and values."""
+    rounded = last.rounded()
+    if last.x() is not x or rounded is None or (rounded.of_transpose is None and thread.recording):
+        rounded = Rounded(x)
+        last.x, last.rounded = weakref.ref(x), weakref.ref(rounded)
+    return rounded
