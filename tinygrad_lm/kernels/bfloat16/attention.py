@@ -23,6 +23,7 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
 )
 from tinygrad_lm.kernels.bfloat16.tiles import (
     AMX,
+    DTYPES,
     NONE,
     aligned,
     at,
@@ -42,7 +43,7 @@ FEW = 16  # queries from which on a block of 32 pays
 NO_STARTS = np.zeros((0, 0), np.int64)
 
 
-@attention.on("cpu", "float32/bfloat16")
+@attention.on("cpu", *DTYPES)
 def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
     """The rule of ops/attention.py, without dropout of the weights."""
     if p:
@@ -63,7 +64,18 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
         rows, t, s, d = 32 * CHUNK, 32, 32 * blocks(S), 32 * blocks(D)
         dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
         dq, dk, dv = (aligned(x.shape) for x in qkv)
-        sizes_of_tiles = (rows, D), (D, rows), (rows, D), (D, rows), (S, D), (D, S), (S, D), (S, rows), (S, rows), (t, S)
+        sizes_of_tiles = (
+            (rows, D),
+            (D, rows),
+            (rows, D),
+            (D, rows),
+            (S, D),
+            (D, S),
+            (S, D),
+            (S, rows),
+            (S, rows),
+            (t, S),
+        )
         tiles = tuple(new_tiles(*size) for size in sizes_of_tiles)
         scratch = tuple(aligned(size) for size in ((t, s), (t, s), (t, d), (s, d), (s, d)))
         walk_back(*qkv, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, PALETTE)

@@ -6,16 +6,21 @@ import weakref
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.kernels.bfloat16.tiles import NO_BIAS, aligned, both, columns, product, rows
+from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NO_BIAS, aligned, both, columns, product, rows
 from tinygrad_lm.ops.matmul import linear
 
 FEW = 16  # rows from which on a block of 32 × 32 pays
 
 
-@linear.on("cpu", "float32/bfloat16")
+@linear.on("cpu", *DTYPES)
 def linear_in_bfloat16(x, w, b=None):
     """The rule of ops/matmul.py. Of x the rounded numbers are kept, half as many bytes; w is rounded where it is used."""
-    if w.ndim != 2 or x.shape[-1:] != w.shape[:1] or x.size < FEW * len(w) or (b is not None and b.shape != w.shape[1:]):
+    if (
+        w.ndim != 2
+        or x.shape[-1:] != w.shape[:1]
+        or x.size < FEW * len(w)
+        or (b is not None and b.shape != w.shape[1:])
+    ):
         return NotImplemented
     left = rounded_once(x)
     y = product(left.rows, columns(w), aligned((x.size // len(w), w.shape[1])), NO_BIAS if b is None else b)

@@ -34,7 +34,7 @@ from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
 u2 = np.uint16
 WIDE, DEEP = 16, 32  # blocks of 32 columns, and tiles along the sum, that all rows meet while they are in the cache
 AMX = tiles_allowed()
-AVAILABLE = compiles_for("avx512bf16")
+DTYPES = ["float32/bfloat16"] if compiles_for("avx512bf16") else []  # what implementations here are for; none elsewhere
 NONE = np.zeros((0, 0, 16, 32), u2)
 NO_BIAS = np.zeros(0, f4)
 
