@@ -24,7 +24,7 @@ CORE = {
     "optim": {"engine", "backend", "errors"},
     "models": {"nn", "ops", "backend", "errors"},
 }
-PLAIN = {"errors", "files", "programs", "signals", "tables", "threads"}  # they know of no arrays that learn
+PLAIN = {"errors", "files", "programs", "signals", "tables", "threads", "unchanged"}  # they know of no arrays that learn
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "files": {"errors"},
@@ -32,9 +32,10 @@ AROUND = {
     "signals": {"errors"},
     "tables": {"errors"},
     "threads": {"errors"},
+    "unchanged": {"errors"},
     "testing": {"engine", "ops", "backend", "errors"},  # how a derivative is proven
-    "kernels": CORE.keys() - {"models"} | {"threads"},  # they stand in for definitions
-    "generation": {"nn", "ops", "engine", "backend", "errors"},
+    "kernels": CORE.keys() - {"models"} | {"threads", "unchanged"},  # they stand in for definitions
+    "generation": {"nn", "ops", "engine", "backend", "errors", "unchanged"},
     "adapt": {"nn", "ops", "engine", "backend", "errors"},
     "data": {"backend"} | PLAIN,
     "distributed": {"backend"} | PLAIN,

@@ -10,6 +10,7 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
+from tinygrad_lm.unchanged import Unchanged
 
 PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
 BLOCK = 2**16  # logits that tokens are drawn from together: a core's second-level cache holds them in float64
@@ -74,14 +75,16 @@ def generate_batch(
 
 def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler):
     """What `generate_batch` describes."""
-    lengths, active = [len(text) for text in texts], list(range(len(texts)))
-    groups = read_prompts(model, texts) if n else []
+    lengths, active, weights = [len(text) for text in texts], list(range(len(texts))), Unchanged(model.flat.data)
+    with weights:
+        groups = read_prompts(model, texts) if n else []
     for i in range(n):
         if not active:
             return
         going = set(active)
-        groups = [prepared(model, texts, group, going) for group in groups if not going.isdisjoint(group.texts)]
-        logits = predict(model, texts, groups, active)
+        with weights:
+            groups = [prepared(model, texts, group, going) for group in groups if not going.isdisjoint(group.texts)]
+            logits = predict(model, texts, groups, active)
         step = max(1, BLOCK // logits.shape[1])
         for start in range(0, len(active), step):
             here, z = active[start : start + step], logits[start : start + step]

@@ -1,0 +1,202 @@
+"""All cores on one piece of work of a fraction of a millisecond, such as the product that a new token needs.
+
+To wake a sleeping thread takes 0.1 ms, so the partners spin: for about a millisecond after the last piece they look for
+the next one, and then sleep until they are wanted again. A piece comes in parts. Each thread takes the next part until
+none is left, so a partner that is late is not waited for, only one that has taken a part.
+
+`mailbox`, 64-bit numbers, of which each group has a line of the cache:
+    NEXT      which piece it is, 2³² times its number, and how many of its parts are left
+    DONE      how many of its parts are finished
+    FUNCTION  what computes a part: its address; then the address of its arguments, and the number of parts
+"""
+
+import platform
+import threading
+import time
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from tinygrad_lm.kernels.numba.compile import compiled, inlined
+from tinygrad_lm.threads import cores
+
+NEXT, DONE, FUNCTION, ARGUMENTS, PARTS = 0, 8, 16, 17, 18
+PATIENCE = 3_000_000  # cycles of the processor's clock, 1 ms at 3 GHz: so long a partner spins without work
+LATE = 3_000_000  # cycles: a partner that takes so much longer than the leader had to give its core to another program,
+REST = 0.2  # seconds: and is left alone for so long
+MOST = 7  # partners; a few cores fetch all that a memory gives
+
+integer = ir.IntType(64)
+X86 = platform.machine().lower() in ("x86_64", "amd64")
+
+
+def pointer(builder, address):
+    return builder.inttoptr(address, integer.as_pointer())
+
+
+@intrinsic
+def read(typing, address):
+    """The number at an address, before all that is read after it."""
+
+    def code(context, builder, signature, arguments):
+        return builder.load_atomic(pointer(builder, arguments[0]), "acquire", 8, typ=integer)
+
+    return types.int64(types.int64), code
+
+
+@intrinsic
+def publish(typing, address, value):
+    """Write a number to an address, after all that was written before it."""
+
+    def code(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], pointer(builder, arguments[0]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64), code
+
+
+@intrinsic
+def exchange(typing, address, expected, value):
+    """Write a number to an address if the expected one is there. Whether it was."""
+
+    def code(context, builder, signature, arguments):
+        address, expected, value = arguments
+        found = builder.cmpxchg(pointer(builder, address), expected, value, "acq_rel", "monotonic")
+        return builder.extract_value(found, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), code
+
+
+@intrinsic
+def count(typing, address):
+    """Add 1 to the number at an address."""
+
+    def code(context, builder, signature, arguments):
+        builder.atomic_rmw("add", pointer(builder, arguments[0]), ir.Constant(integer, 1), "acq_rel")
+        return context.get_dummy_value()
+
+    return types.none(types.int64), code
+
+
+@intrinsic
+def compute(typing, function, arguments, part):
+    """Call function(arguments, part), a compiled function of two whole numbers, by its address."""
+
+    def code(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [integer.as_pointer(), integer])
+        function, arguments, part = arguments
+        builder.call(builder.inttoptr(function, kind.as_pointer()), [pointer(builder, arguments), part])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64), code
+
+
+def named(builder, name, gives):
+    """Call one of LLVM's intrinsics that takes nothing."""
+    kind = ir.FunctionType(gives, [])
+    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [])
+
+
+@intrinsic
+def pause(typing):
+    """Tell the processor that this thread is only waiting, so that another one on the same core is the faster."""
+
+    def code(context, builder, signature, arguments):
+        if X86:
+            named(builder, "llvm.x86.sse2.pause", ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.none(), code
+
+
+@intrinsic
+def clock(typing):
+    """Cycles of the processor's clock."""
+
+    def code(context, builder, signature, arguments):
+        return named(builder, "llvm.readcyclecounter", integer)
+
+    return types.int64(), code
+
+
+@inlined
+def take(mailbox):
+    """Take the next part and compute it. False where none is left."""
+    here = mailbox.ctypes.data
+    seen = read(here + 8 * NEXT)
+    left = seen & 0xFFFFFFFF
+    if left == 0:
+        return False
+    function, arguments, parts = mailbox[FUNCTION], mailbox[ARGUMENTS], mailbox[PARTS]
+    if exchange(here + 8 * NEXT, seen, seen - 1):  # nobody was faster, and the piece is still the one that was read
+        compute(function, arguments, parts - left)
+        count(here + 8 * DONE)
+    return True
+
+
+@compiled
+def lead(mailbox, function, arguments, parts):
+    """Offer a piece of work, take part in it until it is done. Returns for how many cycles nothing was left to take."""
+    here = mailbox.ctypes.data
+    mailbox[FUNCTION], mailbox[ARGUMENTS], mailbox[PARTS], mailbox[DONE] = function, arguments.ctypes.data, parts, 0
+    publish(here + 8 * NEXT, (((mailbox[NEXT] >> 32) + 1) << 32) + parts)
+    while take(mailbox):
+        pass
+    began = clock()
+    while read(here + 8 * DONE) < parts:
+        pause()
+    return clock() - began
+
+
+@compiled
+def follow(mailbox):
+    """Take part in what is offered, until for some time nothing is."""
+    last = clock()
+    while clock() - last < PATIENCE:
+        if take(mailbox):
+            last = clock()
+        else:
+            pause()
+
+
+class Partners:
+    """The threads that help, one for each core but the leader's. They are started when they are wanted first."""
+
+    def __init__(self):
+        self.mailbox, self.one_at_a_time, self.wanted, self.rest = np.zeros(32, np.int64), threading.Lock(), [], 0.0
+
+    def work(self, compiled, *arguments):
+        """compiled(*arguments, mailbox), which returns what `lead` does: with the partners if they are free, or alone.
+
+        They are left alone where other programs want their cores, for then the leader would wait for them.
+        """
+        if time.perf_counter() < self.rest or not self.one_at_a_time.acquire(blocking=False):
+            compiled(*arguments, np.zeros_like(self.mailbox))
+            return
+        try:
+            self.wake()
+            if compiled(*arguments, self.mailbox) > LATE:
+                self.rest = time.perf_counter() + REST
+        finally:
+            self.one_at_a_time.release()
+
+    def wake(self):
+        """Let the partners look for work."""
+        if not self.wanted:
+            for _ in range(min(cores() - 1, MOST)):
+                self.wanted.append(threading.Event())
+                threading.Thread(target=self.help, args=(self.wanted[-1],), daemon=True).start()
+        for wanted in self.wanted:
+            if not wanted.is_set():
+                wanted.set()
+
+    def help(self, wanted):
+        """What a partner does all its life."""
+        while wanted.wait():
+            follow(self.mailbox)
+            wanted.clear()
+
+
+partners = Partners()

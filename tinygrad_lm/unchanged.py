@@ -1,0 +1,56 @@
+"""Memory that does not change for a while, so that what is computed from it need not be computed again.
+
+    weights = Unchanged(model.flat.data)
+    for … in …:
+        with weights:
+            model(tokens)
+
+The caller promises that this memory stays as it is as long as the object lives. Within its blocks, in the thread that
+is in one, kernels may keep what they derive from arrays that lie in it (`derived`): a matrix rounded to bfloat16, two
+bytes a weight. It is dropped with the object, and a generator that is abandoned takes its own along.
+"""
+
+import threading
+
+
+class _Thread(threading.local):
+    """The blocks that this thread is in, outermost first."""
+
+    def __init__(self):
+        self.blocks = []
+
+
+thread = _Thread()
+
+
+class Unchanged:
+    """A promise about the memory of a contiguous array; as a context, what was derived from it is at hand.
+
+    An outer block about the same memory serves an inner one. Several threads may be in blocks of one object.
+    """
+
+    def __init__(self, memory):
+        self.memory, self.kept, self.making = memory, {}, threading.Lock()
+
+    def __enter__(self):
+        thread.blocks.append(self)
+
+    def __exit__(self, *error):
+        thread.blocks.pop()
+
+    def holds(self, x):
+        """Whether all of an array lies in this memory."""
+        base = self.memory
+        return type(x) is type(base) and base.ctypes.data <= x.ctypes.data < base.ctypes.data + base.nbytes
+
+
+def derived(make, x):
+    """make(x), computed once where the memory of x does not change; None where it may."""
+    for block in thread.blocks:
+        if block.holds(x):
+            key = make, x.ctypes.data, x.shape, x.strides
+            with block.making:
+                if key not in block.kept:
+                    block.kept[key] = make(x)
+                return block.kept[key]
+    return None
