@@ -6,7 +6,6 @@ right side of any other product, columns(w) (tiles.py): one row of tiles after t
 M rows, at most 16; J blocks of 32 columns; K numbers a row, in tiles of 32.
 """
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -32,11 +31,22 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
     tiles_on,
 )
 from tinygrad_lm.kernels.bfloat16.tiles import AMX
-from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, f4
-from tinygrad_lm.kernels.numba.together import lead, partners
+from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.together import Part, lead, partners
 
+AHEAD = 4096  # bytes: a core that asks so early fetches half as much again in the same time
 PALETTES = np.stack([PALETTE] * 17)  # for the sums and the left side M rows are enough
 PALETTES[:, 48:54] = np.arange(17)[:, None]
+
+
+def fetch(builder, address):
+    """Ask for the tile that is AHEAD bytes further on, from memory to the second-level cache."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(byte)] + [ir.IntType(32)] * 3)
+    name = "llvm.prefetch.p0"
+    prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    for line in range(AHEAD, AHEAD + TILE, 64):
+        here = builder.inttoptr(builder.add(address, number(line)), ir.PointerType(byte))
+        builder.call(prefetch, [here, *(ir.Constant(ir.IntType(32), kind) for kind in (0, 2, 1))])  # read; level 2; data
 
 
 @intrinsic
@@ -55,8 +65,9 @@ def block_by_tiles(typing, x, next_x, b, next_b, tiles, y, next_y):
         offset, _, end = loop(builder, tiles, TILE, ())
         tile("loadd", 4, builder.add(x, builder.lshr(offset, number(4))), next_x)  # 64 bytes of x for a tile
         for register in range(2):
-            here = builder.add(b, builder.mul(next_b, number(register)))
-            tile("loadd", 6 + register, builder.add(here, offset), number(64))
+            here = builder.add(builder.add(b, builder.mul(next_b, number(register))), offset)
+            fetch(builder, here)
+            tile("loadd", 6 + register, here, number(64))
             call(builder, "llvm.x86.tdpbf16ps", *(ir.Constant(byte, r) for r in (register, 4, 6 + register)))
         end()
         for register in range(2):
@@ -78,6 +89,8 @@ def block_by_vectors(typing, M, x, next_x, b, next_b, tiles, y, next_y):
         sums = [ir.Constant(numbers, [0.0] * 16)] * len(places)
         offset, sums, end = loop(builder, tiles, TILE, sums)
         left = builder.add(x, builder.lshr(offset, number(4)))
+        for start in (b, builder.add(b, next_b)):
+            fetch(builder, builder.add(start, offset))
         for pair in range(16):
             columns = [builder.add(b, builder.add(offset, number(64 * pair)))]
             columns = [load(builder, address, row) for address in (*columns, builder.add(*columns, next_b))]
@@ -93,7 +106,7 @@ def block_by_vectors(typing, M, x, next_x, b, next_b, tiles, y, next_y):
     return types.none(M, *[types.int64] * 7), code
 
 
-@numba.cfunc("void(CPointer(int64), int64)", cache=True, **OPTIONS)
+@Part
 def by_tiles(product, j):
     """Columns 32 j to 32 j + 32 of a product: M, x, bytes to its next row, w's tiles, how many in a row, y, …, palette."""
     depth = product[4]
@@ -103,7 +116,7 @@ def by_tiles(product, j):
     tiles_off()
 
 
-@numba.cfunc("void(CPointer(int64), int64)", cache=True, **OPTIONS)
+@Part
 def by_vectors(product, j):
     """As by_tiles, eight rows at a time."""
     M, x, next_x, depth, y, next_y = product[0], product[1], product[2], product[4], product[5] + 128 * j, product[6]

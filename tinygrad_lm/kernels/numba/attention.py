@@ -9,6 +9,8 @@ import math
 
 import numpy as np
 
+from tinygrad_lm.engine.observe import thread
+from tinygrad_lm.kernels.numba.attention_of_one import attention_of_one
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
 from tinygrad_lm.kernels.numpy.attention import blocks, rows, unrows
 from tinygrad_lm.ops.attention import attention, check_inputs
@@ -22,6 +24,8 @@ def attention_in_one_pass(q, k, v, *, causal=True, document_starts=None, p=0.0, 
     if p:
         return NotImplemented
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
+    if T == 1 and not thread.recording:
+        return attention_of_one(q, k, v, document_starts), None
     S, G = k.shape[1:3]
     R, scale = H // G, f4(1 / math.sqrt(D))
     repeat = R if causal else 0

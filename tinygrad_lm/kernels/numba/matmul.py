@@ -4,51 +4,62 @@ Then the time is that of fetching the matrix from memory. A BLAS, made for many 
 own layout; here each of its numbers is fetched once and meets all rows while it is in the cache.
 """
 
-import threading
-
-import numba
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
+from tinygrad_lm.kernels.numba.together import Part, floats, lead, partners
 from tinygrad_lm.ops.matmul import linear, linear_backward
 
-FEW, LARGE = 8, 2**18  # from two to so many rows, and from so many entries of w on, this is the faster way
+FEW, LARGE = 8, 2**18  # up to so many rows, and from so many entries of w on, this is the faster way
 TILE = 384  # columns: a few rows of so many fit into the first-level cache, and every core gets some
-one_at_a_time = threading.Lock()  # Numba's threads must not be asked by two of ours at once
 
 
 @linear.on("cpu", "float32")
 def linear_of_few_rows(x, w, b=None):
     """The rule of ops/matmul.py, all cores together on the columns of y."""
-    few = w.ndim == 2 and w.size >= LARGE and len(w) < x.size <= FEW * len(w) and x.shape[-1] == len(w)
-    if not few or not (w.flags.c_contiguous or w.flags.f_contiguous) or not one_at_a_time.acquire(blocking=False):
+    few = w.ndim == 2 and w.size >= LARGE and 0 < x.size <= FEW * len(w) and x.shape[-1] == len(w)
+    if not few or not (w.flags.c_contiguous or w.flags.f_contiguous):
         return NotImplemented
     rows = np.ascontiguousarray(x.reshape(-1, len(w)))
     y = np.empty((len(rows), w.shape[1]), f4)
-    try:
-        if w.flags.c_contiguous:
-            sum_rows(rows, w, y)
-        else:
-            dot_columns(rows, w.T, y)
-    finally:
-        one_at_a_time.release()
+    if w.flags.c_contiguous:
+        partners.work(multiply, rows, w, y, sum_rows.address)
+    else:
+        partners.work(multiply, rows, w.T, y, dot_columns.address)
     if b is not None:
         y += b
     return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
 
 
-@compiled(parallel=True)
-def sum_rows(x, w, y):
-    """y = x w for w that lies in memory row by row."""
-    for tile in numba.prange((w.shape[1] + TILE - 1) // TILE):
-        sum_rows_of_tile(x, w, y, tile * TILE, min(tile * TILE + TILE, w.shape[1]))
+@compiled
+def multiply(x, w, y, part, mailbox):
+    """Lead the others through the tiles of y."""
+    work = np.empty(6, np.int64)
+    work[0], work[1], work[2] = x.shape[0], x.shape[1], y.shape[1]
+    work[3], work[4], work[5] = x.ctypes.data, w.ctypes.data, y.ctypes.data
+    return lead(mailbox, part, work, (y.shape[1] + TILE - 1) // TILE)
 
 
-@compiled(parallel=True)
-def dot_columns(x, columns, y):
-    """y = x w for w that lies in memory column by column: its columns are given, (N, K)."""
-    for tile in numba.prange((len(columns) + TILE - 1) // TILE):
-        dot_columns_of_tile(x, columns, y, tile * TILE, min(tile * TILE + TILE, len(columns)))
+@Part
+def sum_rows(work, tile):
+    """A tile of y = x w for w that lies in memory row by row."""
+    M, K, N = work[0], work[1], work[2]
+    x, w, y = matrix(work[3], M, K), matrix(work[4], K, N), matrix(work[5], M, N)
+    sum_rows_of_tile(x, w, y, tile * TILE, min(tile * TILE + TILE, N))
+
+
+@Part
+def dot_columns(work, tile):
+    """A tile of y = x w for w that lies in memory column by column."""
+    M, K, N = work[0], work[1], work[2]
+    x, columns, y = matrix(work[3], M, K), matrix(work[4], N, K), matrix(work[5], M, N)
+    dot_columns_of_tile(x, columns, y, tile * TILE, min(tile * TILE + TILE, N))
+
+
+@inlined
+def matrix(address, rows, columns):
+    """The float32 matrix at an address."""
+    return floats(address, rows * columns).reshape(rows, columns)
 
 
 @compiled

@@ -10,16 +10,18 @@ none is left, so a partner that is late is not waited for, only one that has tak
     FUNCTION  what computes a part: its address; then the address of its arguments, and the number of parts
 """
 
+import functools
 import platform
 import threading
 import time
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from tinygrad_lm.kernels.numba.compile import compiled, inlined
+from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
 from tinygrad_lm.threads import cores
 
 NEXT, DONE, FUNCTION, ARGUMENTS, PARTS = 0, 8, 16, 17, 18
@@ -119,6 +121,49 @@ def clock(typing):
         return named(builder, "llvm.readcyclecounter", integer)
 
     return types.int64(), code
+
+
+@intrinsic(prefer_literal=True)
+def numbers_at(typing, kind, address):
+    """The numbers of a kind at an address."""
+    element = kind.dtype
+
+    def code(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[1], context.get_value_type(element).as_pointer())
+
+    return types.CPointer(element)(kind, types.int64), code
+
+
+@inlined
+def floats(address, n):
+    """n float32 numbers at an address, as an array."""
+    return numba.carray(numbers_at(np.float32, address), (n,))
+
+
+@inlined
+def integers(address, n):
+    """n 64-bit integers at an address, as an array."""
+    return numba.carray(numbers_at(np.int64, address), (n,))
+
+
+class Part:
+    """Decorator: a function of (numbers that describe a piece of work, a part's index), compiled when it is wanted."""
+
+    def __init__(self, function):
+        self.function = function
+
+    @functools.cached_property
+    def compiled(self):
+        signature = "void(CPointer(int64), int64)"
+        try:
+            return numba.cfunc(signature, cache=True, **OPTIONS)(self.function)
+        except RuntimeError:  # no folder for it can be written
+            return numba.cfunc(signature, **OPTIONS)(self.function)
+
+    @property
+    def address(self):
+        """Where the machine code begins."""
+        return self.compiled.address
 
 
 @inlined
