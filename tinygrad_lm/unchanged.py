@@ -12,6 +12,8 @@ bytes a weight. It is dropped with the object, and a generator that is abandoned
 
 import threading
 
+import numpy as np
+
 
 class _Thread(threading.local):
     """The blocks that this thread is in, outermost first."""
@@ -31,6 +33,10 @@ class Unchanged:
 
     def __init__(self, memory):
         self.memory, self.kept, self.making = memory, {}, threading.Lock()
+        if isinstance(memory, np.ndarray):
+            self.start, self.stop = memory.ctypes.data, memory.ctypes.data + memory.nbytes
+        else:  # on a GPU nothing is derived
+            self.start = self.stop = 0
 
     def __enter__(self):
         thread.blocks.append(self)
@@ -38,18 +44,16 @@ class Unchanged:
     def __exit__(self, *error):
         thread.blocks.pop()
 
-    def holds(self, x):
-        """Whether all of an array lies in this memory."""
-        base = self.memory
-        return type(x) is type(base) and base.ctypes.data <= x.ctypes.data < base.ctypes.data + base.nbytes
-
 
 def derived(make, x):
-    """make(x), computed once where the memory of x does not change; None where it may."""
+    """make(x), computed once where the memory of x does not change; None where it may. x: a NumPy array."""
+    if not thread.blocks:
+        return None
+    start = x.ctypes.data
     for block in thread.blocks:
-        if block.holds(x):
-            key = make, x.ctypes.data, x.shape, x.strides
+        if block.start <= start and start + x.nbytes <= block.stop:
             with block.making:
+                key = make, start, x.shape, x.strides
                 if key not in block.kept:
                     block.kept[key] = make(x)
                 return block.kept[key]

@@ -13,7 +13,7 @@ from watching import steps
 from tinygrad_lm import Tensor, no_grad, ops
 from tinygrad_lm.engine import graph
 from tinygrad_lm.engine.graph import Node
-from tinygrad_lm.engine.observe import recording
+from tinygrad_lm.engine.observe import within
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.replaceable import Replaceable
 from tinygrad_lm.errors import GraphError, ShapeError
@@ -184,7 +184,7 @@ def test_no_grad_records_nothing():
     x = leaf(1)
     with no_grad():
         assert not ops.exp(x).requires_grad
-        with recording(True):
+        with within(recording=True):
             assert ops.exp(x).requires_grad
         assert not ops.exp(x).requires_grad
     assert ops.exp(x).requires_grad

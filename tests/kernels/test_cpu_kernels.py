@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from small_gpt import Given
 
 from tinygrad_lm import kernels, ops
-from tinygrad_lm.engine.observe import recording
+from tinygrad_lm.engine.observe import within
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.numpy import attention as numpy_attention
 from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
@@ -165,7 +165,7 @@ def test_the_classifier_never_holds_all_logits(tied, monkeypatch):
     w, targets = w if tied else w.copy("C"), rng.integers(0, 500, 2000)
     found = {}
     for recorded in (True, False):
-        with recording(recorded):
+        with within(recording=recorded):
             kernel(x, w, targets)  # what is compiled or imported is not counted
             tracemalloc.start()
             y, backward = kernel(x, w, targets)
@@ -205,7 +205,7 @@ def test_the_bits_of_a_log_probability_do_not_depend_on_recording(chunk, monkeyp
     x, w = rng.standard_normal((70, 300)).astype("f4"), rng.standard_normal((300, 50)).astype("f4")
     found = []
     for recorded in (True, False):
-        with recording(recorded):
+        with within(recording=recorded):
             found.append(ops.linear_log_probability.run(x, w, np.arange(70) % 50)[0].tobytes())
     assert found[0] == found[1]
 

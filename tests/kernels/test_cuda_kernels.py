@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import dtype_of, random
-from tinygrad_lm.engine.observe import recording
+from tinygrad_lm.engine.observe import within
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
@@ -203,7 +203,7 @@ def test_without_recording_the_classifier_computes_the_loss_alone(xp):
     x, w, targets = (xp.asarray(x.astype("f4") if x.dtype.kind == "f" else x) for x in inputs)
     for recorded in (True, False):
         cuda_emulator.LAUNCHED.clear()
-        with recording(recorded):
+        with within(recording=recorded):
             y, backward = ops.linear_cross_entropy.run(x, w, targets)
         checks.agree(y.get(), ops.linear_cross_entropy.rule(*inputs)[0], "value", 1e-6)
         assert (backward is not None) == recorded
@@ -218,7 +218,7 @@ def test_the_bits_of_a_log_probability_do_not_depend_on_recording(xp):
     targets[::3] = -100
     targets = xp.asarray(targets)
     for recorded in (True, False):
-        with recording(recorded):
+        with within(recording=recorded):
             y, backward = ops.linear_log_probability.run(x, w, targets)
         found.append(y.get().tobytes())
     assert found[0] == found[1]

@@ -10,11 +10,8 @@ from contextlib import contextmanager
 
 
 class _Thread(threading.local):
-    """What holds for the operations of a thread.
-
-    recording: do they leave nodes? products: how products round what they multiply (precision.py); modules: the names
-    of the modules that are running, innermost last.
-    """
+    """recording: do operations leave nodes? modules: the names of the modules that are running, innermost last.
+    products: how products round what they multiply, "" or "/bfloat16" (nn/context.py)."""
 
     recording, products = True, ""
 
@@ -61,15 +58,16 @@ def current_module():
 
 
 @contextmanager
-def recording(on):
-    """Within the block operations leave nodes (on=True) or do not (on=False). Each thread has its own setting."""
-    before, thread.recording = thread.recording, on
+def within(**settings):
+    """Within the block this thread's `recording` or `products` are as given; other threads keep their own."""
+    before = {name: getattr(thread, name) for name in settings}
+    vars(thread).update(settings)
     try:
         yield
     finally:
-        thread.recording = before
+        vars(thread).update(before)
 
 
 def no_grad():
     """Within `with no_grad():` nothing is recorded and nothing is kept for a backward pass: for evaluation."""
-    return recording(False)
+    return within(recording=False)

@@ -9,18 +9,14 @@
 - A reduction to one number stays float32: in two or three digits one step of training would not be seen in a loss.
   So does a log-probability, for its differences are what counts.
 - What only moves entries runs as it is.
-- Where a CPU multiplies numbers of half precision faster than float32, `computing` rounds what products multiply and
-  nothing else: they add up in float32, and all other operations are as fast there as they would be in half precision.
+- Where a CPU multiplies numbers of half precision faster than float32, a model computes in float32 and its products
+  round what they multiply (nn/context.py): their sums are float32, and nothing else would be faster in half precision.
 
 The page computes in float32 alone.
 """
 
-from contextlib import contextmanager
-
 from tinygrad_lm.backend import FLOAT32, device_of, is_floating, wide
 from tinygrad_lm.engine.graph import unbroadcast
-from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.engine.replaceable import Replaceable
 
 MOVES = {"broadcast_to", "concat", "recompute", "reshape", "stack", "swapaxes", "to", "transpose"}
 PRECISE = {"log_probability", "linear_log_probability"}
@@ -60,18 +56,3 @@ def in_dtype(x, dtype):
 def is_half(dtype):
     """Whether this is bfloat16 or float16."""
     return dtype.itemsize == 2 and is_floating(dtype)
-
-
-@contextmanager
-def computing(dtype, op, device):
-    """Within the block a model of this dtype computes, by products such as `op`. Yields the dtype of what it computes.
-
-    That is float32 where only products are done in half precision: where `op` has an implementation for it.
-    """
-    before, rounding = thread.products, f"/{dtype.type.__name__}"
-    alone = is_half(dtype) and Replaceable.enabled and (device, f"float32{rounding}") in op.implementations
-    thread.products = rounding if alone else ""
-    try:
-        yield FLOAT32 if alone else dtype
-    finally:
-        thread.products = before

@@ -33,8 +33,7 @@ class Replaceable:
     def on(self, device, *dtypes):
         """Decorator: use this function for arrays on a device, "cpu" or "cuda", of these dtypes.
 
-        "float32/bfloat16" are float32 arrays where products round what they multiply to bfloat16 (precision.py).
-        """
+        "float32/bfloat16": for float32 where products round what they multiply to bfloat16 (nn/context.py)."""
 
         def register(implementation):
             self.implementations |= {(device, dtype): implementation for dtype in dtypes}
@@ -44,9 +43,7 @@ class Replaceable:
 
     def implementation(self, device, dtype):
         """The implementation that is in use for a device and a NumPy dtype, or None."""
-        if not Replaceable.enabled:
-            return None
-        found, name = self.implementations, dtype.type.__name__
+        found, name = self.implementations if Replaceable.enabled else {}, dtype.type.__name__
         return found.get((device, name + thread.products)) or found.get((device, name))
 
     def __call__(self, x, *arguments, **options):

@@ -16,12 +16,8 @@ from pkgutil import iter_modules
 
 from tinygrad_lm.engine.replaceable import Replaceable
 
-ROOMS = {
-    "numpy": "numpy",
-    "numba": "numba",
-    "bfloat16": "numba",
-    "cuda": "cupy",
-}  # and what each needs; a later one replaces an earlier
+# And what each needs; a later one replaces an earlier.
+ROOMS = {"numpy": "numpy", "numba": "numba", "bfloat16": "numba", "cuda": "cupy"}
 
 
 def enable():

@@ -6,15 +6,15 @@ B batch, T time, C channels, V vocabulary.
 """
 
 import math
+from functools import partial
 
 import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import array_module, dtype_of, wide
-from tinygrad_lm.engine.precision import computing
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.nn.attention import CausalSelfAttention
-from tinygrad_lm.nn.context import NONE
+from tinygrad_lm.nn.context import NONE, computing
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from tinygrad_lm.nn.mlp import MLP
 from tinygrad_lm.nn.module import Module
@@ -30,6 +30,7 @@ class GPT(Module):
 
     def __init__(self, config, seed=0, dtype=np.float32, device="cpu"):
         self.config, self.dtype = config, dtype_of(dtype)
+        self.computing = partial(computing, self.dtype, device)
         C, V = config.n_embd, config.vocab_size
         self.wte = Embedding(V, C)
         self.wpe = Embedding(config.block_size, C) if config.position == "learned" else None
@@ -98,10 +99,6 @@ class GPT(Module):
             return operation(self.logits(x), targets)
         with self.computing():
             return with_linear(x, w.T if self.lm_head is None else w, targets)
-
-    def computing(self):
-        """The context that this model computes in, by its dtype (engine/precision.py)."""
-        return computing(self.dtype, ops.linear, self.flat.device)
 
 
 class Block(Module):

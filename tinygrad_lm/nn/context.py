@@ -1,6 +1,12 @@
 """What a call of a model hands down to its parts besides x, as one object. On the page that is nothing."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from tinygrad_lm import ops
+from tinygrad_lm.backend import FLOAT32
+from tinygrad_lm.engine.observe import within
+from tinygrad_lm.engine.replaceable import Replaceable
 
 
 @dataclass(frozen=True)
@@ -20,3 +26,12 @@ class Context:
 
 
 NONE = Context()
+
+
+@contextmanager
+def computing(dtype, device):
+    """Within the block a model of this dtype computes. Yields that of its values: float32 where only products round."""
+    rounding = f"/{dtype.type.__name__}"
+    alone = Replaceable.enabled and (device, f"float32{rounding}") in ops.linear.implementations
+    with within(products=rounding if alone else ""):
+        yield FLOAT32 if alone else dtype

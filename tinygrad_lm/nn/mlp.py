@@ -5,13 +5,7 @@ from tinygrad_lm.nn.context import NONE
 from tinygrad_lm.nn.layers import Dropout, Linear
 from tinygrad_lm.nn.module import Module
 
-ACTIVATIONS = {
-    "gelu": ops.gelu,
-    "gelu_tanh": ops.gelu_tanh,
-    "relu": ops.relu,
-    "relu_squared": ops.relu_squared,
-    "silu": ops.silu,
-}
+ACTIVATIONS = {op.name: op for op in (ops.gelu, ops.gelu_tanh, ops.relu, ops.relu_squared, ops.silu)}
 
 
 class MLP(Module):

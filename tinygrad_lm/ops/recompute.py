@@ -1,7 +1,7 @@
 """Recomputation: memory for time. The page keeps everything."""
 
 from tinygrad_lm.backend import is_floating
-from tinygrad_lm.engine.observe import no_grad, recording
+from tinygrad_lm.engine.observe import no_grad, thread, within
 from tinygrad_lm.engine.op import op
 from tinygrad_lm.engine.tensor import Tensor
 
@@ -19,9 +19,10 @@ def recompute(*xs, function):
     """
     with no_grad():
         y = function(*map(Tensor.of, xs)).data
+    rounding = thread.products
 
     def backward(dy):
-        with recording(True):
+        with within(recording=True, products=rounding):
             inputs = [Tensor(x, requires_grad=is_floating(x.dtype)) for x in xs]
             function(*inputs).backward(dy)
         return tuple(x.grad for x in inputs)

@@ -4,7 +4,7 @@ from math import inf
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module, to_device
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import check_ranges
 from tinygrad_lm.optim.optimizer import Optimizer
@@ -24,14 +24,16 @@ class AdamW(Optimizer):
     lr          η, the largest learning rate; `step(factor)` scales it
     """
 
+    kept = "m", "v", "t"
+
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
         super().__init__(parameters)
         ranges = {"lr": (lr, "at least 0", 0 <= lr < inf), "eps": (eps, "at least 0", 0 <= eps < inf)}
         ranges["betas"] = betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
         ranges["weight_decay"] = weight_decay, "at least 0", 0 <= weight_decay < inf
         check_ranges("AdamW", ranges)
-        self.lr, self.betas, self.eps, self.weight_decay, self.t = lr, betas, eps, weight_decay, 0
-        self.m, self.v = self.moments(), self.moments()
+        self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        self.m, self.v, self.t = self.moments(), self.moments(), np.array(0)
 
     def runs(self):
         """(weights, gradients, m, v, weight decay) of each stretch of the flat arrays: matrices, then vectors."""
@@ -45,23 +47,13 @@ class AdamW(Optimizer):
     def numbers(self, factor):
         """The learning rate, and 1 − βᵗ for both β, which count the updates."""
         self.t += 1
-        return [self.lr * factor, *(1 - beta**self.t for beta in self.betas)]
+        return [self.lr * factor, *(1 - beta ** self.t.item() for beta in self.betas)]
 
     def apply(self, numbers):
         """The update with these numbers, which may be an array where the weights are."""
         lr, *corrections = numbers
         for w, g, m, v, decay in self.runs():
             update(w, g, m, v, lr, *self.betas, *corrections, self.eps, decay)
-
-    def state(self):
-        """What a resumed run needs: arrays by name."""
-        return {"m": self.m, "v": self.v, "t": np.array(self.t)}
-
-    def load_state(self, state):
-        """Continue from what `state` returned."""
-        self.m[...] = to_device(state["m"], self.flat.device)
-        self.v[...] = to_device(state["v"], self.flat.device)
-        self.t = int(state["t"])
 
 
 @replaceable

@@ -2,7 +2,7 @@
 
 import math
 
-from tinygrad_lm.backend import array_module, to_device
+from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.optim.optimizer import Optimizer
@@ -17,6 +17,8 @@ class Muon(Optimizer):
     Gradient matrices are dominated by a few directions. O(·) keeps the directions and makes their sizes equal, so that
     rare ones are learned as fast. For matrices (in, out) only; embeddings, head and vectors are for AdamW.
     """
+
+    kept = ("m",)
 
     def __init__(self, parameters, lr=0.02, momentum=0.95):
         super().__init__(parameters)
@@ -40,14 +42,6 @@ class Muon(Optimizer):
             there = slice(start, start := start + p.size)
             matrices.append((p.data, p.grad, self.m[there].reshape(p.shape)))
         update_all(self.m, matrices, lr, self.momentum)
-
-    def state(self):
-        """What a resumed run needs: arrays by name."""
-        return {"m": self.m}
-
-    def load_state(self, state):
-        """Continue from what `state` returned."""
-        self.m[...] = to_device(state["m"], self.flat.device)
 
 
 @replaceable
@@ -75,8 +69,7 @@ def orthogonalize(x, coefficients=COEFFICIENTS):
     """A matrix with x's singular vectors, and singular values near 1 if they were above 1/300 of x's norm.
 
     Newton–Schulz iteration: an odd polynomial of a matrix acts on its singular values alone, σ ↦ aσ + bσ³ + cσ⁵. Near 1
-    is between 0.18 and 1.87. That is rough, and good enough: more steps with the paper's next coefficients, or Jordan's
-    five with fixed ones, train no better.
+    is between 0.18 and 1.87.
     """
     if x.shape[0] > x.shape[1]:
         return orthogonalize(x.T, coefficients).T

@@ -1,13 +1,14 @@
 """What all optimizers share: which parameters they train, and where their state lies. The page trains all."""
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, device_of, to_device
 from tinygrad_lm.errors import ConfigError
 
 
 class Optimizer:
     """parameters: some of one initialised module, as `model.parameters()`; frozen ones are left out.
 
-    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, and `apply(numbers)`, the update.
+    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, `apply(numbers)`, the update, and
+    `kept`, the names of the arrays that a resumed run needs.
     """
 
     def __init__(self, parameters):
@@ -47,6 +48,15 @@ class Optimizer:
                 "  hint : make a new optimizer of the model's parameters as they are now"
             )
         self.apply(self.numbers(factor))
+
+    def state(self):
+        """What a resumed run needs: arrays by name."""
+        return {name: getattr(self, name) for name in self.kept}
+
+    def load_state(self, state):
+        """Continue from what `state` returned."""
+        for name, x in self.state().items():
+            x[...] = to_device(state[name], device_of(x))
 
     def zero_grad(self):
         """Set all gradients of the model to zero."""

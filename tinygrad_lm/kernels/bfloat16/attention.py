@@ -10,10 +10,9 @@ import math
 
 import numpy as np
 
+from tinygrad_lm.kernels.bfloat16.block import block_by_tiles, block_by_vectors
 from tinygrad_lm.kernels.bfloat16.instructions import (
     PALETTE,
-    block_by_tiles,
-    block_by_vectors,
     largest,
     round_pairs,
     round_row,
@@ -61,22 +60,11 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
     forward(*qkv, starts, sizes, y, lse, *tiles, aligned((32, 32 * blocks(S))), aligned((32, 32 * blocks(D))), PALETTE)
 
     def backward(dy):
-        rows, t, s, d = 32 * CHUNK, 32, 32 * blocks(S), 32 * blocks(D)
+        t, s, d, rows = 32, 32 * blocks(S), 32 * blocks(D), 32 * CHUNK
         dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
         dq, dk, dv = (aligned(x.shape) for x in qkv)
-        sizes_of_tiles = (
-            (rows, D),
-            (D, rows),
-            (rows, D),
-            (D, rows),
-            (S, D),
-            (D, S),
-            (S, D),
-            (S, rows),
-            (S, rows),
-            (t, S),
-        )
-        tiles = tuple(new_tiles(*size) for size in sizes_of_tiles)
+        of_queries, of_keys = [(rows, D), (D, rows)] * 2, [(S, D), (D, S), (S, D)]
+        tiles = tuple(new_tiles(*size) for size in (*of_queries, *of_keys, (S, rows), (S, rows), (t, S)))
         scratch = tuple(aligned(size) for size in ((t, s), (t, s), (t, d), (s, d), (s, d)))
         walk_back(*qkv, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, PALETTE)
         return dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape)
@@ -99,7 +87,7 @@ def blocks_seen(t, T, S, causal):
 
 @inlined
 def forward_of(block, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer):
-    """y and lse. asked, weights: the left sides of the products scores = q kᵀ and answer = P v; keys, values: the right."""
+    """y and lse. asked, keys: the tiles of q and k, weights, values: those of P and v; scores = q kᵀ, answer = P v."""
     B, T, S, H, G, D, scale, causal = sizes
     total, R = np.empty(32, f4), H // G
     for b in range(B):

@@ -18,7 +18,6 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
     addresses,
     byte,
     call,
-    integer,
     load,
     loop,
     number,
@@ -33,10 +32,14 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
 from tinygrad_lm.kernels.bfloat16.tiles import AMX
 from tinygrad_lm.kernels.numba.compile import compiled, f4
 from tinygrad_lm.kernels.numba.together import Part, lead, partners
+from tinygrad_lm.ops.matmul import linear_backward
 
 AHEAD = 4096  # bytes: a core that asks so early fetches half as much again in the same time
 PALETTES = np.stack([PALETTE] * 17)  # for the sums and the left side M rows are enough
 PALETTES[:, 48:54] = np.arange(17)[:, None]
+
+
+READ = [ir.Constant(ir.IntType(32), i) for i in (0, 2, 1)]  # to read, into level 2, data
 
 
 def fetch(builder, address):
@@ -46,12 +49,12 @@ def fetch(builder, address):
     prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     for line in range(AHEAD, AHEAD + TILE, 64):
         here = builder.inttoptr(builder.add(address, number(line)), ir.PointerType(byte))
-        builder.call(prefetch, [here, *(ir.Constant(ir.IntType(32), kind) for kind in (0, 2, 1))])  # read; level 2; data
+        builder.call(prefetch, [here, *READ])
 
 
 @intrinsic
 def block_by_tiles(typing, x, next_x, b, next_b, tiles, y, next_y):
-    """y (M, 32) = x b, by AMX. x: M rows of bfloat16 numbers, next_x bytes apart; b: two rows of tiles, next_b apart."""
+    """y (M, 32) = x b, by AMX. x: M rows in bfloat16, next_x bytes apart; b: two rows of tiles, next_b apart."""
 
     def code(context, builder, signature, arguments):
         x, next_x, b, next_b, tiles, y, next_y = arguments
@@ -108,7 +111,7 @@ def block_by_vectors(typing, M, x, next_x, b, next_b, tiles, y, next_y):
 
 @Part
 def by_tiles(product, j):
-    """Columns 32 j to 32 j + 32 of a product: M, x, bytes to its next row, w's tiles, how many in a row, y, …, palette."""
+    """Columns 32 j to 32 j + 32 of a product that `multiply` describes."""
     depth = product[4]
     tiles_on(product[7])
     here = product[3] + 2 * j * depth * TILE
@@ -150,6 +153,15 @@ def multiply(x, half, tiles, y, palette, function, mailbox):
     product[3], product[4] = tiles.ctypes.data, tiles.shape[1]
     product[5], product[6], product[7] = y.ctypes.data, y.strides[0], palette.ctypes.data
     return lead(mailbox, function, product, len(tiles) // 2)
+
+
+def linear_of_few_rows(x, w, b, tiles):
+    """The rule of ops/matmul.py for at most 16 rows of x; tiles = columns(w)."""
+    rows = np.ascontiguousarray(x).reshape(-1, len(w))
+    y = product_of_few_rows(rows, tiles, w.shape[1])
+    if b is not None:
+        y += b
+    return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
 
 
 def product_of_few_rows(x, tiles, N):

@@ -6,9 +6,9 @@ import weakref
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.kernels.bfloat16.few_rows import product_of_few_rows
+from tinygrad_lm.kernels.bfloat16.few_rows import linear_of_few_rows
 from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NO_BIAS, aligned, both, columns, product, rows
-from tinygrad_lm.ops.matmul import linear, linear_backward
+from tinygrad_lm.ops.matmul import linear
 from tinygrad_lm.unchanged import derived
 
 FEW = 16  # rows from which on a block of 32 × 32 pays
@@ -18,19 +18,15 @@ FEW = 16  # rows from which on a block of 32 × 32 pays
 def linear_in_bfloat16(x, w, b=None):
     """The rule of ops/matmul.py. x is kept in bfloat16, half as many bytes; w is rounded where it is used.
 
-    A w that does not change is rounded once, which is what lets a product of few rows pay.
+    A w that does not change is rounded once: then few rows pay, too.
     """
-    fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
-    right = derived(columns, w) if fits else None
-    if not fits or (x.size < FEW * len(w) and right is None):
+    fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:]) and x.size
+    tiles, few = derived(columns, w) if fits else None, x.size < FEW * len(w)
+    if not fits or (few and tiles is None):
         return NotImplemented
-    if x.size < FEW * len(w):
-        rows = np.ascontiguousarray(x).reshape(-1, len(w))
-        y = product_of_few_rows(rows, right, w.shape[1])
-        if b is not None:
-            y += b
-        return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
-    left, right = rounded_once(x), columns(w) if right is None else right
+    if few:
+        return linear_of_few_rows(x, w, b, tiles)
+    left, right = rounded_once(x), columns(w) if tiles is None else tiles
     y = product(left.rows, right, aligned((x.size // len(w), w.shape[1])), NO_BIAS if b is None else b)
     left, shape = left.of_transpose, x.shape
 

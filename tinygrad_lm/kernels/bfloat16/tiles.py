@@ -16,11 +16,10 @@ import math
 
 import numpy as np
 
+from tinygrad_lm.kernels.bfloat16.block import block_by_tiles, block_by_vectors
 from tinygrad_lm.kernels.bfloat16.instructions import (
     PALETTE,
     TILE,
-    block_by_tiles,
-    block_by_vectors,
     compiles_for,
     round_pairs,
     round_row,
@@ -110,7 +109,7 @@ def tile(tiles, i, k):
 
 @inlined
 def multiply(block, a, i, b, j, k, n, c, m, s, add):
-    """c[m : m + 32, s : s + 32] = [itself if add] + Σ of block i of a times block j of b, over their tiles k to k + n."""
+    """c[m : m + 32, s : s + 32] = [itself if add] + block i of a times block j of b, over their tiles k to k + n."""
     block(
         tile(a, 2 * i, k), a.shape[1] * TILE, tile(b, 2 * j, k), b.shape[1] * TILE, n, at(c, m, s), c.strides[0], add
     )  # fmt: skip

@@ -215,17 +215,20 @@ class Partners:
     def work(self, compiled, *arguments):
         """compiled(*arguments, mailbox), which returns what `lead` does: with the partners if they are free, or alone.
 
-        They are left alone where other programs want their cores, for then the leader would wait for them.
+        They are left alone for a while where other threads want their cores, for then the leader would wait for them.
         """
-        if time.perf_counter() < self.rest or not self.one_at_a_time.acquire(blocking=False):
+        resting = time.perf_counter() < self.rest
+        if not resting and self.one_at_a_time.acquire(blocking=False):
+            try:
+                self.wake()
+                late = compiled(*arguments, self.mailbox) > LATE
+            finally:
+                self.one_at_a_time.release()
+        else:
             compiled(*arguments, np.zeros_like(self.mailbox))
-            return
-        try:
-            self.wake()
-            if compiled(*arguments, self.mailbox) > LATE:
-                self.rest = time.perf_counter() + REST
-        finally:
-            self.one_at_a_time.release()
+            late = not resting  # another thread of this process had them
+        if late:
+            self.rest = time.perf_counter() + REST
 
     def wake(self):
         """Let the partners look for work."""
