@@ -24,7 +24,15 @@ CORE = {
     "optim": {"engine", "backend", "errors"},
     "models": {"nn", "ops", "backend", "errors"},
 }
-PLAIN = {"errors", "files", "programs", "signals", "tables", "threads", "unchanged"}  # they know of no arrays that learn
+PLAIN = {
+    "errors",
+    "files",
+    "programs",
+    "signals",
+    "tables",
+    "threads",
+    "unchanged",
+}  # they know of no arrays that learn
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "files": {"errors"},

@@ -240,15 +240,15 @@ def test_few_rows_and_many_columns(rows, columns):
 
 @numba_only
 def test_two_threads_may_ask_at_once():
-    """Numba's threads serve one of ours at a time; the other takes the rule, and both are right."""
-    x, w = np.ones((2, 16), "f4"), np.ones((16, 4000), "f4")
+    """The partners serve one thread at a time; another computes alone, and both are right."""
+    x, w = np.ones((2, 80), "f4"), np.ones((80, 4000), "f4")
     kernel = complete("linear", linear_of_few_rows())
     kernel(x, w)
-    lock = import_module("tinygrad_lm.kernels.numba.matmul").one_at_a_time
+    lock = import_module("tinygrad_lm.kernels.numba.together").partners.one_at_a_time
     with lock:
-        assert (kernel(x, w)[0] == 16).all()
+        assert (kernel(x, w)[0] == 80).all()
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(lambda _: (kernel(x, w)[0] == 16).all(), range(200)))
+        assert all(pool.map(lambda _: (kernel(x, w)[0] == 80).all(), range(200)))
     assert not lock.locked()
 
 

@@ -1,4 +1,4 @@
-"""The product of at most 16 rows with a block of 32 columns, by the instructions that a processor has (cf. block.py)."""
+"""The product of at most 16 rows with a block of 32 columns, by the instructions that a processor has, as block.py."""
 
 from llvmlite import ir
 from numba import types
