@@ -54,7 +54,7 @@ def test_texts_are_nearly_those_of_float32(cut):
     model, half = twins("modern")
     prompts = [[1, 2, 3], [7] * 20]
     two = [list(generate_batch(each, prompts, 8, temperature=0, logprobs=True)) for each in (model, half)]
-    firsts = [[drawn for drawn in text][:2] for text in two]
+    firsts = [text[:2] for text in two]
     for a, b in zip(*firsts, strict=True):
         assert a.logprob == pytest.approx(b.logprob, abs=0.05)
         assert a.logprob != b.logprob  # what is multiplied by the weights was rounded

@@ -43,7 +43,7 @@ def drawn(seed, M, K, N, turned):
     st.booleans(),
 )
 def test_it_is_the_rule(amx, seed, M, K, N, turned):
-    """Exact products, and sums in another order: for numbers of bfloat16's precision the rule's y, to 2e-6 of Σ |x w|."""
+    """For numbers of bfloat16's precision products are exact, sums in another order: to 2e-6 of Σ |x w|."""
     x, w = drawn(seed, M, K, N, turned)
     b = np.float32(np.arange(N))
     with pytest.MonkeyPatch.context() as patch, Unchanged(w.base if turned else w):
