@@ -1,16 +1,26 @@
-"""Speed of generation at GPT-2's 124M shape, ours against transformers with its cache on PyTorch, side by side.
+"""Speed of generation at GPT-2's 124M shape: ours, transformers with its cache on PyTorch, and llama.cpp.
 
-    python benchmarks/generation.py
+    python benchmarks/generation.py [--llama PYTHON]
 
-Same random weights, same prompts, float32, always the likeliest token, so both write the same texts. They take turns;
-medians and their ratios are printed beside the time that fetching the weights from memory once a token takes, below
-which none can be. A line is added to results.jsonl.
+Same random weights, same prompts, always the likeliest token. Each in float32 and in bfloat16, which here means: ours
+with float32 between products of bfloat16 numbers, PyTorch's model converted to bfloat16, llama.cpp with bfloat16
+weights; that of 8 bits a weight beside it. PyTorch with one thread and with as many as there are cores; llama.cpp with
+the latter, in an interpreter PYTHON that has it (generation_llama.py).
+
+They take turns. Medians and their ratios are printed beside the time that fetching the weights from memory once a
+token takes, below which none can be at batch 1, and how many tokens a text has in common with ours in float32 before
+the first that differs. A line is added to results.jsonl.
 """
 
 import argparse
+import json
 import statistics
+import subprocess
+import tempfile
 import time
+from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,51 +28,114 @@ from common import machine, record
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinygrad_lm import kernels
+from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.threads import cores
+from tinygrad_lm.threads import cores, parallel, workers
+
+CASES = {"batch 1": (1, 16), "batch 8": (8, 16), "first token after 512": (1, 512)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--case", choices=CASES, action="append", help="only this one")
+    parser.add_argument("--llama", metavar="PYTHON", help="an interpreter that has llama-cpp-python and gguf")
     args = parser.parse_args()
-    torch.set_num_threads(cores())
     kernels.enable()
+    with ExitStack() as stack:
+        contenders, model, half = everybody(args.llama, stack)
+        print(f"{machine()}, PyTorch {torch.__version__}")
+        print(agreement(model, half))
+        for case in args.case or CASES:
+            batch, length = CASES[case]
+            n = 1 if "first" in case else args.tokens
+            compare(case, contenders, batch, length, n, args.rounds, model.flat.data)
+
+
+def everybody(llama, stack):
+    """{name: a function of prompts and n that returns seconds and texts}, and our two models."""
     model, peer = twins()
-    floor = model.flat.data.nbytes / bandwidth(model.flat.data)
-    print(f"{machine()}, PyTorch {torch.__version__}")
-    print(f"fetching the weights once with one core: {floor * 1e3:.1f} ms, {1 / floor:.0f} tokens/s at batch 1")
-    for batch, length, n in ((1, 16, args.tokens), (8, 16, args.tokens), (1, 512, 1)):
-        prompts = np.random.default_rng(batch).integers(0, 50257, (batch, length)).tolist()
-        contenders = {
-            "tinygrad_lm": partial(ours, model, prompts, n),
-            "transformers": partial(theirs, peer, prompts, n),
-        }
-        times, texts = {name: [] for name in contenders}, {}
-        for turn in range(args.rounds + 1):
-            for name, write in contenders.items():
-                began = time.perf_counter()
-                texts[name] = write()
-                if turn:  # the first round warms up
-                    times[name].append(time.perf_counter() - began)
-        medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    half = GPT(model.config, dtype="bfloat16")
+    half.flat.load(model.flat.arrays())
+    contenders = {"ours, float32": partial(ours, model), "ours, bfloat16": partial(ours, half)}
+    peers = {"float32": peer, "bfloat16": GPT2LMHeadModel(peer.config).eval()}
+    peers["bfloat16"].load_state_dict(peer.state_dict())
+    peers["bfloat16"].to(torch.bfloat16)
+    for dtype, each in peers.items():
+        for threads in sorted({1, cores()}):
+            contenders[f"transformers, {dtype}, {threads} threads"] = partial(theirs, each, threads)
+    if llama:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        path = Path(folder) / "weights.npz"
+        weights = peer.state_dict().items()
+        np.savez(path, **{name.removeprefix("transformer."): w.numpy() for name, w in weights})
+        command = [llama, Path(__file__).with_name("generation_llama.py"), path]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.callback(process.communicate)
+        print("llama-cpp-python", json.loads(process.stdout.readline())["version"])
+        for kind in ("float32", "bfloat16", "q8"):
+            contenders[f"llama.cpp, {kind}"] = partial(asked, process, kind)
+    return contenders, model, half
+
+
+def compare(case, contenders, batch, length, n, rounds, weights):
+    """Let all of them write, in turns, and print what it took."""
+    prompts = np.random.default_rng(batch).integers(0, 50257, (batch, length)).tolist()
+    times, texts, bandwidths = {name: [] for name in contenders}, {}, {"one core": [], "all cores": []}
+    for turn in range(rounds + 1):
+        for name, write in contenders.items():
+            seconds, texts[name] = write(prompts, n)
+            if turn:  # the first round warms up
+                times[name].append(seconds)
+        for name, count in (("one core", 1), ("all cores", cores())):
+            bandwidths[name].append(bandwidth(weights, count))
+    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
+    bandwidths = {name: max(found) for name, found in bandwidths.items()}
+    print(f"\n{case}: {batch} × {length} tokens in, {n} out")
+    for name, found in bandwidths.items():
+        bounds = [
+            f"{found / (weights.size * size):.0f} tokens/s in {kind}"
+            for kind, size in (("float32", 4), ("bfloat16", 2))
+        ]
+        print(f"  {name} fetch {found / 1e9:.1f} GB/s, all weights once: {', '.join(bounds)}")
+    same = {name: common(texts["ours, float32"], found) for name, found in texts.items()}
+    for name, seconds in medians.items():
+        ratio = seconds / medians["ours, bfloat16"]
         print(
-            f"\n{batch} × {length} tokens in, {n} out; texts {'equal' if len(set(texts.values())) == 1 else 'DIFFER'}"
+            f"  {name:34}{seconds:8.3f} s {batch * n / seconds:8.1f} tokens/s {ratio:6.2f} × our time in bfloat16"
+            f"   {same[name]:.0%} of the text"
         )
-        for name, seconds in medians.items():
-            ratio = seconds / medians["tinygrad_lm"]
-            print(f"  {name:14}{seconds:8.3f} s {batch * n / seconds:8.1f} tokens/s {ratio:6.2f} × our time")
-        record("generation", batch=batch, prompt=length, tokens=n, seconds=medians, floor=floor)
+    record(
+        "generation", case=case, batch=batch, prompt=length, tokens=n, seconds=times, bandwidths=bandwidths, same=same
+    )
+
+
+def common(texts, others):
+    """The share of tokens before the first that differs, over all texts."""
+    same = 0
+    for text, other in zip(texts, others, strict=True):
+        same += next((i for i, (a, b) in enumerate(zip(text, other, strict=True)) if a != b), len(text))
+    return same / sum(map(len, texts))
+
+
+def agreement(model, half):
+    """How far the logits in bfloat16 are from those in float32, and how often the likeliest token is the same."""
+    tokens = np.random.default_rng(0).integers(0, 50257, (1, 256))
+    with no_grad():
+        z, rounded = (each(tokens).numpy() for each in (model, half))
+    equal = (z.argmax(-1) == rounded.argmax(-1)).mean()
+    return (
+        f"bfloat16: logits differ from float32's by {abs(z - rounded).max():.3f} at most, of a standard deviation of "
+        f"{z.std():.2f}; the likeliest token is the same at {equal:.1%} of 256 places"
+    )
 
 
 def twins():
     """The same random weights in both."""
-    peer = GPT2LMHeadModel(
-        GPT2Config(),
-    ).eval()
+    peer = GPT2LMHeadModel(GPT2Config()).eval()
     model = GPT(PRESETS["gpt2"], seed=None)
     theirs = {name.removeprefix("transformer."): w.detach().numpy() for name, w in peer.state_dict().items()}
     for name, p in model.flat.items():
@@ -76,27 +149,37 @@ def twins():
 
 
 def ours(model, prompts, n):
-    texts = [[] for _ in prompts]
+    texts, began = [[] for _ in prompts], time.perf_counter()
     for row, token, *_ in generate_batch(model, prompts, n, temperature=0):
         texts[row].append(token)
-    return tuple(map(tuple, texts))
+    return time.perf_counter() - began, texts
 
 
-def theirs(peer, prompts, n):
+def theirs(peer, threads, prompts, n):
+    torch.set_num_threads(threads)
+    began = time.perf_counter()
     with torch.no_grad():
         options = {"do_sample": False, "use_cache": True, "pad_token_id": 0, "eos_token_id": None}
         x = torch.tensor(prompts)
         out = peer.generate(x, attention_mask=torch.ones_like(x), max_new_tokens=n, min_new_tokens=n, **options)
-    return tuple(map(tuple, out[:, len(prompts[0]) :].tolist()))
+    return time.perf_counter() - began, out[:, len(prompts[0]) :].tolist()
 
 
-def bandwidth(data):
-    """Bytes a second that one core fetches: the fastest of five sums."""
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        np.add.reduce(data.view(np.int64))  # nothing to compute but what must be read
-        times.append(time.perf_counter() - began)
+def asked(process, kind, prompts, n):
+    process.stdin.write(json.dumps({"kind": kind, "threads": cores(), "prompts": prompts, "n": n}) + "\n")
+    process.stdin.flush()
+    answer = json.loads(process.stdout.readline())
+    return answer["seconds"], answer["texts"]
+
+
+def bandwidth(data, n):
+    """Bytes a second that n cores fetch together, each its part: the fastest of five scalar products."""
+    parts, times = np.array_split(data, n), []
+    with workers(n):
+        for _ in range(5):
+            began = time.perf_counter()
+            parallel(lambda part: np.dot(part, part), parts)  # OpenBLAS asks the memory ahead, unlike NumPy's sums
+            times.append(time.perf_counter() - began)
     return data.nbytes / min(times)
 
 

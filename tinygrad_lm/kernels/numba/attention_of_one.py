@@ -12,26 +12,29 @@ import numpy as np
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
 from tinygrad_lm.kernels.numba.together import Part, floats, integers, lead, partners
 
+NO_STARTS = np.zeros(0, np.int64)
+
 
 def attention_of_one(q, k, v, starts):
     """y (B, 1, H, D), as ops/attention.py says, for q of one position. starts: (B, 1) integers or None."""
-    k, v = (x if x.strides[-1] == 4 else np.ascontiguousarray(x) for x in (k, v))
-    q, y = np.ascontiguousarray(q), np.empty(q.shape, f4)
-    starts = np.zeros(len(q), np.int64) if starts is None else np.ascontiguousarray(starts[:, 0], np.int64)
-    scale = np.full(1, 1 / math.sqrt(q.shape[3]), f4)
-    partners.work(attend, q, k, v, starts, y, scale, attend_with_head.address)
+    if k.strides[3] != 4 or v.strides[3] != 4:
+        k, v = np.ascontiguousarray(k), np.ascontiguousarray(v)
+    starts = NO_STARTS if starts is None else np.ascontiguousarray(starts[:, 0], np.int64)
+    y = np.empty(q.shape, f4)
+    partners.work(attend, np.ascontiguousarray(q), k, v, starts, y, attend_with_head.address)
     return y
 
 
 @compiled
-def attend(q, k, v, starts, y, scale, part, mailbox):
+def attend(q, k, v, starts, y, part, mailbox):
     """Lead the others through all (text, key head), as parts."""
     B, _, H, D = q.shape
     work = np.empty(16, np.int64)
-    work[0], work[1], work[2], work[3], work[4] = k.shape[1], H, k.shape[2], D, scale.ctypes.data
-    work[5], work[6], work[7] = q.ctypes.data, y.ctypes.data, starts.ctypes.data
-    work[8], work[9], work[10], work[11] = k.ctypes.data, k.strides[0], k.strides[1], k.strides[2]
-    work[12], work[13], work[14], work[15] = v.ctypes.data, v.strides[0], v.strides[1], v.strides[2]
+    work[0], work[1], work[2], work[3] = k.shape[1], H, k.shape[2], D
+    work[4], work[5] = q.ctypes.data, y.ctypes.data
+    work[6] = starts.ctypes.data if starts.size else 0
+    work[7], work[8], work[9], work[10] = k.ctypes.data, k.strides[0], k.strides[1], k.strides[2]
+    work[11], work[12], work[13], work[14] = v.ctypes.data, v.strides[0], v.strides[1], v.strides[2]
     return lead(mailbox, part, work, B * k.shape[2])
 
 
@@ -40,13 +43,13 @@ def attend_with_head(work, part):
     """The R queries of one key head of one text."""
     S, H, G, D = work[0], work[1], work[2], work[3]
     (b, g), R = divmod(part, G), H // G
-    scale, start = floats(work[4], 1)[0], integers(work[7], b + 1)[b]
+    scale, start = f4(1 / math.sqrt(D)), integers(work[6], b + 1)[b] if work[6] else 0
     z = np.empty(S, f4)
     for h in range(g * R, g * R + R):
         here = 4 * (b * H + h) * D
-        weigh(floats(work[5] + here, D), work[8] + b * work[9] + g * work[11], work[10], z, start, S)
+        weigh(floats(work[4] + here, D), work[7] + b * work[8] + g * work[10], work[9], z, start, S)
         softmax(z[start:S], scale)
-        mix(floats(work[6] + here, D), work[12] + b * work[13] + g * work[15], work[14], z, start, S)
+        mix(floats(work[5] + here, D), work[11] + b * work[12] + g * work[14], work[13], z, start, S)
 
 
 @compiled
