@@ -15,7 +15,6 @@ import weakref
 
 import numpy as np
 
-
 NOTHING = (lambda: None), None
 
 

@@ -7,7 +7,7 @@ own layout; here each of its numbers is fetched once and meets all rows while it
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
-from tinygrad_lm.kernels.numba.together import Part, floats, lead, partners
+from tinygrad_lm.kernels.numba.together import Part, ask, floats, lead, partners
 from tinygrad_lm.ops.matmul import linear, linear_backward
 
 FEW, LARGE = 8, 2**18  # up to so many rows, and from so many entries of w on, this is the faster way
@@ -90,6 +90,8 @@ def dot_columns_of_tile(x, columns, y, start, end):
     M = len(x)
     for n in range(start, end):
         column = columns[n]
+        for k in range(0, column.size, 16):  # of the column after the next; beyond the last one it is harmless
+            ask(columns.ctypes.data + 4 * ((n + 2) * column.size + k))
         for m in range(0, M - 3, 4):
             xa, xb, xc, xd = x[m], x[m + 1], x[m + 2], x[m + 3]
             a, b, c, d = f4(0), f4(0), f4(0), f4(0)

@@ -95,6 +95,22 @@ def compute(typing, function, arguments, part):
     return types.none(types.int64, types.int64, types.int64), code
 
 
+@intrinsic
+def ask(typing, address):
+    """Ask for the line of the cache at an address, from memory to the second level: it will be read soon."""
+
+    def code(context, builder, signature, arguments):
+        small = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), small, small, small])
+        name = "llvm.prefetch.p0"
+        prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        builder.call(prefetch, [place, *(ir.Constant(small, i) for i in (0, 2, 1))])  # to read, level 2, data
+        return context.get_dummy_value()
+
+    return types.none(types.int64), code
+
+
 def named(builder, name, gives):
     """Call one of LLVM's intrinsics that takes nothing."""
     kind = ir.FunctionType(gives, [])
