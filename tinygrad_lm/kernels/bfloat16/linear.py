@@ -16,7 +16,7 @@ FEW = 16  # rows from which on a block of 32 × 32 pays
 def linear_in_bfloat16(x, w, b=None):
     """The rule of ops/matmul.py. x is kept in bfloat16, half as many bytes; w is rounded where it is used."""
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
-    if not fits or x.size < FEW * len(w):
+    if not fits or not x.size * w.size or x.size < FEW * len(w):
         return NotImplemented
     left = rounded_once(x)
     y = product(left.rows, columns(w), aligned((x.size // len(w), w.shape[1])), NO_BIAS if b is None else b)
