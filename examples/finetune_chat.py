@@ -17,6 +17,7 @@ from pathlib import Path
 from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.data.conversations import Conversations
@@ -41,7 +42,7 @@ OPTIONS = {
     "--lr": {"type": float, "help": f"learning rate [{FINETUNE['lr']:g}; with --lora {LORA['lr']:g}]"},
     "--batch-size": {"type": int, "metavar": "B", "help": f"rows a batch [{RECIPE['batch_size']}]"},
     "--accumulate": {"type": int, "metavar": "N", "help": f"batches a step [{RECIPE['accumulate']}]"},
-    "--dtype": PRETRAINING["--dtype"],
+    "--dtype": PRETRAINING["--dtype"] | {"help": "as for pretraining [float32]"},
 }
 
 
@@ -55,7 +56,7 @@ def start(model=None, data=None, lora=0, freeze=(), packed=False, device="auto",
     if model is None or data is None:
         raise ConfigError("MODEL is what to begin with, --data what to teach it; or --resume RUN continues a run")
     config = TrainConfig(**(LORA if lora else FINETUNE) | RECIPE | recipe, lora=lora, frozen=tuple(freeze))
-    base, chat = load_chat(model, resolve_device(device), dtype)
+    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
     conversations, held_out = load_conversations(data, chat)
     trainer, examination = supervised(base, chat, conversations, held_out, config, packed)
     tuned, flat = trainer.model, trainer.model.flat

@@ -16,6 +16,7 @@ from pretrain_shakespeare import train  # the loop
 from tinygrad_lm.adapt import inherit, merge
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
@@ -41,7 +42,7 @@ OPTIONS = {
     "--lr": {"type": float, "help": f"learning rate [{FINETUNE['lr']:g}; with --lora {LORA['lr']:g}]"},
     "--batch-size": {"type": int, "metavar": "B", "help": f"sequences a batch [{FINETUNE['batch_size']}]"},
     "--accumulate": {"type": int, "metavar": "N", "help": f"batches a step [{FINETUNE['accumulate']}]"},
-    "--dtype": PRETRAINING["--dtype"],
+    "--dtype": PRETRAINING["--dtype"] | {"help": "as for pretraining [float32]"},
 } | DATA
 
 
@@ -66,6 +67,7 @@ def start(
     if model is None:
         raise ConfigError("--model WHERE says what to begin with; or --resume RUN continues a run")
     device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
     config = TrainConfig(**(LORA if lora else FINETUNE) | recipe, lora=lora, frozen=tuple(freeze))
     base, tokenizer = load_pretrained(model, device, dtype)
     base = merge(base)  # adapters that it has become part of its weights
@@ -77,7 +79,9 @@ def start(
     corpus = load_corpus(data)
     batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
     trainer = Trainer(tuned, batches, config, default_shares(config.batch_size))
-    print(f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}")
+    print(
+        f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}, {dtype}"
+    )
     run = create_run(
         out,
         trainer,

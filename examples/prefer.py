@@ -19,6 +19,7 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.synthetic.speeches import label_floors
 from tinygrad_lm.errors import ConfigError, check_ranges
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.chat.load import load_chat
@@ -45,7 +46,7 @@ OPTIONS = {
     "--batch-size": {"type": int, "metavar": "B", "help": f"pairs a batch [{RECIPE['batch_size']}]"},
     "--accumulate": PRETRAINING["--accumulate"],
     "--lora": {"type": int, "metavar": "RANK", "help": "train adapters of this rank and nothing else [0: none]"},
-    "--dtype": PRETRAINING["--dtype"],
+    "--dtype": PRETRAINING["--dtype"] | {"help": "as for pretraining [float32]"},
 }
 
 
@@ -60,7 +61,7 @@ def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="cpu", d
         raise ConfigError("MODEL is what to begin with, --data what is preferred; or --resume RUN continues a run")
     check_ranges("prefer", {"--beta": (beta, "above 0", 0 < beta < float("inf"))})
     config = TrainConfig(**FINETUNE | RECIPE | recipe, lora=lora)
-    base, chat = load_chat(model, resolve_device(device), dtype)
+    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
     pairs, held_out = load_pairs(data, chat)
     trainer, validate = preference_trainer(base, chat, pairs, held_out, reward, beta, config)
     batches = trainer.batches

@@ -16,6 +16,7 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
@@ -57,7 +58,7 @@ def start(
     steps=None,
     minutes=None,
     device="auto",
-    dtype="float32",
+    dtype="auto",
     validation_tokens=2**18,
     inside_documents=False,
     out=None,
@@ -69,6 +70,7 @@ def start(
     if validation_tokens < 2:
         raise ConfigError(f"--validation-tokens must be at least 2, found {validation_tokens}")
     device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
     config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
     dataset = find_dataset(mixture, prepared)
     tokenizer = dataset.tokenizer
@@ -84,7 +86,7 @@ def start(
         config = within(minutes or 5, new_trainer(config), validation)
     print(source_table(batches, config.steps))
     trainer = new_trainer(config)
-    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}")
+    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}, {dtype}")
     run = create_run(
         out,
         trainer,

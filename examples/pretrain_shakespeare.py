@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
@@ -46,7 +47,7 @@ def start(
     steps=None,
     minutes=None,
     device="auto",
-    dtype="float32",
+    dtype="auto",
     out=None,
     doctor=False,
     **recipe,
@@ -54,6 +55,7 @@ def start(
     """Begin a run: a text, its tokenizer, a model and its optimizers, and a folder for what comes of them."""
     check_time(steps, minutes)
     device = resolve_device(device)
+    dtype = resolve_dtype(dtype, device)
     config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
@@ -68,7 +70,7 @@ def start(
     if steps is None:
         config = within(minutes or 5, new_trainer(config), validation)
     trainer = new_trainer(config)
-    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}")
+    print(f"model   {preset}: {trainer.model.flat.data.size:,} parameters on {device}, {dtype}")
     levels = baselines(batches.tokens, validation[corpus.name][1], tokenizer.vocab_size)
     run = create_run(
         out,

@@ -16,6 +16,7 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.synthetic.speeches import best_gains
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.chat.load import load_chat
@@ -42,7 +43,7 @@ OPTIONS = {
     "--steps": {"type": int, "help": f"updates of the weights [{RECIPE['steps']}]"},
     "--lr": {"type": float, "help": f"learning rate [{RECIPE['lr']:g}]"},
     "--lora": {"type": int, "metavar": "RANK", "help": "train adapters of this rank and nothing else [0: none]"},
-    "--dtype": PRETRAINING["--dtype"],
+    "--dtype": PRETRAINING["--dtype"] | {"help": "as for pretraining [float32]"},
 }
 SETTINGS = ("beta", "group", "limit", "passes")  # of a Method that have an option
 
@@ -58,7 +59,7 @@ def start(model=None, data=None, reward=None, method="rloo", lora=0, device="cpu
         raise ConfigError("MODEL is what to begin with, --data what to ask it; or --resume RUN continues a run")
     method = Method(**METHODS[method] | {name: recipe.pop(name) for name in SETTINGS if name in recipe})
     config = in_iterations(TrainConfig(**RECIPE | recipe, lora=lora), method.passes)
-    base, chat = load_chat(model, resolve_device(device), dtype)
+    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
     prompts, held_out = load_prompts(data)
     trainer, validate = policy_trainer(base, chat, prompts, held_out, reward, method, config)
     print(f"data    {data}: {len(prompts):,} prompts to train on, {len(held_out):,} held out")

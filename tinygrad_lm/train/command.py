@@ -26,7 +26,10 @@ PRETRAINING = {
     "--minutes": {"type": float, "help": "how long to train [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
-    "--dtype": {"choices": ["bfloat16", "float32", "float64"], "help": "bfloat16 is for GPUs [float32]"},
+    "--dtype": {
+        "choices": ["auto", "bfloat16", "float32", "float64"],
+        "help": "auto: bfloat16 on a CPU whose products are faster so, else float32 [auto]",
+    },
     "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
 }
 OPTIONS = {

@@ -48,7 +48,7 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
     if p:
         return NotImplemented
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
-    if T < FEW:
+    if T < FEW or not q.size * k.size:
         return attention_in_one_pass(q, k, v, causal=causal, document_starts=document_starts)
     S, G = k.shape[1:3]
     sizes = B, T, S, H, G, D, f4(1 / math.sqrt(D)), causal

@@ -85,10 +85,13 @@ def both(x, of_transpose):
     return tiles, others
 
 
-def product(a, b, c, bias=NO_BIAS):
-    """c (M, N) = a b + bias, float32, for a = rows(…) and b = columns(…). Returns c."""
+def product(a, b, c, bias=NO_BIAS, add=False):
+    """c (M, N) = [c if add] + a b + bias, float32, for a = rows(…) and b = columns(…). Returns c."""
     multiply = product_by_tiles if AMX else product_by_vectors
-    multiply(a, b, c, bias, PALETTE)
+    if a.size:
+        multiply(a, b, c, bias, add, PALETTE)
+    elif not add:
+        c[...] = bias if bias.size else 0  # a sum of nothing
     return c
 
 
@@ -143,7 +146,7 @@ def cut(x, top, left, M, N, rows, turn_rows, columns, turn_columns):
 
 
 @inlined
-def product_of(block, a, b, c, bias):
+def product_of(block, a, b, c, bias, add):
     """Block by block of 32 × 32 entries of c; those at its edges by way of a block that is whole."""
     M, N = c.shape
     K, edge = a.shape[1], np.empty((32, 32), f4)
@@ -154,11 +157,11 @@ def product_of(block, a, b, c, bias):
                 for j in range(first, min(blocks_of(N), first + WIDE)):
                     here = c[32 * i : 32 * i + 32, 32 * j : 32 * j + 32]
                     if here.size == 1024:
-                        multiply(block, a, i, b, j, k, n, c, 32 * i, 32 * j, k)
+                        multiply(block, a, i, b, j, k, n, c, 32 * i, 32 * j, k + add)
                     else:
-                        if k:
+                        if k or add:
                             edge[: here.shape[0], : here.shape[1]] = here
-                        multiply(block, a, i, b, j, k, n, edge, 0, 0, k)
+                        multiply(block, a, i, b, j, k, n, edge, 0, 0, k + add)
                         here[:] = edge[: here.shape[0], : here.shape[1]]
                     if bias.size and k + n == K:
                         for r in range(here.shape[0]):
@@ -167,12 +170,12 @@ def product_of(block, a, b, c, bias):
 
 
 @compiled
-def product_by_tiles(a, b, c, bias, palette):
+def product_by_tiles(a, b, c, bias, add, palette):
     tiles_on(palette.ctypes.data)
-    product_of(block_by_tiles, a, b, c, bias)
+    product_of(block_by_tiles, a, b, c, bias, add)
     tiles_off()
 
 
 @compiled
-def product_by_vectors(a, b, c, bias, palette):
-    product_of(block_by_vectors, a, b, c, bias)
+def product_by_vectors(a, b, c, bias, add, palette):
+    product_of(block_by_vectors, a, b, c, bias, add)

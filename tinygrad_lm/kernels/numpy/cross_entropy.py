@@ -24,30 +24,7 @@ def linear_cross_entropy_in_chunks(x, w, targets, *, ignore_index=-100):
     Both are computed with the loss, while the logits are there, for dy = 1: dy is one number, so it comes in as a
     factor. Where nothing is recorded only the loss is computed, and there is no gradient function.
     """
-    check_targets(x, targets, "x")
-    chunk = rows_at_a_time(w, CHUNK if thread.recording else ALONE * CHUNK)
-    if targets.size <= chunk:
-        return at_once(cross_entropy, x, w, targets, ignore_index)
-    shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
-    if thread.recording:
-        dx, dw = np.empty(rows.shape, x.dtype), np.zeros_like(w)
-    counted = targets != ignore_index
-    y, N = 0.0, max(1, np.count_nonzero(counted))
-
-    for here in parts(rows, chunk):
-        logits, _ = linear.run(rows[here], w)
-        mean, back = cross_entropy.run(logits, targets[here], ignore_index=ignore_index)
-        share = float(np.count_nonzero(counted[here]) / N)
-        y = y + mean * share
-        if thread.recording:
-            dz, _ = back(share)
-            np.matmul(dz, w.T, out=dx[here])
-            add_product(dw, rows[here], dz)
-            del dz
-        del logits, back  # they go before the next ones come
-    if not thread.recording:
-        return y, None
-    return y, lambda dy: (lambda: (dx * dy).reshape(shape), lambda: dw * dy, None)
+    return loss_in_chunks(Products, x, w, targets, ignore_index)
 
 
 @linear_log_probability.on("cpu", "float32", "float64")
@@ -57,15 +34,63 @@ def linear_log_probability_in_chunks(x, w, targets, *, ignore_index=-100):
     dy has an entry a row and comes afterwards, so the backward pass computes the logits of each chunk once more. Chunks
     are the same whether anything is recorded or not, and so are the bits of a row's value.
     """
+    return log_probability_in_chunks(Products, x, w, targets, ignore_index)
+
+
+class Products:
+    """The products of some rows with w, and of their gradients."""
+
+    def __init__(self, w):
+        self.w = w
+
+    def logits(self, rows):
+        return linear.run(rows, self.w)[0]
+
+    def gradients(self, rows, dz, dx, dw):
+        """Write dx of the rows, and add to dw."""
+        np.matmul(dz, self.w.T, out=dx)
+        add_product(dw, rows, dz)
+
+
+def loss_in_chunks(kind, x, w, targets, ignore_index):
+    """Value and gradient function of linear_cross_entropy. kind: of the products, such as Products."""
+    check_targets(x, targets, "x")
+    chunk = rows_at_a_time(w, CHUNK if thread.recording else ALONE * CHUNK)
+    if targets.size <= chunk:
+        return at_once(cross_entropy, x, w, targets, ignore_index)
+    shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
+    products = kind(w)
+    if thread.recording:
+        dx, dw = np.empty(rows.shape, x.dtype), np.zeros_like(w)
+    counted = targets != ignore_index
+    y, N = 0.0, max(1, np.count_nonzero(counted))
+
+    for here in parts(rows, chunk):
+        logits = products.logits(rows[here])
+        mean, back = cross_entropy.run(logits, targets[here], ignore_index=ignore_index)
+        share = float(np.count_nonzero(counted[here]) / N)
+        y = y + mean * share
+        if thread.recording:
+            dz, _ = back(share)
+            products.gradients(rows[here], dz, dx[here], dw)
+            del dz
+        del logits, back  # they go before the next ones come
+    if not thread.recording:
+        return y, None
+    return y, lambda dy: (lambda: (dx * dy).reshape(shape), lambda: dw * dy, None)
+
+
+def log_probability_in_chunks(kind, x, w, targets, ignore_index):
+    """Value and gradient function of linear_log_probability. kind: of the products, such as Products."""
     check_targets(x, targets, "x")
     chunk = rows_at_a_time(w, CHUNK)
     if targets.size <= chunk:
         return at_once(log_probability, x, w, targets, ignore_index)
     shape, rows, targets = x.shape, x.reshape(targets.size, x.shape[-1]), targets.reshape(-1)
-    y = np.empty(len(rows), x.dtype)
+    y, products = np.empty(len(rows), x.dtype), kind(w)
 
     def of_chunk(here):
-        logits, _ = linear.run(rows[here], w)
+        logits = products.logits(rows[here])
         return log_probability.run(logits, targets[here], ignore_index=ignore_index)
 
     for here in parts(rows, chunk):
@@ -75,8 +100,7 @@ def linear_log_probability_in_chunks(x, w, targets, *, ignore_index=-100):
         dy, dx, dw = dy.reshape(-1), np.empty(rows.shape, x.dtype), np.zeros_like(w)
         for here in parts(rows, chunk):
             dz, _ = of_chunk(here)[1](dy[here])
-            np.matmul(dz, w.T, out=dx[here])
-            add_product(dw, rows[here], dz)
+            products.gradients(rows[here], dz, dx[here], dw)
             del dz
         return dx.reshape(shape), dw, None
 

@@ -1,0 +1,280 @@
+"""Products of bfloat16 numbers on a CPU: against the rules, by each of the processor's ways, and absent elsewhere."""
+
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from importlib.util import find_spec
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_gpt import random_tokens, tiny
+
+from tinygrad_lm import kernels, no_grad, ops
+from tinygrad_lm.adapt.recomputed import recomputed
+from tinygrad_lm.backend import dtype_of
+from tinygrad_lm.engine.observe import thread, within
+from tinygrad_lm.kernels.numpy import cross_entropy as classifier
+from tinygrad_lm.models import GPT
+from tinygrad_lm.nn.context import computing
+from tinygrad_lm.testing import checks
+from tinygrad_lm.testing.case import Case
+from tinygrad_lm.testing.cases import CASES
+from tinygrad_lm.testing.drawing import seeds, signed
+
+KEY = "cpu", "float32/bfloat16"
+if KEY not in ops.linear.implementations:
+    why = "this processor multiplies no bfloat16 numbers" if find_spec("numba") else "Numba is not installed"
+    pytest.skip(why, allow_module_level=True)
+
+attention, linear, tiles = (
+    import_module(f"tinygrad_lm.kernels.bfloat16.{x}") for x in ("attention", "linear", "tiles")
+)
+
+NAMES = sorted(name for name, op in vars(ops).items() if KEY in getattr(op, "implementations", ()))
+U = 2**-8  # the largest relative error of rounding
+
+
+@pytest.fixture(params=["tiles", "vectors"], autouse=True)
+def way(request, monkeypatch):
+    """Each way to multiply, and blocks of 32 for few rows, too."""
+    if request.param == "tiles" and not tiles.AMX:
+        pytest.skip("this processor has no registers for tiles")
+    for file in (tiles, attention):
+        monkeypatch.setattr(file, "AMX", request.param == "tiles")
+    for file in (linear, attention):
+        monkeypatch.setattr(file, "FEW", 0)
+    monkeypatch.setattr(classifier, "CHUNK", 48)
+
+
+def rounded(x):
+    """The nearest bfloat16 numbers, as float32."""
+    return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
+
+
+def complete(name):
+    """The implementation, and the definition for what it does not cover."""
+
+    def rule(*arrays, **options):
+        with within(products="/bfloat16"):
+            return getattr(ops, name).run(*arrays, **options)
+
+    return rule
+
+
+def test_what_has_such_products():
+    assert NAMES == ["attention", "linear", "linear_cross_entropy", "linear_log_probability"]
+
+
+@given(data=st.data())
+def test_linear_is_exact_for_numbers_that_need_no_rounding(data):
+    case = data.draw(CASES["linear"]).to("float32")
+    case = Case(tuple(rounded(x) for x in case.inputs), case.options)
+    rng = np.random.default_rng(data.draw(seeds))
+    y, gradients = checks.evaluate(ops.linear.rule, case.to("float64"))
+    found, found_gradients = checks.evaluate(complete("linear"), case)
+    checks.agree(found, y, "value", 2e-6)
+    dy = rounded(signed(rng, y.shape).astype("float32"))
+    for dx, expected in zip(found_gradients(dy), gradients(dy.astype("float64")), strict=True):
+        checks.agree(dx, expected, "gradient", 2e-6)
+        assert dx.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+def test_near_the_rule(name, data):
+    case = data.draw(CASES[name]).to("float32")
+    rng = np.random.default_rng(data.draw(seeds))
+    y, gradients = checks.evaluate(getattr(ops, name).rule, case.to("float64"))
+    found, found_gradients = checks.evaluate(complete(name), case)
+    dy = signed(rng, y.shape).astype("float32")
+    pairs = [(found, y), *zip(found_gradients(dy), gradients(dy.astype("float64")), strict=True)]
+    for i, (a, b) in enumerate(pairs):
+        if b is not None:
+            assert a.dtype == np.float32
+            size = max(1.0, *(float(np.abs(x).max(initial=0)) for x in (b, *case.inputs) if x.dtype.kind == "f"))
+            assert np.abs(a - b).max(initial=0) < 8 * U * size**2, (name, i)
+
+
+SHAPES = [(1, 1, 1), (16, 32, 16), (33, 70, 65), (100, 129, 17), (64, 1100, 31), (40, 20, 600)]
+
+
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+@pytest.mark.parametrize(("M", "K", "N"), SHAPES)
+def test_products_of_any_shape_and_order(M, K, N, transposed, add):
+    rng = np.random.default_rng(0)
+    a = signed(rng, (K, M) if "a" in transposed else (M, K)).astype("float32")
+    b = signed(rng, (N, K) if "b" in transposed else (K, N)).astype("float32")
+    a, b = a.T if "a" in transposed else a, b.T if "b" in transposed else b
+    bias = np.zeros(0, "float32") if add else signed(rng, (N,)).astype("float32")
+    before = signed(rng, (M, N)).astype("float32")
+    found = tiles.product(tiles.rows(a), tiles.columns(b), before.copy(), bias, add)
+    exact = rounded(a).astype("float64") @ rounded(b).astype("float64") + (before if add else bias)
+    np.testing.assert_allclose(found, exact, atol=1e-6 * K, rtol=1e-6)
+    rows, others = tiles.both(np.ascontiguousarray(a), True)
+    assert np.array_equal(rows, tiles.rows(a))
+    assert np.array_equal(others, tiles.rows(a.T))
+    assert np.array_equal(tiles.both(np.ascontiguousarray(a), False)[1], tiles.columns(a))
+
+
+def test_rounding_is_to_the_nearest_and_keeps_what_is_special():
+    bits = np.arange(2**16, dtype=np.uint32) << 16
+    near = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
+    x = np.concatenate([bits + part for part in near]).view(np.float32)
+    normal = (np.abs(x) >= np.finfo(np.float32).tiny) & (np.abs(x) < 3.38e38) | (x == 0) | np.isinf(x)
+    found = tiles.rows(x.reshape(-1, 32)).transpose(0, 2, 1, 3).reshape(-1)[: x.size].view(ml_dtypes.bfloat16)
+    assert np.array_equal(found[normal].astype(np.float32), rounded(x[normal]))
+    assert np.array_equal(np.isnan(found.astype(np.float32)), np.isnan(x))
+
+
+@pytest.mark.parametrize("T", [5, 40, 300])
+@pytest.mark.parametrize("more", [0, 37])
+@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("options", ["causal", "all", "documents"])
+def test_attention_of_many_sizes(T, more, R, options):
+    rng = np.random.default_rng(T + more + R)
+    if options == "documents" and more:
+        more = 0
+    B, S, G, D = 2, T + more, 2, 24
+    q, k, v = (signed(rng, (B, n, h, D)).astype("float32") for n, h in ((T, R * G), (S, G), (S, G)))
+    keywords = {"causal": options != "all"}
+    if options == "documents":
+        keywords["document_starts"] = np.minimum(np.arange(T), np.arange(T) // 13 * 13)[None].repeat(B, 0)
+    y, gradients = ops.attention.rule(*(x.astype("float64") for x in (q, k, v)), **keywords)
+    found, found_gradients = attention.attention_in_bfloat16(q, k, v, **keywords)
+    dy = signed(rng, y.shape).astype("float32")
+    for a, b in zip((found, *found_gradients(dy)), (y, *gradients(dy.astype("float64"))), strict=True):
+        assert np.abs(a - b).max() < 4 * U * np.abs(b).max()
+        assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_comes_out(name):
+    rng = np.random.default_rng(0)
+    arrays = {"attention": [(1, 40, 2, 8)] * 3, "linear": [(40, 8), (8, 12), (12,)]}.get(name, [(40, 8), (8, 12)])
+    arrays = [signed(rng, shape).astype("float32") for shape in arrays]
+    targets = [rng.integers(0, 12, 40)] if "linear_" in name else []
+    for x in arrays:
+        kept = x.flat[-1]
+        x.flat[-1] = np.nan
+        assert np.isnan(complete(name)(*arrays, *targets)[0]).any()
+        x.flat[-1] = kept
+    assert np.isfinite(complete(name)(*arrays, *targets)[0]).all()
+
+
+@pytest.fixture(params=["gpt2", "modern"])
+def pair(request):
+    """The same weights, with products of bfloat16 numbers and in float32."""
+    config = tiny(request.param, n_embd=32, vocab_size=50, zero_init=False)
+    return GPT(config, seed=1, dtype="bfloat16"), GPT(config, seed=1)
+
+
+def test_only_products_round(pair):
+    half, single = pair
+    x, y = random_tokens(half.config, B=4, T=5)
+    losses = [model.loss(x, y) for model in pair]
+    for loss in losses:
+        assert loss.dtype == np.float32
+        loss.backward()
+    assert half.features(x).dtype == half(x).dtype == half.flat.grad.dtype == np.float32
+    assert 0 < abs(losses[0].item() - losses[1].item()) < U
+    assert 0 < np.linalg.norm(half.flat.grad - single.flat.grad) < 4 * U * np.linalg.norm(single.flat.grad)
+    assert thread.products == ""  # outside of models all is as before
+    with no_grad():
+        assert half.loss(x, y).item() == losses[0].item()
+
+
+def test_a_recomputed_block_has_the_same_gradients(pair):
+    half, _ = pair
+    x, y = random_tokens(half.config, B=4, T=5)
+    half.loss(x, y).backward()
+    expected = half.flat.grad.copy()
+    half.flat.zero_grad()
+    recomputed(*half.h)
+    half.loss(x, y).backward()
+    np.testing.assert_allclose(half.flat.grad, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_matrix_is_rounded_once_for_its_three_products_and_never_for_another():
+    rng = np.random.default_rng(0)
+    x, w = signed(rng, (40, 8)).astype("float32"), signed(rng, (8, 12)).astype("float32")
+    first = linear.rounded_once(x)
+    assert linear.rounded_once(x) is first
+    with no_grad():
+        del first
+        assert linear.rounded_once(x).of_transpose is None
+    assert linear.rounded_once(x).of_transpose is not None  # asked for by a call that is recorded
+    for _ in range(20):  # an address that is used again
+        other = signed(rng, (40, 8)).astype("float32")
+        y, _ = linear.linear_in_bfloat16(other, w)
+        np.testing.assert_allclose(y, rounded(other) @ rounded(w), rtol=1e-5, atol=1e-5)
+        del other
+
+
+def test_threads_have_tiles_of_their_own():
+    rng = np.random.default_rng(0)
+    pairs = [[signed(rng, shape).astype("float32") for shape in ((200, 300), (300, 100))] for _ in range(8)]
+    alone = [linear.linear_in_bfloat16(*pair)[0] for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(10):
+            for a, (b, _) in zip(alone, pool.map(lambda pair: linear.linear_in_bfloat16(*pair), pairs), strict=True):
+                assert np.array_equal(a, b)
+
+
+def test_definitions_alone_know_nothing_of_it(pair):
+    x, _ = random_tokens(pair[0].config, B=2, T=5)
+    with kernels.disabled():
+        assert pair[0](x).dtype == "bfloat16"
+        with computing(dtype_of("bfloat16"), "cpu") as dtype:
+            assert dtype == "bfloat16"
+    for dtype in ("float32", "float64", "float16"):
+        with computing(dtype_of(dtype), "cpu") as found:
+            assert found == dtype
+            assert thread.products == ""
+
+
+def test_dropped_weights_of_attention_are_the_definition_s():
+    rng = np.random.default_rng(0)
+    q, k, v = (signed(rng, (1, 40, 2, 8)).astype("float32") for _ in range(3))
+    options = {"p": 0.5, "key": (0, "dropout/x", 0, 0)}
+    found = complete("attention")(q, k, v, **options)[0]
+    assert np.array_equal(found, ops.attention.rule(q, k, v, **options)[0])
+
+
+def test_sums_are_float32():
+    """4,096 products of 1 and 1: bfloat16 sums would stop at 256."""
+    ones = np.ones((32, 4096), np.float32)
+    y, _ = linear.linear_in_bfloat16(ones, np.ones((4096, 8), np.float32))
+    assert (y == 4096).all()
+    assert math.isclose(linear.linear_in_bfloat16(ones * (1 + U / 4), np.ones((4096, 8), np.float32))[0][0, 0], 4096)
+
+
+@pytest.mark.parametrize("hidden", ["NUMBA_CPU_FEATURES=+avx2,+fma", "hidden=numba"])
+def test_absent_without_a_word(hidden):
+    """Without Numba, or for a processor without the instructions, a model of this dtype rounds as its definition."""
+    name, _, value = hidden.partition("=")
+    program = f"""
+import os, sys
+if {name!r} == "hidden":
+    sys.modules[{value!r}] = None
+    import importlib.util
+    find = importlib.util.find_spec
+    importlib.util.find_spec = lambda name, *rest: None if name == {value!r} else find(name, *rest)
+else:
+    os.environ[{name!r}] = {value!r}
+import numpy as np
+from tinygrad_lm import kernels, ops
+from tinygrad_lm.models import GPT, GPTConfig
+kernels.enable()
+assert {KEY!r} not in ops.linear.implementations
+model = GPT(GPTConfig(11, 8, 1, 2, n_embd=8), dtype="bfloat16")
+assert model(np.zeros((1, 8), int)).dtype == "bfloat16"
+print("as before")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("as before\n", 0), done.stderr
