@@ -9,15 +9,16 @@ import pytest
 
 pytest.importorskip("numba")
 together = import_module("tinygrad_lm.kernels.numba.together")
+memory = import_module("tinygrad_lm.kernels.numba.memory")
 compiled = import_module("tinygrad_lm.kernels.numba.compile").compiled
 
 
 @together.Part
 def note(work, part):
     """counts[part] += number, slowly."""
-    counts = together.integers(work[0], work[2])
+    counts = memory.integers(work[0], work[2])
     for _ in range(work[3]):
-        together.pause()
+        memory.pause()
     counts[part] += work[1]
 
 

@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
-from tinygrad_lm.kernels.numba.together import Part, floats, integers, lead, partners
+from tinygrad_lm.kernels.numba.memory import floats, integers
+from tinygrad_lm.kernels.numba.together import Part, lead, partners
 
 NO_STARTS = np.zeros(0, np.int64)
 

@@ -7,7 +7,8 @@ own layout; here each of its numbers is fetched once and meets all rows while it
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
-from tinygrad_lm.kernels.numba.together import Part, ask, floats, lead, partners
+from tinygrad_lm.kernels.numba.memory import ask, floats
+from tinygrad_lm.kernels.numba.together import Part, lead, partners
 from tinygrad_lm.ops.matmul import linear, linear_backward
 
 FEW, LARGE = 8, 2**18  # up to so many rows, and from so many entries of w on, this is the faster way

@@ -11,17 +11,14 @@ none is left, so a partner that is late is not waited for, only one that has tak
 """
 
 import functools
-import platform
 import threading
 import time
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
+from tinygrad_lm.kernels.numba.memory import clock, compute, count, exchange, pause, publish, read
 from tinygrad_lm.threads import cores
 
 NEXT, DONE, FUNCTION, ARGUMENTS, PARTS = 0, 8, 16, 17, 18
@@ -29,137 +26,6 @@ PATIENCE = 3_000_000  # cycles of the processor's clock, 1 ms at 3 GHz: so long 
 LATE = 3_000_000  # cycles: a partner that takes so much longer than the leader had to give its core to another program,
 REST = 0.2  # seconds: and is left alone for so long
 MOST = 7  # partners; a few cores fetch all that a memory gives
-
-integer = ir.IntType(64)
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-
-
-def pointer(builder, address):
-    return builder.inttoptr(address, integer.as_pointer())
-
-
-@intrinsic
-def read(typing, address):
-    """The number at an address, before all that is read after it."""
-
-    def code(context, builder, signature, arguments):
-        return builder.load_atomic(pointer(builder, arguments[0]), "acquire", 8, typ=integer)
-
-    return types.int64(types.int64), code
-
-
-@intrinsic
-def publish(typing, address, value):
-    """Write a number to an address, after all that was written before it."""
-
-    def code(context, builder, signature, arguments):
-        builder.store_atomic(arguments[1], pointer(builder, arguments[0]), "release", 8)
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64), code
-
-
-@intrinsic
-def exchange(typing, address, expected, value):
-    """Write a number to an address if the expected one is there. Whether it was."""
-
-    def code(context, builder, signature, arguments):
-        address, expected, value = arguments
-        found = builder.cmpxchg(pointer(builder, address), expected, value, "acq_rel", "monotonic")
-        return builder.extract_value(found, 1)
-
-    return types.boolean(types.int64, types.int64, types.int64), code
-
-
-@intrinsic
-def count(typing, address):
-    """Add 1 to the number at an address."""
-
-    def code(context, builder, signature, arguments):
-        builder.atomic_rmw("add", pointer(builder, arguments[0]), ir.Constant(integer, 1), "acq_rel")
-        return context.get_dummy_value()
-
-    return types.none(types.int64), code
-
-
-@intrinsic
-def compute(typing, function, arguments, part):
-    """Call function(arguments, part), a compiled function of two whole numbers, by its address."""
-
-    def code(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [integer.as_pointer(), integer])
-        function, arguments, part = arguments
-        builder.call(builder.inttoptr(function, kind.as_pointer()), [pointer(builder, arguments), part])
-        return context.get_dummy_value()
-
-    return types.none(types.int64, types.int64, types.int64), code
-
-
-@intrinsic
-def ask(typing, address):
-    """Ask for the line of the cache at an address, from memory to the second level: it will be read soon."""
-
-    def code(context, builder, signature, arguments):
-        small = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), small, small, small])
-        name = "llvm.prefetch.p0"
-        prefetch = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        place = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
-        builder.call(prefetch, [place, *(ir.Constant(small, i) for i in (0, 2, 1))])  # to read, level 2, data
-        return context.get_dummy_value()
-
-    return types.none(types.int64), code
-
-
-def named(builder, name, gives):
-    """Call one of LLVM's intrinsics that takes nothing."""
-    kind = ir.FunctionType(gives, [])
-    return builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [])
-
-
-@intrinsic
-def pause(typing):
-    """Tell the processor that this thread is only waiting, so that another one on the same core is the faster."""
-
-    def code(context, builder, signature, arguments):
-        if X86:
-            named(builder, "llvm.x86.sse2.pause", ir.VoidType())
-        return context.get_dummy_value()
-
-    return types.none(), code
-
-
-@intrinsic
-def clock(typing):
-    """Cycles of the processor's clock."""
-
-    def code(context, builder, signature, arguments):
-        return named(builder, "llvm.readcyclecounter", integer)
-
-    return types.int64(), code
-
-
-@intrinsic(prefer_literal=True)
-def numbers_at(typing, kind, address):
-    """The numbers of a kind at an address."""
-    element = kind.dtype
-
-    def code(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[1], context.get_value_type(element).as_pointer())
-
-    return types.CPointer(element)(kind, types.int64), code
-
-
-@inlined
-def floats(address, n):
-    """n float32 numbers at an address, as an array."""
-    return numba.carray(numbers_at(np.float32, address), (n,))
-
-
-@inlined
-def integers(address, n):
-    """n 64-bit integers at an address, as an array."""
-    return numba.carray(numbers_at(np.int64, address), (n,))
 
 
 class Part:
