@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygrad_lm.kernels.bfloat16.instructions import PALETTE, TILE, round_row, tiles_off, tiles_on
 from tinygrad_lm.kernels.bfloat16.strip import strip_by_tiles, strip_by_vectors
-from tinygrad_lm.kernels.bfloat16.tiles import AMX
+from tinygrad_lm.kernels.bfloat16.tiles import AMX, NO_BIAS
 from tinygrad_lm.kernels.numba.compile import compiled, f4
 from tinygrad_lm.kernels.numba.together import Part, lead, partners
 from tinygrad_lm.ops.matmul import linear_backward
@@ -48,8 +48,8 @@ def by_vectors(product, j):
 
 
 @compiled
-def multiply(x, half, tiles, y, palette, function, mailbox):
-    """y = x w, and how long the partners were waited for. half: room for x rounded."""
+def multiply(x, bias, half, tiles, y, palette, function, mailbox):
+    """y = x w + bias, and how long the partners were waited for. half: room for x rounded."""
     M, K = x.shape
     edge = np.zeros(32, f4)
     for m in range(M):
@@ -62,23 +62,20 @@ def multiply(x, half, tiles, y, palette, function, mailbox):
     product[0], product[1], product[2] = M, half.ctypes.data, half.strides[0]
     product[3], product[4] = tiles.ctypes.data, tiles.shape[1]
     product[5], product[6], product[7] = y.ctypes.data, y.strides[0], palette.ctypes.data
-    return lead(mailbox, function, product, len(tiles) // 2)
+    waited = lead(mailbox, function, product, len(tiles) // 2)
+    for m in range(M):
+        for n in range(bias.size):
+            y[m, n] += bias[n]
+    return waited
 
 
 def linear_of_few_rows(x, w, b, tiles):
     """The rule of ops/matmul.py for at most 16 rows of x; tiles = columns(w)."""
-    rows = np.ascontiguousarray(x).reshape(-1, len(w))
-    y = product_of_few_rows(rows, tiles, w.shape[1])
-    if b is not None:
-        y += b
-    return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
-
-
-def product_of_few_rows(x, tiles, N):
-    """x w (M, N), float32, for x (M, K) and tiles = columns(w)."""
-    M = len(x)
-    J, depth = tiles.shape[0] // 2, tiles.shape[1]
-    half, y = np.empty((M, 32 * depth), np.uint16), np.empty((M, 32 * J), f4)
-    function = (by_tiles if AMX else by_vectors).address
-    partners.work(multiply, x, half, tiles, y, PALETTES[M], function)
-    return np.ascontiguousarray(y[:, :N])
+    K, N = w.shape
+    rows = np.ascontiguousarray(x).reshape(-1, K)
+    M = len(rows)
+    half, y = np.empty((M, 32 * tiles.shape[1]), np.uint16), np.empty((M, 16 * len(tiles)), f4)
+    way = by_tiles if AMX else by_vectors
+    partners.work(multiply, rows, NO_BIAS if b is None else b, half, tiles, y, PALETTES[M], way.address)
+    y = np.ascontiguousarray(y[:, :N])
+    return y.reshape(*x.shape[:-1], N), linear_backward(rows, w, b, x.shape)

@@ -35,16 +35,13 @@ class Part:
         self.function = function
 
     @functools.cached_property
-    def compiled(self):
-        signature = "void(CPointer(int64), int64)"
-        try:
-            return numba.cfunc(signature, cache=True, **OPTIONS)(self.function)
-        except RuntimeError:  # no folder for it can be written
-            return numba.cfunc(signature, **OPTIONS)(self.function)
-
-    @property
     def address(self):
         """Where the machine code begins."""
+        signature = "void(CPointer(int64), int64)"
+        try:
+            self.compiled = numba.cfunc(signature, cache=True, **OPTIONS)(self.function)
+        except RuntimeError:  # no folder for it can be written
+            self.compiled = numba.cfunc(signature, **OPTIONS)(self.function)
         return self.compiled.address
 
 
