@@ -60,7 +60,9 @@ def write(weights, kind, path):
 
 @cache
 def loaded(path):
-    return llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
+    options = llama_cpp.llama_model_default_params()
+    options.use_extra_bufts = "q8" not in path.name  # its AMX kernels end with an illegal instruction on a Xeon here
+    return llama_cpp.llama_model_load_from_file(str(path).encode(), options)
 
 
 @cache

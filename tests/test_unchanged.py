@@ -17,6 +17,7 @@ class Made:
 
     def __init__(self, x):
         Made.number += 1
+        threading.Event().wait(0.01)  # others may come meanwhile
         self.copy = x.copy()
 
 

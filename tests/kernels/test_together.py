@@ -43,6 +43,39 @@ def test_each_part_is_computed_once(partners):
         assert (counts == number).all()
 
 
+@compiled
+def lead_many(counts, pieces, slowness, part, mailbox):
+    """How many parts were not there when their piece was said to be done."""
+    missed = 0
+    for number in range(1, pieces + 1):
+        count_parts(counts, 1, slowness, part, mailbox)
+        for count in counts:
+            missed += count != number
+    return missed
+
+
+def test_nothing_is_missed_or_done_twice_in_many_pieces(partners):
+    """One after the other, as fast as can be: partners come late, and early for the next piece."""
+    missed = []
+    for slowness in (0, 1, 20):
+        count = lambda *arguments: missed.append(lead_many(*arguments)) or 0
+        partners.work(count, np.zeros(9, np.int64), 3000, slowness, note.address)
+    assert missed == [0, 0, 0]
+
+
+def test_a_part_is_taken_only_of_the_piece_that_was_seen():
+    """exchange writes if nobody was faster."""
+    number = np.array([5])
+
+    @compiled
+    def swap(number, expected, value):
+        return memory.exchange(number.ctypes.data, expected, value)
+
+    assert swap(number, 5, 4)
+    assert not swap(number, 5, 3)
+    assert number[0] == 4
+
+
 def test_partners_do_help(partners):
     """A leader that offers work and leaves it alone finds it done."""
     counts, work = np.zeros(5, np.int64), np.empty(4, np.int64)
