@@ -105,4 +105,4 @@ def test_bfloat16_moves_the_losses_no_further_than_autocast():
         for whose, found in distances.items():
             found += list(np.abs(np.subtract(losses[whose, "bfloat16"], losses[whose, "float32"])))
     means = {whose: np.mean(found) for whose, found in distances.items()}
-    assert 0 < means["ours"] < 1.25 * means["PyTorch's"]
+    assert 0 < means["ours"] < means["PyTorch's"]
