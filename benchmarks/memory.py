@@ -24,7 +24,7 @@ from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer
 
 BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
-CONTENDERS = ["tinygrad_lm", "PyTorch eager", "torch.compile"]
+CONTENDERS = [name + dtype for name in ("tinygrad_lm", "PyTorch eager", "torch.compile") for dtype in ("", " bfloat16")]
 
 
 def main():
@@ -34,13 +34,13 @@ def main():
     if args.measure:
         print(measure(*args.measure))
         return
-    print(f"{machine()}\n{'MiB':22}" + "".join(f"{name:>16}" for name in CONTENDERS))
+    print(f"{machine()}\n{'MiB':22}" + "".join(f"{name:>24}" for name in CONTENDERS))
     for preset in BATCH:
         found = {}
         for contender in CONTENDERS:
             command = [sys.executable, __file__, "--measure", contender, preset]
             found[contender] = int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        print(f"{preset:22}" + "".join(f"{value / 2**20:16.0f}" for value in found.values()))
+        print(f"{preset:22}" + "".join(f"{value / 2**20:24.0f}" for value in found.values()))
         record("memory", preset=preset, bytes=found)
 
 
@@ -59,12 +59,15 @@ def measure(contender, preset):
 def five_steps(contender, shape, config):
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
-    if contender == "tinygrad_lm":
-        step = Trainer(GPT(shape), batches, config, default_shares(config.batch_size)).step
+    name, _, dtype = contender.partition(" bf")
+    if name == "tinygrad_lm":
+        model = GPT(shape, dtype="bfloat16" if dtype else "float32")
+        step = Trainer(model, batches, config, default_shares(config.batch_size)).step
     else:
         from torch_nanogpt import TorchGPT, TorchTrainer
 
-        peer = TorchTrainer(TorchGPT(shape), config, "default" if contender == "torch.compile" else None)
+        mode = "default" if name == "torch.compile" else None
+        peer = TorchTrainer(TorchGPT(shape), config, mode, bf16=bool(dtype))
         step = lambda i: peer.step(*batches(i), config.rate_factor(i))
     for i in range(5):
         step(i)

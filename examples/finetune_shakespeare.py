@@ -79,9 +79,7 @@ def start(
     corpus = load_corpus(data)
     batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
     trainer = Trainer(tuned, batches, config, default_shares(config.batch_size))
-    print(
-        f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}, {dtype}"
-    )
+    print(f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}")
     run = create_run(
         out,
         trainer,

@@ -8,10 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch_nanogpt import TorchGPT, TorchTrainer  # noqa: E402
 
+from tinygrad_lm.backend import random  # noqa: E402
+from tinygrad_lm.data.loader import Batches  # noqa: E402
 from tinygrad_lm.models.config import PRESETS  # noqa: E402
 from tinygrad_lm.models.gpt import GPT  # noqa: E402
 from tinygrad_lm.ops import cross_entropy  # noqa: E402
 from tinygrad_lm.train.config import TrainConfig  # noqa: E402
+from tinygrad_lm.train.trainer import Trainer  # noqa: E402
 
 SHAPE = replace(PRESETS["gpt2"], vocab_size=31, block_size=12, n_layer=2, n_head=2, n_embd=16)
 
@@ -77,3 +80,29 @@ def test_modes_and_precision(monkeypatch):
     assert exact != rounded
     np.testing.assert_allclose(rounded, exact, rtol=1e-2)
     assert exact[-1] < exact[0] - 0.1
+
+
+def test_bfloat16_moves_the_losses_no_further_than_autocast():
+    """Twenty steps of four seeds, in bfloat16 beside float32: our products of rounded numbers, and PyTorch's autocast.
+
+    A network amplifies what it is off by, ours as theirs, by up to ten times in such a run: means are compared.
+    """
+    shape = replace(PRESETS["nanogpt-cpu"], vocab_size=20, block_size=16, n_layer=2, n_embd=64, dropout=0.0)
+    distances = {"ours": [], "PyTorch's": []}
+    for seed in range(4):
+        config = TrainConfig(100, 8, lr=1e-3, warmup=10, seed=seed)
+        tokens = random(seed, "test").integers(0, 20, 30).astype(np.int32)
+        batches = Batches(np.tile(tokens, 40), 8, shape.block_size, seed)
+        losses = {}
+        for dtype in ("float32", "bfloat16"):
+            trainer = Trainer(GPT(shape, seed, dtype), batches, config)
+            peer = TorchGPT(shape)
+            peer.load(GPT(shape, seed).flat)
+            peer = TorchTrainer(peer, config, bf16=dtype == "bfloat16")
+            losses["ours", dtype] = [trainer.step(i)[0] for i in range(20)]
+            losses["PyTorch's", dtype] = [peer.step(*batches(i), config.rate_factor(i)) for i in range(20)]
+        assert losses["ours", "float32"][-1] < losses["ours", "float32"][0] - 0.5  # it learns
+        for whose, found in distances.items():
+            found += list(np.abs(np.subtract(losses[whose, "bfloat16"], losses[whose, "float32"])))
+    means = {whose: np.mean(found) for whose, found in distances.items()}
+    assert 0 < means["ours"] < means["PyTorch's"]

@@ -67,7 +67,8 @@ def complete(name):
 
 
 def test_what_has_such_products():
-    assert NAMES == ["attention", "linear", "linear_cross_entropy", "linear_log_probability"]
+    products = ["attention", "linear", "linear_cross_entropy", "linear_log_probability"]
+    assert sorted([*products, "gelu_tanh", "relu_squared"]) == NAMES  # the activations keep their input in bfloat16
 
 
 @given(data=st.data())
@@ -157,6 +158,7 @@ def test_attention_of_many_sizes(T, more, R, options):
 def test_nan_comes_out(name):
     rng = np.random.default_rng(0)
     arrays = {"attention": [(1, 40, 2, 8)] * 3, "linear": [(40, 8), (8, 12), (12,)]}.get(name, [(40, 8), (8, 12)])
+    arrays = arrays[: len(getattr(ops, name).parameters)]
     arrays = [signed(rng, shape).astype("float32") for shape in arrays]
     targets = [rng.integers(0, 12, 40)] if "linear_" in name else []
     for x in arrays:

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.bfloat16.block import block_by_tiles, block_by_vectors
 from tinygrad_lm.kernels.bfloat16.instructions import (
     PALETTE,
@@ -20,6 +21,7 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
     tiles_on,
     turn,
 )
+from tinygrad_lm.kernels.bfloat16.kept import kept, widened
 from tinygrad_lm.kernels.bfloat16.tiles import (
     AMX,
     DTYPES,
@@ -59,7 +61,11 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
     tiles = new_tiles(32, D), new_tiles(S, D), new_tiles(D, S), new_tiles(32, S)
     forward(*qkv, starts, sizes, y, lse, *tiles, aligned((32, 32 * blocks(S))), aligned((32, 32 * blocks(D))), PALETTE)
 
+    halves = [kept(x) for x in qkv] if thread.recording else None
+    del qkv
+
     def backward(dy):
+        qkv = [widened(x) for x in halves]
         t, s, d, rows = 32, 32 * blocks(S), 32 * blocks(D), 32 * CHUNK
         dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
         dq, dk, dv = (aligned(x.shape) for x in qkv)
@@ -67,9 +73,9 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
         tiles = tuple(new_tiles(*size) for size in (*of_queries, *of_keys, (S, rows), (S, rows), (t, S)))
         scratch = tuple(aligned(size) for size in ((t, s), (t, s), (t, d), (s, d), (s, d)))
         walk_back(*qkv, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, PALETTE)
-        return dq.reshape(q.shape), dk.reshape(k.shape), dv.reshape(v.shape)
+        return dq.reshape(B, T, H, D), dk.reshape(B, S, G, D), dv.reshape(B, S, G, D)
 
-    return y.reshape(q.shape), backward
+    return y.reshape(B, T, H, D), backward
 
 
 @inlined
