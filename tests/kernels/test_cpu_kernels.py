@@ -100,9 +100,12 @@ def test_implementation_agrees_with_its_definition(name, kernel, data):
         checks.agree(found, y, "value", tolerance)
         assert found.dtype == dtype
         u = signed(rng, y.shape).astype(dtype)
-        for i, (dx, expected) in enumerate(zip(found_gradients(u), gradients(u.astype("float64")), strict=True)):
-            if expected is not None:
-                checks.agree(dx, expected, f"gradient of input {i}", tolerance)
+        _, definition_s = checks.evaluate(op.rule, case)
+        columns = found_gradients(u), gradients(u.astype("float64")), definition_s(u)
+        for i, (dx, expected, plain) in enumerate(zip(*columns, strict=True)):
+            if expected is not None:  # where terms cancel, such as of two channels, the definition too is less exact
+                limit = max(tolerance, 4 * float(np.abs(plain - expected).max(initial=0)))
+                checks.agree(dx, expected, f"gradient of input {i}", limit)
 
 
 @every_kernel
