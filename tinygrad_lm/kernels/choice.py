@@ -20,11 +20,6 @@ def resolve_dtype(name, device):
     return "bfloat16" if device == "cpu" and has_products("bfloat16") and gain("bfloat16") > ENOUGH else "float32"
 
 
-def available_dtype(name, device):
-    """The dtype to continue in with weights that were trained in another: float32 on a CPU without such products."""
-    return "float32" if name == "bfloat16" and device == "cpu" and not has_products(name) else name
-
-
 def has_products(dtype):
     """Whether this CPU has products of float32 arrays that round to dtype."""
     kernels.enable()

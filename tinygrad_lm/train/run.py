@@ -20,7 +20,6 @@ from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
 from tinygrad_lm.generation.generate import generate
-from tinygrad_lm.kernels.choice import available_dtype
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
@@ -103,12 +102,11 @@ class RunFolder:
 
     def initial_model(self, device):
         """The model as initialised, with its adapters and frozen parts."""
-        dtype = available_dtype(self.config["dtype"], device)
-        return build_model(self.model_config, self.train_config, dtype, device, self.train_config.seed)
+        return build_model(self.model_config, self.train_config, self.config["dtype"], device, self.train_config.seed)
 
     def best_model(self, device="cpu", dtype=None):
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
-        dtype = dtype or available_dtype(self.config["dtype"], device)
+        dtype = dtype or self.config["dtype"]
         model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
         heads = self.config.get("heads", ())  # what training gave the model besides, such as a value head
         weights = self.read_checkpoint("best")[1]["model"]
