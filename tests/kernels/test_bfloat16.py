@@ -17,7 +17,7 @@ from small_gpt import random_tokens, tiny
 from tinygrad_lm import kernels, no_grad, ops
 from tinygrad_lm.adapt.recomputed import recomputed
 from tinygrad_lm.backend import dtype_of
-from tinygrad_lm.engine.observe import thread, within
+from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numpy import cross_entropy as classifier
 from tinygrad_lm.models import GPT
 from tinygrad_lm.nn.context import computing
@@ -31,9 +31,8 @@ if KEY not in ops.linear.implementations:
     why = "this processor multiplies no bfloat16 numbers" if find_spec("numba") else "Numba is not installed"
     pytest.skip(why, allow_module_level=True)
 
-attention, linear, tiles = (
-    import_module(f"tinygrad_lm.kernels.bfloat16.{x}") for x in ("attention", "linear", "tiles")
-)
+ROOM = "tinygrad_lm.kernels.bfloat16"
+attention, kept, linear, tiles = (import_module(f"{ROOM}.{x}") for x in ("attention", "kept", "linear", "tiles"))
 
 NAMES = sorted(name for name, op in vars(ops).items() if KEY in getattr(op, "implementations", ()))
 U = 2**-8  # the largest relative error of rounding
@@ -60,7 +59,7 @@ def complete(name):
     """The implementation, and the definition for what it does not cover."""
 
     def rule(*arrays, **options):
-        with within(products="/bfloat16"):
+        with computing(dtype_of("bfloat16"), "cpu"):
             return getattr(ops, name).run(*arrays, **options)
 
     return rule
@@ -101,7 +100,7 @@ def test_near_the_rule(name, data):
             assert np.abs(a - b).max(initial=0) < 8 * U * size**2, (name, i)
 
 
-SHAPES = [(1, 1, 1), (16, 32, 16), (33, 70, 65), (100, 129, 17), (64, 1100, 31), (40, 20, 600)]
+SHAPES = [(1, 1, 1), (16, 32, 16), (33, 70, 65), (100, 129, 17), (64, 1100, 31), (64, 1100, 40), (40, 20, 600)]
 
 
 @pytest.mark.parametrize("add", [False, True])
@@ -131,6 +130,15 @@ def test_rounding_is_to_the_nearest_and_keeps_what_is_special():
     found = tiles.rows(x.reshape(-1, 32)).transpose(0, 2, 1, 3).reshape(-1)[: x.size].view(ml_dtypes.bfloat16)
     assert np.array_equal(found[normal].astype(np.float32), rounded(x[normal]))
     assert np.array_equal(np.isnan(found.astype(np.float32)), np.isnan(x))
+
+
+def test_what_is_kept_is_rounded_to_the_nearest():
+    bits = np.arange(2**16, dtype=np.uint32) << 16
+    x = np.concatenate([bits + part for part in (0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF)]).view(np.float32)
+    found, number = kept.widened(kept.kept(x)), np.isfinite(x)
+    assert np.array_equal(found[number], rounded(x[number]))
+    assert np.array_equal(found[np.isinf(x)], x[np.isinf(x)])
+    assert np.array_equal(np.isnan(found), np.isnan(x))
 
 
 @pytest.mark.parametrize("T", [5, 40, 300])
@@ -205,17 +213,21 @@ def test_a_recomputed_block_has_the_same_gradients(pair):
 def test_a_matrix_is_rounded_once_for_its_three_products_and_never_for_another():
     rng = np.random.default_rng(0)
     x, w = signed(rng, (40, 8)).astype("float32"), signed(rng, (8, 12)).astype("float32")
-    first = linear.rounded_once(x)
-    assert linear.rounded_once(x) is first
-    with no_grad():
-        del first
-        assert linear.rounded_once(x).of_transpose is None
-    assert linear.rounded_once(x).of_transpose is not None  # asked for by a call that is recorded
+    with computing(dtype_of("bfloat16"), "cpu"):
+        with no_grad():
+            ops.linear.run(x, w)
+            assert linear.last.rounded.of_transpose is None
+        seen = [ops.linear.run(x, w) and linear.last.rounded for _ in "qkv"]  # recorded, so for the first once more
+        assert seen[0] is seen[1] is seen[2]
+        assert seen[0].of_transpose is not None
     for _ in range(20):  # an address that is used again
-        other = signed(rng, (40, 8)).astype("float32")
-        y, _ = linear.linear_in_bfloat16(other, w)
-        np.testing.assert_allclose(y, rounded(other) @ rounded(w), rtol=1e-5, atol=1e-5)
-        del other
+        with computing(dtype_of("bfloat16"), "cpu"):
+            other = signed(rng, (40, 8)).astype("float32")
+            np.testing.assert_allclose(ops.linear.run(other, w)[0], rounded(other) @ rounded(w), rtol=1e-5, atol=1e-5)
+            del other
+    x *= 2  # the same array, with other numbers: for another call
+    with computing(dtype_of("bfloat16"), "cpu"):
+        np.testing.assert_allclose(ops.linear.run(x, w)[0], rounded(x) @ rounded(w), rtol=1e-5, atol=1e-5)
 
 
 def test_threads_have_tiles_of_their_own():

@@ -31,7 +31,7 @@ NONE = Context()
 @contextmanager
 def computing(dtype, device):
     """Within the block a model of this dtype computes. Yields that of its values: float32 where only products round."""
-    rounding = f"/{dtype.type.__name__}"
+    rounding = f"/{dtype.type.__name__}"  # a new object in each call, by which a kernel knows how long it keeps things
     alone = Replaceable.enabled and (device, f"float32{rounding}") in ops.linear.implementations
     with within(products=rounding if alone else ""):
         yield FLOAT32 if alone else dtype

@@ -51,16 +51,15 @@ class Rounded:
 class _Last(threading.local):
     """What this thread rounded last."""
 
-    x = rounded = staticmethod(lambda: None)
+    x, call, rounded = staticmethod(lambda: None), None, None
 
 
 last = _Last()
 
 
 def rounded_once(x):
-    """Rounded(x); the same again for the same x, as that of queries, keys and values."""
-    rounded = last.rounded()
-    if last.x() is not x or rounded is None or (rounded.of_transpose is None and thread.recording):
-        rounded = Rounded(x)
-        last.x, last.rounded = weakref.ref(x), weakref.ref(rounded)
-    return rounded
+    """Rounded(x); within one call of a model the same again for the same x, as that of queries, keys and values."""
+    again = last.x() is x and last.call is thread.products  # an object of its own in each call: nn/context.py
+    if not again or (last.rounded.of_transpose is None and thread.recording):
+        last.x, last.call, last.rounded = weakref.ref(x), thread.products, Rounded(x)
+    return last.rounded
