@@ -64,12 +64,13 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(numpy_classifier, "CHUNK", 48)  # two rows of three float64
     if NUMBA:
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.matmul"), "LARGE", 0)
+        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.elementwise"), "LONG", 0)
 
 
 def test_there_are_kernels():
     names = {name for name, _ in IMPLEMENTATIONS}
     assert names == ({"attention", "gelu_tanh", *CLASSIFIERS} if not NUMBA else {
-        "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
+        "add", "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
         "log_probability", "relu_squared", "rms_norm", "rotary",
     })  # fmt: skip
 
