@@ -65,7 +65,7 @@ def grain_of(size, least):
 
 
 def leader_of(function):
-    """`leader` for a function, as if it were written in that function's file: beside it Numba keeps the machine code."""
+    """`leader` for a function, as if it were in that function's file, beside which Numba keeps the machine code."""
     code, name = function.__code__, f"{function.__name__}_shared"
     code = leader.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno, co_name=name)
     made = types.FunctionType(code, globals() | {"function": numba.njit(nogil=True, **OPTIONS)(function)}, name)
