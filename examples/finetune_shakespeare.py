@@ -91,7 +91,7 @@ def start(
         base=model,
     )
     print(f"before\n{run.sample(tuned, 200)}\n")
-    return train(run, trainer, Validation(validation, batches, trainer.config))
+    return train(run, trainer, Validation(validation, batches, config))
 
 
 if __name__ == "__main__":

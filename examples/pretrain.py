@@ -98,7 +98,7 @@ def start(
         levels={"uniform": math.log(tokenizer.vocab_size)},
         floors={source.name: source.floor for source in dataset.sources},
     )
-    return train(run, trainer, Validation(validation, batches, trainer.config)) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, Validation(validation, batches, config)) or (report(run, device=device) if doctor else 0)
 
 
 def find_dataset(mixture, folder):

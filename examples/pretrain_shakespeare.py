@@ -81,7 +81,7 @@ def start(
         data=describe_text(data, corpus),
         levels=levels | known_floor(corpus, validation),
     )
-    return train(run, trainer, Validation(validation, batches, trainer.config)) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, Validation(validation, batches, config)) or (report(run, device=device) if doctor else 0)
 
 
 def train(run, trainer, validate, first=0):

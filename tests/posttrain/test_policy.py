@@ -20,8 +20,8 @@ from tinygrad_lm.posttrain.reward import scored
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
-from tinygrad_lm.train.pace import Steps
 from tinygrad_lm.train.objective import IGNORED
+from tinygrad_lm.train.pace import Steps
 
 CHAT = Chat(CharTokenizer("+0123456789="))
 PROMPTS = [prompt_of(conversation) for conversation in sums(6)]

@@ -9,7 +9,7 @@ import time
 from itertools import pairwise
 from statistics import median
 
-RECENT = 5  # steps; what a step takes is the median of theirs
+RECENT = 10  # steps; what a step takes is the median of theirs
 
 
 def pace_of(config, batches, records=()):
@@ -98,15 +98,15 @@ class Steps:
 class Clock(Steps):
     """The pace of a run that has config.seconds: position / config.steps is the share of the time that is used.
 
-    Of the time the end is kept free: the evaluation of the whole validation split, config.ending steps long, and a
-    pause as long as the longest before, for the rest of an evaluation. limit: the most steps
-    The position is read when the step before has ended, from figures that are in the log; so a resumed run reads
-    the same.
+    Time for the end is kept free: for the evaluation of the whole validation split, which takes as long as
+    config.ending steps, and for all else that an evaluation takes, as many steps as it took before. limit: most steps
+    The position is read when the step before has ended, from figures that are in the log; so a resumed run reads the
+    same.
     """
 
     def __init__(self, config, limit=math.inf, records=(), now=time.perf_counter):
         super().__init__(config, records, now)
-        self.limit, self.pause, self.paused = limit, 0.0, 0  # paused: steps whose pauses are counted
+        self.limit, self.pause, self.counted = limit, 0.0, 0
         self.positions = [record["position"] for record in self.made]
 
     def position(self, step):
@@ -119,16 +119,17 @@ class Clock(Steps):
         steps, total = self.config.steps, self.config.seconds
         seconds = self.step_seconds() if self.made else total / (steps + self.config.ending)
         elapsed = self.elapsed(len(self.made)) + (step - len(self.made)) * seconds
-        available = total - self.config.ending * seconds - self.longest_pause()
+        available = total - (self.config.ending + self.longest_pause()) * seconds
         if step >= self.limit or elapsed + seconds > available:  # one step more would end too late
             return steps
-        return max(self.positions[-1], steps * max(elapsed / available, step / self.limit))
+        return max([*self.positions[-1:], steps * max(elapsed / available, step / self.limit)])
 
     def longest_pause(self):
-        """The longest time between two steps."""
-        for before, after in pairwise(self.made[max(0, self.paused - 1) :]):
-            self.pause = max(self.pause, after["elapsed"] - before["elapsed"] - after["seconds"])
-        self.paused = len(self.made)
+        """The longest time between two steps, that of an evaluation, in steps."""
+        for before, after in pairwise(self.made[max(0, self.counted - 1) :]):
+            pause = after["elapsed"] - before["elapsed"] - after["seconds"]
+            self.pause = max(self.pause, pause / max(before["seconds"], after["seconds"]))
+        self.counted = len(self.made)
         return self.pause
 
     def begin(self, steps):
