@@ -1,6 +1,6 @@
 """Pretrain a small GPT on tiny Shakespeare and watch it learn.
 
-python examples/pretrain_shakespeare.py                       # about five minutes on a laptop's CPU
+python examples/pretrain_shakespeare.py                       # five minutes, on a laptop's CPU
 python examples/pretrain_shakespeare.py --preset nanogpt-cpu --steps 2000
 python examples/pretrain_shakespeare.py --data my_text.txt --tokenizer gpt2
 python examples/pretrain_shakespeare.py --resume runs/...     # continue where a run was stopped

@@ -16,8 +16,8 @@ class Machine:
 
     def work(self, seconds):
         """Work that usually takes so long, in small pieces."""
-        for _ in range(10):
-            self.time += seconds / 10 * self.slowness(self.used())
+        for _ in range(4):
+            self.time += seconds / 4 * self.slowness(self.used())
 
 
 def follow(pace, machine, first=0, ahead=1, part=0.0, until=None):

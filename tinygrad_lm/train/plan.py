@@ -48,10 +48,11 @@ def speed(trainer, validation, longest):
 
 
 def planned(config, seconds, step, target, sizes, most):
-    """The config for so many seconds, of which a step takes `step` and each target of an evaluation `target`.
+    """The config for so many seconds, or for one step; a step takes `step`, each target of an evaluation `target`.
 
     sizes: targets of each validation text; most: the largest number of steps
     """
+    seconds = max(seconds, step)
     evaluations = seconds / step / config.eval_every if config.eval_every else 5
     share = EVALUATING * seconds / max(1, evaluations) / target / len(sizes)
     curve = max(1, min(config.curve_tokens, int(share)))
