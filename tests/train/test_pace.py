@@ -1,7 +1,6 @@
 """A run that is planned by minutes ends on time with its rate at zero, and repeats what its log has; no real clock."""
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from small_run import TEXT, after_update, pretrain
 
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.train import command, plan
+from tinygrad_lm.train import command
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.device_steps import numbers_of
 from tinygrad_lm.train.pace import Clock, Steps, pace_of
@@ -166,91 +165,3 @@ def test_by_steps_the_position_is_the_step():
     again, _ = follow(pace, machine, 16, part=PART)
     assert again[:4] == records[16:20]
     assert pace.left(20) == pytest.approx(pace.elapsed(20))
-
-
-# ---- the plan
-
-
-@given(
-    seconds=st.floats(1.0, 1e4), step=st.floats(1e-3, 30), target=st.floats(1e-6, 1e-2), every=st.sampled_from([0, 7]),
-    sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=3), most=st.sampled_from([3, math.inf]),
-)  # fmt: skip
-def test_evaluations_on_the_way_take_a_tenth_of_the_time_at_most(seconds, step, target, every, sizes, most):
-    config = plan.planned(TrainConfig(1, 1, eval_every=every), seconds, step, target, sizes, most)
-    measured = sum(min(size, config.curve_tokens) for size in sizes)
-    evaluations = config.steps / every if every else 5
-    if config.curve_tokens > 1:
-        assert evaluations * measured * target <= 0.1 * config.seconds + 1e-6
-    assert 1 <= config.steps <= most
-    assert config.seconds == max(seconds, step)
-    assert config.ending == pytest.approx(sum(sizes) * target / step)
-    if 1 < config.steps < most:
-        assert (config.steps + config.ending) * step + evaluations * measured * target <= seconds + 1e-6
-        if config.curve_tokens > 1:
-            assert (config.steps + 1 + config.ending) * step >= 0.9 * seconds - 1e-6
-
-
-def test_no_more_steps_are_timed_than_time_allows(monkeypatch):
-    """At least one, at most six."""
-    batches = Batches(np.arange(400) % 7, 2, 5)
-    trainer = Trainer(GPT(small_run.GPTConfig(7, 5, **small_run.MODEL)), batches, TrainConfig(10, 2))
-    made = []
-    monkeypatch.setattr(trainer, "steps", lambda first, count: made.append(first))
-    monkeypatch.setattr(plan, "seconds_of", lambda function, *arguments: (function(*arguments), 2.0)[1])
-    texts = {"text": (1, np.arange(400) % 7)}
-    for longest, expected in ((0.1, [1]), (5.0, [1, 2, 3]), (99.0, [1, 2, 3, 4, 5, 6])):
-        made.clear()
-        assert plan.speed(trainer, texts, longest) == (2.0, 2.0 / (5 * 2 * trainer.threads))
-        assert made == expected
-
-
-# ---- the curve and the result
-
-
-def test_the_curve_is_of_a_part_and_the_result_of_the_whole(tmp_path, monkeypatch, capsys):
-    """They stand apart in the log; what is printed, in samples.txt and in the picture is the result."""
-    drawn = []
-    monkeypatch.setattr("tinygrad_lm.train.run.draw_losses", lambda log, *_: drawn.append(log.curve("whole")))
-    (tmp_path / "text").write_text(TEXT)
-    run = tmp_path / "run"
-    options = ["--preset", "tiny", "--data", tmp_path / "text", "--out", run, "--steps", 4, "--eval-every", 2]
-    assert pretrain(*options, curve_tokens=64) == 0
-    log = small_run.Log(run / "log.jsonl")
-    (steps, (whole,)), (when, curve) = log.curve("whole"), log.curve("validation")
-    assert (steps, when) == ([4], [2, 4])
-    assert whole not in curve
-    assert log.result() == (whole, {"text": whole})
-    assert drawn == [([], []), ([4], [whole])]
-    told = capsys.readouterr().out
-    assert "curve   evaluations measure 64 of 376 validation tokens, the last one all\n" in told
-    result = (
-        f"validation loss {whole:.4f} nats a token on the whole validation split, lowest of the curve {min(curve):.4f}"
-    )
-    assert f"finished at step 4; {result}\n" in told
-    samples = (run / "samples.txt").read_text()
-    assert f"--- step 2, validation loss {curve[0]:.4f}\n" in samples
-    assert f"--- step 4, validation loss {whole:.4f}\n" in samples
-    trained = small_run.RunFolder(run)
-    assert trained.read_checkpoint()[0]["validation"] == curve[-1]  # as of the others, among which it may be the best
-    model = trained.best_model()
-    _, validate = trained.reopen("cpu")
-    assert validate.whole(model)[0] == whole
-    assert validate(model)[0] == curve[-1]
-
-
-# ---- what is shown
-
-
-def test_a_line_and_a_sample_at_each_evaluation(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(small_run.RunFolder, "draw", lambda self: None)
-    (tmp_path / "text").write_text(TEXT)
-    plan = ["--preset", "tiny", "--data", tmp_path / "text", "--out", tmp_path / "run", "--steps", 6, "--eval-every", 3]
-    assert pretrain(*plan) == 0
-    told = capsys.readouterr()
-    log = small_run.Log(tmp_path / "run" / "log.jsonl")
-    for done in (3, 6):
-        loss = np.mean(log.curve("loss")[1][done - 3 : done])
-        validation = log.curve("validation")[1][done // 3 - 1]
-        expected = rf"step {done}: loss {loss:.3f}, validation loss {validation:.3f}, [\d,]+ tokens/s, \d:\d\d left"
-        assert re.search(rf"\n{expected}\n    \w", told.out)
-    assert "\r" not in told.out + told.err  # a file gets no bar
