@@ -1,10 +1,18 @@
 """What a run shows while it trains, and that the curve and the result are not confused."""
 
+import io
 import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import small_run
+from machines import Machine
 from small_run import TEXT, pretrain
+
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.pace import Steps
+from tinygrad_lm.train.progress import Progress, duration
 
 
 def test_the_curve_is_of_a_part_and_the_result_of_the_whole(tmp_path, monkeypatch, capsys):
@@ -51,3 +59,33 @@ def test_a_line_and_a_sample_at_each_evaluation(tmp_path, monkeypatch, capsys):
         expected = rf"step {done}: loss {loss:.3f}, validation loss {validation:.3f}, [\d,]+ tokens/s, \d:\d\d left"
         assert re.search(rf"\n{expected}\n    \w", told.out)
     assert "\r" not in told.out + told.err  # a file gets no bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_line_does_not_tear_the_bar_which_says_when_the_run_ends(monkeypatch):
+    """Half of four steps of 30 seconds."""
+    terminal, machine = Terminal(), Machine()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    pace = Steps(TrainConfig(4, 1), now=machine.now)
+    trainer = SimpleNamespace(pace=pace, batches=SimpleNamespace(tokens_a_step=60))
+    run = SimpleNamespace(measure="validation loss", log=SimpleNamespace(curve=lambda kind: ([2], [3.0])))
+    with Progress(run, trainer) as progress:
+        for steps in pace.stretches(0, 1):
+            machine.work(30)
+            pace.ended(steps)
+            progress.made(steps, {"loss": 2.0})
+            progress.evaluated(steps.stop, "a\nb")
+    lines = [line.rpartition("\r")[2] for line in terminal.getvalue().split("\n")]
+    assert "step 2: loss 2.000, validation loss 3.000, 2 tokens/s, 1:00 left" in lines
+    assert "    a ⏎ b" in lines
+    bar = r"\r 50%\|.+\| \d\d:\d\d, step 2, loss 2.000, 2 tokens/s, 1:00 left, ends at \d\d:\d\d:\d\d"
+    assert re.search(bar, terminal.getvalue())
+
+
+def test_a_time_is_written_as_minutes_and_seconds():
+    assert [duration(seconds) for seconds in (0, 59.6, 600, 3661)] == ["0:00", "1:00", "10:00", "1:01:01"]

@@ -6,7 +6,6 @@ when half of it is used, the position is half of the steps that were planned, ho
 
 import math
 import time
-from itertools import pairwise
 from statistics import median
 
 RECENT = 10  # steps; what a step takes is the median of theirs
@@ -99,14 +98,15 @@ class Clock(Steps):
     """The pace of a run that has config.seconds: position / config.steps is the share of the time that is used.
 
     Time for the end is kept free: for the evaluation of the whole validation split, which takes as long as
-    config.ending steps, and for all else that an evaluation takes, as many steps as it took before. limit: most steps
+    config.ending steps, and for all else that an evaluation takes, as many steps as one of the last two took.
+    limit: the most steps
     The position is read when the step before has ended, from figures that are in the log; so a resumed run reads the
     same.
     """
 
     def __init__(self, config, limit=math.inf, records=(), now=time.perf_counter):
         super().__init__(config, records, now)
-        self.limit, self.pause, self.counted = limit, 0.0, 0
+        self.limit, self.pauses, self.counted = limit, [0.0], 0
         self.positions = [record["position"] for record in self.made]
 
     def position(self, step):
@@ -119,18 +119,21 @@ class Clock(Steps):
         steps, total = self.config.steps, self.config.seconds
         seconds = self.step_seconds() if self.made else total / (steps + self.config.ending)
         elapsed = self.elapsed(len(self.made)) + (step - len(self.made)) * seconds
-        available = total - (self.config.ending + self.longest_pause()) * seconds
+        available = total - (self.config.ending + self.pause()) * seconds
         if step >= self.limit or elapsed + seconds > available:  # one step more would end too late
             return steps
         return max([*self.positions[-1:], steps * max(elapsed / available, step / self.limit)])
 
-    def longest_pause(self):
-        """The longest time between two steps, that of an evaluation, in steps."""
-        for before, after in pairwise(self.made[max(0, self.counted - 1) :]):
-            pause = after["elapsed"] - before["elapsed"] - after["seconds"]
-            self.pause = max(self.pause, pause / max(before["seconds"], after["seconds"]))
+    def pause(self):
+        """The longer pause of the last two evaluations, in steps. The very first is long: it imports the picture's
+        library. The last may be short: of the one that a resumed run begins after nothing is known."""
+        for i in range(max(1, self.counted), len(self.made)):
+            if self.evaluates(i):
+                before, after = self.made[i - 1], self.made[i]
+                pause = after["elapsed"] - before["elapsed"] - after["seconds"]
+                self.pauses.append(pause / max(before["seconds"], after["seconds"]))
         self.counted = len(self.made)
-        return self.pause
+        return max(self.pauses[-2:])
 
     def begin(self, steps):
         self.positions += [self.read(step) for step in steps[max(0, len(self.positions) - steps.start) :]]
