@@ -50,9 +50,10 @@ def test_a_run_ends_on_time_with_its_rate_at_zero(name):
 
 
 def test_on_a_machine_as_expected_it_makes_the_expected_steps():
-    machine = Machine()
+    machine = Machine(lambda now: 1.007)
     records, _ = follow(Clock(CONFIG, now=machine.now), machine, part=PART)
     assert abs(len(records) - 100) <= 1
+    assert machine.used() <= CONFIG.seconds + 1e-6
 
 
 def test_the_last_step_of_the_recipes_epochs_may_come_before_the_time():
@@ -110,6 +111,16 @@ def test_a_resumed_run_repeats_what_its_log_has_and_ends_on_time(ahead, at, back
     if at <= 50:  # of what is left it sees how fast it is
         assert abs(again[-1]["elapsed"] + slowness * (PART + ENDING) - CONFIG.seconds) <= (1 + ahead) * max(slowness, 1)
         assert again[-1]["rate_factor"] < 0.3
+
+
+def test_a_run_that_was_stopped_at_its_last_checkpoint_ends_on_time():
+    """Nothing is to be repeated, and what that evaluation took is not in the log."""
+    machine = Machine()
+    records, evaluations = follow(Clock(CONFIG, now=machine.now), machine, part=PART)
+    first, other = evaluations[-2], Machine()
+    again, _ = follow(Clock(CONFIG, records=records[:first], now=other.now), other, first, part=PART)
+    assert again[0]["elapsed"] == pytest.approx(records[first - 1]["elapsed"] + 1)
+    assert again[-1]["elapsed"] + PART + ENDING <= CONFIG.seconds + 1e-6
 
 
 def test_the_run_itself_repeats_its_steps_bit_for_bit(tmp_path, monkeypatch):

@@ -119,8 +119,8 @@ class Clock(Steps):
         steps, total = self.config.steps, self.config.seconds
         seconds = self.step_seconds() if self.made else total / (steps + self.config.ending)
         elapsed = self.elapsed(len(self.made)) + (step - len(self.made)) * seconds
-        available = total - (self.config.ending + self.pause()) * seconds
-        if step >= self.limit or elapsed + seconds > available:  # one step more would end too late
+        available = total - self.config.ending * seconds - min(self.pause() * seconds, total / 10)
+        if elapsed + seconds > available:  # one step more would end too late
             return steps
         return max([*self.positions[-1:], steps * max(elapsed / available, step / self.limit)])
 
