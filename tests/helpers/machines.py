@@ -33,5 +33,5 @@ def follow(pace, machine, first=0, ahead=1, part=0.0, until=None):
         if pace.evaluates(steps.stop):
             evaluations.append(steps.stop)
             machine.work(part)
-    machine.work(pace.config.ending)
+    machine.work(pace.config.ending - part)
     return records, evaluations

@@ -22,11 +22,11 @@ from tinygrad_lm.train.config import TrainConfig
 )
 def test_a_jump_of_the_learning_rate_has_a_note(schedule, first, jump):
     before = TrainConfig(4, 1, schedule=schedule, warmup=0)
-    note = rate_jump(before, replace(before, steps=8), first)
+    note = rate_jump(before, replace(before, steps=8), first, first)
     assert jump in note
     assert bool(note) == bool(jump)
     assert not note or "8 steps are" in note.split("\n")[0]
-    assert rate_jump(before, before, min(first, 3)) == ""
+    assert rate_jump(before, before, min(first, 3), min(first, 3)) == ""
 
 
 def test_a_run_that_is_extended_says_that_its_rate_jumps(tmp_path, capsys):

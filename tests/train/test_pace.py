@@ -19,7 +19,7 @@ from tinygrad_lm.train.pace import Clock, Steps, pace_of
 from tinygrad_lm.train.trainer import Trainer
 
 PART, ENDING = 2.0, 5.0
-CONFIG = TrainConfig(100, 1, schedule="linear", warmup=0, seconds=100 + 5 * PART + ENDING, ending=ENDING)
+CONFIG = TrainConfig(100, 1, schedule="linear", warmup=0, seconds=100 + 5 * PART + ENDING, ending=PART + ENDING)
 MIDDLE = CONFIG.seconds / 2
 SPEEDS = {
     "as expected": lambda now: 1.0,

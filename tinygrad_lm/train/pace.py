@@ -97,43 +97,26 @@ class Steps:
 class Clock(Steps):
     """The pace of a run that has config.seconds: position / config.steps is the share of the time that is used.
 
-    Time for the end is kept free: for the evaluation of the whole validation split, which takes as long as
-    config.ending steps, and for all else that an evaluation takes, as many steps as one of the last two took.
+    As long as config.ending steps take is kept free for the end: the evaluation of the whole validation split, the last
+    sample. The position before a step is read when the step before has ended, from figures that are in the log.
     limit: the most steps
-    The position is read when the step before has ended, from figures that are in the log; so a resumed run reads the
-    same.
     """
 
     def __init__(self, config, limit=math.inf, records=(), now=time.perf_counter):
         super().__init__(config, records, now)
-        self.limit, self.pauses, self.counted = limit, [0.0], 0
-        self.positions = [record["position"] for record in self.made]
+        self.limit, self.positions = limit, [record["position"] for record in self.made]
 
     def position(self, step):
         return self.positions[step] if step < len(self.positions) else self.read(step)
 
     def read(self, step):
         """The position before a step: by the time that is used, or expected to be if steps before it are not made."""
-        if not step:
-            return 0.0
-        steps, total = self.config.steps, self.config.seconds
-        seconds = self.step_seconds() if self.made else total / (steps + self.config.ending)
-        elapsed = self.elapsed(len(self.made)) + (step - len(self.made)) * seconds
-        available = total - self.config.ending * seconds - min(self.pause() * seconds, total / 10)
-        if elapsed + seconds > available:  # one step more would end too late
+        steps, total, made = self.config.steps, self.config.seconds, len(self.made)
+        seconds = self.step_seconds() if made else total / (steps + self.config.ending)
+        used, available = self.elapsed(made) + (step - made) * seconds, total - self.config.ending * seconds
+        if step and used + seconds > available:  # one step more would end too late
             return steps
-        return max([*self.positions[-1:], steps * max(elapsed / available, step / self.limit)])
-
-    def pause(self):
-        """The longer pause of the last two evaluations, in steps. The very first is long: it imports the picture's
-        library. The last may be short: of the one that a resumed run begins after nothing is known."""
-        for i in range(max(1, self.counted), len(self.made)):
-            if self.evaluates(i):
-                before, after = self.made[i - 1], self.made[i]
-                pause = after["elapsed"] - before["elapsed"] - after["seconds"]
-                self.pauses.append(pause / max(before["seconds"], after["seconds"]))
-        self.counted = len(self.made)
-        return max(self.pauses[-2:])
+        return max([0.0, *self.positions[-1:], steps * max(used / max(available, seconds), step / self.limit)])
 
     def begin(self, steps):
         self.positions += [self.read(step) for step in steps[max(0, len(self.positions) - steps.start) :]]

@@ -10,6 +10,7 @@ from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
 
 EVALUATING = 0.1  # the largest share of the time for the evaluations on the way
+OTHERS = 1.5  # seconds that else pass at the end of a run: samples, a picture, a checkpoint
 MEASURING = 0.02  # the share of the time after which no further step is timed
 
 
@@ -52,7 +53,7 @@ def planned(config, seconds, step, target, sizes, most):
 
     sizes: targets of each validation text; most: the largest number of steps
     """
-    seconds = max(seconds, step)
+    seconds = max(seconds - OTHERS, step)
     evaluations = seconds / step / config.eval_every if config.eval_every else 5
     share = EVALUATING * seconds / max(1, evaluations) / target / len(sizes)
     curve = max(1, min(config.curve_tokens, int(share)))
