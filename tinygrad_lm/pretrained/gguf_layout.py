@@ -75,6 +75,9 @@ def read_config(file):
     config = {fields[name]: own[name] for name in fields if name in own}
     config |= {"model_type": kind, "vocab_size": vocab_size, "tie_word_embeddings": "output.weight" not in file}
     config |= dict.fromkeys(("attention_bias", "mlp_bias"), "blk.0.attn_q.bias" in file)
+    blocks = len({name.split(".")[1] for name in file if name.startswith("blk.")})
+    settings = {f"{prefix}block_count": (own["block_count"], f"{blocks}, as the tensors", own["block_count"] == blocks)}
+    check_ranges("metadata", settings)
     found = (gpt2 if kind == "gpt2" else llama).read_config(config)
 
     # What else the metadata may say without a change to what the model computes.

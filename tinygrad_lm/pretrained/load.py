@@ -173,3 +173,5 @@ def naming(folder):
         yield
     except (CheckpointError, ConfigError, DataError) as error:
         raise type(error)(f"load: {folder}: {error}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"load: {folder}: the model does not fit into memory: {error}") from error
