@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
-from tinygrad_lm.ops.activation import gelu_tanh, relu_squared
+from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 
 A, B = f4(2 * math.sqrt(2 / math.pi)), f4(0.044715)
 
@@ -20,6 +20,12 @@ def gelu_tanh_in_one_pass(x):
 def relu_squared_in_one_pass(x):
     """y = max(x, 0)²        dx = 2 dy max(x, 0)"""
     return one_pass(relu_squared_forward, relu_squared_backward, x)
+
+
+@silu.on("cpu", "float32")
+def silu_in_one_pass(x):
+    """y = x σ(x)        dx = dy (σ + x σ (1 − σ))"""
+    return one_pass(silu_forward, silu_backward, x)
 
 
 def one_pass(forward, backward, x):
@@ -66,3 +72,22 @@ def relu_squared_forward(x, y):
 def relu_squared_backward(dy, x, dx):
     for i in range(x.size):
         dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)
+
+
+@inlined
+def logistic(x):
+    """σ(x)."""
+    return f4(1) / (f4(1) + exp(-x))
+
+
+@compiled
+def silu_forward(x, y):
+    for i in range(x.size):
+        y[i] = x[i] * logistic(x[i])
+
+
+@compiled
+def silu_backward(dy, x, dx):
+    for i in range(x.size):
+        s = logistic(x[i])
+        dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s))
