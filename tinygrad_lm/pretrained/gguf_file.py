@@ -51,7 +51,11 @@ class GGUFFile(Mapping):
     def __init__(self, path):
         self.path, self._library = Path(path), import_library()
         try:
-            with within(path), open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            with (
+                within(path),
+                open(path, "rb") as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
                 self._read_header(content)
         except CheckpointError as error:
             raise CheckpointError(f"{error}; download it again") from None
@@ -106,7 +110,9 @@ class GGUFFile(Mapping):
         except OSError as error:
             raise CheckpointError(f"{self.path}: {error.strerror}") from error
         if len(stored) != size:
-            raise CheckpointError(f"{self.path}: expected {size} bytes of {name}, found {len(stored)}; download it again")
+            raise CheckpointError(
+                f"{self.path}: expected {size} bytes of {name}, found {len(stored)}; download it again"
+            )
         if kind == "F64":
             return stored.view("<f8").reshape(shape)
         rows = stored.reshape(*shape[:-1], -1)
@@ -132,7 +138,9 @@ def text(cursor):
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"expected UTF-8 before byte {cursor.at}, found {content[:40]!r}: {error.reason}") from None
+        raise CheckpointError(
+            f"expected UTF-8 before byte {cursor.at}, found {content[:40]!r}: {error.reason}"
+        ) from None
 
 
 def read_metadata(cursor):

@@ -1,8 +1,8 @@
 """What llama.cpp's converter wrote into a GGUF file, as our model: GPT-2, Llama or Qwen3.
 
 Its metadata are fields of config.json by other names. Its matrices are stored (out, in), GPT-2's too. For Llama it
-reordered the rows of each head's queries and keys: llama.cpp turns the pairs (2i, 2i + 1), Hugging Face and we the pairs
-(i, i + D/2). Source: llama.cpp, convert_hf_to_gguf.py (LlamaModel.permute) and gguf-py/gguf/constants.py.
+reordered the rows of each head's queries and keys: llama.cpp turns the pairs (2i, 2i + 1), Hugging Face and this
+package the pairs (i, i + D/2). Source: llama.cpp, convert_hf_to_gguf.py (LlamaModel.permute) and gguf-py/gguf/constants.py.
 """
 
 import re
@@ -75,9 +75,8 @@ def read_config(file):
     config = {fields[name]: own[name] for name in fields if name in own}
     config |= {"model_type": kind, "vocab_size": vocab_size, "tie_word_embeddings": "output.weight" not in file}
     config |= dict.fromkeys(("attention_bias", "mlp_bias"), "blk.0.attn_q.bias" in file)
-    blocks = len({name.split(".")[1] for name in file if name.startswith("blk.")})
-    settings = {f"{prefix}block_count": (own["block_count"], f"{blocks}, as the tensors", own["block_count"] == blocks)}
-    check_ranges("metadata", settings)
+    blocks, stated = len({name.split(".")[1] for name in file if name.startswith("blk.")}), own["block_count"]
+    check_ranges("metadata", {f"{prefix}block_count": (stated, f"{blocks}, as the tensors say", stated == blocks)})
     found = (gpt2 if kind == "gpt2" else llama).read_config(config)
 
     # What else the metadata may say without a change to what the model computes.

@@ -37,7 +37,9 @@ def published_files(metadata):
     kinds = own.get("token_type", [0] * len(tokens))
     vocabulary = {token: i for i, token in enumerate(tokens) if kinds[i] != UNUSED}
     merges = [merge.split(" ") for merge in own["merges"]]
-    added = [added_token(i, tokens[i], kind == CONTROL) for i, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)]
+    added = [
+        added_token(i, tokens[i], kind == CONTROL) for i, kind in enumerate(kinds) if kind in (CONTROL, USER_DEFINED)
+    ]
     begins = own.get("add_bos_token", pre in BEGIN) and "bos" in ids
     content = {
         "version": "1.0",
@@ -63,16 +65,16 @@ def published_files(metadata):
 def check_fields(own, ids):
     """Raise ConfigError unless these are the fields of a tokenizer that we can rebuild."""
     kind, pre, tokens, merges = map(own.get, ("model", "pre", "tokens", "merges"))
-    kinds = own.get("token_type")
     are_texts = lambda x: isinstance(x, list) and all(isinstance(text, str) for text in x)
     few = lambda x: x[:3] if isinstance(x, list) else x
     size = len(tokens) if are_texts(tokens) else 0
+    kinds = own.get("token_type", [0] * size)
     settings = {
         "model": (kind, "gpt2, which is byte pair encoding", kind == "gpt2"),
         "pre": (pre, f"one of {', '.join(SPLITS)}", pre in list(SPLITS)),
         "tokens": (few(tokens), "different texts", size and len(set(tokens)) == size),
         "merges": (few(merges), "pairs of tokens", are_texts(merges) and all(m.count(" ") == 1 for m in merges)),
-        "token_type": (few(kinds), "one for each token", kinds is None or (isinstance(kinds, list) and len(kinds) == size)),
+        "token_type": (few(kinds), "one for each token", isinstance(kinds, list) and len(kinds) == size),
     }
     settings |= {f"{name}_token_id": (i, "a token's", type(i) is int and 0 <= i < size) for name, i in ids.items()}
     check_ranges("metadata", {f"tokenizer.ggml.{name}": setting for name, setting in settings.items()})

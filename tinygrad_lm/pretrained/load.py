@@ -92,7 +92,8 @@ def find_model(where):
         return hub.from_hub(where)
     raise CheckpointError(
         f"load: {where} is neither a folder in {os.getcwd()} nor the name of a model: names are "
-        f"{', '.join(hub.GPT2)}, {', '.join(hub.PACKAGES)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
+        f"{', '.join((*hub.GPT2, *hub.PACKAGES))}, owner/name of the Hugging Face hub, "
+        f"openai:{', openai:'.join(hub.SIZES)}"
     )
 
 

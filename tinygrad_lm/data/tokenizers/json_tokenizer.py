@@ -35,7 +35,9 @@ class JsonTokenizer(Tokenizer):
             if (content := self.files.get(path.name)) is None:
                 raise DataError("No such file")
             self._library = tokenizers.Tokenizer.from_str(content.decode())
-            self.eot = self._end(json_object(self.files, "tokenizer_config.json"), json_object(self.files, "config.json"))
+            self.eot = self._end(
+                json_object(self.files, "tokenizer_config.json"), json_object(self.files, "config.json")
+            )
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
         except Exception as error:  # the library raises no other type
