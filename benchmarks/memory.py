@@ -20,7 +20,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 BATCH = {"nanogpt-cpu": 12, "nanogpt-shakespeare": 8}
@@ -62,7 +62,7 @@ def five_steps(contender, shape, config):
     name, _, dtype = contender.partition(" bf")
     if name == "tinygrad_lm":
         model = GPT(shape, dtype="bfloat16" if dtype else "float32")
-        step = Trainer(model, batches, config, default_shares(config.batch_size)).step
+        step = Trainer(model, batches, config, shares_of(model, config.batch_size)).step
     else:
         from torch_nanogpt import TorchGPT, TorchTrainer
 

@@ -13,6 +13,7 @@ import statistics
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
@@ -24,9 +25,9 @@ from tinygrad_lm import kernels
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.threads import cores, keep_memory, workers
+from tinygrad_lm.threads import keep_memory, workers
 from tinygrad_lm.train.config import RECIPES, TrainConfig
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 CASES = {  # preset, what differs from it, batch size, steps a turn
@@ -57,19 +58,20 @@ def compare(case, args):
     parameters = GPT(shape).flat
 
     def ours(dtype, alone=False):
-        trainer = Trainer(GPT(shape, dtype=dtype), batches, config, default_shares(config.batch_size))
+        model = GPT(shape, dtype=dtype)
+        trainer = Trainer(model, batches, config, shares_of(model, config.batch_size))
 
         def step(i):
             with kernels.disabled() if alone else nullcontext():
                 return trainer.step(i)[0]
 
-        return step
+        return step, partial(workers, trainer.threads)
 
     def theirs(mode, bf16):
         network = TorchGPT(shape)
         network.load(parameters)
         peer = TorchTrainer(network, config, mode, bf16=bf16)
-        return lambda i: peer.step(*batches(i), config.rate_factor(i))
+        return lambda i: peer.step(*batches(i), config.rate_factor(i)), nullcontext
 
     contenders = {"tinygrad_lm": ours("float32"), "tinygrad_lm bfloat16": ours("bfloat16")}
     contenders["  NumPy alone"] = ours("float32", alone=True)
@@ -79,13 +81,13 @@ def compare(case, args):
     if find_spec("jax") and find_spec("optax"):
         from jax_nanogpt import jax_trainer
 
-        contenders["JAX"] = jax_trainer(parameters, shape, config, batches)
+        contenders["JAX"] = jax_trainer(parameters, shape, config, batches), nullcontext
 
     times, losses, ceiling = {name: [] for name in contenders}, {}, 0.0
     for turn in range(args.rounds + 1):
         ceiling = max(ceiling, product_ceiling())
-        for name, step in contenders.items():
-            with nullcontext() if "orch" in name or name == "JAX" else workers(cores()):
+        for name, (step, at_work) in contenders.items():
+            with at_work():
                 for i in range(steps):
                     began = time.perf_counter()
                     losses[name] = step(turn * steps + i)

@@ -25,7 +25,7 @@ from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
 from tinygrad_lm.train.evaluate import validation_of
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 OPTIONS = {
@@ -78,7 +78,7 @@ def start(
     del base  # its memory is wanted
     corpus = load_corpus(data)
     batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
-    trainer = Trainer(tuned, batches, config, default_shares(config.batch_size))
+    trainer = Trainer(tuned, batches, config, shares_of(tuned, config.batch_size))
     print(f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}")
     run = create_run(
         out,

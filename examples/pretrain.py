@@ -27,7 +27,7 @@ from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
 from tinygrad_lm.train.evaluate import validation_of
 from tinygrad_lm.train.plan import check_time, within
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 OPTIONS = PRETRAINING | {
@@ -80,7 +80,7 @@ def start(
     def new_trainer(config):
         """A model with its first weights, and the optimizers that its recipe asks for."""
         model = GPT(shape, config.seed, dtype, device)
-        return Trainer(model, batches, config, default_shares(config.batch_size))
+        return Trainer(model, batches, config, shares_of(model, config.batch_size))
 
     if steps is None:
         config = within(minutes or 5, new_trainer(config), validation)

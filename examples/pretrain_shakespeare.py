@@ -28,7 +28,7 @@ from tinygrad_lm.train.data import describe_text, known_floor, text_data
 from tinygrad_lm.train.evaluate import baselines, validation_of
 from tinygrad_lm.train.log import settled
 from tinygrad_lm.train.plan import check_time, within
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 TOKENIZER = {"metavar": "NAME", "help": "char, byte, gpt2, or a trained one: its name or *.tiktoken [char]"}
@@ -65,7 +65,7 @@ def start(
     def new_trainer(config):
         """A model with its first weights, and the optimizers that its recipe asks for."""
         model = GPT(shape, config.seed, dtype, device)
-        return Trainer(model, batches, config, default_shares(config.batch_size))
+        return Trainer(model, batches, config, shares_of(model, config.batch_size))
 
     if steps is None:
         config = within(minutes or 5, new_trainer(config), validation)

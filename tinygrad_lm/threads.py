@@ -3,10 +3,12 @@
 import ctypes
 import os
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-_pool = None
+_pool, _within = None, False
+_this = threading.local()
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 
 
@@ -20,15 +22,27 @@ def workers(n):
     """
     from threadpoolctl import threadpool_limits
 
-    global _pool
-    before = _pool
+    global _pool, _within
+    before = _pool, _within
     keep_memory()
     # One has no thread of its own: CuPy's current stream and allocator are those of the thread that chose them.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n) if n > 1 else nullcontext() as _pool:
+    pool = ThreadPoolExecutor(n, initializer=setattr, initargs=(_this, "worker", True)) if n > 1 else nullcontext()
+    with threadpool_limits(1, "blas"), pool as _pool:
+        _within = True
         try:
             yield
         finally:
-            _pool = before
+            _pool, _within = before
+
+
+def is_worker():
+    """Whether this is a thread of `workers`: the other cores have others."""
+    return getattr(_this, "worker", False)
+
+
+def blas_is_single():
+    """Whether BLAS has one thread, since we are within `workers`: the other cores are free for what leads them."""
+    return _within
 
 
 def keep_memory():

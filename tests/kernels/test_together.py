@@ -7,48 +7,55 @@ from importlib import import_module
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+from tinygrad_lm.engine.observe import within
+from tinygrad_lm.threads import parallel, workers
+
+numba = pytest.importorskip("numba")
 together = import_module("tinygrad_lm.kernels.numba.together")
 memory = import_module("tinygrad_lm.kernels.numba.memory")
 compiled = import_module("tinygrad_lm.kernels.numba.compile").compiled
 
 
-@together.Part
-def note(work, part):
-    """counts[part] += number, slowly."""
-    counts = memory.integers(work[0], work[2])
-    for _ in range(work[3]):
-        memory.pause()
-    counts[part] += work[1]
-
-
-@compiled
-def count_parts(counts, number, slowness, part, mailbox):
-    work = np.empty(4, np.int64)
-    work[0], work[1], work[2], work[3] = counts.ctypes.data, number, counts.size, slowness
-    return together.lead(mailbox, part, work, counts.size)
+@together.shared(beside_blas=True)
+def note(start, stop, counts, number, slowness):
+    """counts += number from start to stop, slowly."""
+    for i in range(start, stop):
+        for _ in range(slowness):
+            memory.pause()
+        counts[i] += number
 
 
 @pytest.fixture
 def partners(monkeypatch):
-    """Three partners, on however many cores."""
+    """Three partners, on however many cores, and parts of one thing each."""
     monkeypatch.setattr(together, "cores", lambda: 4)
-    return together.Partners()
+    monkeypatch.setattr(together, "PARTS", 1000)
+    monkeypatch.setattr(together, "partners", together.Partners())
+    return together.partners
 
 
 def test_each_part_is_computed_once(partners):
     for number in range(1, 300):
         counts = np.zeros(number % 40, np.int64)
-        partners.work(count_parts, counts, number, number % 7, note.address)
+        note(counts.size, 1, counts, number, number % 7)
         assert (counts == number).all()
 
 
+@pytest.mark.parametrize(("size", "least", "expected"), [(0, 1, 1), (8, 1, 1), (9, 1, 2), (100, 20, 20), (1000, 5, 80)])
+def test_a_piece_is_cut_into_few_parts(size, least, expected):
+    """Into eight, unless these were too small to be worth it, or too long to wait for the last."""
+    assert together.grain_of(size, least) == expected
+
+
+note_all, take_part = note.leader, together.take
+
+
 @compiled
-def lead_many(counts, pieces, slowness, part, mailbox):
+def lead_many(size, grain, part, mailbox, counts, pieces, slowness):
     """How many parts were not there when their piece was said to be done."""
     missed = 0
     for number in range(1, pieces + 1):
-        count_parts(counts, 1, slowness, part, mailbox)
+        note_all(size, grain, part, mailbox, counts, 1, slowness)
         for count in counts:
             missed += count != number
     return missed
@@ -58,9 +65,31 @@ def test_nothing_is_missed_or_done_twice_in_many_pieces(partners):
     """One after the other, as fast as can be: partners come late, and early for the next piece."""
     missed = []
     for slowness in (0, 1, 20):
-        count = lambda *arguments: missed.append(lead_many(*arguments)) or 0
-        partners.work(count, np.zeros(9, np.int64), 3000, slowness, note.address)
+        leader = lambda *arguments: missed.append(lead_many(*arguments)) or 0
+        partners.work(leader, 9, 1, np.zeros(9, np.int64), 3000, slowness)
     assert missed == [0, 0, 0]
+
+
+@numba.cfunc("void(CPointer(int64), int64)")
+def note_part(order, part):
+    """order[0] is where the next one is noted."""
+    order[order[0]] = part
+    order[0] += 1
+
+
+@compiled
+def take(mailbox, leads):
+    return take_part(mailbox, leads)
+
+
+def test_the_leader_takes_parts_from_the_first_on_and_others_from_the_last():
+    mailbox, order = np.zeros(32, np.int64), np.ones(6, np.int64)
+    mailbox[[together.FUNCTION, together.ARGUMENTS]] = note_part.address, order.ctypes.data
+    mailbox[together.NEXT] = (1 << 2 * together.BITS) + 5
+    assert all(take(mailbox, leads) for leads in (1, 0, 0, 1, 0))
+    assert not take(mailbox, 1)
+    assert order[1:].tolist() == [0, 4, 3, 1, 2]
+    assert mailbox[together.DONE] == 5
 
 
 def test_a_part_is_taken_only_of_the_piece_that_was_seen():
@@ -78,19 +107,18 @@ def test_a_part_is_taken_only_of_the_piece_that_was_seen():
 
 def test_partners_do_help(partners):
     """A leader that offers work and leaves it alone finds it done."""
-    counts, work = np.zeros(5, np.int64), np.empty(4, np.int64)
-    work[:] = counts.ctypes.data, 1, 5, 0
-    partners.mailbox[[together.FUNCTION, together.ARGUMENTS, together.PARTS]] = note.address, work.ctypes.data, 5
-    partners.mailbox[together.NEXT] = (1 << 32) + 5
+    order = np.ones(6, np.int64)
+    partners.mailbox[[together.FUNCTION, together.ARGUMENTS]] = note_part.address, order.ctypes.data
+    partners.mailbox[together.NEXT] = (1 << 2 * together.BITS) + 5
     while partners.mailbox[together.DONE] < 5:
         partners.wake()
-    assert (counts == 1).all()
+    assert order[0] == 6
 
 
 def test_without_work_they_sleep_and_are_woken_again(partners):
     for _ in range(2):
         counts = np.zeros(9, np.int64)
-        partners.work(count_parts, counts, 1, 0, note.address)
+        note(9, 1, counts, 1, 0)
         assert (counts == 1).all()
         assert len(partners.wanted) == 3
         while any(wanted.is_set() for wanted in partners.wanted):
@@ -100,7 +128,7 @@ def test_without_work_they_sleep_and_are_woken_again(partners):
 def test_one_core_has_no_partner(monkeypatch):
     monkeypatch.setattr(together, "cores", lambda: 1)
     partners, before, counts = together.Partners(), threading.active_count(), np.zeros(9, np.int64)
-    partners.work(count_parts, counts, 2, 0, note.address)
+    partners.work(note.leader, 9, 1, counts, 2, 0)
     assert (counts == 2).all()
     assert (partners.wanted, threading.active_count()) == ([], before)
 
@@ -108,7 +136,7 @@ def test_one_core_has_no_partner(monkeypatch):
 def test_several_threads_at_once(partners):
     def use(number):
         counts = np.zeros(30, np.int64)
-        partners.work(count_parts, counts, number, 3, note.address)
+        note(30, 1, counts, number, 3)
         return (counts == number).all()
 
     with ThreadPoolExecutor(3) as pool:
@@ -117,24 +145,65 @@ def test_several_threads_at_once(partners):
 
 
 def test_partners_whose_cores_others_want_are_left_alone_for_a_while(partners, monkeypatch):
-    """Where a part came late, or another thread is served; the clock is ours."""
+    """Where a part came late, or another thread is served; twice as long when it happens again. The clock is ours."""
     now, woken = [100.0], []
     monkeypatch.setattr(together.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(partners, "wake", lambda: woken.append(now[0]))
-    piece = lambda waited: partners.work(lambda mailbox: waited)
+    piece = lambda waited: partners.work(lambda *arguments: waited, 9, 1)
+    shortest, longest = together.REST
+
     piece(together.LATE)
     piece(together.LATE + 1)
     assert woken == [100.0, 100.0]
-    now[0] += together.REST / 2
+    now[0] += shortest / 2
     piece(together.LATE + 1)  # alone, so it does not count
-    now[0] += together.REST
-    piece(0)
+    assert len(woken) == 2
+    now[0] += shortest
+    piece(together.LATE + 1)
     assert woken[2:] == [now[0]]
+    now[0] += 1.5 * shortest
+    piece(0)  # still alone
+    assert len(woken) == 3
+    now[0] += shortest
     with partners.one_at_a_time:
         piece(0)
     piece(0)
     assert len(woken) == 3
-    now[0] += 2 * together.REST
-    piece(0)
-    assert len(woken) == 4
+    for _ in range(20):
+        now[0] += 2 * longest
+        piece(together.LATE + 1)
+    assert partners.until - now[0] == pytest.approx(longest)
+    now[0] += longest
+    for _ in range(1000):
+        piece(0)
+    piece(together.LATE + 1)
+    assert partners.until - now[0] == pytest.approx(shortest)
     assert not partners.one_at_a_time.locked()
+
+
+def test_other_cores_are_used_where_nobody_else_uses_them(partners, monkeypatch):
+    """Within `workers` BLAS has one thread, and a model in bfloat16 calls none; a worker leaves other cores alone."""
+    allowed = partners.allowed
+    assert not allowed()
+    with within(products="/bfloat16"):
+        assert allowed()
+    with workers(1):
+        assert allowed()
+        assert parallel(lambda _: allowed(), range(2)) == [True, True]
+    with workers(2):
+        assert allowed()
+        assert parallel(lambda _: allowed(), range(2)) == [False, False]
+        with within(products="/bfloat16"):
+            assert parallel(lambda _: within(products="/bfloat16").__enter__() or allowed(), [0]) == [False]
+    assert not allowed()
+
+    used = []
+    monkeypatch.setattr(partners, "work", lambda *arguments: used.append("work"))
+    monkeypatch.setattr(partners, "alone", lambda *arguments: used.append("alone"))
+    here = together.shared(note.__wrapped__)
+    for size, least in ((9, 1), (9, 9)):
+        note(size, least)
+        here(size, least)
+        with workers(1):
+            here(size, least)
+    assert used == ["work", "alone", "work", "alone", "alone", "alone"]

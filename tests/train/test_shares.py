@@ -18,7 +18,7 @@ from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import cores, workers
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.objective import IGNORED, next_token
-from tinygrad_lm.train.shares import Shares, add_up, default_shares, replica
+from tinygrad_lm.train.shares import Shares, add_up, default_shares, replica, shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 FAMILIES = pytest.mark.parametrize("preset", ["gpt2", "modern"])
@@ -166,6 +166,18 @@ def test_a_run_has_as_many_shares_as_there_are_cores(monkeypatch):
     for n, rows, expected in ((6, 64, 4), (64, 12, 8), (1, 5, 1)):
         monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda n=n: n)
         assert default_shares(rows) == expected
+
+
+def test_small_steps_in_bfloat16_have_one_share(monkeypatch):
+    """Where products round; a step of a larger model, or of one in float32, has as many as there are cores."""
+    monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda: 4)
+    small, large = tiny("gpt2"), replace(tiny("gpt2"), n_embd=512, n_layer=4, block_size=512)
+    pytest.importorskip("ml_dtypes")
+    for there in (True, False):
+        monkeypatch.setattr("tinygrad_lm.train.shares.has_products", lambda dtype, there=there: there and "b" in dtype)
+        assert shares_of(GPT(small, dtype="bfloat16"), 8) == (1 if there else 4)
+        assert shares_of(GPT(small), 8) == 4
+        assert shares_of(GPT(large, dtype="bfloat16"), 8) == 4
 
 
 def test_an_objective_of_one_s_own_may_count_what_it_likes():

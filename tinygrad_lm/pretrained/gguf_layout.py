@@ -2,7 +2,8 @@
 
 Its metadata are fields of config.json by other names. Its matrices are stored (out, in), GPT-2's too. For Llama it
 reordered the rows of each head's queries and keys: llama.cpp turns the pairs (2i, 2i + 1), Hugging Face and this
-package the pairs (i, i + D/2). Source: llama.cpp, convert_hf_to_gguf.py (LlamaModel.permute) and gguf-py/gguf/constants.py.
+package the pairs (i, i + D/2).
+Source: llama.cpp, convert_hf_to_gguf.py (LlamaModel.permute) and gguf-py/gguf/constants.py.
 """
 
 import re

@@ -17,13 +17,27 @@ import numpy as np
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import has_products
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.threads import cores, in_blocks, parallel
+
+SMALL = 2e10  # floating-point operations of a step: a fraction of a tenth of a second
 
 
 def default_shares(batch_size):
     """As many shares as this machine has cores, rounded down to a power of two; no more than a batch has rows."""
     return power_of_two(min(cores(), batch_size))
+
+
+def shares_of(model, batch_size):
+    """`default_shares`, but one for small steps in bfloat16 on a CPU.
+
+    There the kernels share the cores (kernels/numba/together.py). Threads of Python, which hand its lock to one another
+    about every 50 µs, would wait as long as they compute.
+    """
+    flops = 6 * model.flat.data.size * batch_size * model.config.block_size
+    small = flops < SMALL and model.flat.device == "cpu" and has_products(model.dtype.name)
+    return 1 if small else default_shares(batch_size)
 
 
 def power_of_two(n):

@@ -14,6 +14,7 @@ from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.bfloat16.block import block_by_tiles, block_by_vectors
 from tinygrad_lm.kernels.bfloat16.instructions import (
     PALETTE,
+    TILE,
     largest,
     round_pairs,
     round_row,
@@ -28,15 +29,16 @@ from tinygrad_lm.kernels.bfloat16.tiles import (
     NONE,
     aligned,
     at,
-    blocks,
     blocks_of,
+    copy,
     cut,
     multiply,
-    new_tiles,
     tile,
+    u2,
 )
 from tinygrad_lm.kernels.numba.attention import attention_in_one_pass
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.attention import attention, check_inputs
 
 CHUNK = 8  # blocks of queries over which the gradients of keys and values are summed in one product
@@ -53,26 +55,21 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
     if T < FEW or not q.size * k.size:
         return attention_in_one_pass(q, k, v, causal=causal, document_starts=document_starts)
     S, G = k.shape[1:3]
-    sizes = B, T, S, H, G, D, f4(1 / math.sqrt(D)), causal
+    sizes = T, S, H, G, D, f4(1 / math.sqrt(D)), causal
     starts = NO_STARTS if document_starts is None else np.ascontiguousarray(document_starts, np.int64)
     qkv = [np.ascontiguousarray(x).reshape(B * x.shape[1], -1) for x in (q, k, v)]
     y, lse = aligned((B * T, H * D)), np.empty((B, H, T), f4)
     forward, walk_back = (forward_by_tiles, backward_by_tiles) if AMX else (forward_by_vectors, backward_by_vectors)
-    tiles = new_tiles(32, D), new_tiles(S, D), new_tiles(D, S), new_tiles(32, S)
-    forward(*qkv, starts, sizes, y, lse, *tiles, aligned((32, 32 * blocks(S))), aligned((32, 32 * blocks(D))), PALETTE)
+    forward(B * G, 1, *qkv, starts, sizes, y, lse, PALETTE)
 
     halves = [kept(x) for x in qkv] if thread.recording else None
     del qkv
 
     def backward(dy):
         qkv = [widened(x) for x in halves]
-        t, s, d, rows = 32, 32 * blocks(S), 32 * blocks(D), 32 * CHUNK
         dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
         dq, dk, dv = (aligned(x.shape) for x in qkv)
-        of_queries, of_keys = [(rows, D), (D, rows)] * 2, [(S, D), (D, S), (S, D)]
-        tiles = tuple(new_tiles(*size) for size in (*of_queries, *of_keys, (S, rows), (S, rows), (t, S)))
-        scratch = tuple(aligned(size) for size in ((t, s), (t, s), (t, d), (s, d), (s, d)))
-        walk_back(*qkv, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, PALETTE)
+        walk_back(B * G, 1, *qkv, dy, starts, sizes, lse, dq, dk, dv, PALETTE)
         return dq.reshape(B, T, H, D), dk.reshape(B, S, G, D), dv.reshape(B, S, G, D)
 
     return y.reshape(B, T, H, D), backward
@@ -91,16 +88,35 @@ def blocks_seen(t, T, S, causal):
     return blocks_of(t + 1 + S - T if causal else S)
 
 
+@compiled
+def scratch(rows, columns):
+    """Memory for a float32 matrix."""
+    memory = np.empty(4 * rows * columns + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + 4 * rows * columns].view(f4).reshape(rows, columns)
+
+
+@compiled
+def scratch_tiles(M, N):
+    """new_tiles(M, N) (tiles.py)."""
+    memory = np.empty(2 * blocks_of(M) * blocks_of(N) * TILE + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    memory = memory[start : start + 2 * blocks_of(M) * blocks_of(N) * TILE]
+    return memory.view(u2).reshape(2 * blocks_of(M), blocks_of(N), 16, 32)
+
+
 @inlined
-def forward_of(block, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer):
-    """y and lse. asked, keys: the tiles of q and k, weights, values: those of P and v; scores = q kᵀ, answer = P v."""
-    B, T, S, H, G, D, scale, causal = sizes
+def forward_of(block, start, stop, q, k, v, starts, sizes, y, lse):
+    """y and lse of each (sequence, key head) from start to stop: scores = q kᵀ, answer = P v."""
+    T, S, H, G, D, scale, causal = sizes
+    asked, keys, values, weights = scratch_tiles(32, D), scratch_tiles(S, D), scratch_tiles(D, S), scratch_tiles(32, S)
+    scores, answer = scratch(32, 32 * blocks_of(S)), scratch(32, 32 * blocks_of(D))
     total, R = np.empty(32, f4), H // G
-    for b in range(B):
-        for h in range(H):
-            if h % R == 0:
-                cut(k, b * S, h // R * D, S, D, keys, True, NONE, False)
-                cut(v, b * S, h // R * D, S, D, NONE, False, values, False)
+    for pair in range(start, stop):
+        b, g = divmod(pair, G)
+        cut(k, b * S, g * D, S, D, keys, True, NONE, False)
+        cut(v, b * S, g * D, S, D, NONE, False, values, False)
+        for h in range(g * R, g * R + R):
             for first in range(0, T, 32):
                 n = min(32, T - first)
                 seen = blocks_seen(first + n - 1, T, S, causal)
@@ -119,8 +135,9 @@ def forward_of(block, q, k, v, starts, sizes, y, lse, asked, keys, values, weigh
                 for j in range(blocks_of(D)):
                     multiply(block, weights, 0, values, j, 0, seen, answer, 0, 32 * j, 0)
                 for r in range(n):
+                    mixed, row = answer[r, :D], y[b * T + first + r, h * D : h * D + D]
                     for i in range(D):
-                        y[b * T + first + r, h * D + i] = answer[r, i] / total[r]
+                        row[i] = mixed[i] / total[r]
 
 
 @inlined
@@ -140,18 +157,29 @@ def transpose_all(x, tiles, c, n):
 
 
 @inlined
-def backward_of(block, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch):
-    """dq, dk and dv. P is computed again, from lse; dP = dy vᵀ; dz = P (dP − Σ P dP) scale is the scores' gradient."""
-    B, T, S, H, G, D, scale, causal = sizes
-    q_rows, q_columns, dy_rows, dy_columns, k_turned, k_columns, v_turned, P_turned, dz_turned, dz_rows = tiles
-    P, dz, answer, dk_sum, dv_sum = scratch
-    R, d = H // G, blocks_of(D)
-    for b in range(B):
-        for h in range(H):
-            if h % R == 0:
-                cut(k, b * S, h // R * D, S, D, k_turned, True, k_columns, False)
-                cut(v, b * S, h // R * D, S, D, v_turned, True, NONE, False)
-                dk_sum[:], dv_sum[:] = 0, 0
+def backward_of(block, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv):
+    """dq, dk and dv of each (sequence, key head) from start to stop.
+
+    P is computed again, from lse; dP = dy vᵀ; dz = P (dP − Σ P dP) scale is the scores' gradient.
+    """
+    T, S, H, G, D, scale, causal = sizes
+    R, d, many, seen = H // G, blocks_of(D), 32 * CHUNK, 32 * blocks_of(S)
+    q_rows, q_columns, dy_rows, dy_columns = (
+        scratch_tiles(many, D),
+        scratch_tiles(D, many),
+        scratch_tiles(many, D),
+        scratch_tiles(D, many),
+    )
+    k_turned, k_columns, v_turned = scratch_tiles(S, D), scratch_tiles(D, S), scratch_tiles(S, D)
+    P_turned, dz_turned, dz_rows = scratch_tiles(S, many), scratch_tiles(S, many), scratch_tiles(32, S)
+    P, dz, answer = scratch(32, seen), scratch(32, seen), scratch(32, 32 * d)
+    dk_sum, dv_sum = scratch(seen, 32 * d), scratch(seen, 32 * d)
+    for pair in range(start, stop):
+        b, g = divmod(pair, G)
+        cut(k, b * S, g * D, S, D, k_turned, True, k_columns, False)
+        cut(v, b * S, g * D, S, D, v_turned, True, NONE, False)
+        dk_sum[:], dv_sum[:] = 0, 0
+        for h in range(g * R, g * R + R):
             for begin in range(0, T, 32 * CHUNK):
                 end = min(T, begin + 32 * CHUNK)
                 cut(q, b * T + begin, h * D, end - begin, D, q_rows, False, q_columns, False)
@@ -177,7 +205,7 @@ def backward_of(block, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scrat
                     transpose_all(dz, dz_turned, c, seen)
                     for j in range(d):
                         multiply(block, dz_rows, 0, k_columns, j, 0, seen, answer, 0, 32 * j, 0)
-                    dq[b * T + first : b * T + first + n, h * D : (h + 1) * D] = answer[:n, :D]
+                    copy(answer, 0, 0, dq, b * T + first, h * D, n, D)
                 c, last = 0, blocks_of(end - begin)
                 for j in range(blocks_of(S)):  # keys that the blocks of queries from c on see
                     while c < last and j >= blocks_seen(min(begin + 32 * c + 31, T - 1), T, S, causal):
@@ -185,31 +213,29 @@ def backward_of(block, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scrat
                     for i in range(d if c < last else 0):
                         multiply(block, P_turned, j, dy_columns, i, c, last - c, dv_sum, 32 * j, 32 * i, 1)
                         multiply(block, dz_turned, j, q_columns, i, c, last - c, dk_sum, 32 * j, 32 * i, 1)
-            if h % R == R - 1:
-                g = h // R * D
-                dk[b * S : (b + 1) * S, g : g + D] = dk_sum[:S, :D]
-                dv[b * S : (b + 1) * S, g : g + D] = dv_sum[:S, :D]
+        copy(dk_sum, 0, 0, dk, b * S, g * D, S, D)
+        copy(dv_sum, 0, 0, dv, b * S, g * D, S, D)
 
 
-@compiled
-def forward_by_tiles(q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer, palette):
+@shared
+def forward_by_tiles(start, stop, q, k, v, starts, sizes, y, lse, palette):
     tiles_on(palette.ctypes.data)
-    forward_of(block_by_tiles, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer)
+    forward_of(block_by_tiles, start, stop, q, k, v, starts, sizes, y, lse)
     tiles_off()
 
 
-@compiled
-def forward_by_vectors(q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer, palette):
-    forward_of(block_by_vectors, q, k, v, starts, sizes, y, lse, asked, keys, values, weights, scores, answer)
+@shared
+def forward_by_vectors(start, stop, q, k, v, starts, sizes, y, lse, palette):
+    forward_of(block_by_vectors, start, stop, q, k, v, starts, sizes, y, lse)
 
 
-@compiled
-def backward_by_tiles(q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, palette):
+@shared
+def backward_by_tiles(start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv, palette):
     tiles_on(palette.ctypes.data)
-    backward_of(block_by_tiles, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch)
+    backward_of(block_by_tiles, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)
     tiles_off()
 
 
-@compiled
-def backward_by_vectors(q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch, palette):
-    backward_of(block_by_vectors, q, k, v, dy, starts, sizes, lse, dq, dk, dv, tiles, scratch)
+@shared
+def backward_by_vectors(start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv, palette):
+    backward_of(block_by_vectors, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)

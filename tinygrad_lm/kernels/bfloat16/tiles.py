@@ -29,9 +29,12 @@ from tinygrad_lm.kernels.bfloat16.instructions import (
     turn,
 )
 from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
+from tinygrad_lm.kernels.numba.together import shared
 
 u2 = np.uint16
 WIDE, DEEP = 16, 32  # blocks of 32 columns, and tiles along the sum, that all rows meet while they are in the cache
+WORTH = 2**15  # tiles of 32 numbers times entries of c that are worth to be a part: 2 Mflop, a few microseconds
+LEAST = 256  # numbers of a row: where rows are shorter, a core rounds several blocks of them at a time
 AMX = tiles_allowed()
 DTYPES = ["float32/bfloat16"] if compiles_for("avx512bf16") else []  # what implementations here are for; none elsewhere
 NONE = np.zeros((0, 0, 16, 32), u2)
@@ -40,10 +43,8 @@ NO_BIAS = np.zeros(0, f4)
 
 def aligned(shape, dtype=f4):
     """A new array at an address that 64 divides: a row of a tile crosses no cache line, which halves the time."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].view(dtype).reshape(shape)
+    memory = np.empty(math.prod(shape) * np.dtype(dtype).itemsize + 64, np.uint8)
+    return np.ndarray(shape, dtype, memory, -memory.__array_interface__["data"][0] % 64)
 
 
 def blocks(n):
@@ -60,10 +61,9 @@ def rows(x):
     """The tiles of a float32 matrix as the left side of a product."""
     tiles = new_tiles(*x.shape)
     if x.flags.c_contiguous:
-        cut(x, 0, 0, *x.shape, tiles, False, NONE, False)
+        cut_all(x, tiles, False, NONE, False)
     else:
-        x = np.ascontiguousarray(x.T)
-        cut(x, 0, 0, *x.shape, NONE, False, tiles, True)
+        cut_all(np.ascontiguousarray(x.T), NONE, False, tiles, True)
     return tiles
 
 
@@ -71,28 +71,38 @@ def columns(x):
     """The tiles of a float32 matrix as the right side of a product."""
     tiles = new_tiles(*x.shape[::-1])
     if x.flags.c_contiguous:
-        cut(x, 0, 0, *x.shape, NONE, False, tiles, False)
+        cut_all(x, NONE, False, tiles, False)
     else:
-        x = np.ascontiguousarray(x.T)
-        cut(x, 0, 0, *x.shape, tiles, True, NONE, False)
+        cut_all(np.ascontiguousarray(x.T), tiles, True, NONE, False)
     return tiles
 
 
 def both(x, of_transpose):
     """rows(x), and rows(xᵀ) or else columns(x): what the products of a backward pass need, in one pass over x."""
     tiles, others = new_tiles(*x.shape), new_tiles(*x.shape[::-1])
-    cut(x, 0, 0, *x.shape, tiles, False, others, of_transpose)
+    cut_all(x, tiles, False, others, of_transpose)
     return tiles, others
+
+
+def cut_all(x, *tiles):
+    """Cut a whole matrix, by all cores."""
+    cut_strips(blocks(len(x)), max(1, LEAST // max(1, x.shape[1])), x, *tiles)
 
 
 def product(a, b, c, bias=NO_BIAS, add=False):
     """c (M, N) = [c if add] + a b + bias, float32, for a = rows(…) and b = columns(…). Returns c."""
     multiply = product_by_tiles if AMX else product_by_vectors
     if a.size:
-        multiply(a, b, c, bias, add, PALETTE)
+        pieces = blocks(len(c)) * strips(c.shape[1])
+        multiply(pieces, max(1, WORTH * pieces // (c.size * a.shape[1])), a, b, c, bias, add, PALETTE)
     elif not add:
         c[...] = bias if bias.size else 0  # a sum of nothing
     return c
+
+
+def strips(n):
+    """How many strips of 32 WIDE columns cover n."""
+    return (blocks(n) + WIDE - 1) // WIDE
 
 
 blocks_of = inlined(blocks)
@@ -121,8 +131,20 @@ def multiply(block, a, i, b, j, k, n, c, m, s, add):
 @compiled
 def cut(x, top, left, M, N, rows, turn_rows, columns, turn_columns):
     """Cut the M × N entries of x that begin at (top, left) into rows, into columns, or into both, in x's C order."""
+    cut_blocks(0, blocks_of(M), x, top, left, M, N, rows, turn_rows, columns, turn_columns)
+
+
+@shared
+def cut_strips(first, last, x, rows, turn_rows, columns, turn_columns):
+    """As `cut` all of x, of which here the rows 32 first to 32 last."""
+    cut_blocks(first, last, x, 0, 0, x.shape[0], x.shape[1], rows, turn_rows, columns, turn_columns)
+
+
+@compiled
+def cut_blocks(first, last, x, top, left, M, N, rows, turn_rows, columns, turn_columns):
+    """As `cut`, the blocks of 32 rows from first to last."""
     edge = np.empty((32, 32), f4)
-    for i in range(blocks_of(M)):
+    for i in range(first, last):
         for k in range(blocks_of(N)):
             here, step = at(x, top + 32 * i, left + 32 * k), x.strides[0]
             if 32 * i + 32 > M or 32 * k + 32 > N:
@@ -146,36 +168,54 @@ def cut(x, top, left, M, N, rows, turn_rows, columns, turn_columns):
 
 
 @inlined
-def product_of(block, a, b, c, bias, add):
-    """Block by block of 32 × 32 entries of c; those at its edges by way of a block that is whole."""
+def product_of(block, start, stop, a, b, c, bias, add):
+    """Pieces of c of 32 rows and a strip's columns, block by block; those at c's edges by way of a block that is whole.
+
+    Pieces are counted down the rows of one strip after the other.
+    """
     M, N = c.shape
     K, edge = a.shape[1], np.empty((32, 32), f4)
     for k in range(0, K, DEEP):
         n = min(DEEP, K - k)
-        for first in range(0, blocks_of(N), WIDE):
-            for i in range(blocks_of(M)):
-                for j in range(first, min(blocks_of(N), first + WIDE)):
-                    here = c[32 * i : 32 * i + 32, 32 * j : 32 * j + 32]
-                    if here.size == 1024:
-                        multiply(block, a, i, b, j, k, n, c, 32 * i, 32 * j, k + add)
-                    else:
-                        if k or add:
-                            edge[: here.shape[0], : here.shape[1]] = here
-                        multiply(block, a, i, b, j, k, n, edge, 0, 0, k + add)
-                        here[:] = edge[: here.shape[0], : here.shape[1]]
-                    if bias.size and k + n == K:
-                        for r in range(here.shape[0]):
-                            for s in range(here.shape[1]):
-                                here[r, s] += bias[32 * j + s]
+        for piece in range(start, stop):
+            strip, i = divmod(piece, blocks_of(M))
+            for j in range(strip * WIDE, min(blocks_of(N), (strip + 1) * WIDE)):
+                m, s, rows, columns = 32 * i, 32 * j, min(32, M - 32 * i), min(32, N - 32 * j)
+                if rows == columns == 32:
+                    multiply(block, a, i, b, j, k, n, c, m, s, k + add)
+                else:
+                    if k or add:
+                        copy(c, m, s, edge, 0, 0, rows, columns)
+                    multiply(block, a, i, b, j, k, n, edge, 0, 0, k + add)
+                    copy(edge, 0, 0, c, m, s, rows, columns)
+                if bias.size and k + n == K:
+                    for r in range(rows):
+                        add_to(c[m + r, s : s + columns], bias[s : s + columns])
 
 
 @compiled
-def product_by_tiles(a, b, c, bias, add, palette):
+def copy(x, i, j, y, m, s, rows, columns):
+    """y[m : m + rows, s : s + columns] = x[i : i + rows, j : j + columns]; that line would take long to compile."""
+    for r in range(rows):
+        old, new = x[i + r, j : j + columns], y[m + r, s : s + columns]
+        for t in range(new.size):
+            new[t] = old[t]
+
+
+@inlined
+def add_to(x, y):
+    """x += y, of vectors."""
+    for i in range(x.size):
+        x[i] += y[i]
+
+
+@shared
+def product_by_tiles(start, stop, a, b, c, bias, add, palette):
     tiles_on(palette.ctypes.data)
-    product_of(block_by_tiles, a, b, c, bias, add)
+    product_of(block_by_tiles, start, stop, a, b, c, bias, add)
     tiles_off()
 
 
-@compiled
-def product_by_vectors(a, b, c, bias, add, palette):
-    product_of(block_by_vectors, a, b, c, bias, add)
+@shared
+def product_by_vectors(start, stop, a, b, c, bias, add, palette):
+    product_of(block_by_vectors, start, stop, a, b, c, bias, add)

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.kernels.numba.compile import exp, f4, inlined
+from tinygrad_lm.kernels.numba.together import LEAST, shared
 from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 
 A, B = f4(2 * math.sqrt(2 / math.pi)), f4(0.044715)
@@ -32,11 +33,11 @@ def one_pass(forward, backward, x):
     """The contract of a rule for a pair of loops over flat arrays. Only x is kept."""
     x = np.asarray(x, order="C")
     y = np.empty_like(x)
-    forward(x.reshape(-1), y.reshape(-1))
+    forward(x.size, LEAST, x.reshape(-1), y.reshape(-1))
 
     def gradients(dy):
         dx = np.empty_like(x)
-        backward(dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
+        backward(x.size, LEAST, dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
         return (dx,)
 
     return y, gradients
@@ -48,28 +49,32 @@ def gate(x):
     return f4(1) / (f4(1) + exp(-A * x * (f4(1) + B * x * x)))
 
 
-@compiled
-def gelu_tanh_forward(x, y):
+@shared
+def gelu_tanh_forward(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         y[i] = x[i] * gate(x[i])
 
 
-@compiled
-def gelu_tanh_backward(dy, x, dx):
+@shared
+def gelu_tanh_backward(start, stop, dy, x, dx):
+    dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
         s = gate(x[i])
         dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s) * A * (f4(1) + f4(3) * B * x[i] * x[i]))
 
 
-@compiled
-def relu_squared_forward(x, y):
+@shared
+def relu_squared_forward(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         r = max(x[i], f4(0))
         y[i] = r * r
 
 
-@compiled
-def relu_squared_backward(dy, x, dx):
+@shared
+def relu_squared_backward(start, stop, dy, x, dx):
+    dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
         dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)
 
@@ -80,14 +85,16 @@ def logistic(x):
     return f4(1) / (f4(1) + exp(-x))
 
 
-@compiled
-def silu_forward(x, y):
+@shared
+def silu_forward(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
         y[i] = x[i] * logistic(x[i])
 
 
-@compiled
-def silu_backward(dy, x, dx):
+@shared
+def silu_backward(start, stop, dy, x, dx):
+    dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
         s = logistic(x[i])
         dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s))

@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
-from tinygrad_lm.kernels.numba.memory import floats, integers
-from tinygrad_lm.kernels.numba.together import Part, lead, partners
+from tinygrad_lm.kernels.numba.memory import floats
+from tinygrad_lm.kernels.numba.together import shared
 
 NO_STARTS = np.zeros(0, np.int64)
 
@@ -21,36 +21,24 @@ def attention_of_one(q, k, v, starts):
     if k.strides[3] != 4 or v.strides[3] != 4:
         k, v = np.ascontiguousarray(k), np.ascontiguousarray(v)
     starts = NO_STARTS if starts is None else np.ascontiguousarray(starts[:, 0], np.int64)
+    B, _, G, _ = k.shape
     y = np.empty(q.shape, f4)
-    partners.work(attend, np.ascontiguousarray(q), k, v, starts, y, attend_with_head.address)
+    attend(B * G, 1, np.ascontiguousarray(q), k, v, starts, y)
     return y
 
 
-@compiled
-def attend(q, k, v, starts, y, part, mailbox):
-    """Lead the others through all (text, key head), as parts."""
-    B, _, H, D = q.shape
-    work = np.empty(16, np.int64)
-    work[0], work[1], work[2], work[3] = k.shape[1], H, k.shape[2], D
-    work[4], work[5] = q.ctypes.data, y.ctypes.data
-    work[6] = starts.ctypes.data if starts.size else 0
-    work[7], work[8], work[9], work[10] = k.ctypes.data, k.strides[0], k.strides[1], k.strides[2]
-    work[11], work[12], work[13], work[14] = v.ctypes.data, v.strides[0], v.strides[1], v.strides[2]
-    return lead(mailbox, part, work, B * k.shape[2])
-
-
-@Part
-def attend_with_head(work, part):
-    """The R queries of one key head of one text."""
-    S, H, G, D = work[0], work[1], work[2], work[3]
-    (b, g), R = divmod(part, G), H // G
-    scale, start = f4(1 / math.sqrt(D)), integers(work[6], b + 1)[b] if work[6] else 0
-    z = np.empty(S, f4)
-    for h in range(g * R, g * R + R):
-        here = 4 * (b * H + h) * D
-        weigh(floats(work[4] + here, D), work[7] + b * work[8] + g * work[10], work[9], z, start, S)
-        softmax(z[start:S], scale)
-        mix(floats(work[5] + here, D), work[11] + b * work[12] + g * work[14], work[13], z, start, S)
+@shared(beside_blas=True)
+def attend(first, last, q, k, v, starts, y):
+    """The R queries of each (text, key head) from first to last."""
+    (_, S, G, D), H = k.shape, q.shape[2]
+    scale, z = f4(1 / math.sqrt(D)), np.empty(S, f4)
+    for part in range(first, last):
+        (b, g), R = divmod(part, G), H // G
+        start = starts[b] if starts.size else 0
+        for h in range(g * R, g * R + R):
+            weigh(q[b, 0, h], k[b, :, g].ctypes.data, k.strides[1], z, start, S)
+            softmax(z[start:S], scale)
+            mix(y[b, 0, h], v[b, :, g].ctypes.data, v.strides[1], z, start, S)
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
+from tinygrad_lm.kernels.numba.compile import exp, f4
+from tinygrad_lm.kernels.numba.together import LEAST, shared
 from tinygrad_lm.ops.cross_entropy import check_targets, cross_entropy, log_probability, mean_loss
 from tinygrad_lm.ops.embedding import check_ids
 
@@ -31,20 +32,22 @@ def by_rows(logits, targets, ignore_index):
     t = targets.reshape(-1)
     check_ids(t[t != ignore_index], x.shape[1])
     y, largest, total = np.empty(len(x), f8), np.empty(len(x), f4), np.empty(len(x), f4)
-    log_probabilities(x, t, ignore_index, largest, total, y)
+    least = max(1, LEAST // x.shape[1])
+    log_probabilities(len(x), least, x, t, ignore_index, largest, total, y)
 
     def backward(dy):
         dx = np.empty_like(x)
-        log_probabilities_backward(np.array(dy, f4).reshape(-1), x, t, ignore_index, largest, total, dx)
+        dy = np.array(dy, f4).reshape(-1)
+        log_probabilities_backward(len(x), least, dy, x, t, ignore_index, largest, total, dx)
         return dx.reshape(logits.shape), None
 
     return y.reshape(targets.shape), backward
 
 
-@compiled
-def log_probabilities(x, targets, ignore_index, largest, total, y):
+@shared
+def log_probabilities(start, stop, x, targets, ignore_index, largest, total, y):
     """y = log P[target], 0 if it is ignored; largest = max x and total = Σ exp(x − largest) of each row."""
-    for i in range(x.shape[0]):
+    for i in range(start, stop):
         top = x[i, 0]
         for j in range(x.shape[1]):
             top = max(top, x[i, j])
@@ -56,10 +59,10 @@ def log_probabilities(x, targets, ignore_index, largest, total, y):
             y[i] = f8(x[i, targets[i]]) - f8(top) - np.log(f8(s))  # in float64: nothing cancels, in whatever order
 
 
-@compiled
-def log_probabilities_backward(dy, x, targets, ignore_index, largest, total, dx):
+@shared
+def log_probabilities_backward(start, stop, dy, x, targets, ignore_index, largest, total, dx):
     """dx = dy ([target] − P); 0 where the target is ignored."""
-    for i in range(x.shape[0]):
+    for i in range(start, stop):
         if targets[i] == ignore_index:
             dx[i] = f4(0)
             continue

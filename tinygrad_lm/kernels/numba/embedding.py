@@ -2,8 +2,11 @@
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.compile import f4
+from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.embedding import check_ids, embedding
+
+COLUMNS = 64  # that a core adds up at a time
 
 
 @embedding.on("cpu", "float32")
@@ -14,14 +17,16 @@ def embedding_by_rows(w, ids):
 
     def backward(dy):
         dw = np.zeros(shape, f4)
-        add_rows(np.ascontiguousarray(dy).reshape(ids.size, shape[1]), ids.reshape(-1), dw)
+        add_rows(shape[1], COLUMNS, np.ascontiguousarray(dy).reshape(ids.size, shape[1]), ids.reshape(-1), dw)
         return dw, None
 
     return w[ids], backward
 
 
-@compiled
-def add_rows(dy, ids, dw):
+@shared
+def add_rows(start, stop, dy, ids, dw):
+    """The columns from start to stop: each sum is in the order of the ids."""
     for i in range(len(ids)):
-        for j in range(dw.shape[1]):
-            dw[ids[i], j] += dy[i, j]
+        total, row = dw[ids[i], start:stop], dy[i, start:stop]
+        for j in range(row.size):
+            total[j] += row[j]

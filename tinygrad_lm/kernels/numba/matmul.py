@@ -6,9 +6,9 @@ own layout; here each of its numbers is fetched once and meets all rows while it
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, f4, inlined
-from tinygrad_lm.kernels.numba.memory import ask, floats
-from tinygrad_lm.kernels.numba.together import Part, lead, partners
+from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.memory import ask
+from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.matmul import linear, linear_backward
 
 FEW, LARGE = 8, 2**18  # up to so many rows, and from so many entries of w on, this is the faster way
@@ -24,43 +24,19 @@ def linear_of_few_rows(x, w, b=None):
     rows = np.ascontiguousarray(x.reshape(-1, len(w)))
     y = np.empty((len(rows), w.shape[1]), f4)
     if w.flags.c_contiguous:
-        partners.work(multiply, rows, w, y, sum_rows.address)
+        sum_rows(-(-w.shape[1] // TILE), 1, rows, w, y)
     else:
-        partners.work(multiply, rows, w.T, y, dot_columns.address)
+        dot_columns(w.shape[1], 1, rows, w.T, y)
     if b is not None:
         y += b
     return y.reshape(*x.shape[:-1], w.shape[1]), linear_backward(rows, w, b, x.shape)
 
 
-@compiled
-def multiply(x, w, y, part, mailbox):
-    """Lead the others through the tiles of y."""
-    work = np.empty(6, np.int64)
-    work[0], work[1], work[2] = x.shape[0], x.shape[1], y.shape[1]
-    work[3], work[4], work[5] = x.ctypes.data, w.ctypes.data, y.ctypes.data
-    return lead(mailbox, part, work, (y.shape[1] + TILE - 1) // TILE)
-
-
-@Part
-def sum_rows(work, tile):
-    """A tile of y = x w for w that lies in memory row by row."""
-    M, K, N = work[0], work[1], work[2]
-    x, w, y = matrix(work[3], M, K), matrix(work[4], K, N), matrix(work[5], M, N)
-    sum_rows_of_tile(x, w, y, tile * TILE, min(tile * TILE + TILE, N))
-
-
-@Part
-def dot_columns(work, tile):
-    """A tile of y = x w for w that lies in memory column by column."""
-    M, K, N = work[0], work[1], work[2]
-    x, columns, y = matrix(work[3], M, K), matrix(work[4], N, K), matrix(work[5], M, N)
-    dot_columns_of_tile(x, columns, y, tile * TILE, min(tile * TILE + TILE, N))
-
-
-@inlined
-def matrix(address, rows, columns):
-    """The float32 matrix at an address."""
-    return floats(address, rows * columns).reshape(rows, columns)
+@shared(beside_blas=True)
+def sum_rows(first, last, x, w, y):
+    """Tiles of y = x w for w that lies in memory row by row."""
+    for tile in range(first, last):
+        sum_rows_of_tile(x, w, y, tile * TILE, min((tile + 1) * TILE, y.shape[1]))
 
 
 @compiled
@@ -82,12 +58,14 @@ def sum_rows_of_tile(x, w, y, start, end):
         for m in range(M):
             for j in range(end - start):
                 total[m, j] += x[m, k] * w[k, start + j]
-    y[:, start:end] = total
+    for m in range(M):
+        for j in range(end - start):
+            y[m, start + j] = total[m, j]
 
 
-@compiled
-def dot_columns_of_tile(x, columns, y, start, end):
-    """y[:, start:end], four rows of x at a time."""
+@shared(beside_blas=True)
+def dot_columns(start, end, x, columns, y):
+    """y[:, start:end] of y = x w for w that lies in memory column by column, four rows of x at a time."""
     M = len(x)
     for n in range(start, end):
         column = columns[n]

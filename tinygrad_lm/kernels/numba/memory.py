@@ -9,6 +9,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tinygrad_lm.kernels.numba.compile import inlined
@@ -122,6 +123,30 @@ def clock(typing):
     return types.int64(), code
 
 
+@intrinsic
+def call_of_part(typing, arguments):
+    """Two addresses: of code that `compute` can call, and of the arguments (size, grain, …) that it then hands on.
+
+    In a compiled function of (size, grain, part, …), which that code calls; the arguments lie in its frame.
+    """
+
+    def code(context, builder, signature, values):
+        place = cgutils.alloca_once_value(builder, values[0])
+        kind = ir.FunctionType(ir.VoidType(), [integer.as_pointer(), integer])
+        entry = ir.Function(builder.module, kind, f"{builder.function.name}.part")
+        entry.linkage = "internal"
+        inside = ir.IRBuilder(entry.append_basic_block())
+        size, grain, *others = cgutils.unpack_tuple(inside, inside.load(inside.bitcast(entry.args[0], place.type)))
+        kinds = types.int64, types.int64, types.int64, *signature.args[0].types[2:]
+        given = size, grain, entry.args[1], *others
+        context.call_conv.call_function(inside, builder.function, types.int64, kinds, given)
+        inside.ret_void()
+        pair = [builder.ptrtoint(x, integer) for x in (entry, place)]
+        return context.make_tuple(builder, signature.return_type, pair)
+
+    return types.UniTuple(types.int64, 2)(arguments), code
+
+
 @intrinsic(prefer_literal=True)
 def numbers_at(typing, kind, address):
     """The numbers of a kind at an address."""
@@ -137,9 +162,3 @@ def numbers_at(typing, kind, address):
 def floats(address, n):
     """n float32 numbers at an address, as an array."""
     return numba.carray(numbers_at(np.float32, address), (n,))
-
-
-@inlined
-def integers(address, n):
-    """n 64-bit integers at an address, as an array."""
-    return numba.carray(numbers_at(np.int64, address), (n,))

@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, f4
+from tinygrad_lm.kernels.numba.compile import f4
+from tinygrad_lm.kernels.numba.together import LEAST, grain_of, shared
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
-# N rows, C channels
+# C channels
 
 
 @layer_norm.on("cpu", "float32")
@@ -18,12 +19,13 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
     y, mean, inverse = np.empty_like(rows), np.empty(len(rows), f4), np.empty(len(rows), f4)
-    layer_norm_forward(rows, gain, bias, f4(eps), y, mean, inverse)
+    layer_norm_forward(len(rows), few(rows), rows, gain, bias, f4(eps), y, mean, inverse)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, dw, db = np.empty_like(rows), np.zeros(C, f4), np.zeros(C, f4)
-        layer_norm_backward(dy, rows, gain, mean, inverse, dx, dw, db)
+        dx, sums, grain = np.empty_like(rows), *sums_of_parts(rows, 2)
+        layer_norm_backward(len(rows), grain, dy, rows, gain, mean, inverse, dx, sums, grain)
+        dw, db = sums.sum(0)
         return tuple(d for d, p in ((dx.reshape(x.shape), x), (dw, w), (db, b)) if p is not None)
 
     return y.reshape(x.shape), backward
@@ -39,21 +41,32 @@ def rms_norm_by_rows(x, w=None, *, eps=1e-6):
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain = np.ones(C, f4) if w is None else w
     y, inverse = np.empty_like(rows), np.empty(len(rows), f4)
-    rms_norm_forward(rows, gain, f4(eps), y, inverse)
+    rms_norm_forward(len(rows), few(rows), rows, gain, f4(eps), y, inverse)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, dw = np.empty_like(rows), np.zeros(C, f4)
-        rms_norm_backward(dy, rows, gain, inverse, dx, dw)
-        return (dx.reshape(x.shape),) if w is None else (dx.reshape(x.shape), dw)
+        dx, sums, grain = np.empty_like(rows), *sums_of_parts(rows, 1)
+        rms_norm_backward(len(rows), grain, dy, rows, gain, inverse, dx, sums, grain)
+        return (dx.reshape(x.shape),) if w is None else (dx.reshape(x.shape), sums.sum(0)[0])
 
     return y.reshape(x.shape), backward
 
 
-@compiled
-def layer_norm_forward(x, w, b, eps, y, mean, inverse):
-    N, C = x.shape
-    for i in range(N):
+def few(rows):
+    """How many rows a core takes at least at a time."""
+    return max(1, LEAST // rows.shape[1])
+
+
+def sums_of_parts(rows, n):
+    """Room for n sums over the rows of each part, (parts, n, C), and how many rows a part has."""
+    grain = grain_of(len(rows), few(rows))
+    return np.zeros((-(-len(rows) // grain), n, rows.shape[1]), f4), grain
+
+
+@shared
+def layer_norm_forward(start, stop, x, w, b, eps, y, mean, inverse):
+    C = x.shape[1]
+    for i in range(start, stop):
         total = f4(0)
         for j in range(C):
             total += x[i, j]
@@ -66,10 +79,10 @@ def layer_norm_forward(x, w, b, eps, y, mean, inverse):
             y[i, j] = (x[i, j] - mean[i]) * inverse[i] * w[j] + b[j]
 
 
-@compiled
-def layer_norm_backward(dy, x, w, mean, inverse, dx, dw, db):
-    N, C = x.shape
-    for i in range(N):
+@shared
+def layer_norm_backward(start, stop, dy, x, w, mean, inverse, dx, sums, each):
+    C, dw, db = x.shape[1], sums[start // each, 0], sums[start // each, 1]
+    for i in range(start, stop):
         along_1, along_xhat = f4(0), f4(0)
         for j in range(C):
             xhat = (x[i, j] - mean[i]) * inverse[i]
@@ -84,10 +97,10 @@ def layer_norm_backward(dy, x, w, mean, inverse, dx, dw, db):
             dx[i, j] = inverse[i] * (dx[i, j] - along_1 - xhat * along_xhat)
 
 
-@compiled
-def rms_norm_forward(x, w, eps, y, inverse):
-    N, C = x.shape
-    for i in range(N):
+@shared
+def rms_norm_forward(start, stop, x, w, eps, y, inverse):
+    C = x.shape[1]
+    for i in range(start, stop):
         square = f4(0)
         for j in range(C):
             square += x[i, j] * x[i, j]
@@ -96,10 +109,10 @@ def rms_norm_forward(x, w, eps, y, inverse):
             y[i, j] = x[i, j] * inverse[i] * w[j]
 
 
-@compiled
-def rms_norm_backward(dy, x, w, inverse, dx, dw):
-    N, C = x.shape
-    for i in range(N):
+@shared
+def rms_norm_backward(start, stop, dy, x, w, inverse, dx, sums, each):
+    C, dw = x.shape[1], sums[start // each, 0]
+    for i in range(start, stop):
         along_xhat = f4(0)
         for j in range(C):
             xhat = x[i, j] * inverse[i]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled
+from tinygrad_lm.kernels.numba.together import LEAST, shared
 from tinygrad_lm.ops.rotary import angles, check_pairs, rotary
 
 
@@ -14,20 +14,21 @@ def rotary_in_one_pass(x, *, base=10000.0, start=0, scaling=()):
 
     def turned(x, sin):
         y = np.empty_like(x, order="C")
-        turn(np.ascontiguousarray(x), cos, sin, y)
+        B, T, H, D = x.shape
+        turn(B * T, max(1, LEAST // max(1, H * D)), np.ascontiguousarray(x), cos, sin, y)
         return y
 
     return turned(x, sin), lambda dy: (turned(dy, -sin),)
 
 
-@compiled
-def turn(x, cos, sin, y):
-    B, T, H, D = x.shape
+@shared
+def turn(start, stop, x, cos, sin, y):
+    _, T, H, D = x.shape
     half = D // 2
-    for b in range(B):
-        for t in range(T):
-            for h in range(H):
-                for i in range(half):
-                    x1, x2 = x[b, t, h, i], x[b, t, h, half + i]
-                    y[b, t, h, i] = x1 * cos[t, i] - x2 * sin[t, i]
-                    y[b, t, h, half + i] = x1 * sin[t, i] + x2 * cos[t, i]
+    for position in range(start, stop):
+        b, t = divmod(position, T)
+        for h in range(H):
+            x1, x2, y1, y2 = x[b, t, h, :half], x[b, t, h, half:], y[b, t, h, :half], y[b, t, h, half:]
+            for i in range(half):
+                y1[i] = x1[i] * cos[t, i] - x2[i] * sin[t, i]
+                y2[i] = x1[i] * sin[t, i] + x2[i] * cos[t, i]

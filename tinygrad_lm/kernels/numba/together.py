@@ -2,76 +2,117 @@
 
 To wake a sleeping thread takes 0.1 ms, so the partners spin: for about a millisecond after the last piece they look for
 the next one, and then sleep until they are wanted again. A piece comes in parts. Each thread takes the next part until
-none is left, so a partner that is late is not waited for, only one that has taken a part.
+none is left, so a partner that is late is not waited for, only one that has taken a part. The leader takes them from
+the first on, others from the last: of two cores each finds in its cache the rows that it computed before.
 
 `mailbox`, 64-bit numbers, of which each group has a line of the cache:
-    NEXT      which piece it is, 2³² times its number, and how many of its parts are left
+    NEXT      which piece it is, 2⁴⁰ times its number, 2²⁰ times which of its parts is the first left, how many are left
     DONE      how many of its parts are finished
-    FUNCTION  what computes a part: its address; then the address of its arguments, and the number of parts
+    FUNCTION  what computes a part: its address; then the address of its arguments
 """
 
 import functools
+import inspect
 import threading
 import time
 
-import numba
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
-from tinygrad_lm.kernels.numba.memory import clock, compute, count, exchange, pause, publish, read
-from tinygrad_lm.threads import cores
+from tinygrad_lm.engine.observe import thread
+from tinygrad_lm.kernels.numba.compile import compiled, inlined
+from tinygrad_lm.kernels.numba.memory import call_of_part, clock, compute, count, exchange, pause, publish, read
+from tinygrad_lm.threads import blas_is_single, cores, is_worker
 
-NEXT, DONE, FUNCTION, ARGUMENTS, PARTS = 0, 8, 16, 17, 18
+NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
+BITS = 20
+ALL = 2**BITS - 1  # parts of a piece at most
 PATIENCE = 3_000_000  # cycles of the processor's clock, 1 ms at 3 GHz: so long a partner spins without work
 LATE = 3_000_000  # cycles: a partner that takes so much longer than the leader had to give its core to another program,
-REST = 0.2  # seconds: and is left alone for so long
+REST = 0.002, 0.2  # seconds: and is left alone, at first for so long, twice as long each time that it is late again
+PARTS = 8  # of a piece. With more the cores would rather fight for the next one, with fewer wait for the last
+MANY = 16  # times the least that is worth to be a part; of a long piece more parts are made
+LEAST = 2**12  # numbers in a part: a microsecond's work, no less than it takes to offer a piece
+FORGET = 0.99  # by what the next rest gets shorter with each piece that is done in time
 MOST = 7  # partners; a few cores fetch all that a memory gives
 
 
-class Part:
-    """Decorator: a function of (numbers that describe a piece of work, a part's index), compiled when it is wanted."""
+def shared(function=None, *, beside_blas=False):
+    """Decorator: of function(start, stop, *arguments), which goes over the things from start to stop of a loop, make
+    function(size, least, *arguments): all cores that are free go over `size` things, at least so many at a time.
 
-    def __init__(self, function):
-        self.function = function
+    Loops run over x[start:stop], not over x from start to stop, which Numba would look for negative indices.
+    What a part writes must depend on no other part. It is computed by one thread in one order, so the result has the
+    same bits on any number of cores. beside_blas: even where BLAS may have the other cores (`Partners.allowed`).
+    """
+    if function is None:
+        return functools.partial(shared, beside_blas=beside_blas)
+    leader = leader_of(function)
 
-    @functools.cached_property
-    def address(self):
-        """Where the machine code begins."""
-        signature = "void(CPointer(int64), int64)"
-        try:
-            self.compiled = numba.cfunc(signature, cache=True, **OPTIONS)(self.function)
-        except RuntimeError:  # no folder for it can be written
-            self.compiled = numba.cfunc(signature, **OPTIONS)(self.function)
-        return self.compiled.address
+    @functools.wraps(function)
+    def whole(size, least, *arguments):
+        grain = grain_of(size, least)
+        alone = size <= grain or not (beside_blas or partners.allowed())
+        (partners.alone if alone else partners.work)(leader, size, grain, *arguments)
+
+    whole.leader = leader
+    return whole
+
+
+def grain_of(size, least):
+    """How many things are a part: the same on any number of cores."""
+    return min(max(least, -(-size // PARTS)), MANY * least)
+
+
+LEADER = """
+def {name}(size, grain, part, mailbox, {arguments}):
+    if part >= 0:
+        function(part * grain, min(size, (part + 1) * grain), {arguments})
+        return 0
+    code, here = call_of_part((size, grain, mailbox, {arguments}))
+    return lead(mailbox, code, here, (size + grain - 1) // grain)
+"""
+
+
+def leader_of(function):
+    """Compute one part, or with part −1 lead all others through all of them.
+
+    The code is compiled as if it were written in the function's file: beside that file Numba keeps the machine code.
+    """
+    name, file = f"{function.__name__}_shared", inspect.getfile(function)
+    _, _, *arguments = inspect.signature(function).parameters
+    known = {"function": inlined(function), "call_of_part": call_of_part, "lead": lead, "__name__": function.__module__}
+    exec(compile(LEADER.format(name=name, arguments=", ".join(arguments)), file, "exec"), known)
+    return compiled(known[name])
 
 
 @inlined
-def take(mailbox):
-    """Take the next part and compute it. False where none is left."""
+def take(mailbox, leads):
+    """Take a part and compute it: the leader the first that is left, others the last. False where none is left."""
     here = mailbox.ctypes.data
     seen = read(here + 8 * NEXT)
-    left = seen & 0xFFFFFFFF
+    left, first = seen & ALL, (seen >> BITS) & ALL
     if left == 0:
         return False
-    function, arguments, parts = mailbox[FUNCTION], mailbox[ARGUMENTS], mailbox[PARTS]
-    if exchange(here + 8 * NEXT, seen, seen - 1):  # nobody was faster, and the piece is still the one that was read
-        compute(function, arguments, parts - left)
+    function, arguments = mailbox[FUNCTION], mailbox[ARGUMENTS]
+    if exchange(here + 8 * NEXT, seen, seen - 1 + (leads << BITS)):  # nobody was faster, nor is it another piece
+        compute(function, arguments, first if leads else first + left - 1)
         count(here + 8 * DONE)
     return True
 
 
 @compiled
 def lead(mailbox, function, arguments, parts):
-    """Offer a piece of work, take part in it until it is done. Returns for how many cycles nothing was left to take."""
-    here = mailbox.ctypes.data
-    mailbox[FUNCTION], mailbox[ARGUMENTS], mailbox[PARTS], mailbox[DONE] = function, arguments.ctypes.data, parts, 0
-    publish(here + 8 * NEXT, (((mailbox[NEXT] >> 32) + 1) << 32) + parts)
-    while take(mailbox):
-        pass
-    began = clock()
+    """Offer a piece of work, take part in it until it is done. Returns for how many cycles others were waited for, in
+    which they could not just have been at a last part."""
+    here, began, mine = mailbox.ctypes.data, clock(), 0
+    mailbox[FUNCTION], mailbox[ARGUMENTS], mailbox[DONE] = function, arguments, 0
+    publish(here + 8 * NEXT, (((mailbox[NEXT] >> 2 * BITS) + 1) << 2 * BITS) + parts)
+    while take(mailbox, 1):
+        mine += 1
+    ended = clock()
     while read(here + 8 * DONE) < parts:
         pause()
-    return clock() - began
+    return clock() - ended - (ended - began) // max(1, mine)
 
 
 @compiled
@@ -79,7 +120,7 @@ def follow(mailbox):
     """Take part in what is offered, until for some time nothing is."""
     last = clock()
     while clock() - last < PATIENCE:
-        if take(mailbox):
+        if take(mailbox, 0):
             last = clock()
         else:
             pause()
@@ -89,25 +130,39 @@ class Partners:
     """The threads that help, one for each core but the leader's. They are started when they are wanted first."""
 
     def __init__(self):
-        self.mailbox, self.one_at_a_time, self.wanted, self.rest = np.zeros(32, np.int64), threading.Lock(), [], 0.0
+        self.mailbox, self.one_at_a_time, self.wanted = np.zeros(32, np.int64), threading.Lock(), []
+        self.until, self.rest = 0.0, REST[0]
 
-    def work(self, compiled, *arguments):
-        """compiled(*arguments, mailbox), which returns what `lead` does: with the partners if they are free, or alone.
+    def allowed(self):
+        """Whether this thread may use other cores: it is none of several `workers`, and no threads of BLAS are there.
+
+        A model in bfloat16 calls no BLAS (kernels/bfloat16/).
+        """
+        return not is_worker() and (blas_is_single() or bool(thread.products))
+
+    def work(self, leader, size, grain, *arguments):
+        """Let a leader, made by `shared`, do its work with the partners if they are free, else alone.
 
         They are left alone for a while where other threads want their cores, for then the leader would wait for them.
         """
-        resting = time.perf_counter() < self.rest
+        resting = time.perf_counter() < self.until
         if not resting and self.one_at_a_time.acquire(blocking=False):
             try:
                 self.wake()
-                late = compiled(*arguments, self.mailbox) > LATE
+                late = leader(size, grain, -1, self.mailbox, *arguments) > LATE
             finally:
                 self.one_at_a_time.release()
         else:
-            compiled(*arguments, np.zeros_like(self.mailbox))
+            self.alone(leader, size, grain, *arguments)
             late = not resting  # another thread of this process had them
         if late:
-            self.rest = time.perf_counter() + REST
+            self.until, self.rest = time.perf_counter() + self.rest, min(2 * self.rest, REST[1])
+        elif not resting:
+            self.rest = max(REST[0], self.rest * FORGET)
+
+    def alone(self, leader, size, grain, *arguments):
+        """As `work`, without partners."""
+        leader(size, grain, -1, np.zeros(self.mailbox.size, np.int64), *arguments)
 
     def wake(self):
         """Let the partners look for work."""
