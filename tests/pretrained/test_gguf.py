@@ -128,6 +128,16 @@ def test_names_come_once(tmp_path):
     refused(path, "metadata llama.rope.dimension_count is there twice")
 
 
+def test_a_tensor_that_cannot_be_there(tmp_path):
+    path = publish(tmp_path / "model.gguf", small("llama"), "llama", "Q8_0")
+    content = path.read_bytes()
+    path.write_bytes(content[:-64])
+    refused(path, f" ends at byte {len(content)} of a file of {len(content) - 64}; download it again")
+    head = b"blk.0.attn_q.weight" + (2).to_bytes(4, "little")
+    path.write_bytes(content.replace(head + b"\x20", head + b"\x21"))
+    refused(path, "tensor blk.0.attn_q.weight: expected rows of blocks of 32 for Q8_0, found (32, 33)")
+
+
 # A model
 
 
@@ -189,6 +199,7 @@ def test_all_that_does_not_fit_is_said_at_once(tmp_path):
     ("changes", "message"),
     [
         ({"llama.block_count": None, "llama.context_length": None}, "found no llama.context_length, llama.block_count"),
+        ({"llama.block_count": 3}, "llama.block_count must be 2, as the tensors say, found 3"),
         ({"llama.attention.head_count": [4, 4]}, "num_attention_heads must be a positive whole number, found [4, 4]"),
         ({"llama.attention.head_count_kv": 3}, "n_head must be a multiple of n_kv_head 3"),
         ({"llama.expert_count": 8}, "llama.expert_count must be 0 or absent, found 8"),
