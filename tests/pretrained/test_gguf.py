@@ -28,7 +28,7 @@ from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict  # noqa: E
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError, TinygradError  # noqa: E402
 from tinygrad_lm.posttrain.chat.export_chat import chat_files  # noqa: E402
 from tinygrad_lm.posttrain.chat.load import find_chat  # noqa: E402
-from tinygrad_lm.pretrained import hub  # noqa: E402
+from tinygrad_lm.pretrained import hub, load  # noqa: E402
 from tinygrad_lm.pretrained.export import export  # noqa: E402
 from tinygrad_lm.pretrained.gguf_file import KINDS, GGUFFile  # noqa: E402
 from tinygrad_lm.pretrained.gguf_tokenizer import published_files  # noqa: E402
@@ -136,6 +136,15 @@ def test_a_tensor_that_cannot_be_there(tmp_path):
     head = b"blk.0.attn_q.weight" + (2).to_bytes(4, "little")
     path.write_bytes(content.replace(head + b"\x20", head + b"\x21"))
     refused(path, "tensor blk.0.attn_q.weight: expected rows of blocks of 32 for Q8_0, found (32, 33)")
+
+
+def test_a_model_that_is_too_large(tmp_path, monkeypatch):
+    def allocate(*_):
+        raise MemoryError("Unable to allocate 23.7 GiB")
+
+    monkeypatch.setattr(load, "GPT", allocate)
+    path = publish(tmp_path / "model.gguf", small("llama"), "llama")
+    refused(path, "the model does not fit into memory: Unable to allocate 23.7 GiB", error=CheckpointError)
 
 
 # A model
