@@ -24,7 +24,7 @@ from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
-from tinygrad_lm.train.evaluate import validation_of
+from tinygrad_lm.train.evaluate import Validation
 from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
@@ -91,7 +91,7 @@ def start(
         base=model,
     )
     print(f"before\n{run.sample(tuned, 200)}\n")
-    return train(run, trainer, validation_of(validation, batches))
+    return train(run, trainer, Validation(validation, batches, config))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command, create_run, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
-from tinygrad_lm.train.evaluate import validation_of
+from tinygrad_lm.train.evaluate import Validation
 from tinygrad_lm.train.plan import check_time, within
 from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
@@ -98,7 +98,7 @@ def start(
         levels={"uniform": math.log(tokenizer.vocab_size)},
         floors={source.name: source.floor for source in dataset.sources},
     )
-    return train(run, trainer, validation_of(validation, batches)) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, Validation(validation, batches, config)) or (report(run, device=device) if doctor else 0)
 
 
 def find_dataset(mixture, folder):

@@ -1,6 +1,6 @@
 """Pretrain a small GPT on tiny Shakespeare and watch it learn.
 
-python examples/pretrain_shakespeare.py                       # about five minutes on a laptop's CPU
+python examples/pretrain_shakespeare.py                       # five minutes, on a laptop's CPU
 python examples/pretrain_shakespeare.py --preset nanogpt-cpu --steps 2000
 python examples/pretrain_shakespeare.py --data my_text.txt --tokenizer gpt2
 python examples/pretrain_shakespeare.py --resume runs/...     # continue where a run was stopped
@@ -8,7 +8,6 @@ python examples/pretrain_shakespeare.py --doctor              # and say afterwar
 """
 
 import sys
-import time
 from dataclasses import replace
 
 from tinygrad_lm.data.corpus import load_corpus
@@ -22,12 +21,13 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.programs import program
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import workers
-from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, progress_bar, status, vocab_size
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
-from tinygrad_lm.train.evaluate import baselines, validation_of
+from tinygrad_lm.train.evaluate import Validation, baselines
 from tinygrad_lm.train.log import settled
 from tinygrad_lm.train.plan import check_time, within
+from tinygrad_lm.train.progress import Progress
 from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
@@ -81,16 +81,17 @@ def start(
         data=describe_text(data, corpus),
         levels=levels | known_floor(corpus, validation),
     )
-    return train(run, trainer, validation_of(validation, batches)) or (report(run, device=device) if doctor else 0)
+    return train(run, trainer, Validation(validation, batches, config)) or (report(run, device=device) if doctor else 0)
 
 
 def train(run, trainer, validate, first=0):
     """Train from step `first` to the last, evaluating and saving into the run's folder. Returns the exit status.
 
-    validate(model): the number that is to fall, {source: its own}, and, if there are, other figures to log by name
+    validate(model): the number that is to fall, {source: its own}, and, if there are, other figures to log by name;
+    validate.whole(model), if it measures a part only: the first two on the whole
     """
     model, optimizers, batches, config = trainer.model, trainer.optimizers, trainer.batches, trainer.config
-    log, ended = run.log, "finished"
+    log, pace, ended = run.log, trainer.pace, "finished"
 
     def update(step):
         """Loss, backward, clip, step, zero. On a GPU train/device_steps.py does the same."""
@@ -98,40 +99,40 @@ def train(run, trainer, validate, first=0):
         norm = clip_gradients(model.flat, config.clip, max(count, 1)).item()  # of the mean
         trainer.check(step, loss, norm)
         for optimizer in optimizers:
-            optimizer.step(config.rate_factor(step))
+            optimizer.step(pace.rate_factor(step))
         model.flat.zero_grad()
         return loss, norm
 
     def evaluate(done):
-        """Measure the model after so many steps, and log it."""
+        """Measure the model after so many steps, and log it; at the end on the whole validation split."""
         run.log_validation(done, batches.used(done), *validate(model))
+        if hasattr(validate, "whole") and (pace.over(done) or settled(log, config.patience)):
+            run.log_whole(done, *validate.whole(model))
 
-    with workers(trainer.threads), stop_signals() as received, progress_bar(first, config.steps) as bar:
+    with workers(trainer.threads), stop_signals() as received, Progress(run, trainer) as progress:
         if config.eval_first and not log.records:
             evaluate(0)
             run.write_checkpoint(trainer.state(), 0)
-            run.report(model, 0)
+            progress.evaluated(0, run.report(model, 0))
         elif first in log.curve("validation")[0]:
             run.report(model, first)  # again, since the run may have ended before it was whole
 
         # One step at a time; on a GPU, which runs ahead of the host, several.
-        for steps in () if received else trainer.stretches(first):
-            began = time.perf_counter()
+        for steps in () if received else pace.stretches(first, trainer.ahead):
             updates = [update(step) for step in steps] if trainer.ahead == 1 else trainer.steps(steps.start, len(steps))
-            seconds = (time.perf_counter() - began) / len(steps)
+            pace.ended(steps)
             for step, (loss, norm) in zip(steps, updates, strict=True):
                 figures = batches.figures(step, loss)
-                log.write(step=step + 1, **figures, norm=norm, rate_factor=config.rate_factor(step), seconds=seconds)
-            bar.update(len(steps))
-            bar.set_postfix_str(f"{status(figures)}, {batches.tokens_a_step / seconds:,.0f} tokens/s", refresh=False)
+                log.write(step=step + 1, **figures, norm=norm, **pace.figures(step))
+            progress.made(steps, figures)
 
-            done, due = steps.stop, config.evaluates(steps.stop)
+            done, due = steps.stop, pace.evaluates(steps.stop)
             if due:
                 evaluate(done)
             if due or received:
                 run.write_checkpoint(trainer.state(), done)
             if due:
-                run.report(model, done)
+                progress.evaluated(done, run.report(model, done))
             if received:
                 break
             if due and settled(log, config.patience):

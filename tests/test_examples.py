@@ -1,9 +1,11 @@
 """The command lines of examples/: what they do, and that a mistake ends in a message and nothing half-written."""
 
+import math
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,32 +170,32 @@ def test_the_same_seed_is_the_same_run_and_another_another(text, run, tmp_path):
 
 
 def test_minutes_are_planned(text, tmp_path, monkeypatch):
-    """As many steps as the timing of a few says, whatever that is on this machine."""
-    program, planned = small_run.example("pretrain_shakespeare"), []
+    """As many steps as the timing of a few says are expected, whatever that is on this machine; and time ends it."""
+    speeds = []
 
-    def watched(*arguments, affordable=plan.affordable_steps):
-        planned.append(affordable(*arguments))
-        return planned[0]
+    def watched(*arguments, speed=plan.speed):
+        speeds.append(speed(*arguments))
+        return speeds[0]
 
-    monkeypatch.setattr(plan, "affordable_steps", watched)
-    with small_run.tiny_preset():
-        options = ["--preset", "tiny", "--data", str(text), "--out", str(tmp_path), "--dtype", "float64"]
-        assert program.main([*options, "--minutes", "0.005"]) == 0
-    trained = RunFolder(tmp_path)
-    assert [trained.train_config.steps] == [trained.log.curve("loss")[0][-1]] == planned
-    assert planned[0] >= 1
+    monkeypatch.setattr(plan, "speed", watched)
+    options = ["--preset", "tiny", "--data", text, "--out", tmp_path, "--dtype", "float64"]
+    assert pretrain(*options, "--minutes", 0.005) == 0
+    trained, ((step, target),) = RunFolder(tmp_path), speeds
+    config = trained.train_config
+    assert 0 < config.seconds < 0.3
+    expected = plan.planned(replace(config, curve_tokens=2**14), config.seconds, step, target, [376], math.inf)
+    assert config == expected
+    assert trained.log.curve("position")[1][0] == 0
     assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
 
 
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
-    program = small_run.example("pretrain_shakespeare")
-    monkeypatch.setattr(plan, "affordable_steps", lambda *arguments: 10**9)
-    with small_run.tiny_preset(epochs=2):
-        assert program.main(["--preset", "tiny", "--data", str(text), "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(plan, "speed", lambda *_: (1e-6, 1e-9))
+    assert pretrain("--preset", "tiny", "--data", text, "--out", tmp_path, epochs=2) == 0
     trained = RunFolder(tmp_path)
     tokens = int(0.9 * len(small_run.TEXT))
-    assert trained.train_config.steps == 2 * tokens // (4 * 2 * 8)
+    assert trained.train_config.steps == trained.log.curve("loss")[0][-1] == 2 * tokens // (4 * 2 * 8)
     assert "2 epochs" in capsys.readouterr().out
 
 

@@ -7,9 +7,23 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
-_pool, _within = None, False
-_this = threading.local()
+_pool = None
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+
+
+class _Thread(threading.local):
+    """is_worker: whether this is a thread of `workers`, so that other cores have others."""
+
+    is_worker = False
+
+
+class blas:
+    """single: whether BLAS has one thread, since we are within `workers`, so that other cores are free."""
+
+    single = False
+
+
+this_thread = _Thread()
 
 
 @contextmanager
@@ -22,27 +36,17 @@ def workers(n):
     """
     from threadpoolctl import threadpool_limits
 
-    global _pool, _within
-    before = _pool, _within
+    global _pool
+    before, was_single = _pool, blas.single
     keep_memory()
     # One has no thread of its own: CuPy's current stream and allocator are those of the thread that chose them.
-    pool = ThreadPoolExecutor(n, initializer=setattr, initargs=(_this, "worker", True)) if n > 1 else nullcontext()
-    with threadpool_limits(1, "blas"), pool as _pool:
-        _within = True
+    marked = {"initializer": setattr, "initargs": (this_thread, "is_worker", True)}
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(n, **marked) if n > 1 else nullcontext() as _pool:
+        blas.single = True
         try:
             yield
         finally:
-            _pool, _within = before
-
-
-def is_worker():
-    """Whether this is a thread of `workers`: the other cores have others."""
-    return getattr(_this, "worker", False)
-
-
-def blas_is_single():
-    """Whether BLAS has one thread, since we are within `workers`: the other cores are free for what leads them."""
-    return _within
+            _pool, blas.single = before, was_single
 
 
 def keep_memory():

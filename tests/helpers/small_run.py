@@ -93,7 +93,7 @@ def results(run):
     """What must not depend on interruptions: the last checkpoint's bytes, and the log without its clock."""
     last = max((run / "checkpoints").iterdir())
     weights = {file.name: file.read_bytes() for file in last.glob("*.safetensors")}
-    return last.name, weights, re.sub(r', "seconds": [^,}]*', "", (run / "log.jsonl").read_text())
+    return last.name, weights, re.sub(r', "(seconds|elapsed)": [^,}]*', "", (run / "log.jsonl").read_text())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.objective import IGNORED
+from tinygrad_lm.train.pace import Steps
 
 CHAT = Chat(CharTokenizer("+0123456789="))
 PROMPTS = [prompt_of(conversation) for conversation in sums(6)]
@@ -172,4 +173,4 @@ def test_settings_are_checked_together():
 def test_a_run_ends_between_iterations():
     config = in_iterations(TrainConfig(101, 8, eval_every=7), 4)
     assert config == replace(config, steps=100, eval_every=8)
-    assert all(step % 4 == 0 for step in range(1, 101) if config.evaluates(step))
+    assert all(step % 4 == 0 for step in range(1, 101) if Steps(config).evaluates(step))

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from small_gpt import shaken, tiny
 
 from tinygrad_lm import no_grad
+from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.threads import workers
-from tinygrad_lm.train.evaluate import baselines, evaluate
+from tinygrad_lm.train.config import TrainConfig
+from tinygrad_lm.train.evaluate import Validation, baselines, evaluate, part_of
 
 
 @given(n=st.integers(2, 40), batch_size=st.integers(1, 4), threads=st.integers(1, 3), seed=st.integers(0, 99))
@@ -44,6 +47,53 @@ def test_evaluation_inside_documents_gives_each_target_its_own_document_alone(n,
         with no_grad():
             total += cross_entropy(model(tokens[None, begin:i])[:, -1], tokens[i : i + 1]).item()
     agree(evaluate(model, tokens, batch_size, document_token=2), total / (n - 1), "mean")
+
+
+TEXTS = {"a": (Fraction(2, 3), 100), "b": (Fraction(1, 3), 38)}  # weight and length; windows of 5
+
+
+def validation_with(curve_tokens, seed=0):
+    texts = {name: (w, np.random.default_rng(n).integers(0, 7, n)) for name, (w, n) in TEXTS.items()}
+    return Validation(texts, Batches(np.arange(9), 2, 5), TrainConfig(1, 2, curve_tokens=curve_tokens, seed=seed))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("curve_tokens", [1, 20, 37, 60, 99])
+def test_evaluations_measure_a_part_of_each_text_and_the_last_one_all(curve_tokens, seed):
+    """Windows drawn without replacement; their mean, by weight, is what each window alone gives."""
+    model, validation = shaken(tiny("gpt2"), seed), validation_with(curve_tokens, seed)
+    expected = {}
+    for name, (_, tokens) in validation.texts.items():
+        blocks, count = validation.blocks[name], (len(tokens) - 1) // 5
+        if curve_tokens // 5 >= count:
+            assert blocks is None
+            expected[name] = evaluate(model, tokens, 2)
+            continue
+        assert len(set(blocks)) == len(blocks) == max(1, curve_tokens // 5)
+        assert 0 <= min(blocks) <= max(blocks) < count
+        expected[name] = np.mean([evaluate(model, tokens[5 * i : 5 * i + 6], 2) for i in blocks])
+    loss, losses = validation(model)
+    for name in expected:
+        agree(losses[name], expected[name], name)
+    agree(loss, 2 / 3 * losses["a"] + 1 / 3 * losses["b"], "mean")
+    assert validation(model) == (loss, losses) == validation_with(curve_tokens, seed)(model)
+    whole = {name: evaluate(model, tokens, 2) for name, (_, tokens) in validation.texts.items()}
+    assert validation.whole(model)[1] == whole
+
+
+def test_each_window_is_as_likely_as_any_other_to_be_in_the_part():
+    """No prefix: over 400 seeds each of 19 windows comes 105 times, with a standard deviation of 9."""
+    parts = [part_of(100, 5, TrainConfig(1, 1, curve_tokens=25, seed=seed), "text") for seed in range(400)]
+    counts = np.bincount(np.concatenate(parts), minlength=19)
+    assert len(counts) == 19
+    assert abs(counts - 400 * 5 / 19).max() < 40
+
+
+def test_what_is_measured_is_said(capsys):
+    validation_with(20)
+    assert capsys.readouterr().out == "curve   evaluations measure 40 of 136 validation tokens, the last one all\n"
+    validation_with(99)
+    assert capsys.readouterr().out == ""
 
 
 @given(data=st.data(), V=st.integers(1, 6), n=st.integers(2, 40), m=st.integers(2, 20))

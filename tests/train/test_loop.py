@@ -25,7 +25,7 @@ from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train import evaluate as evaluation
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.data import reopen_data
-from tinygrad_lm.train.evaluate import baselines, evaluate, validation_of
+from tinygrad_lm.train.evaluate import Validation, baselines, evaluate
 from tinygrad_lm.train.log import Log, settled
 from tinygrad_lm.train.run import RunFolder
 from tinygrad_lm.train.trainer import Trainer
@@ -77,7 +77,7 @@ def test_validation_stays_inside_documents_as_training_does(tmp_path):
     trainer = Trainer(model, batches, TrainConfig(1, batch_size=2))
     run = RunFolder.create(tmp_path / "run", model.config, trainer.config, CharTokenizer("abcdefg"), dtype="float64",
                            program="", title="", start=0, levels={}, floors={})  # fmt: skip
-    validate = validation_of({"text": (Fraction(1), tokens)}, batches)
+    validate = Validation({"text": (Fraction(1), tokens)}, batches, trainer.config)
     assert small_run.example("pretrain_shakespeare").train(run, trainer, validate) == 0
     inside = evaluate(model, tokens, 2, document_token=3)
     assert run.log.curve("validation") == ([1], [inside])
@@ -349,7 +349,7 @@ def test_settled(losses, patience):
 
 
 def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_path, monkeypatch, capsys):
-    losses = iter([2.0, 3.0, 2.0, 0.5])
+    losses = iter([2.0, 3.0, 9.0, 2.0, 9.0, 0.5, 9.0])  # 9.0: on the whole validation split
     monkeypatch.setattr(evaluation, "evaluate", lambda *_: next(losses))
     assert start(tmp_path, "--eval-every", 2, "--patience", 1) == 0
     assert "settled at step 4;" in capsys.readouterr().out

@@ -70,6 +70,7 @@ def test_losses_are_those_of_evaluate_on_each_source(run, data):
     log, held_out = Log(run / "log.jsonl"), Dataset(data).validation()
     records = [record for record in log.records if "validation" in record]
     assert [record["step"] for record in records] == [3, 6, 8]
+    assert log.records[-1] == {"step": 8, "whole": records[-1]["validation"], "whole_sources": log.result()[1]}
     manifest, state = RunFolder(run).read_checkpoint()
     model = RunFolder(run).initial_model("cpu")
     model.flat.load(state["model"])
@@ -94,7 +95,7 @@ def test_what_was_used_is_what_the_batches_held(run, data):
         CHARACTERS.decode(row.tolist()) for step in range(8) for part in range(2) for row in batches(step, part)[0]
     ]
     sums = sum(bool(re.search(r"[\d+=]", text)) for text in first)
-    record = Log(run / "log.jsonl").records[-1]
+    record = Log(run / "log.jsonl").records[-2]
     assert record["step"] == 8
     assert list(record["sources"]) == ["cats", "sums"]
     used = record["sources"]["sums"]
@@ -112,7 +113,7 @@ def test_what_is_printed(data, tmp_path, capsys):
     told = capsys.readouterr().out
     cats, sums = (len(shards) for _, shards in Dataset(data).train().values())
     assert re.search(rf"\ncats +{cats:,}  66.67%  +0\.\d\d\nsums +{sums:,}  33.33%  +0\.\d\d\n", told)
-    losses = Log(tmp_path / "log.jsonl").records[-1]["validation_sources"]
+    losses = Log(tmp_path / "log.jsonl").result()[1]
     assert re.search(rf"\ncats +66.67%  67.19%  \+0.521% +0\.\d\d +{losses['cats']:.4f} +–\n", told)
     assert re.search(rf"\nsums +33.33%  32.81%  -0.521% +0\.\d\d +{losses['sums']:.4f}  0.9000\n", told)
     assert f"pretrain.py --resume {tmp_path} --steps 16\n" in told
@@ -156,7 +157,7 @@ def test_a_source_without_held_out_documents_is_left_out_of_the_mean(tmp_path, c
     sources = {"a": one | {"val": [encode("the cat ate his hat.\n")]}, "b": one | {"weight": "1/2"}}
     sources["c"] = one | {"val": [encode("1+1=2\n2+2=4\n")]}
     assert pretrain(write_dataset(tmp_path / "data", sources), "--out", tmp_path / "run", *PLAN) == 0
-    record = Log(tmp_path / "run" / "log.jsonl").records[-1]
+    record = Log(tmp_path / "run" / "log.jsonl").records[-2]
     assert list(record["validation_sources"]) == ["a", "c"]
     assert record["validation"] == pytest.approx(sum(record["validation_sources"].values()) / 2)
     assert list(record["sources"]) == ["a", "b", "c"]
@@ -191,6 +192,8 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
     axes = drawn(log, monkeypatch, {"uniform": 3.0}, {"cats": None, "sums": 0.9}, tmp_path)
     curves = {line.get_label(): line for line in axes.lines}
     labels = [label for label in curves if label.startswith(("cats, ", "sums, "))]
+    stars = [line.get_ydata().tolist() for line in axes.lines if line.get_marker() == "*"]
+    assert stars == [log.curve("whole")[1], *([loss] for loss in log.result()[1].values())]
     assert len(labels) == 2
     for label in labels:
         name = label.split(",")[0]
@@ -205,7 +208,7 @@ def test_a_curve_and_a_floor_for_each_source(run, tmp_path, monkeypatch):
     (floor,) = [line for line in axes.lines if list(line.get_ydata()) == [0.9, 0.9]]
     assert floor.get_color() == curves[labels[1]].get_color()
     assert [text.get_text() for text in axes.texts] == ["uniform 3.000"]
-    assert [text.get_text() for text in axes.get_legend().get_texts()][2:] == labels
+    assert [text.get_text() for text in axes.get_legend().get_texts()][3:] == labels
 
 
 def test_a_run_has_its_floors_drawn(run, tmp_path, monkeypatch):
@@ -356,11 +359,11 @@ def test_other_weights_are_another_run_and_leave_the_one_before_as_it_is(file, t
     file.write_text(MIXTURE.replace("2/3", "1/2").replace("1/3", "1/2"))
     assert pretrain(file, "--out", tmp_path / "b", *PLAN) == 0
     assert "source cats: weight 2/3 before, 1/2 now" in capsys.readouterr().out
-    used = [Log(tmp_path / name / "log.jsonl").records[-1]["sources"]["cats"]["requested"] for name in "ab"]
+    used = [Log(tmp_path / name / "log.jsonl").records[-2]["sources"]["cats"]["requested"] for name in "ab"]
     assert used == [2 / 3, 1 / 2]
     for name in "ab":
         assert pretrain("--resume", tmp_path / name, "--steps", 10) == 0
-    used = [Log(tmp_path / name / "log.jsonl").records[-1]["sources"]["cats"]["requested"] for name in "ab"]
+    used = [Log(tmp_path / name / "log.jsonl").records[-2]["sources"]["cats"]["requested"] for name in "ab"]
     assert used == [2 / 3, 1 / 2]
 
 
@@ -376,21 +379,12 @@ def test_asked_to_stop_while_preparing(file, tmp_path, monkeypatch, capsys):
 
 def test_minutes_are_planned(data, tmp_path, monkeypatch):
     """And stop after the recipe's epochs of the source that is passed most often."""
-    program, planned = small_run.example("pretrain"), []
-
-    def watched(*arguments, affordable=plan.affordable_steps):
-        planned.append(affordable(*arguments))
-        return 10**9
-
-    monkeypatch.setattr(plan, "affordable_steps", watched)
-    with tiny_preset(epochs=2):
-        assert program.main([str(data), "--minutes", "0.005", "--preset", "tiny", "--out", str(tmp_path)]) == 0
+    monkeypatch.setattr(plan, "speed", lambda *_: (1e-6, 1e-9))
     size = {name: len(tokens) for name, (_, tokens) in Dataset(data).train().items()}
-    assert planned[0] >= 1
-    assert RunFolder(tmp_path).train_config.steps == min(
-        2 * size["cats"] * 3 // 2 // 64,
-        2 * size["sums"] * 3 // 64,
-    )
+    most = min(2 * size["cats"] * 3 // 2 // 64, 2 * size["sums"] * 3 // 64)
+    assert pretrain(data, "--minutes", 9, "--out", tmp_path, "--preset", "tiny", epochs=2) == 0
+    assert RunFolder(tmp_path).train_config.steps == most
+    assert Log(tmp_path / "log.jsonl").curve("loss")[0][-1] == most
 
 
 def test_attention_inside_documents(tmp_path, data, capsys):

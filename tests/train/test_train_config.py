@@ -15,12 +15,13 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.train.config import RECIPES, TrainConfig, build_model, make_optimizers
+from tinygrad_lm.train.pace import Steps
 
 
 @given(steps=st.integers(1, 300), every=st.integers(0, 50))
 def test_evaluations_are_regular_and_one_is_at_the_end(steps, every):
-    config = TrainConfig(steps, 1, eval_every=every)
-    when, every = [step for step in range(1, steps + 1) if config.evaluates(step)], every or max(1, round(steps / 5))
+    pace = Steps(TrainConfig(steps, 1, eval_every=every))
+    when, every = [step for step in range(1, steps + 1) if pace.evaluates(step)], every or max(1, round(steps / 5))
     assert when[-1] == steps
     assert when[:-1] == [every * (i + 1) for i in range(len(when) - 1)]
     assert all(every / 2 <= b - a <= 1.5 * every for a, b in pairwise(when))

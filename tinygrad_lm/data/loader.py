@@ -112,17 +112,18 @@ def shuffled_windows(seed, epoch, count, slack):
     return int(rng.integers(slack + 1)), rng.permutation(count)
 
 
-def windows(tokens, block_size, batch_size):
+def windows(tokens, block_size, batch_size, blocks=None):
     """Yield the whole text in order, each token but the first as a target exactly once.
 
     Inputs and targets are (b, T) with b ≤ batch_size and T = block_size; the remainder is a last, shorter window.
+    blocks: the numbers of the windows that are wanted, without the remainder [all, with it]
     """
     check_length(tokens, 1)
     whole = (len(tokens) - 1) // block_size
-    starts = np.arange(whole)[:, None] * block_size + np.arange(block_size)
-    for i in range(0, whole, batch_size):
+    starts = (np.arange(whole) if blocks is None else blocks)[:, None] * block_size + np.arange(block_size)
+    for i in range(0, len(starts), batch_size):
         yield tokens[starts[i : i + batch_size]], tokens[starts[i : i + batch_size] + 1]
-    if (len(tokens) - 1) % block_size:
+    if blocks is None and (len(tokens) - 1) % block_size:
         rest = tokens[whole * block_size :][None]
         yield rest[:, :-1], rest[:, 1:]
 

@@ -104,11 +104,14 @@ def losses_table(runs):
     """
     rows = [["stage", "what", "first", "last", "lowest possible"]]
     for run in runs:
-        floors, curves = run.config["floors"], run.log.curves("validation_sources")
-        found = [(f"{source}, {run.unit}", curve, floors[source]) for source, curve in curves.items() if floors]
-        found = found or [(" ".join(run.config["measure"]), run.log.curve("validation"), 0.0)]
-        for what, (_, losses), floor in found:
-            rows.append([run.path.name, what, *map(digits, (losses[0], losses[-1], floor))])
+        floors, curves, (result, results) = run.config["floors"], run.log.curves("validation_sources"), run.log.result()
+        found = [
+            (f"{source}, {run.unit}", losses[0], results[source], floors[source])
+            for source, (_, losses) in curves.items()
+            if floors
+        ]
+        found = found or [(" ".join(run.config["measure"]), run.log.curve("validation")[1][0], result, 0.0)]
+        rows += [[run.path.name, what, *map(digits, figures)] for what, *figures in found]
     return markdown(rows)
 
 

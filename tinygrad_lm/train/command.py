@@ -12,6 +12,7 @@ from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
 from tinygrad_lm.train.data import outcome_table
+from tinygrad_lm.train.pace import pace_of
 from tinygrad_lm.train.run import RunFolder, check_free
 
 DATA = {
@@ -23,7 +24,7 @@ DATA = {
 PRETRAINING = {
     "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
     "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
-    "--minutes": {"type": float, "help": "how long to train [5]"},
+    "--minutes": {"type": float, "help": "how long the run may take; the learning rate follows the clock [5]"},
     "--batch-size": {"type": int, "metavar": "B", "help": "sequences a batch [the preset's]"},
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
     "--dtype": {
@@ -97,7 +98,8 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
         start=int(batches.beginning(1)[0] if start is None else start),
         **{"levels": {}, "floors": {}} | others,
     )
-    print(f"run     {run.path}: {batches.amount(config.steps)}")
+    trainer.pace = pace_of(config, batches)
+    print(f"run     {run.path}: {'about ' * bool(config.seconds)}{batches.amount(config.steps)}")
     return run
 
 
@@ -108,26 +110,32 @@ def resumed(kind, resume, steps=None, device="auto", **others):
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
     run = kind(resume)
     manifest, state = run.read_checkpoint()
-    before = run.train_config
-    first, last = manifest["step"], before.steps if steps is None else steps
-    if first >= last:
-        raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
-    run.plan(last)
+    before, first = run.train_config, manifest["step"]
+    further = steps is not None and steps > first
+    if further:
+        run.plan(steps)
     trainer, validate = run.reopen(resolve_device(device))
+    trainer.pace = pace_of(trainer.config, trainer.batches, run.log.records)
+    if trainer.pace.over(first) or not (steps is None or further):
+        raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
     run.write_config()
     trainer.load_state(state)
     run.rewind(first)
-    print(f"run     {run.path}: from step {first:,} to {last:,}")
-    print(end=rate_jump(before, run.train_config, first))
+    config = run.train_config
+    print(f"run     {run.path}: from step {first:,} to {'about ' * bool(config.seconds)}{config.steps:,}")
+    if further:
+        positions = run.log.curve("position")[1]
+        print(end=rate_jump(before, config, first, positions[-1] + 1 if positions else first))
     return run, trainer, validate, first
 
 
-def rate_jump(before, after, first):
-    """A note that the learning rate jumps at step `first`, where the plan `after` replaces `before`; "" if it does not.
+def rate_jump(before, after, first, position):
+    """A note that the learning rate jumps at step `first`, where the plan `after` replaces `before`, by which the run
+    is at this position; "" if it does not.
 
     Most schedules depend on the number of steps: planned for more, they are higher at the same step.
     """
-    planned, now = before.rate_factor(min(first, before.steps - 1)), after.rate_factor(first)
+    planned, now = before.rate_factor(min(position, before.steps - 1)), after.rate_factor(first)
     if math.isclose(planned, now, rel_tol=0.01):
         return ""
     return (
@@ -148,23 +156,13 @@ def conclude(run, trainer, ended):
         return {"SIGINT": 130, "SIGTERM": 143}[ended]
     steps, losses = run.log.curve("validation")
     print(f"\n{run.sample(trainer.model, 500)}\n")
-    print(f"{ended} at step {steps[-1]:,}; {run.measure} {losses[-1]:.4f} {run.unit}, lowest {min(losses):.4f}")
+    whole = " on the whole validation split" if run.log.curve("whole")[0] else ""
+    print(f"{ended} at step {steps[-1]:,}; {run.measure} {run.log.result()[0]:.4f} {run.unit}{whole}", end=", ")
+    print(f"lowest of the curve {min(losses):.4f}")
     if floors := run.config["floors"]:  # of a mixture
         print(outcome_table(run.log, floors))
     print(f"{sum(run.log.curve('seconds')[1]):.0f} s in training steps, {peak_memory() / 2**20:.0f} MiB at the most")
     print(f"in {run.path}: {run.picture}, samples.txt, log.jsonl, checkpoints")
     print(run.how_to_use())
-    print(f"train on:    {again} --steps {2 * config.steps}")
+    print(f"train on:    {again} --steps {2 * max(config.steps, steps[-1])}")
     return 0
-
-
-def status(figures):
-    """The first two figures of a step, for the progress bar."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in [*figures.items()][:2])
-
-
-def progress_bar(first, steps):
-    """A progress bar on the terminal."""
-    from tqdm import tqdm
-
-    return tqdm(initial=first, total=steps, unit="step", dynamic_ncols=True)

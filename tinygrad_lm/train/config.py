@@ -27,7 +27,7 @@ ADVICE = "a lower learning rate, more warm-up or a smaller clip; checkpoints sav
 class TrainConfig:
     """The settings of a training run. Learning rates are the largest of the schedule."""
 
-    steps: int
+    steps: int  # where time decides: how many were expected
     batch_size: int  # sequences a batch
     accumulate: int = 1  # batches a step; the loss is the mean over all their targets
     lr: float = 1e-3  # AdamW's, for everything without another rate below
@@ -39,7 +39,12 @@ class TrainConfig:
     schedule: str = "cosine"
     warmup: int = 100  # steps, but no more than a tenth of the run
     epochs: int = 0  # where time decides how many steps there are: no more passes over the text; 0: any number
+    seconds: float = 0.0  # where time decides: how long the run is, with its last evaluation; 0: its steps decide
+    ending: float = 0.0  # how long evaluating the whole validation split takes, in steps
     eval_every: int = 0  # steps between evaluations; 0: a fifth of the run
+    # Validation targets a source that an evaluation measures; at the end all are. The loss of a token varies by about 2
+    # nats, so the mean of so many is known to 0.016; between evaluations, which measure the same, it is much less.
+    curve_tokens: int = 2**14
     eval_first: bool = False  # evaluate before the first step, too
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
@@ -47,8 +52,8 @@ class TrainConfig:
     frozen: tuple = ()  # patterns of the names of parameters that are not trained (nn/module.py)
 
     def __post_init__(self):
-        least = dict.fromkeys(("steps", "batch_size", "accumulate"), 1)
-        rates = ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip"]
+        least = dict.fromkeys(("steps", "batch_size", "accumulate", "curve_tokens"), 1)
+        rates = ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip", "seconds", "ending"]
         least |= dict.fromkeys([*rates, "warmup", "epochs", "eval_every", "patience", "seed", "lora"], 0)
         checks = {}
         for name, bound in least.items():
@@ -60,14 +65,9 @@ class TrainConfig:
         checks["schedule"] = self.schedule, f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES
         check_ranges("training configuration", checks)
 
-    def rate_factor(self, step):
-        """What the learning rates are multiplied by at this step, from 0 to 1."""
-        return SCHEDULES[self.schedule](step, self.steps, warmup=min(self.warmup, self.steps // 10))
-
-    def evaluates(self, step):
-        """Whether there is an evaluation after so many steps."""
-        every = self.eval_every or max(1, round(self.steps / 5))
-        return step == self.steps or (step % every == 0 and self.steps - step >= every / 2)
+    def rate_factor(self, position):
+        """What the learning rates are multiplied by at this position (pace.py), from 0 to 1."""
+        return SCHEDULES[self.schedule](position, self.steps, warmup=min(self.warmup, self.steps // 10))
 
 
 def build_model(model_config, train_config, dtype, device, seed=0):

@@ -114,10 +114,10 @@ def source_table(stream, steps):
 
 
 def outcome_table(log, floors):
-    """A table of the last evaluation in a Log: the share of each source and its error, the passes over it, and its
-    validation loss beside its floor, where that is known ({source: nats a token or None})."""
+    """A table of the result in a Log: the share of each source and its error, the passes over it, and its validation
+    loss beside its floor, where that is known ({source: nats a token or None})."""
     record = next(record for record in reversed(log.records) if "validation_sources" in record)
-    losses = record["validation_sources"]
+    losses = log.result()[1]
     rows = [["source", "asked for", "came", "error", "epochs", "validation", "floor"]]
     for name, used in record["sources"].items():
         shares = [f"{used['requested']:.2%}", f"{used['realised']:.2%}", f"{used['error']:+.3%}"]

@@ -32,7 +32,7 @@ class DeviceSteps:
 
     def __call__(self, trainer, first, count):
         steps = range(first, first + count)
-        following = range(steps.stop, min(steps.stop + AHEAD, trainer.config.steps))
+        following = range(steps.stop, steps.stop + AHEAD)
         batch = lambda step: self.drawn.get(step) or draw(trainer, step)
         batches = [batch(step) for step in steps]
         self.place.fill(0)
@@ -81,8 +81,9 @@ def numbers_of(trainer, steps, dtype):
     config = trainer.config
     first_rows = [part * config.batch_size for part in range(config.accumulate)]
     rows = {"counters": np.array([[(step, row) for row in first_rows] for step in steps], np.uint64)}
+    factors = [trainer.pace.rate_factor(step) for step in steps]
     for i, optimizer in enumerate(trainer.optimizers):
-        rows[f"optimizer {i}"] = np.array([optimizer.numbers(config.rate_factor(step)) for step in steps], dtype)
+        rows[f"optimizer {i}"] = np.array([optimizer.numbers(factor) for factor in factors], dtype)
     return rows
 
 

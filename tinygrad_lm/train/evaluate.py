@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.data.loader import document_starts, windows
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.nn.context import Context
@@ -10,12 +10,13 @@ from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import next_token
 
 
-def evaluate(model, tokens, batch_size, document_token=None):
+def evaluate(model, tokens, batch_size, document_token=None, blocks=None):
     """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
 
     Deterministic: no sampling, no dropout. Each window starts without context, so the first tokens of a window are
-    harder; a prefix of the text would be quicker and wrong, for parts of a text differ more than models do.
+    harder.
     document_token: end-of-text, where the model was trained with attention inside documents alone.
+    blocks: the numbers of the windows that are measured [all]
     """
     device = model.flat.device
 
@@ -27,23 +28,49 @@ def evaluate(model, tokens, batch_size, document_token=None):
             loss, count = next_token(model, (tokens, targets), Context(document_starts=starts))
         return loss.item() * count.item(), count.item()
 
-    found = parallel(measure, windows(tokens, model.config.block_size, batch_size))
+    found = parallel(measure, windows(tokens, model.config.block_size, batch_size, blocks))
     losses, counts = zip(*found, strict=True)
     return sum(losses) / max(sum(counts), 1)
 
 
-def evaluate_sources(model, validation, batch_size, document_token=None):
-    """Evaluate on each of several texts, {source: (weight, tokens)}. Returns the mean by weight, and {source: loss}."""
-    losses = {name: evaluate(model, tokens, batch_size, document_token) for name, (_, tokens) in validation.items()}
-    weights = {name: float(weight) for name, (weight, _) in validation.items()}
-    return sum(weights[name] * losses[name] for name in losses) / sum(weights.values()), losses
+class Validation:
+    """What a training run measures at its evaluations: the loss on each of the texts, {source: (weight, tokens)}, in
+    windows as the batches have. Called with a model it returns the mean by weight, and {source: loss}.
+
+    It measures a part of each text, the same one each time, of about config.curve_tokens: windows drawn by the seed
+    from the whole text, because its places differ more than models do. `whole` measures all, at the end of the run.
+    """
+
+    def __init__(self, texts, batches, config):
+        self.texts, self.batches = texts, batches
+        self.blocks = {
+            name: part_of(len(tokens), batches.block_size, config, name) for name, (_, tokens) in texts.items()
+        }
+        targets = {name: len(tokens) - 1 for name, (_, tokens) in texts.items()}
+        parts = {name: len(blocks) * batches.block_size for name, blocks in self.blocks.items() if blocks is not None}
+        if parts:
+            measured, everything = sum((targets | parts).values()), sum(targets.values())
+            print(f"curve   evaluations measure {measured:,} of {everything:,} validation tokens, the last one all")
+
+    def __call__(self, model):
+        return self.measure(model, self.blocks)
+
+    def whole(self, model):
+        return self.measure(model, dict.fromkeys(self.texts))
+
+    def measure(self, model, blocks):
+        size, eot = self.batches.batch_size, self.batches.document_token
+        losses = {name: evaluate(model, tokens, size, eot, blocks[name]) for name, (_, tokens) in self.texts.items()}
+        weights = {name: float(weight) for name, (weight, _) in self.texts.items()}
+        return sum(weights[name] * losses[name] for name in losses) / sum(weights.values()), losses
 
 
-def validation_of(validation, batches):
-    """What a training run measures at its evaluations: a function of the model, `evaluate_sources` on these texts in
-    windows as the batches have."""
-    batch_size, document_token = batches.batch_size, batches.document_token
-    return lambda model: evaluate_sources(model, validation, batch_size, document_token)
+def part_of(length, block_size, config, name):
+    """The numbers of the windows that evaluations measure of a text of so many tokens; None for all of them."""
+    count, wanted = (length - 1) // block_size, max(1, config.curve_tokens // block_size)
+    if wanted >= count:
+        return None
+    return np.sort(random(config.seed, f"validation/{name}").permutation(count)[:wanted])
 
 
 def baselines(train, validation, vocab_size):

@@ -8,11 +8,14 @@ from tinygrad_lm.files import replace, replacing
 
 
 class Log:
-    """The file log.jsonl. A record has `step`, the number of updates made, and one of two kinds of content.
+    """The file log.jsonl. A record has `step`, the number of updates made, and one of three kinds of content.
 
-    loss        training loss before the update, with `norm`, the gradient's, `rate_factor`, what the learning rates
-                were multiplied by, and `seconds`
-    validation  with `validation_sources`, the loss on each source, and `sources`, what was used of each
+    loss        training loss before the update, with `norm`, the gradient's, `position` in the run's plan (pace.py),
+                `rate_factor`, what the learning rates were multiplied by, `seconds`, and `elapsed`, all of the run's
+                seconds until then
+    validation  with `validation_sources`, the loss on each source, and `sources`, what was used of each: a point of the
+                curve, which may be of a part of the validation texts
+    whole       with `whole_sources`, the same on the whole texts, measured once, at the end: the run's result
     """
 
     def __init__(self, path):
@@ -33,6 +36,12 @@ class Log:
         """Steps and values of all records of a kind, 'loss' or 'validation'."""
         points = [(record["step"], record[kind]) for record in self.records if kind in record]
         return [step for step, _ in points], [value for _, value in points]
+
+    def result(self):
+        """The loss that counts now, and {source: loss}: on the whole validation texts, or by the last evaluation."""
+        kinds = ("whole", "validation")
+        record, kind = next((record, kind) for record in reversed(self.records) for kind in kinds if kind in record)
+        return record[kind], record.get(f"{kind}_sources", {})
 
     def curves(self, kind):
         """{source: (steps, values)} of all records of a kind that has values by source, 'validation_sources'."""
@@ -59,6 +68,7 @@ COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:o
 
 def draw_losses(log, path, title, levels, floors):
     """Draw training and validation loss against steps, and validation loss on each source if there are several.
+    Stars are the losses on the whole validation texts, of which the curve may show a part.
 
     levels: {label: loss} for horizontal lines; floors: {source: loss or None} for lines in the colours of the sources
     """
@@ -72,13 +82,19 @@ def draw_losses(log, path, title, levels, floors):
     steps, losses = log.curve("validation")
     label = f"validation, lowest {min(losses):.3f}" if losses else "validation"
     axes.plot(steps, losses, "o-", color="tab:orange", markersize=4, label=label)
-    sources = log.curves("validation_sources")
+    steps, losses = log.curve("whole")
+    if losses:
+        axes.plot(steps, losses, "*", color="tab:orange", markersize=11, label=f"validation, whole: {losses[-1]:.3f}")
+    sources, wholes = log.curves("validation_sources"), log.curves("whole_sources")
     for (name, (steps, losses)), colour in zip(sources.items(), cycle(COLOURS)):
         floor = floors.get(name)
         and_floor = "" if floor is None else f", floor {floor:.3f}"
         if len(sources) > 1:
-            label = f"{name}, {losses[-1]:.3f}{and_floor}"
+            *_, last = wholes[name][1] if name in wholes else losses
+            label = f"{name}, {last:.3f}{and_floor}"
             axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=label)
+            if name in wholes:
+                axes.plot(*wholes[name], "*", color=colour, markersize=7)
         if floor is not None:
             label = None if len(sources) > 1 else f"{name}{and_floor}"
             axes.axhline(floor, linestyle="--", color=colour, linewidth=1, label=label)

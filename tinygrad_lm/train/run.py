@@ -24,7 +24,7 @@ from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.data import reopen_data
-from tinygrad_lm.train.evaluate import validation_of
+from tinygrad_lm.train.evaluate import Validation
 from tinygrad_lm.train.log import Log, draw_losses
 from tinygrad_lm.train.trainer import Trainer
 
@@ -86,8 +86,8 @@ class RunFolder:
         return cls(path)
 
     def plan(self, steps):
-        """Plan for another number of steps."""
-        self.config["train"]["steps"] = steps
+        """Plan for a number of steps, whatever decided before."""
+        self.config["train"] |= {"steps": steps, "seconds": 0.0}
         self.train_config = TrainConfig(**self.config["train"])
 
     def write_config(self):
@@ -98,7 +98,7 @@ class RunFolder:
         """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
         batches, validation = reopen_data(self)
         trainer = Trainer(self.initial_model(device), batches, self.train_config, self.config["shares"])
-        return trainer, validation_of(validation, batches)
+        return trainer, Validation(validation, batches, self.train_config)
 
     def initial_model(self, device):
         """The model as initialised, with its adapters and frozen parts."""
@@ -144,6 +144,10 @@ class RunFolder:
             )
         self.log.write(step=step, validation=loss, validation_sources=losses, sources=used, **figures or {})
 
+    def log_whole(self, step, loss, losses):
+        """Log the result: the mean loss on the whole validation texts, and {source: loss}."""
+        self.log.write(step=step, whole=loss, whole_sources=losses)
+
     def rewind(self, step):
         """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""
         self.log.rewind(step)
@@ -155,18 +159,20 @@ class RunFolder:
                 break
 
     def report(self, model, step):
-        """Draw the loss curve and write a sample. No failure of that ends the training: the weights are saved."""
+        """Draw the loss curve, write a sample and return it. No failure of that ends the training: the weights are
+        saved."""
         try:
-            self.draw_and_sample(model, step)
+            return self.draw_and_sample(model, step)
         except Exception as error:
             print(f"step {step}: no picture or sample: {type(error).__name__}: {error}", file=sys.stderr)
 
     def draw_and_sample(self, model, step):
         """What `report` does, with its failures."""
         self.draw()
-        loss = self.log.curve("validation")[1][-1]
+        sample = self.sample(model, 300)
         with open(self.path / "samples.txt", "a", encoding="utf-8") as file:
-            file.write(f"--- step {step}, {self.measure} {loss:.4f}\n{self.sample(model, 300)}\n\n")
+            file.write(f"--- step {step}, {self.measure} {self.log.result()[0]:.4f}\n{sample}\n\n")
+        return sample
 
     def draw(self):
         """Draw the curves of the log."""

@@ -11,6 +11,7 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import ADVICE, make_optimizers
 from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
 from tinygrad_lm.train.objective import next_token
+from tinygrad_lm.train.pace import Steps
 from tinygrad_lm.train.shares import Shares
 
 
@@ -22,6 +23,7 @@ class Trainer:
     threads    how many replicas of the model there are: train within `workers(trainer.threads)`
     ahead      how many steps are done before their losses are read
     objective  what is minimised (objective.py)
+    pace       where in its plan the run is, which decides the learning rate [by the steps alone] (pace.py)
     """
 
     def __init__(self, model, batches, config, shares=1, threads=None, objective=next_token):
@@ -33,6 +35,7 @@ class Trainer:
         self.threads = self.gradients.threads
         self.device_steps = None if on_cpu else DeviceSteps(self)
         self.ahead = 1 if on_cpu else AHEAD
+        self.pace = Steps(config)
 
     def step(self, step):
         """One update, as the loop of examples/pretrain_shakespeare.py makes it. Returns the loss before it, in nats a
@@ -43,7 +46,7 @@ class Trainer:
         norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
         self.check(step, loss, norm)
         for optimizer in self.optimizers:
-            optimizer.step(self.config.rate_factor(step))
+            optimizer.step(self.pace.rate_factor(step))
         self.model.flat.zero_grad()
         return loss, norm
 
@@ -62,13 +65,6 @@ class Trainer:
                 )
         return found
 
-    def stretches(self, first):
-        """The steps from `first` on as ranges, at most `ahead` long, each evaluation at the end of one."""
-        for done in range(first + 1, self.config.steps + 1):
-            if done - first == self.ahead or self.config.evaluates(done):
-                yield range(first, done)
-                first = done
-
     def check(self, step, loss, norm):
         """Raise DivergedError, with what is wrong, unless both are finite; weights and optimizers are as they were."""
         if math.isfinite(loss) and math.isfinite(norm):
@@ -83,7 +79,7 @@ class Trainer:
             f"training: step {step + 1} has loss {loss} and gradient norm {norm}; it was not applied\n"
             f"  where : {where}\n"
             f"  weights: {'all finite' if weights else 'not all finite'}; "
-            f"learning rate {self.config.lr * self.config.rate_factor(step):.2e}\n"
+            f"learning rate {self.config.lr * self.pace.rate_factor(step):.2e}\n"
             f"  hint : {ADVICE}"
         )
 

@@ -94,7 +94,7 @@ def product(a, b, c, bias=NO_BIAS, add=False):
     multiply = product_by_tiles if AMX else product_by_vectors
     if a.size:
         pieces = blocks(len(c)) * strips(c.shape[1])
-        multiply(pieces, max(1, WORTH * pieces // (c.size * a.shape[1])), a, b, c, bias, add, PALETTE)
+        multiply(pieces, max(1, WORTH * pieces // max(1, c.size * a.shape[1])), a, b, c, bias, add, PALETTE)
     elif not add:
         c[...] = bias if bias.size else 0  # a sum of nothing
     return c

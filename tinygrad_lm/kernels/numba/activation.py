@@ -49,6 +49,13 @@ def gate(x):
     return f4(1) / (f4(1) + exp(-A * x * (f4(1) + B * x * x)))
 
 
+@inlined
+def gelu_tanh_slope(x):
+    """dy/dx."""
+    s = gate(x)
+    return s + x * s * (f4(1) - s) * A * (f4(1) + f4(3) * B * x * x)
+
+
 @shared
 def gelu_tanh_forward(start, stop, x, y):
     x, y = x[start:stop], y[start:stop]
@@ -60,8 +67,7 @@ def gelu_tanh_forward(start, stop, x, y):
 def gelu_tanh_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
-        s = gate(x[i])
-        dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s) * A * (f4(1) + f4(3) * B * x[i] * x[i]))
+        dx[i] = dy[i] * gelu_tanh_slope(x[i])
 
 
 @shared

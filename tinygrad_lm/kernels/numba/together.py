@@ -12,16 +12,17 @@ the first on, others from the last: of two cores each finds in its cache the row
 """
 
 import functools
-import inspect
 import threading
 import time
+import types
 
+import numba
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.kernels.numba.compile import compiled, inlined
+from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
 from tinygrad_lm.kernels.numba.memory import call_of_part, clock, compute, count, exchange, pause, publish, read
-from tinygrad_lm.threads import blas_is_single, cores, is_worker
+from tinygrad_lm.threads import blas, cores, this_thread
 
 NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
 BITS = 20
@@ -63,26 +64,22 @@ def grain_of(size, least):
     return min(max(least, -(-size // PARTS)), MANY * least)
 
 
-LEADER = """
-def {name}(size, grain, part, mailbox, {arguments}):
-    if part >= 0:
-        function(part * grain, min(size, (part + 1) * grain), {arguments})
-        return 0
-    code, here = call_of_part((size, grain, mailbox, {arguments}))
-    return lead(mailbox, code, here, (size + grain - 1) // grain)
-"""
-
-
 def leader_of(function):
-    """Compute one part, or with part −1 lead all others through all of them.
+    """`leader` for a function, as if it were in that function's file, beside which Numba keeps the machine code."""
+    code, name = function.__code__, f"{function.__name__}_shared"
+    code = leader.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno, co_name=name)
+    made = types.FunctionType(code, globals() | {"function": numba.njit(nogil=True, **OPTIONS)(function)}, name)
+    made.__module__, made.__qualname__ = function.__module__, name
+    return compiled(made)
 
-    The code is compiled as if it were written in the function's file: beside that file Numba keeps the machine code.
-    """
-    name, file = f"{function.__name__}_shared", inspect.getfile(function)
-    _, _, *arguments = inspect.signature(function).parameters
-    known = {"function": inlined(function), "call_of_part": call_of_part, "lead": lead, "__name__": function.__module__}
-    exec(compile(LEADER.format(name=name, arguments=", ".join(arguments)), file, "exec"), known)
-    return compiled(known[name])
+
+def leader(size, grain, part, mailbox, *arguments):
+    """Compute one part, or with part −1 lead all others through all of them."""
+    if part >= 0:
+        function(part * grain, min(size, (part + 1) * grain), *arguments)  # noqa: F821 (leader_of)
+        return 0
+    code, here = call_of_part((size, grain, mailbox, arguments))
+    return lead(mailbox, code, here, (size + grain - 1) // grain)
 
 
 @inlined
@@ -138,7 +135,7 @@ class Partners:
 
         A model in bfloat16 calls no BLAS (kernels/bfloat16/).
         """
-        return not is_worker() and (blas_is_single() or bool(thread.products))
+        return not this_thread.is_worker and (blas.single or thread.products != "")
 
     def work(self, leader, size, grain, *arguments):
         """Let a leader, made by `shared`, do its work with the partners if they are free, else alone.

@@ -50,6 +50,8 @@ def losses(axes, found, run):
     axes.plot(steps, values, color="tab:blue", alpha=0.25, linewidth=0.8)
     axes.plot(steps, smooth(values), color="tab:blue", label="training")
     axes.plot(*run.log.curve("validation"), "o-", color="tab:orange", markersize=4, label="validation")
+    if run.log.curve("whole")[0]:
+        axes.plot(*run.log.curve("whole"), "*", color="tab:orange", markersize=11, label="validation, whole")
     axes.axhline(found["loss at the start"].numbers["expected"], color="gray", linestyle=":", label="ln V")
     if spikes := found["learning rate, by the log"].numbers["spikes"]:
         axes.plot([steps[i] for i in spikes], [values[i] for i in spikes], "x", color="tab:red", label="spike")

@@ -115,7 +115,8 @@ def validation_curve(log):
         return Finding("validation against training", "nothing measured yet", LOOK, meaning, usual, advice)
     recent = float(np.mean(training[-max(1, len(training) // 20) :]))
     last, lowest = losses[-1], min(losses)
-    gap, risen = last - recent, last - lowest
+    result = log.result()[0]  # on the whole validation texts, if they have been measured
+    gap, risen = result - recent, last - lowest
     falling = len(losses) > 1 and last == lowest and losses[-2] - last > 0.01
     state = "overfitting" if risen > 0.05 else "still falling" if falling else "settled"
     advice = {
@@ -126,12 +127,12 @@ def validation_curve(log):
     }[state]
     return Finding(
         "validation against training",
-        f"{last:.3f} against {recent:.3f}, gap {gap:.3f}; lowest {lowest:.3f}: {state}",
+        f"{result:.3f} against {recent:.3f}, gap {gap:.3f}; lowest of the curve {lowest:.3f}: {state}",
         judge(risen > 0.05 or gap > 0.5, risen > 0.3 or not math.isfinite(last)),
         meaning,
         usual,
         advice,
-        {"validation": last, "training": recent, "lowest": lowest, "state": state},
+        {"validation": result, "training": recent, "lowest": lowest, "state": state},
     )
 
 

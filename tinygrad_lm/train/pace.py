@@ -1,0 +1,140 @@
+"""How far a run is. Its position, in steps of its plan, decides the learning rate, the evaluations and the end.
+
+A run that is planned by --steps is at the position of its step. One that is planned by --minutes is where its time is:
+when half of it is used, the position is half of the steps that were planned, however many have been made.
+"""
+
+import math
+import time
+from statistics import median
+
+RECENT = 10  # steps; what a step takes is the median of theirs
+
+
+def pace_of(config, batches, records=()):
+    """The pace of a run, whose log has these records."""
+    if not config.seconds:
+        return Steps(config, records)
+    return Clock(config, batches.steps_within(config.epochs) if config.epochs else math.inf, records)
+
+
+class Steps:
+    """The pace of a run that has a number of steps.
+
+    records: of the log, whose steps may be more than the checkpoint's from which the run is resumed. These are repeated
+    as they were, figures included, and the time used is what the log says: neither a pause nor the repetition counts.
+    now: a clock, in seconds
+    """
+
+    def __init__(self, config, records=(), now=time.perf_counter):
+        self.config, self.now = config, now
+        self.made = [record for record in records if "seconds" in record]  # of each step that was made
+
+    def position(self, step):
+        """Where the run is before step number `step`, from 0 to config.steps."""
+        return step
+
+    def over(self, done):
+        """Whether the run ends after so many steps."""
+        return self.position(done) >= self.config.steps
+
+    def evaluates(self, done):
+        """Whether there is an evaluation after so many steps: at multiples of eval_every on the way, and at the end."""
+        steps = self.config.steps
+        every = self.config.eval_every or max(1, round(steps / 5))
+        before, here = self.position(done - 1), self.position(done)
+        return here >= steps or (here // every > before // every and steps - here >= every / 2)
+
+    def rate_factor(self, step):
+        """What the learning rates are multiplied by at this step, from 0 to 1."""
+        return self.config.rate_factor(self.position(step))
+
+    def stretches(self, first, ahead):
+        """The steps from `first` to the last as ranges, at most `ahead` long, each evaluation at the end of one.
+
+        `ended` is to be called as soon as the steps of a range are made.
+        """
+        self.zero = self.now() - self.elapsed(first)
+        while not self.over(first):
+            stop = first + 1
+            while stop - first < ahead and not self.evaluates(stop):
+                stop += 1
+            self.begin(range(first, stop))
+            yield range(first, stop)
+            first = stop
+
+    def begin(self, steps):
+        """Read the clock before these steps."""
+        self.began = self.now()
+
+    def ended(self, steps):
+        """Read the clock after these steps."""
+        now = self.now()
+        seconds = (now - self.began) / len(steps)
+        for step in steps[max(0, len(self.made) - steps.start) :]:
+            self.made.append({"seconds": seconds, "elapsed": now - self.zero - (steps[-1] - step) * seconds})
+        self.zero = now - self.elapsed(steps.stop)
+
+    def figures(self, step):
+        """What the log says of a step that has ended: position, rate_factor, seconds, and the run's time until then."""
+        figures = {"position": self.position(step), "rate_factor": self.rate_factor(step)}
+        return figures | {"seconds": self.made[step]["seconds"], "elapsed": self.elapsed(step + 1)}
+
+    def elapsed(self, done):
+        """The time used, in seconds, when so many steps had been made."""
+        return self.made[done - 1].get("elapsed", 0.0) if done else 0.0
+
+    def step_seconds(self):
+        """What a step takes at present."""
+        return median(record["seconds"] for record in self.made[-RECENT:])
+
+    def left(self, done):
+        """How many seconds are left after so many steps, at least one, for the run to end."""
+        way = self.position(done) / self.config.steps
+        return self.elapsed(done) * (1 / way - 1) + self.config.ending * self.step_seconds()
+
+
+class Clock(Steps):
+    """The pace of a run that has config.seconds: position / config.steps is the share of the time that is used.
+
+    Time for the end is kept free: for the evaluation of the whole validation split, which takes as long as
+    config.ending steps, and for all else that an evaluation takes, as many steps as one of the last two took.
+    limit: the most steps
+    The position is read when the step before has ended, from figures that are in the log; so a resumed run reads the
+    same.
+    """
+
+    def __init__(self, config, limit=math.inf, records=(), now=time.perf_counter):
+        super().__init__(config, records, now)
+        self.limit, self.pauses, self.counted = limit, [0.0], 0
+        self.positions = [record["position"] for record in self.made]
+
+    def position(self, step):
+        return self.positions[step] if step < len(self.positions) else self.read(step)
+
+    def read(self, step):
+        """The position before a step: by the time that is used, or expected to be if steps before it are not made."""
+        if not step:
+            return 0.0
+        steps, total = self.config.steps, self.config.seconds
+        seconds = self.step_seconds() if self.made else total / (steps + self.config.ending)
+        elapsed = self.elapsed(len(self.made)) + (step - len(self.made)) * seconds
+        available = total - self.config.ending * seconds - min(self.pause() * seconds, total / 10)
+        if elapsed + seconds > available:  # one step more would end too late
+            return steps
+        return max([*self.positions[-1:], steps * max(elapsed / available, step / self.limit)])
+
+    def pause(self):
+        """The longer pause of the last two evaluations, in steps. The very first is long: it imports the picture's
+        library. The last may be short: of the one that a resumed run begins after nothing is known."""
+        for i in range(max(1, self.counted), len(self.made)):
+            if self.evaluates(i):
+                before, after = self.made[i - 1], self.made[i]
+                pause = after["elapsed"] - before["elapsed"] - after["seconds"]
+                self.pauses.append(pause / max(before["seconds"], after["seconds"]))
+        self.counted = len(self.made)
+        return max(self.pauses[-2:])
+
+    def begin(self, steps):
+        self.positions += [self.read(step) for step in steps[max(0, len(self.positions) - steps.start) :]]
+        super().begin(steps)
