@@ -11,6 +11,7 @@ from tinygrad_lm import no_grad
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
+from tinygrad_lm.evaluate import score as module
 from tinygrad_lm.evaluate.score import encode_pair, score, spans
 from tinygrad_lm.ops import log_softmax
 from tinygrad_lm.testing.checks import agree
@@ -70,6 +71,20 @@ def test_scores_depend_neither_on_batches_nor_on_order_nor_on_threads(pairs, str
             for i, one in zip(order, found, strict=True):
                 agree(one.logprobs, alone[i].logprobs, "log-probabilities")
                 assert one.greedy.tolist() == alone[i].greedy.tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_logits_are_computed_a_few_at_a_time(chunk, monkeypatch):
+    rng = np.random.default_rng(0)
+    drawn = [(rng.integers(0, 7, 2), rng.integers(0, 7, n)) for n in (1, 3, 4, 12)]
+    whole, asked, logits = score(MODEL, drawn), [], MODEL.logits
+    monkeypatch.setattr(module, "LOGITS", 7 * chunk)
+    monkeypatch.setattr(MODEL, "logits", lambda row: asked.append(len(row.data)) or logits(row))
+    for found, expected in zip(score(MODEL, drawn), whole, strict=True):
+        agree(found.logprobs, expected.logprobs, "log-probabilities")
+        assert found.greedy.tolist() == expected.greedy.tolist()
+    assert max(asked) == chunk
+    assert sum(asked) == 1 + 3 + 4 + 12
 
 
 @given(start=st.integers(1, 20), n=st.integers(1, 40), window=st.integers(1, 12), data=st.data())

@@ -71,7 +71,7 @@ def test_there_are_kernels():
     names = {name for name, _ in IMPLEMENTATIONS}
     assert names == ({"attention", "gelu_tanh", *CLASSIFIERS} if not NUMBA else {
         "add", "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
-        "log_probability", "relu_squared", "rms_norm", "rotary",
+        "log_probability", "relu_squared", "rms_norm", "rotary", "silu",
     })  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_chats import CONVERSATIONS, conversations, json_tokenizer, turns
 
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, read_files
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.posttrain.chat.hiding import HidingTokenizer
 from tinygrad_lm.posttrain.chat.template import TemplateChat
@@ -100,7 +100,7 @@ def test_no_message_yields_a_special_id(name, chat_of, data):
 @pytest.mark.parametrize("content", ["<|im_end|", "<|im_end| \n", "<|im_", "<", "a<|im_end|><|im_end|"])
 def test_what_a_template_writes_completes_no_special_token(content, role, tmp_path):
     tokenizer = json_tokenizer(tmp_path, SPECIAL)
-    texts = HidingTokenizer(tmp_path, "")
+    texts = HidingTokenizer(read_files(tmp_path), "")
     hidden = texts.hide({"role": role, "content": content})["content"].strip()
     for end in (">", "end|>", "|im_end|>"):
         ids = texts.encode(hidden + end)
@@ -199,7 +199,8 @@ def test_it_may_be_a_file_or_one_of_several(folder_of, tmp_path):
     question = turns("Hi")
     assert tokenizer.decode(TemplateChat(tokenizer).prompt(question)) == "Hi<|endoftext|>"
     (tmp_path / "chat_template.jinja").write_text("{{ bos_token }}" + TEMPLATES["plain"])
-    assert tokenizer.decode(TemplateChat(tokenizer).prompt(question)) == "<|begin_of_text|>Hi<|endoftext|>"
+    chat = TemplateChat(JsonTokenizer(tmp_path))
+    assert tokenizer.decode(chat.prompt(question)) == "<|begin_of_text|>Hi<|endoftext|>"
 
 
 def test_the_date_is_kept(chat_of):

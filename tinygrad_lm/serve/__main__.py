@@ -46,7 +46,7 @@ def main(arguments=None):
     check_host(args.host, args.public)
     with explained("fewer --tokens"):
         model, chat = load_chat(args.model, args.device)
-    name = Path(args.model).resolve().name if Path(args.model).is_dir() else args.model
+    name = Path(args.model).resolve().name if Path(args.model).exists() else args.model
     trained = find_chat(args.model, chat.tokenizer) is not None
     service = Service(model, chat, name, trained, args.tokens, Line(args.waiting))
     with listening(service, args.host, args.port) as server:

@@ -18,22 +18,25 @@ NAMES += ("generation_config.json", TEMPLATE)
 
 
 class JsonTokenizer(Tokenizer):
-    """The tokenizer.json of a model's folder. Raises DataError if it is missing or damaged.
+    """The tokenizer.json of a model. Raises DataError if it is missing or damaged.
 
+    folder: where the model is; files: {file name: content}, by default those of the folder
     eot: the end token of tokenizer_config.json or config.json; bos: the token that the tokenizer puts before a text
     """
 
     name = "tokenizer.json"
 
-    def __init__(self, folder):
+    def __init__(self, folder, files=None):
         self.folder, path = folder, Path(folder, "tokenizer.json")
         try:
             import tokenizers
 
-            content = path.read_bytes()
+            self.files = read_files(folder) if files is None else files
+            if (content := self.files.get(path.name)) is None:
+                raise DataError("No such file")
             self._library = tokenizers.Tokenizer.from_str(content.decode())
             self.eot = self._end(
-                read_json_object(folder, "tokenizer_config.json"), read_json_object(folder, "config.json")
+                json_object(self.files, "tokenizer_config.json"), json_object(self.files, "config.json")
             )
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
@@ -107,28 +110,31 @@ class JsonTokenizer(Tokenizer):
         return super().to_dict() | {"folder": os.path.abspath(self.folder)}
 
     def contents(self):
-        paths = [Path(self.folder, name) for name in NAMES]
-        return {path.name: path.read_bytes() for path in paths if path.is_file()}
+        return self.files
 
 
-def read_json_object(folder, name):
+def read_files(folder):
+    """{file name: content} of those files in a folder that describe a tokenizer and how it is used."""
+    paths = [Path(folder, name) for name in NAMES]
+    return {path.name: path.read_bytes() for path in paths if path.is_file()}
+
+
+def json_object(files, name):
     """The object in a JSON file; {} if there is no file."""
-    path = Path(folder, name)
-    return json.loads(path.read_bytes()) if path.is_file() else {}
+    return json.loads(files[name]) if name in files else {}
 
 
-def chat_template(folder):
-    """The source of a folder's chat template, None if it has none. Raises DataError.
+def chat_template(files, folder):
+    """The source of the chat template among the files of a folder, None if there is none. Raises DataError.
 
     It is a file, or a field of tokenizer_config.json: a text, or a list of named ones, of which "default" is meant.
     """
     try:
-        path = Path(folder, TEMPLATE)
-        if path.is_file():
-            return path.read_text("utf-8")
-        template = read_json_object(folder, "tokenizer_config.json").get("chat_template")
+        if TEMPLATE in files:
+            return files[TEMPLATE].decode()
+        template = json_object(files, "tokenizer_config.json").get("chat_template")
         if isinstance(template, list):
             template = {entry["name"]: entry["template"] for entry in template}["default"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: its chat template cannot be read: {type(error).__name__}: {error}") from error
     return template

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import exp, f4, inlined
 from tinygrad_lm.kernels.numba.together import LEAST, shared
-from tinygrad_lm.ops.activation import gelu_tanh, relu_squared
+from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 
 A, B = f4(2 * math.sqrt(2 / math.pi)), f4(0.044715)
 
@@ -21,6 +21,12 @@ def gelu_tanh_in_one_pass(x):
 def relu_squared_in_one_pass(x):
     """y = max(x, 0)²        dx = 2 dy max(x, 0)"""
     return one_pass(relu_squared_forward, relu_squared_backward, x)
+
+
+@silu.on("cpu", "float32")
+def silu_in_one_pass(x):
+    """y = x σ(x)        dx = dy (σ + x σ (1 − σ))"""
+    return one_pass(silu_forward, silu_backward, x)
 
 
 def one_pass(forward, backward, x):
@@ -77,3 +83,24 @@ def relu_squared_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
         dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)
+
+
+@inlined
+def logistic(x):
+    """σ(x)."""
+    return f4(1) / (f4(1) + exp(-x))
+
+
+@shared
+def silu_forward(start, stop, x, y):
+    x, y = x[start:stop], y[start:stop]
+    for i in range(x.size):
+        y[i] = x[i] * logistic(x[i])
+
+
+@shared
+def silu_backward(start, stop, dy, x, dx):
+    dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
+    for i in range(x.size):
+        s = logistic(x[i])
+        dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s))

@@ -4,10 +4,10 @@ import json
 
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
-from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE, read_json_object
+from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE, json_object
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.posttrain.chat.chat import SPECIAL, Chat, name_of
-from tinygrad_lm.pretrained.export_tokenizer import json_bytes, tokenizer_files
+from tinygrad_lm.pretrained.export_tokenizer import added_token, json_bytes, tokenizer_files
 
 BUILT_IN = (
     f"{{{{ '{name_of('begin')}' }}}}{{% for message in messages %}}"
@@ -20,7 +20,7 @@ def chat_files(chat):
     """{file name: content}: those of the tokenizer, with the template, special tokens, and the ids that end a text."""
     generation = {"eos_token_id": sorted(chat.ends)}
     if not isinstance(chat, Chat):
-        generation = read_json_object(chat.tokenizer.folder, "generation_config.json") | generation
+        generation = json_object(chat.tokenizer.files, "generation_config.json") | generation
         return tokenizer_files(chat.tokenizer) | {"generation_config.json": json_bytes(generation)}
     tokenizer = chat.tokenizer
     if isinstance(tokenizer, GPT2Tokenizer):  # its own two files have no place for special tokens
@@ -31,8 +31,7 @@ def chat_files(chat):
     texts = {token["content"] for token in content["added_tokens"]} & set(map(name_of, SPECIAL))
     if texts:
         raise ConfigError(f"export: the tokenizer has {', '.join(sorted(texts))} itself, so the chat's cannot be added")
-    text = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    content["added_tokens"] += [{"id": i, "content": name_of(name)} | text for name, i in chat.special.items()]
+    content["added_tokens"] += [added_token(i, name_of(name)) for name, i in chat.special.items()]
     settings |= {"eos_token": name_of("end")}
     return files | {
         "tokenizer.json": json_bytes(content),

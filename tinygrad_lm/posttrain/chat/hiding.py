@@ -8,7 +8,6 @@ nothing was hidden the ids are those of any other program.
 import json
 import re
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -16,16 +15,16 @@ MARK, CUT = "\ufdd0", "\ufdd1"  # never characters: Unicode reserves them for us
 
 
 class HidingTokenizer:
-    """The tokenizer of a folder with a tokenizer.json, for the texts of a chat template, whose source is `template`.
+    """The tokenizer of a JsonTokenizer's files, for the texts of a chat template, whose source is `template`.
 
     ids: {text: id} of all tokens that were added to the vocabulary. Hidden are those that the tokenizer calls special,
     and others that the template uses; but in answers these stay, because a template may look there for "</think>".
     """
 
-    def __init__(self, folder, template):
+    def __init__(self, files, template):
         import tokenizers
 
-        content = json.loads(Path(folder, "tokenizer.json").read_bytes())
+        content = json.loads(files["tokenizer.json"])
         added = content["added_tokens"] = [token | {"normalized": False} for token in content.get("added_tokens") or []]
         self.ids = {token["content"]: token["id"] for token in added}
         special = [token["content"] for token in added if token["special"]]

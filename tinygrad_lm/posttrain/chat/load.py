@@ -1,12 +1,12 @@
 """A model to talk to, and its chat format: `load_chat("runs/my_run")`, `load_chat("Qwen/Qwen3-0.6B")`."""
 
 from tinygrad_lm.adapt import grow, inherit, merge
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_json_object
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, json_object, read_files
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.posttrain.chat.chat import Chat
 from tinygrad_lm.posttrain.chat.template import TemplateChat
-from tinygrad_lm.pretrained.load import find_folder, load_pretrained
+from tinygrad_lm.pretrained.load import find_model, load_pretrained
 from tinygrad_lm.train.command import vocab_size
 
 
@@ -29,10 +29,10 @@ def load_chat(where, device="auto", dtype="float32"):
 
 def find_chat(where, tokenizer):
     """The chat format that a model has; None if it has none."""
-    config = read_json_object(find_folder(str(where)), "config.json")
+    config = json_object(read_files(find_model(str(where))), "config.json")
     if "chat" in config:
         return chat_from_dict(config["chat"], tokenizer)
-    if isinstance(tokenizer, JsonTokenizer) and chat_template(tokenizer.folder) is not None:
+    if isinstance(tokenizer, JsonTokenizer) and chat_template(tokenizer.files, tokenizer.folder) is not None:
         return TemplateChat(tokenizer)
     return None
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tinygrad_lm.data.tokenizers.json_tokenizer import chat_template, read_json_object
+from tinygrad_lm.data.tokenizers.json_tokenizer import chat_template, json_object
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.posttrain.chat.chat import ChatFormat, check_messages
 from tinygrad_lm.posttrain.chat.hiding import HidingTokenizer
@@ -15,19 +15,19 @@ QUESTION, ANSWER = "Which?", "Ostrich."  # of the conversation that shows how a 
 
 
 class TemplateChat(ChatFormat):
-    """The chat template in the folder of a JsonTokenizer. Raises ConfigError if there is none or it cannot be used.
+    """The chat template among the files of a JsonTokenizer. Raises ConfigError if there is none or it cannot be used.
 
     date: what the template takes for today, in ISO format [today]; a run keeps its own, so that it can be resumed
     """
 
     def __init__(self, tokenizer, date=None):
         self.date = date or datetime.now().isoformat(timespec="seconds")
-        source = chat_template(tokenizer.folder)
+        source = chat_template(tokenizer.files, tokenizer.folder)
         if source is None:
             raise ConfigError(f"chat: {tokenizer.folder} has no chat template, in tokenizer_config.json or a file")
         self.template = compile_template(source, datetime.fromisoformat(self.date))
-        self.texts = HidingTokenizer(tokenizer.folder, source)
-        self.words = special_words(tokenizer.folder)
+        self.texts = HidingTokenizer(tokenizer.files, source)
+        self.words = special_words(tokenizer.files)
         messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}]
         try:
             (ids, _), after = self.encode(messages * 2), self.text(messages).rpartition(ANSWER)[2]
@@ -35,7 +35,7 @@ class TemplateChat(ChatFormat):
             raise ConfigError(f"chat: {tokenizer.folder}: {error}") from error
         added = set(self.texts.ids.values())
         end = next((i for i in self.texts.encode(after).tolist() if i in added), tokenizer.eot)
-        ends = {*end_ids(tokenizer.folder), tokenizer.eot, end} - {None}
+        ends = {*end_ids(tokenizer.files), tokenizer.eot, end} - {None}
         if end is None:
             raise ConfigError(f"chat: {tokenizer.folder}: no token ends the answers of its template, and it has no eos")
         super().__init__(tokenizer, int(ids[0]), end, ends)
@@ -132,15 +132,15 @@ def compile_template(source, now):
         raise ConfigError(f"chat: line {getattr(error, 'lineno', '?')} of the chat template: {error}") from error
 
 
-def special_words(folder):
+def special_words(files):
     """{"bos_token": its text, …}: the names by which a template may write special tokens."""
-    settings = read_json_object(folder, "special_tokens_map.json") | read_json_object(folder, "tokenizer_config.json")
+    settings = json_object(files, "special_tokens_map.json") | json_object(files, "tokenizer_config.json")
     texts = {name: token["content"] if isinstance(token, dict) else token for name, token in settings.items()}
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
 
 
-def end_ids(folder):
+def end_ids(files):
     """The ids that end a text, as generation_config.json and config.json have them: one, or a list."""
     for name in ("generation_config.json", "config.json"):
-        ends = read_json_object(folder, name).get("eos_token_id")
+        ends = json_object(files, name).get("eos_token_id")
         yield from ends if isinstance(ends, list) else [ends]
