@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_lm.threads import in_blocks, parallel, workers
+from tinygrad_lm.threads import blas, in_blocks, parallel, workers
 
 
 @given(size=st.integers(0, 600_000), step=st.sampled_from([1000, 2**16]))
@@ -28,6 +29,23 @@ def test_parallel_is_map_with_workers_and_without():
         assert parallel(function, [1, 5, 9], [2, 3, 0]) == expected
         with pytest.raises(ZeroDivisionError):
             parallel(lambda a: 1 / a, [1, 0])
+
+
+def test_after_workers_all_is_as_before():
+    """Within them BLAS has one thread; also where one block is in another, and where it ends with an exception."""
+
+    def fail():
+        with workers(2):
+            with workers(1):
+                assert blas.single
+            assert blas.single
+            parallel(lambda a: 1 / a, [0, 1])
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not blas.single
+    names = parallel(lambda _: threading.current_thread().name, range(2))
+    assert names == [threading.current_thread().name] * 2
 
 
 def test_peak_memory_counts_what_was_used_and_given_back():

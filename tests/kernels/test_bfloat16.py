@@ -141,6 +141,15 @@ def test_what_is_kept_is_rounded_to_the_nearest():
     assert np.array_equal(np.isnan(found), np.isnan(x))
 
 
+@pytest.mark.parametrize("name", ["gelu_tanh", "relu_squared"])
+def test_an_activation_s_gradient_is_that_at_the_rounded_input(name):
+    """Up to float32's rounding; 5,000 numbers are two parts."""
+    x, dy = np.linspace(-6, 6, 5000, dtype="f4"), signed(np.random.default_rng(0), 5000).astype("f4")
+    (y, backward), single = complete(name)(x), getattr(ops, name).implementations["cpu", "float32"]
+    np.testing.assert_allclose(y, single(x)[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(backward(dy)[0], single(rounded(x))[1](dy)[0], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("T", [5, 40, 300])
 @pytest.mark.parametrize("more", [0, 37])
 @pytest.mark.parametrize("R", [1, 3])
@@ -149,7 +158,7 @@ def test_attention_of_many_sizes(T, more, R, options):
     rng = np.random.default_rng(T + more + R)
     if options == "documents" and more:
         more = 0
-    B, S, G, D = 2, T + more, 2, 24
+    B, S, G, D = 3, T + more, 2, 24
     q, k, v = (signed(rng, (B, n, h, D)).astype("float32") for n, h in ((T, R * G), (S, G), (S, G)))
     keywords = {"causal": options != "all"}
     if options == "documents":

@@ -21,7 +21,7 @@ from tinygrad_lm.kernels.numpy import cross_entropy as numpy_classifier
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.ops import attention
-from tinygrad_lm.optim import adamw
+from tinygrad_lm.optim import adamw, clipping
 from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import seeds, signed
@@ -65,6 +65,9 @@ def small_blocks(monkeypatch):
     if NUMBA:
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.matmul"), "LARGE", 0)
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.elementwise"), "LONG", 0)
+        monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.embedding"), "COLUMNS", 1)
+        for name in ("activation", "adamw", "cross_entropy", "elementwise", "flat", "normalize", "rotary"):
+            monkeypatch.setattr(import_module(f"tinygrad_lm.kernels.numba.{name}"), "LEAST", 1)
 
 
 def test_there_are_kernels():
@@ -279,6 +282,29 @@ def test_adamw_in_one_pass_is_the_update(seed, size, decay, t):
     adamw.update.definition(*expected, *constants)
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6)
+
+
+@numba_only
+@pytest.mark.parametrize(("size", "least"), [(0, 1), (1, 1), (40, 1), (3000, 300), (2**17, 2**17)])
+def test_the_passes_over_the_gradient_are_the_definitions(size, least, monkeypatch):
+    """With a last part, and a last block of a part, that are not full. The mean of 2¹⁷ equal squares, were they all
+    added in float32, would be wrong by 1e-5."""
+    monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.flat"), "LEAST", least)
+    x = np.full(size, 1.1, "f4")
+    x[: size // 2] *= np.linspace(0.5, 1, size // 2, dtype="f4") if size < 2**17 else 1
+    squares, scale = (getattr(clipping, name).implementation("cpu", x.dtype) for name in ("sum_of_squares", "scale"))
+    assert squares(x) == pytest.approx((x.astype("f8") ** 2).sum(), rel=1e-6)
+    expected = x * np.float32(0.3)
+    scale(x, 0.3)
+    np.testing.assert_array_equal(x, expected)
+
+
+@numba_only
+def test_sums_of_unlike_arrays_are_numpy_s():
+    total, a = import_module("tinygrad_lm.kernels.numba.elementwise").total, np.ones((4, 6), "f4")
+    assert (total(a, a) == 2).all()
+    for b in (a.astype("f8"), a[:1], a.reshape(6, 4), a[None], np.asfortranarray(a)):
+        assert total(a, b) is total(b, a) is NotImplemented
 
 
 @pytest.mark.parametrize("preset", ["modern", "nanogpt-cpu"])

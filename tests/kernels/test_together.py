@@ -105,6 +105,26 @@ def test_a_part_is_taken_only_of_the_piece_that_was_seen():
     assert number[0] == 4
 
 
+def test_a_part_that_another_thread_took_first_is_left_to_it(monkeypatch):
+    seen, computed = (1 << 2 * together.BITS) + 5, []
+    monkeypatch.setattr(together, "read", lambda address: seen)
+    monkeypatch.setattr(together, "compute", lambda *part: computed.append(part))
+    monkeypatch.setattr(together, "count", lambda address: None)
+    for was_there in (False, True):
+        monkeypatch.setattr(together, "exchange", lambda *arguments, was_there=was_there: was_there)
+        assert together.take.py_func(np.zeros(32, np.int64), 1)  # look again: other parts may be left
+        assert bool(computed) == was_there
+
+
+def test_no_two_pieces_look_alike():
+    """A partner that saw the one, and was late, finds that it is over, though the next has as many parts."""
+    mailbox, seen = np.zeros(32, np.int64), set()
+    for _ in range(3):
+        note.leader(9, 1, -1, mailbox, np.zeros(9, np.int64), 1, 0)
+        seen.add(int(mailbox[together.NEXT]))
+    assert len(seen) == 3
+
+
 def test_partners_do_help(partners):
     """A leader that offers work and leaves it alone finds it done."""
     order = np.ones(6, np.int64)

@@ -29,6 +29,15 @@ def test_log_rewinds_and_forgives_a_cut_line(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["log.jsonl"]
 
 
+def test_the_result_is_of_the_last_evaluation(tmp_path):
+    """On the whole validation texts where the run has ended; a run that is extended has none until it ends again."""
+    log, found = Log(tmp_path / "log.jsonl"), []
+    for step, kind, value in ((1, "validation", 3.0), (1, "whole", 2.5), (2, "validation", 2.0), (2, "whole", 2.25)):
+        log.write(step=step, **{kind: value, f"{kind}_sources": {"text": value}})
+        found.append(log.result())
+    assert found == [(value, {"text": value}) for value in (3.0, 2.5, 2.0, 2.25)]
+
+
 def test_the_running_mean_is_one():
     assert smooth([]) == []
     np.testing.assert_allclose(smooth([3.0] * 200), 3.0)

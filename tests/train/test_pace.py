@@ -1,6 +1,7 @@
 """A run that is planned by minutes ends on time with its rate at zero, and repeats what its log has; no real clock."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,3 +177,5 @@ def test_by_steps_the_position_is_the_step():
     again, _ = follow(pace, machine, 16, part=PART)
     assert again[:4] == records[16:20]
     assert pace.left(20) == pytest.approx(pace.elapsed(20))
+    last = Steps(replace(config, ending=5.0), records)
+    assert last.left(40) == pytest.approx(5 * last.step_seconds())

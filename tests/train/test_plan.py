@@ -1,6 +1,7 @@
 """What a run by minutes is planned to be, from what a step and an evaluation take."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def test_evaluations_on_the_way_take_a_tenth_of_the_time_at_most(seconds, step, 
     if config.curve_tokens > 1:
         assert evaluations * measured * target <= 0.1 * config.seconds + 1e-6
     assert 1 <= config.steps <= most
-    assert config.seconds == max(seconds := seconds - plan.OTHERS, step)
+    seconds -= plan.OTHERS
+    assert config.seconds == max(seconds, step)
     assert config.ending == pytest.approx(sum(sizes) * target / step)
     if 1 < config.steps < most:
         assert (config.steps + config.ending) * step + evaluations * measured * target <= seconds + 1e-6
@@ -46,3 +48,18 @@ def test_no_more_steps_are_timed_than_time_allows(monkeypatch):
         made.clear()
         assert plan.speed(trainer, texts, longest) == (2.0, 2.0 / (5 * 2 * trainer.threads))
         assert made == expected
+
+
+def test_the_time_to_plan_is_part_of_the_time_and_the_time_to_compile_is_not(monkeypatch):
+    """A minute, of which at most a fiftieth is to be measured; that takes 2 seconds, and the first step 100."""
+    now, longest = [0.0], []
+
+    def take(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(plan, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(plan, "speed", lambda *given: take(2) or longest.append(given[-1]) or (0.5, 1e-4))
+    trainer = SimpleNamespace(config=TrainConfig(10, 2), threads=1, ahead=1, steps=lambda first, count: take(100))
+    config = plan.within(1, trainer, {"text": (1, np.arange(400))})
+    assert config.seconds == 60 - 2 - plan.OTHERS
+    assert longest == [pytest.approx(60 / 50)]
