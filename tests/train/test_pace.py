@@ -81,6 +81,7 @@ def test_a_gpu_which_runs_ahead_ends_on_time_too(ahead):
     assert abs(machine.used() - CONFIG.seconds) <= 3
     positions = [record["position"] for record in records]
     assert positions == sorted(positions)
+    assert (np.diff([record["elapsed"] for record in records]) > 0).all()
     assert records[-1]["rate_factor"] < 0.04
     assert len(evaluations) == 5
 
@@ -179,3 +180,9 @@ def test_by_steps_the_position_is_the_step():
     assert pace.left(20) == pytest.approx(pace.elapsed(20))
     last = Steps(replace(config, ending=5.0), records)
     assert last.left(40) == pytest.approx(5 * last.step_seconds())
+
+
+@pytest.mark.parametrize(("steps", "every", "expected"), [(9, 4, [4, 9]), (10, 4, [4, 8, 10]), (3, 5, [3])])
+def test_no_evaluation_shortly_before_the_last(steps, every, expected):
+    """In less than half of what is between two."""
+    assert follow(Steps(TrainConfig(steps, 1, eval_every=every), now=Machine().now), Machine())[1] == expected
