@@ -152,9 +152,7 @@ class Module:
 
 def parts(value, name, seen):
     """(name, part) for each Module, Parameter, list, tuple and dict in a value, at the first name that leads to it."""
-    if not isinstance(value, (Module, Parameter, list, tuple, dict)) or isinstance(value, FlatParameters):
-        return
-    if id(value) in seen:
+    if isinstance(value, FlatParameters) or id(value) in seen:
         return
     seen.add(id(value))
     yield name, value
@@ -162,7 +160,8 @@ def parts(value, name, seen):
         return
     children = vars(value) if isinstance(value, Module) else value
     for key, child in children.items() if isinstance(children, dict) else enumerate(children):
-        yield from parts(child, f"{name}.{key}" if name else str(key), seen)
+        if isinstance(child, (Module, Parameter, list, tuple, dict)):
+            yield from parts(child, f"{name}.{key}" if name else str(key), seen)
 
 
 def freeze(model, *patterns):
