@@ -116,7 +116,7 @@ class Clock(Steps):
         used, available = self.elapsed(made) + (step - made) * seconds, total - self.config.ending * seconds
         if step and used + seconds > available:  # one step more would end too late
             return steps
-        return max([0.0, *self.positions[-1:], steps * max(used / max(available, seconds), step / self.limit)])
+        return max([0.0, *self.positions[-1:], steps * max(used / available, step / self.limit)])
 
     def begin(self, steps):
         self.positions += [self.read(step) for step in steps[max(0, len(self.positions) - steps.start) :]]
