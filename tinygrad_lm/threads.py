@@ -6,6 +6,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 _pool = None
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
@@ -17,13 +18,8 @@ class _Thread(threading.local):
     is_worker = False
 
 
-class blas:
-    """single: whether BLAS has one thread, since we are within `workers`, so that other cores are free."""
-
-    single = False
-
-
 this_thread = _Thread()
+blas = SimpleNamespace(single=False)  # whether BLAS has one thread, since we are within `workers`: other cores are free
 
 
 @contextmanager

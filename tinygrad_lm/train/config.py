@@ -40,7 +40,7 @@ class TrainConfig:
     warmup: int = 100  # steps, but no more than a tenth of the run
     epochs: int = 0  # where time decides how many steps there are: no more passes over the text; 0: any number
     seconds: float = 0.0  # where time decides: how long the run is, with its last evaluation; 0: its steps decide
-    ending: float = 0.0  # how long what comes after the last step takes, in steps
+    ending: float = 0.0  # how long evaluating the whole validation split takes, in steps
     eval_every: int = 0  # steps between evaluations; 0: a fifth of the run
     # Validation targets a source that an evaluation measures; at the end all are. The loss of a token varies by about 2
     # nats, so the mean of so many is known to 0.016; between evaluations, which measure the same, it is much less.

@@ -97,8 +97,8 @@ class Steps:
 class Clock(Steps):
     """The pace of a run that has config.seconds: position / config.steps is the share of the time that is used.
 
-    As long as config.ending steps take is kept free for the end: the evaluation of the whole validation split, the last
-    sample. The position before a step is read when the step before has ended, from figures that are in the log.
+    As long as config.ending steps take is kept free for the end: for the evaluation of the whole validation split. The
+    position before a step is read when the step before has ended, from figures that are in the log.
     limit: the most steps
     """
 
