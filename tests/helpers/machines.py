@@ -20,16 +20,14 @@ class Machine:
             self.time += seconds / 4 * self.slowness(self.used())
 
 
-def follow(pace, machine, first=0, ahead=1, part=0.0, until=None):
+def follow(pace, machine, first=0, ahead=1, part=0.0):
     """What training does with a pace, a second a step and `part` an evaluation: (the log's records of steps, when there
-    were evaluations). With `until` the process is killed before it has evaluated after so many steps."""
+    were evaluations)."""
     records, evaluations = [], []
     for steps in pace.stretches(first, ahead):
         machine.work(len(steps))
         pace.ended(steps)
         records += [{"step": step + 1, **pace.figures(step)} for step in steps]
-        if steps.stop == until:
-            return records, evaluations
         if pace.evaluates(steps.stop):
             evaluations.append(steps.stop)
             machine.work(part)

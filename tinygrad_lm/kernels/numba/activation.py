@@ -44,9 +44,15 @@ def one_pass(forward, backward, x):
 
 
 @inlined
+def logistic(x):
+    """σ(x)."""
+    return f4(1) / (f4(1) + exp(-x))
+
+
+@inlined
 def gate(x):
     """σ(2u)."""
-    return f4(1) / (f4(1) + exp(-A * x * (f4(1) + B * x * x)))
+    return logistic(A * x * (f4(1) + B * x * x))
 
 
 @inlined
@@ -83,12 +89,6 @@ def relu_squared_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
         dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)
-
-
-@inlined
-def logistic(x):
-    """σ(x)."""
-    return f4(1) / (f4(1) + exp(-x))
 
 
 @shared
