@@ -2,7 +2,7 @@
 
     python benchmarks/gpu_check.py --list                           # the parts, and about how long each takes
     python benchmarks/gpu_check.py --out found.jsonl --minutes 9    # all of them, in order, until the time is up
-    python benchmarks/gpu_check.py --out found.jsonl --parts kernels,steps --data tinyshakespeare.txt
+    python benchmarks/gpu_check.py --out found.jsonl --parts kernels,steps:gpt2*compile --data tinyshakespeare.txt
     python benchmarks/gpu_check.py --out found.jsonl --table        # what is in the file
     python benchmarks/gpu_check.py --rehearse                       # without a GPU: every part at tiny sizes
 
@@ -20,6 +20,7 @@ import tempfile
 import time
 import traceback
 from contextlib import nullcontext
+from fnmatch import fnmatchcase
 from importlib import import_module
 from pathlib import Path
 
@@ -48,7 +49,11 @@ PARTS = {
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("gpu_check.jsonl"), help="the findings, a line each")
-    parser.add_argument("--parts", default=",".join(PARTS), help="names from --list, separated by commas")
+    parser.add_argument(
+        "--parts",
+        default=",".join(PARTS),
+        help="names from --list, separated by commas; a pattern after a colon: those of its items alone",
+    )
     parser.add_argument("--minutes", type=float, default=60, help="stop when so many are over")
     parser.add_argument("--data", type=Path, help="tiny Shakespeare; the built-in play if left out")
     parser.add_argument("--list", action="store_true", help="the parts")
@@ -61,7 +66,7 @@ def main(arguments=None):
             print(f"{name:12} {minutes:4} min  {what}")
         return 0
     names = [args.run] if args.run else [name.strip() for name in args.parts.split(",")]
-    if unknown := [name for name in names if name not in PARTS]:
+    if unknown := [name for name in names if name.partition(":")[0] not in PARTS]:
         parser.error(f"unknown parts {', '.join(unknown)}; expected some of {', '.join(PARTS)}")
     if args.run:
         return in_this_process(args)
@@ -78,7 +83,7 @@ def main(arguments=None):
     args.out.unlink(missing_ok=True)
     ends = time.monotonic() + 60 * args.minutes
     for name in names:
-        supervised(name, args, min(60 * PARTS[name][2], ends - time.monotonic()))
+        supervised(name, args, min(60 * PARTS[name.partition(":")[0]][2], ends - time.monotonic()))
     found = read(args.out)
     print("\n" + answers(found))
     failures = [record for record in found if "error" in record]
@@ -89,7 +94,8 @@ def main(arguments=None):
 
 
 def supervised(name, args, seconds):
-    """Run a part in processes of their own until it is through, or the time is up."""
+    """Run a part, or some of its items, in processes of their own until it is through, or the time is up."""
+    part = name.partition(":")[0]
     ends = time.monotonic() + seconds
     command = [sys.executable, Path(sys.argv[0]).resolve(), "--run", name, "--out", args.out.resolve()]
     command += ["--rehearse"] * args.rehearse + (["--data", args.data.resolve()] if args.data else [])
@@ -100,11 +106,11 @@ def supervised(name, args, seconds):
             return
         lines = read(args.out, begun=True)[before:]
         if lines and lines[-1].get("begun"):  # it died there, so the next process continues after that
-            note(args.out, {"part": name, "item": lines[-1]["item"], "error": f"its process ended: {status}"})
+            note(args.out, {"part": part, "item": lines[-1]["item"], "error": f"its process ended: {status}"})
         elif status != GO_ON or not lines:
-            note(args.out, {"part": name, "item": "the rest", "error": f"its process ended: {status}"})
+            note(args.out, {"part": part, "item": "the rest", "error": f"its process ended: {status}"})
             return
-    note(args.out, {"part": name, "item": "the rest", "error": "not reached: the time is up"})
+    note(args.out, {"part": part, "item": "the rest", "error": "not reached: the time is up"})
 
 
 def run(command, seconds):
@@ -118,14 +124,15 @@ def run(command, seconds):
 
 
 def in_this_process(args):
-    """The items of a part that the file does not have yet."""
-    done = {record["item"] for record in read(args.out) if record["part"] == args.run}
+    """The items of a part, those of its pattern if it has one, that the file does not have yet."""
+    part, _, pattern = args.run.partition(":")
+    done = {record["item"] for record in read(args.out) if record["part"] == part}
     with open_place(args.rehearse) as place:
         place.data = args.data
-        for item, function in import_module(f"gpu.{args.run}").items(place):
-            if item not in done:
-                note(args.out, {"part": args.run, "item": item, "begun": True})
-                note(args.out, {"part": args.run, "item": item, **outcome(function)})
+        for item, function in import_module(f"gpu.{part}").items(place):
+            if item not in done and fnmatchcase(item, pattern or "*"):
+                note(args.out, {"part": part, "item": item, "begun": True})
+                note(args.out, {"part": part, "item": item, **outcome(function)})
                 if not alive(place):
                     return GO_ON
     return 0

@@ -24,7 +24,7 @@ def items(place):
 
 def suite(files, mark, processes):
     """Counts, and the failures by name; each of the first is run once more alone, since one can spoil the next."""
-    found = pytest([*files, "-m", mark, "-n", processes], SECONDS)
+    found = pytest([*files, "-m", mark, "-n", processes, "-W", "default"], SECONDS)  # other libraries' ages may warn
     alone = {name: pytest([name, "-m", mark, "-n", "0"], 20) for name in found["failed"][:4]}
     found["alone"] = {name: "passes" if again["status"] == 0 else "fails" for name, again in alone.items()}
     if found["status"] == 0:
