@@ -23,6 +23,7 @@ static void copy_later(void* to, const void* from, bool there, unsigned bytes) {
 }  // namespace emulator
 
 static void copy_later_16(void* to, const void* from, bool there) { emulator::copy_later(to, from, there, 16); }
+static void copy_later_8(void* to, const void* from, bool there) { emulator::copy_later(to, from, there, 8); }
 static void copy_later_4(void* to, const void* from, bool there) { emulator::copy_later(to, from, there, 4); }
 static void wait_for_copies() { emulator::finish_copies(); }
 

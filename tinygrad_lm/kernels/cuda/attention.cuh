@@ -16,6 +16,7 @@ const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stage
     long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;          \
     long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                          \
     if (STARTS) starts += b * (long long)T;                                                                  \
+    if (DROPOUT) mask += row * ((S + 63) / 64);                                                              \
     int begin = STARTS ? max(0, least(starts, start, min(T, start + QUERIES))) / TILE * TILE : 0;            \
     int end = causal ? min(S, start + QUERIES + S - T) : S;
 
@@ -66,21 +67,14 @@ template <int n> __device__ void hide(float (&z)[STRIPS][n / 8][4], const sight&
             }
 }
 
-// Dropout of a strip's weights, 16 queries × n keys. `place` is the counter of the first of them, `stride` apart are
-// those of two queries. In a C fragment lanes 4 g … 4 g + 3 have eight neighbouring keys: each draws a quarter of the
-// four's counters, then they show each other the bits.
-template <int n>
-__device__ void keep_keys(unsigned (&bits)[4], const randomness& r, word place, int stride) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    unsigned own = 0;
-    for (int k = 0; k < n / 16; k++) {  // counter e = 4 k + t: keys e / 2 · 8 on, query g + e % 2 · 8
-        int e = 4 * k + t;
-        own |= kept(r, place + (g + e % 2 * 8) * (word)stride + e / 2) << 8 * k;
+// The mask of attention_dropout.cu for a strip's two queries of a lane, from key j on: a word's rest, shifted so that
+// bit 8 k + i % 2 of word i / 2 is that of entry i of the fragment's keys 8 k on. What no query sees has not been drawn.
+__device__ void look_up(word (&bits)[2], const word* mask, const sight& seen, int mine, int m, int j, int T, int S) {
+    for (int r = 0; r < 2; r++) {
+        int query = min(T - 1, mine + 16 * m + 8 * r + int(threadIdx.x) % 32 / 4);
+        bits[r] = j < seen.high[m][r] ? mask[query * (long long)((S + 63) / 64) + j / 64] : 0;
+        bits[r] >>= j % 64 + threadIdx.x % 4 * 2;
     }
-    for (int i = 0; i < 4; i++) bits[i] = __shfl_sync(0xffffffff, own, i, 4) >> 2 * t;
 }
 
-__device__ bool stays(const unsigned (&bits)[4], int k, int i) {  // entry i of the fragment's keys 8 k on
-    int e = 2 * k + i / 2;
-    return bits[e % 4] >> (e / 4 * 8 + i % 2) & 1;
-}
+__device__ bool stays(const word (&bits)[2], int k, int i) { return bits[i / 2] >> (8 * k + i % 2) & 1; }

@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
+
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, kernel, u4, u8
+from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, kernel
 from tinygrad_lm.kernels.cuda.philox import arguments
 from tinygrad_lm.ops.attention import attention, check_inputs
 from tinygrad_lm.ops.dropout import check_probability
@@ -14,7 +16,7 @@ ROWS = 64  # keys of a block, and with one strip a warp queries
 
 @attention.on("cuda", "bfloat16")
 def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
-    """An implementation of `attention` of ops/attention.py. Of P one number a row is kept, of the dropout nothing."""
+    """An implementation of `attention` of ops/attention.py. Kept are a number a row of P and, dropped, a bit a weight."""
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]
     check_probability(p)
@@ -24,12 +26,12 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
     starts = None if document_starts is None else contiguous(xp.asarray(document_starts, i4))
     strips = 2 if D <= 64 else 1
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
-    drawn = *(arguments(xp, p, *key) if p else (None, u8(0), u8(0), u4(0))), f4(1 / (1 - p))
+    dropped = mask(q, p, key, S, causal) if p else None, f4(1 / (1 - p))
     queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
     constants = {"D": D, "STRIPS": strips, "DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
     y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)
     launch = kernel("attention", "attention_forward", q, 8, **constants)
-    launch(queries, THREADS, q, k, v, starts, y, logs, *sizes, *drawn)
+    launch(queries, THREADS, q, k, v, starts, y, logs, *sizes, *dropped)
 
     def backward(dy):
         dy, delta = contiguous(dy), xp.empty((B, H, T), f4)
@@ -37,11 +39,20 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
         dq_kernel, dkv_kernel = (
             kernel("attention_backward", name, q, 8, **constants) for name in ("attention_dq", "attention_dkv")
         )
-        dq_kernel(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *drawn)
-        dkv_kernel(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *drawn)
+        dq_kernel(queries, THREADS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *dropped)
+        dkv_kernel(keys, THREADS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *dropped)
         return dq, dk, dv
 
     return y, backward
+
+
+def mask(q, p, key, S, causal):
+    """Which weights of q's queries are kept, as attention_dropout.cu packs them: (B, H, T, ⌈S/64⌉) words."""
+    xp, (B, T, H, _) = array_module(q), q.shape
+    words = xp.empty((B, H, T, -(-S // 64)), np.uint64)
+    launch = kernel("attention_dropout", "attention_mask", q, 8)
+    launch((-(-T // 8), H, B), THREADS, words, i4(T), i4(S), i4(H), i4(causal), *arguments(xp, p, *key))
+    return words
 
 
 def covers(dtype, D, S, p):

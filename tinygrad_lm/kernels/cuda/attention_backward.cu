@@ -2,7 +2,7 @@
 //
 //   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //
-// P is computed again from L, and m drawn again, twice: for dq (and δ) a warp has strips of queries and goes through the
+// P is computed again from L, twice: for dq (and δ) a warp has strips of queries and goes through the
 // keys, for dk and dv a strip of keys and goes through the queries of all heads that share them. Seven products instead
 // of five, but every sum stays in one block: no atomic additions, so the same bits in every run.
 //
@@ -11,7 +11,6 @@
 
 #include "common.cuh"
 #include "matrices.cuh"
-#include "philox.cuh"
 #include "attention.cuh"
 
 const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
@@ -20,7 +19,7 @@ const int N = 16;                     // columns that are computed at once
 extern "C" __global__ void __launch_bounds__(128, 2)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
-                 const word* counter, word key0, word key1, unsigned limit, float grown) {
+                 const word* mask, float grown) {
     __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
@@ -61,9 +60,8 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 #pragma unroll
             for (int m = 0; m < STRIPS; m++) {
                 if (DROPOUT) {
-                    word place = (h * (long long)T + mine + 16 * m) * (S / 8) + (j + from) / 8;
-                    unsigned bits[4];
-                    keep_keys<N>(bits, {counter, key0, key1, limit, word(b)}, place, S / 8);
+                    word bits[2];
+                    look_up(bits, mask, seen, mine, m, j + from, T, S);
 #pragma unroll
                     for (int n = 0; n < N / 8; n++)
                         for (int i = 0; i < 4; i++) dP[m][n][i] = stays(bits, n, i) ? dP[m][n][i] * grown : 0;
@@ -83,33 +81,15 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
 }
 
-// Dropout of 16 keys × n queries: here it is the eight lanes of one t that have neighbouring keys.
-template <int n> __device__ unsigned keep_queries(const randomness& r, word place, int stride) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    unsigned bits = 0;
-    for (int k = 0; k < n / 16; k++) {  // counter e = 8 k + g: keys e % 2 · 8 on, query e / 4 · 8 + 2 t + e / 2 % 2
-        int e = 8 * k + g;
-        bits |= kept(r, place + (e / 4 * 8 + 2 * t + e / 2 % 2) * (word)stride + e % 2) << 8 * k;
-    }
-#pragma unroll
-    for (int d = 1; d < 8; d *= 2) {  // 8 lanes × 8 bits are transposed: a lane's bit e is its own key's of counter e
-        unsigned other = __shfl_xor_sync(0xffffffff, bits, 4 * d);
-        unsigned lower = d == 1 ? 0x55555555 : d == 2 ? 0x33333333 : 0x0f0f0f0f;
-        bits = g & d ? (bits & ~lower) | (other & ~lower) >> d : (bits & lower) | (other & lower) << d;
-    }
-    return bits;
-}
-
-__device__ bool stays(unsigned bits, int k, int i) { return bits >> (4 * k + i % 2 * 2 + i / 2) & 1; }
-
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
 extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
-                  const word* counter, word key0, word key1, unsigned limit, float grown) {
+                  const word* mask, float grown) {
     __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
     __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
     __shared__ int low[2][KEYS];
+    __shared__ __align__(8) unsigned short stays[2][KEYS][WARPS];  // a word of attention_dropout.cu a query
     int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
     int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
@@ -140,6 +120,8 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
         copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
         copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
         if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
+        bool drawn = query < T && (!causal || start <= query + S - T);
+        if (DROPOUT) copy_later_8(stays[stage][threadIdx.x], mask + (row + query) * ((S + 63) / 64) + start / 64, drawn);
     };
 
     int h = group * (H / G), j = begin;
@@ -169,17 +151,12 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
                         bool hidden = (causal && key > future + column) || (STARTS && key < low[stage][from + column]);
                         if (hidden) P[0][n][i] = -INFINITE;
                     }
-            unsigned bits = 0;
-            if (DROPOUT) {
-                word place = (h * (long long)T + query) * (S / 8) + mine / 8;
-                bits = keep_queries<N>({counter, key0, key1, limit, word(b)}, place, S / 8);
-            }
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
                 for (int i = 0; i < 4; i++) {
                     int column = from + n * 8 + 2 * t + i % 2;
                     float p = exp2f(fmaf(P[0][n][i], scale, -L[stage][column])), dP = dz[0][n][i];
-                    bool stay = !DROPOUT || stays(bits, n, i);
+                    bool stay = !DROPOUT || stays[stage][column][threadIdx.x / 32] >> (g + i / 2 * 8) & 1;
                     if (DROPOUT) dP = stay ? dP * grown : 0;
                     dz[0][n][i] = p * (dP - d[stage][column]);
                     P[0][n][i] = stay ? p : 0;

@@ -37,6 +37,11 @@ __device__ void copy_later_16(void* to, const void* from, bool there) {
                  :: "r"(unsigned(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
 
+__device__ void copy_later_8(void* to, const void* from, bool there) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;"
+                 :: "r"(unsigned(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 8 : 0) : "memory");
+}
+
 __device__ void copy_later_4(void* to, const void* from, bool there) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;"
                  :: "r"(unsigned(__cvta_generic_to_shared(to))), "l"(from), "r"(there ? 4 : 0) : "memory");
