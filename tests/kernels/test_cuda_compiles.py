@@ -20,11 +20,11 @@ from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
 ARCHITECTURES = ["sm_80", "sm_90"]
 CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
 FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
-ONLY = {file: [("bf16", 8)] for file in ("attention", "attention_backward", "attention_dropout")}  # those for one REAL and WIDTH alone
+ONLY = {file: [("bf16", 8)] for file in FILES if file.startswith("attention")}  # those for one REAL and WIDTH alone
 P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
 MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
 ATTENTION = [
-    {"D": D, "STRIPS": 2 if D <= 64 else 1, "DROPOUT": dropout, "STARTS": starts}
+    {"D": D, "STRIPS": 2 if D <= 64 and not dropout else 1, "DROPOUT": dropout, "STARTS": starts}
     for D in (16, 64, cuda_attention.LARGEST)
     for dropout, starts in ((0, 0), (1, 1), *(((1, 0), (0, 1)) if D > 16 else ()))
 ]

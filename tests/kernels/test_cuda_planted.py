@@ -202,7 +202,6 @@ PLANTED = [
     ("attention_dropout", "limit, word(b)}", "limit, 0}", "attention"),
     ("attention_dropout", "(b * (long long)H * T + row)", "row", "attention"),
     ("attention", "mask += row * ((S + 63) / 64)", "mask += h * T * ((S + 63) / 64)", "attention"),
-    ("attention", "mine + 16 * m + 8 * r +", "mine + 8 * r +", "attention"),
     ("attention", "mine + 16 * m + 8 * r +", "mine + 16 * m +", "attention"),
     ("attention", "j % 64 + threadIdx.x % 4 * 2", "threadIdx.x % 4 * 2", "attention"),
     ("attention", "j % 64 + threadIdx.x % 4 * 2", "j % 64 + threadIdx.x % 4", "attention"),

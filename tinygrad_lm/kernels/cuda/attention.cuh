@@ -70,9 +70,10 @@ template <int n> __device__ void hide(float (&z)[STRIPS][n / 8][4], const sight&
 // The mask of attention_dropout.cu for a strip's two queries of a lane, from key j on: a word's rest, shifted so that
 // bit 8 k + i % 2 of word i / 2 is that of entry i of the fragment's keys 8 k on. What no query sees has not been drawn.
 __device__ void look_up(word (&bits)[2], const word* mask, const sight& seen, int mine, int m, int j, int T, int S) {
+    int words = (S + 63) / 64;
     for (int r = 0; r < 2; r++) {
-        int query = min(T - 1, mine + 16 * m + 8 * r + int(threadIdx.x) % 32 / 4);
-        bits[r] = j < seen.high[m][r] ? mask[query * (long long)((S + 63) / 64) + j / 64] : 0;
+        int query = mine + 16 * m + 8 * r + threadIdx.x % 32 / 4;
+        bits[r] = query < T && j < seen.high[m][r] ? mask[query * words + j / 64] : 0;
         bits[r] >>= j % 64 + threadIdx.x % 4 * 2;
     }
 }

@@ -16,7 +16,7 @@ ROWS = 64  # keys of a block, and with one strip a warp queries
 
 @attention.on("cuda", "bfloat16")
 def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
-    """An implementation of `attention` of ops/attention.py. Kept are a number a row of P and, dropped, a bit a weight."""
+    """An implementation of `attention` of ops/attention.py. Keeps a number a row of P, and the bits of its dropout."""
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     S, G = k.shape[1:3]
     check_probability(p)
@@ -24,7 +24,7 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
         return NotImplemented
     xp, (q, k, v) = array_module(q), map(contiguous, (q, k, v))
     starts = None if document_starts is None else contiguous(xp.asarray(document_starts, i4))
-    strips = 2 if D <= 64 else 1
+    strips = 2 if D <= 64 and not p else 1  # with the mask's words two do not fit the registers
     sizes = i4(T), i4(S), i4(H), i4(G), i4(causal), f4(math.log2(math.e) / math.sqrt(D))
     dropped = mask(q, p, key, S, causal) if p else None, f4(1 / (1 - p))
     queries, keys = (-(-T // (ROWS * strips)), H, B), (-(-S // ROWS), G, B)
