@@ -18,12 +18,14 @@
 
 #include "common.cuh"
 #include "matrices.cuh"
+#include "matrices_warp.cuh"
+#include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
-extern "C" __global__ void __launch_bounds__(128, 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, FORWARD_BLOCKS)
     attention_forward(const bf16* q, const bf16* k, const bf16* v, const int* starts, bf16* y, float* logs, int T,
                       int S, int H, int G, int causal, float scale, const word* mask, float grown) {
-    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+    __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
     fragments Q[STRIPS];
@@ -32,18 +34,20 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     float sum[STRIPS][D / 8][4] = {}, largest[STRIPS][2], total[STRIPS][2] = {};
     for (int i = 0; i < 2 * STRIPS; i++) largest[i / 2][i % 2] = -INFINITE;
     auto bring = [&](int j, int stage) {
-        fill(keys[stage], k + key_head, key_stride, j, S);
-        fill(values[stage], v + key_head, key_stride, j, S);
+        fill<WARPS * 32>(keys[stage], k + key_head, key_stride, j, S);
+        fill<WARPS * 32>(values[stage], v + key_head, key_stride, j, S);
     };
 
     if (begin < end) bring(begin, 0);
     for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
         wait_for_copies();
+        show_copies();
         __syncthreads();  // everybody's copies are there, and all warps are done with the tiles before
         if (j + TILE < end) bring(j + TILE, 1 - stage);
         if (nothing(seen, j, TILE)) continue;
         float z[STRIPS][TILE / 8][4];
         times_transposed<STRIPS, TILE>(z, Q, keys[stage], 0);
+        finish_products(z);
         hide<TILE>(z, seen, j);
 #pragma unroll
         for (int m = 0; m < STRIPS; m++) {
@@ -75,6 +79,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
             }
         }
         add_product<STRIPS, TILE>(sum, z, values[stage], 0);
+        finish_products(sum);
     }
 
 #pragma unroll

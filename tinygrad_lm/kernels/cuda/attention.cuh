@@ -2,11 +2,13 @@
 //
 //   D         a multiple of 16, at most 128
 //   STRIPS    of 16 queries that a warp has
+//   WARPS     of a block of queries
 //   DROPOUT, STARTS    whether there are such
+//   WGMMA     whether a warpgroup computes the products, or each warp its own
 
 const float LOG2E = 1.44269504f;
 #define INFINITE __uint_as_float(0x7f800000)
-const int QUERIES = WARPS * 16 * STRIPS, KEYS = WARPS * 16;
+const int QUERIES = WARPS * 16 * STRIPS, KEYS = 64;
 const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stages of k and v are less than 48 KiB
 
 // The last of the blocks in a row of the grid, which has the most keys to see, starts first.
@@ -27,10 +29,21 @@ __device__ int least(const int* x, int from, int to) {
     return __reduce_min_sync(0xffffffff, found);
 }
 
+// The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros.
+template <int threads, int R>
+__device__ void fill(line (&to)[R], const bf16* x, long long stride, int start, int end) {
+#pragma unroll 2  // all of it at once takes registers for its addresses
+    for (int i = threadIdx.x; i < R * D / 8; i += threads) {
+        int row = i / (D / 8), column = i % (D / 8) * 8;
+        copy_later_16(&to[row][place(row, column)], x + (start + row) * stride + column, start + row < end);
+    }
+}
+
 // What the queries of a warp's strips see.
 struct sight {
     int low[STRIPS][2], high[STRIPS][2];  // query g + 8 r of a strip: keys from low on, before high
-    int first, last, from, to;            // the warp's: one of them sees first … last − 1, all see from … to − 1
+    int first, last;  // of all that compute together, one sees first … last − 1
+    int from, to;     // of the warp, all see from … to − 1
 };
 
 __device__ sight look(const int* starts, int mine, int T, int S, int causal) {
@@ -44,9 +57,11 @@ __device__ sight look(const int* starts, int mine, int T, int S, int causal) {
         most = max(most, low);
     }
     x.from = STARTS ? __reduce_max_sync(0xffffffff, most) : 0;
-    x.first = STARTS ? least(starts, mine, min(T, mine + 16 * STRIPS)) : 0;
+    const int together = TOGETHER * STRIPS;
+    int begin = mine / together * together;
+    x.first = STARTS ? least(starts, begin, min(T, begin + together)) : 0;
     x.to = causal ? min(S, mine + S - T + 1) : S;
-    x.last = mine >= T ? 0 : causal ? min(S, mine + 16 * STRIPS + S - T) : S;
+    x.last = begin >= T ? 0 : causal ? min(S, begin + together + S - T) : S;
     return x;
 }
 

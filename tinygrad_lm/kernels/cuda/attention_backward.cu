@@ -11,23 +11,25 @@
 
 #include "common.cuh"
 #include "matrices.cuh"
+#include "matrices_warp.cuh"
+#include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
 const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
-const int N = 16;                     // columns that are computed at once
+const int N = WGMMA ? 64 : 16;        // columns that are computed at once
 
-extern "C" __global__ void __launch_bounds__(128, 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
                  const word* mask, float grown) {
-    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+    __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
     fragments Q[STRIPS], dY[STRIPS];
     float sum[STRIPS][D / 8][4] = {}, L[STRIPS][2], d[STRIPS][2] = {};
     auto bring = [&](int j, int stage) {
-        fill(keys[stage], k + key_head, key_stride, j, S);
-        fill(values[stage], v + key_head, key_stride, j, S);
+        fill<WARPS * 32>(keys[stage], k + key_head, key_stride, j, S);
+        fill<WARPS * 32>(values[stage], v + key_head, key_stride, j, S);
     };
 
     if (begin < end) bring(begin, 0);
@@ -48,6 +50,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     }
     for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
         wait_for_copies();
+        show_copies();
         __syncthreads();
         if (j + TILE < end) bring(j + TILE, 1 - stage);
 #pragma unroll 1
@@ -56,6 +59,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
             float z[STRIPS][N / 8][4], dP[STRIPS][N / 8][4];
             times_transposed<STRIPS, N>(z, Q, keys[stage], from);
             times_transposed<STRIPS, N>(dP, dY, values[stage], from);
+            finish_products(z, dP);
             hide<N>(z, seen, j + from);
 #pragma unroll
             for (int m = 0; m < STRIPS; m++) {
@@ -74,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
                     }
             }
             add_product<STRIPS, N>(sum, z, keys[stage], from);
+            finish_products(sum);
         }
     }
     float factor = scale / LOG2E;
@@ -82,16 +87,17 @@ extern "C" __global__ void __launch_bounds__(128, 2)
 }
 
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
+extern "C" __global__ void __launch_bounds__(128, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
                   const word* mask, float grown) {
-    __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
+    __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
     __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
     __shared__ int low[2][KEYS];
-    __shared__ __align__(8) unsigned short stays[2][KEYS][WARPS];  // a word of attention_dropout.cu a query
+    __shared__ __align__(8) unsigned short stays[2][KEYS][4];  // a word of attention_dropout.cu a query
     int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
     int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    int together = mine / TOGETHER * TOGETHER;  // the first key of those that compute together
     long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
     fragments K[1];
     fetch(K[0], k + key_head, key_stride, mine, S);
@@ -114,8 +120,8 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
     auto bring = [&](int h, int j, int stage) {
         int query = j + threadIdx.x;
         long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
-        fill(queries[stage], q + head, H * D, j, T);
-        fill(outputs[stage], dy + head, H * D, j, T);
+        fill<128>(queries[stage], q + head, H * D, j, T);
+        fill<128>(outputs[stage], dy + head, H * D, j, T);
         if (threadIdx.x >= KEYS) return;
         copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
         copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
@@ -128,21 +134,23 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
     if (h < heads) {
         bring(h, j, 0);
 #if D > 64
-        fill(values, v + key_head, key_stride, start, S);
+        fill<128>(values, v + key_head, key_stride, start, S);
 #endif
     }
     for (int stage = 0; h < heads; stage ^= 1) {
         int next = j + SHORT < end ? j + SHORT : begin, next_h = h + (next == begin);
         wait_for_copies();
+        show_copies();
         __syncthreads();
         if (next_h < heads) bring(next_h, next, 1 - stage);
 #pragma unroll 1
         for (int from = 0; from < SHORT; from += N) {
             int query = j + from, future = query + S - T;  // the first query's last key, if causal
-            if (mine >= S || query >= T || (causal && mine > future + N - 1)) continue;
+            if (together >= S || query >= T || (causal && together > future + N - 1)) continue;
             float P[1][N / 8][4], dz[1][N / 8][4];
             times_transposed<1, N>(P, K, queries[stage], from);
             times_transposed<1, N>(dz, V, outputs[stage], from);
+            finish_products(P, dz);
             if (STARTS || (causal && mine + 15 > future))
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
@@ -163,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
                 }
             add_product<1, N>(sum_dv, P, outputs[stage], from);
             add_product<1, N>(sum_dk, dz, queries[stage], from);
+            finish_products(sum_dv, sum_dk);
         }
         h = next_h, j = next;
     }
