@@ -13,7 +13,7 @@ from tinygrad_lm.testing.case import Case
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 
-WAIT, SYNC = "        wait_for_copies();\n", "        __syncthreads();"  # in attention.cu
+WAIT, SYNC = "        wait_for_copies();\n        show_copies();\n", "        __syncthreads();"  # in attention.cu
 MARK = "// everybody's copies are there, and all warps are done with the tiles before\n"
 BRING = "        if (j + TILE < end) bring(j + TILE, 1 - stage);\n"
 NEXT = "        if (next_h < heads) bring(next_h, next, 1 - stage);\n"

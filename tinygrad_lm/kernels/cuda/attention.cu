@@ -22,7 +22,7 @@
 #include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, FORWARD_BLOCKS)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2)
     attention_forward(const bf16* q, const bf16* k, const bf16* v, const int* starts, bf16* y, float* logs, int T,
                       int S, int H, int G, int causal, float scale, const word* mask, float grown) {
     __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];

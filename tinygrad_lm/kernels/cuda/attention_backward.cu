@@ -18,7 +18,7 @@
 const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
 const int N = WGMMA ? 64 : 16;        // columns that are computed at once
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, WGMMA ? 3 : 2)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
                  const word* mask, float grown) {
@@ -87,7 +87,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
 }
 
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128, DKV_BLOCKS)
+extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : WGMMA ? 2 : 3)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
                   const word* mask, float grown) {

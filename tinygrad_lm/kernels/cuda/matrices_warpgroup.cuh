@@ -38,15 +38,25 @@ __device__ void hold(unsigned& x) { asm volatile("" : "+r"(x)::"memory"); }
 
 __device__ word shared_address(const void* x) { return __cvta_generic_to_shared(x); }
 
-// c (64 × 64) ← a (64 × 16) times what `b` describes, + c if `add`.
+// c (64 × 64 or 32) ← a (64 × 16) times what `b` describes, + c if `add`.
 #define FOUR(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
 template <bool transposed, bool add>
-__device__ void multiply_64(float (&c)[8][4], const unsigned (&a)[4], word b) {
+__device__ void multiply(float (&c)[8][4], const unsigned (&a)[4], word b) {
     asm volatile(
         "{.reg .pred p; setp.ne.b32 p, %37, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
         "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, {%32,%33,%34,%35}, %36, p, 1, 1, %38;}\n"
         : FOUR(0), FOUR(1), FOUR(2), FOUR(3), FOUR(4), FOUR(5), FOUR(6), FOUR(7)
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int(add)), "n"(int(transposed)));
+}
+
+template <bool transposed, bool add>
+__device__ void multiply(float (&c)[4][4], const unsigned (&a)[4], word b) {
+    asm volatile(
+        "{.reg .pred p; setp.ne.b32 p, %21, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, "
+        "{%16,%17,%18,%19}, %20, p, 1, 1, %22;}\n"
+        : FOUR(0), FOUR(1), FOUR(2), FOUR(3)
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int(add)), "n"(int(transposed)));
 }
 #endif
@@ -56,12 +66,14 @@ const int TOGETHER = 64;  // rows that compute together or not at all
 
 __device__ int place(int row, int column) { return column ^ row % 8 * 8; }  // of a row's entries, eight on, in its line
 
-__device__ word describe(const line* b) { return word(1) << 62 | word(1024 / 16) << 32 | 1 << 16 | shared_address(b) / 16; }
+__device__ word describe(const line* b) {
+    return word(1) << 62 | word(1024 / 16) << 32 | 1 << 16 | shared_address(b) / 16;
+}
 
 // M strips of 16 rows a warp: c (64 M × 64) ← a (64 M × 64) times the transpose of 64 rows of b.
 template <int M, int N, int R>
 __device__ void times_transposed(float (&c)[M][N / 8][4], fragments (&a)[M], const line (&b)[R], int from) {
-    static_assert(N == 64 && D == 64);
+    static_assert(D == 64);
     word rows = describe(b + from);
 #pragma unroll
     for (int m = 0; m < M; m++)
@@ -69,16 +81,16 @@ __device__ void times_transposed(float (&c)[M][N / 8][4], fragments (&a)[M], con
     fence_registers();
 #pragma unroll
     for (int m = 0; m < M; m++) {
-        multiply_64<false, false>(c[m], a[m][0], rows);
+        multiply<false, false>(c[m], a[m][0], rows);
 #pragma unroll
-        for (int k = 1; k < D / 16; k++) multiply_64<false, true>(c[m], a[m][k], rows + k * 32 / 16);
+        for (int k = 1; k < D / 16; k++) multiply<false, true>(c[m], a[m][k], rows + k * 32 / 16);
     }
 }
 
 // c (64 M × 64) += a (64 M × 64, rounded to bf16) times 64 rows of b.
 template <int M, int N, int R>
 __device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][4], const line (&b)[R], int from) {
-    static_assert(N == 64 && D == 64);
+    static_assert(D == 64);
     word rows = describe(b + from);
     unsigned rounded[M][N / 16][4];
 #pragma unroll
@@ -93,7 +105,7 @@ __device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][
 #pragma unroll
     for (int k = 0; k < N / 16; k++)
 #pragma unroll
-        for (int m = 0; m < M; m++) multiply_64<true, true>(c[m], rounded[m][k], rows + k * 2048 / 16);
+        for (int m = 0; m < M; m++) multiply<true, true>(c[m], rounded[m][k], rows + k * 2048 / 16);
 }
 
 // Wait for all products and give back the registers of their results.
