@@ -209,7 +209,7 @@ PLANTED = [
     ("attention", "(8 * k + i % 2) & 1", "(8 * k) & 1", "attention"),
     ("attention", "mine, m, j + from, T, S", "mine, m, j, T, S", "attention"),
     ("attention", "(row + query) * ((S + 63) / 64)", "row * ((S + 63) / 64)", "attention"),
-    ("attention", "/ 64) + start / 64", "/ 64)", "attention"),
+    ("attention", "drawn + key / 64", "drawn", "attention"),
     ("attention", "[column][threadIdx.x / 32]", "[column][0]", "attention"),
     ("attention", "(g + i / 2 * 8) & 1", "g & 1", "attention"),
     ("attention", "P[0][n][i] = stay ? p : 0", "P[0][n][i] = p", "attention"),

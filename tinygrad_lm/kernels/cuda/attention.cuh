@@ -8,7 +8,7 @@
 
 const float LOG2E = 1.44269504f;
 #define INFINITE __uint_as_float(0x7f800000)
-const int QUERIES = WARPS * 16 * STRIPS, KEYS = 64;
+const int QUERIES = WARPS * 16 * STRIPS;
 const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stages of k and v are less than 48 KiB
 
 // The last of the blocks in a row of the grid, which has the most keys to see, starts first.

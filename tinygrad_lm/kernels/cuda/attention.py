@@ -43,7 +43,7 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
             for name in ("attention_dq", "attention_dkv")
         )
         dq_kernel(blocks(WARPS), 32 * WARPS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *dropped)
-        dkv_kernel((-(-S // KEYS), G, B), 32 * WARPS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *dropped)
+        dkv_kernel((-(-S // KEYS), G, B), 2 * KEYS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *dropped)
         return dq, dk, dv
 
     return y, backward

@@ -15,10 +15,12 @@
 #include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
-const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
+const int KEYS = 64;                  // of a block for dk and dv, a warp's strip has 16
+const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for them
 const int N = WGMMA ? 64 : 16;        // columns that are computed at once
+const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64 ? 1 : WGMMA ? 2 : 3;
 
-extern "C" __global__ void __launch_bounds__(WARPS * 32, WGMMA ? 3 : 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
                  const word* mask, float grown) {
@@ -87,14 +89,15 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, WGMMA ? 3 : 2)
 }
 
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : WGMMA ? 2 : 3)
+extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
                   const word* mask, float grown) {
     __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
-    __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
-    __shared__ int low[2][KEYS];
-    __shared__ __align__(8) unsigned short stays[2][KEYS][4];  // a word of attention_dropout.cu a query
+    const int WHOLE = 64;  // SHORT are needed, but two whole warps fill them
+    __shared__ float L[2][WHOLE], d[2][WHOLE];
+    __shared__ int low[2][WHOLE];
+    __shared__ __align__(8) unsigned short stays[2][WHOLE][KEYS / 16];  // the mask of attention_dropout.cu
     int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
     int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     int together = mine / TOGETHER * TOGETHER;  // the first key of those that compute together
@@ -120,21 +123,24 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : WGMMA ? 2 : 3)
     auto bring = [&](int h, int j, int stage) {
         int query = j + threadIdx.x;
         long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
-        fill<128>(queries[stage], q + head, H * D, j, T);
-        fill<128>(outputs[stage], dy + head, H * D, j, T);
-        if (threadIdx.x >= KEYS) return;
+        fill<KEYS * 2>(queries[stage], q + head, H * D, j, T);
+        fill<KEYS * 2>(outputs[stage], dy + head, H * D, j, T);
+        if (threadIdx.x >= WHOLE) return;
         copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
         copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
         if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
-        bool drawn = query < T && (!causal || start <= query + S - T);
-        if (DROPOUT) copy_later_8(stays[stage][threadIdx.x], mask + (row + query) * ((S + 63) / 64) + start / 64, drawn);
+        const word* drawn = mask + (row + query) * ((S + 63) / 64);
+        for (int key = start; DROPOUT && key < start + KEYS; key += 64) {
+            bool there = query < T && key < S && (!causal || key <= query + S - T);
+            copy_later_8(&stays[stage][threadIdx.x][(key - start) / 16], drawn + key / 64, there);
+        }
     };
 
     int h = group * (H / G), j = begin;
     if (h < heads) {
         bring(h, j, 0);
 #if D > 64
-        fill<128>(values, v + key_head, key_stride, start, S);
+        fill<KEYS * 2>(values, v + key_head, key_stride, start, S);
 #endif
     }
     for (int stage = 0; h < heads; stage ^= 1) {
