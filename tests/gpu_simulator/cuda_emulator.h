@@ -197,8 +197,8 @@ static int run(const unsigned* grid, const unsigned* block, int chosen, void (*f
     if (sigsetjmp(after_fault, 1)) {
         *address = fault_signal == SIGSEGV || fault_signal == SIGBUS ? fault_address : 0;
         problem = *address ? "an address outside the arrays"
-                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, a copy or "
-                             "product that nobody waits for, or a fence left out";
+                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, a copy that "
+                             "nobody waits for, or of a wgmma the wait, a fence, or its descriptor";
     } else {
         for (unsigned i = 0; i < every && !problem; i++) {
             unsigned b = blocks[i];
@@ -264,6 +264,9 @@ template <class F> static int reduce_at(int line, int x, F better) {
 #define __reduce_max_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a > b ? a : b; })
 
 #include "cuda_emulator_matrices.h"
+#if WGMMA
+#include "cuda_emulator_warpgroup.h"
+#endif
 
 static int min(int a, int b) { return a < b ? a : b; }
 static int max(int a, int b) { return a > b ? a : b; }

@@ -22,7 +22,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +55,7 @@ def emulated():
         pytest.skip(UNABLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strict_array, "RawModule", RawModule, raising=False)
-        patch.setattr(strict_array, "cuda", SimpleNamespace(Device=Device), raising=False)
+        patch.setattr(strict_array.cuda, "Device", Device)
         patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
         patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
         use_cublaslt(patch, FakeCublasLt(LAUNCHED))
@@ -73,7 +72,7 @@ def use_cublaslt(patch, fake):
 
 def forget():
     """Everything compiled, planned and set aside for another library."""
-    for module, names in ((cuda_compile, "module compiled hopper"), (plans, "library handle planned workspace")):
+    for module, names in ((cuda_compile, "module compiled"), (plans, "library handle planned workspace")):
         for name in names.split():
             getattr(module, name).cache_clear()
 
@@ -88,7 +87,7 @@ class LaunchError(RuntimeError):
 
 
 class Device:
-    compute_capability = property(lambda self: capability)
+    id, compute_capability = 0, property(lambda self: capability)
 
 
 class RawModule:

@@ -1,7 +1,9 @@
 """What only the attention kernels have: weights that are dropped, documents, and what no tile may do."""
 
+import cuda_emulator
 import numpy as np
 import pytest
+import strict_array
 from cuda_checks import agree, cotangent, expected, on_device, on_host
 from cuda_sizes import documents
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from tinygrad_lm import ops
 from tinygrad_lm.backend import random
 from tinygrad_lm.errors import ConfigError, ShapeError
+from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.cases import CASES
@@ -68,6 +71,24 @@ def test_the_counter_may_lie_on_the_device(xp, bf16, name):
     for wrong in (counter[:1], counter.astype(np.int64)):
         with pytest.raises(ShapeError, match=r"\(2,\) of uint64"):
             on_device(xp, name, Case(case.inputs, {"p": 0.3, "key": (9, "a", wrong)}), dy)
+
+
+@pytest.mark.parametrize("capability", ["80", "90", "100"])
+def test_heads_of_64_are_right_with_each_gpus_instructions(xp, bf16, monkeypatch, capability):
+    """Several tiles and blocks, with and without dropout: 9.x alone has wgmma."""
+    if xp is not strict_array:
+        pytest.skip("the GPU has one capability")
+    monkeypatch.setattr(cuda_emulator, "capability", capability)
+    compiled, launched = cuda_compile.compiled, set()
+    monkeypatch.setattr(
+        cuda_compile, "compiled", lambda *key: [launched.add(dict(key[3]).get("WGMMA")), compiled(*key)][1]
+    )
+    for options in ({"p": 0.3, "key": (1, "test", 2, 3)}, {"causal": False}):
+        case = Case(inputs(bf16, 2, 70, 136, 2, 1, 64), options)
+        dy = cotangent(np.random.default_rng(0), "attention", case, bf16)
+        for cuda_emulator.order in (1, 2, 0):
+            agree(on_device(xp, "attention", case, dy), expected("attention", case, dy), case, "bfloat16")
+    assert launched - {None} == {int(capability == "90")}
 
 
 def test_starts_may_lie_on_the_device(xp, bf16):

@@ -1,7 +1,8 @@
 """The compile gate: NVIDIA's compiler makes machine code of every CUDA source, on a machine without a GPU.
 
-For Ampere and Hopper, for each REAL and WIDTH: no register is spilled to memory, and no kernel takes more registers
-than its line below says. Skipped where the wheel nvidia-cuda-nvrtc is not installed.
+For Ampere and Hopper, for each REAL and WIDTH: no register is spilled to memory, no kernel takes more registers than
+its line below says, and what warpgroups compute does not wait for each instruction. Skipped where the wheel
+nvidia-cuda-nvrtc is not installed.
 """
 
 import ctypes
@@ -23,11 +24,16 @@ FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
 ONLY = {file: [("bf16", 8)] for file in FILES if file.startswith("attention")}  # those for one REAL and WIDTH alone
 P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
 MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
+SWITCHES = [{"DROPOUT": dropout, "STARTS": starts} for dropout, starts in ((0, 0), (1, 1), (1, 0), (0, 1))]
 ATTENTION = [
-    {"D": D, "STRIPS": 2 if D <= 64 and not dropout else 1, "DROPOUT": dropout, "STARTS": starts}
+    {"D": D, "STRIPS": 2 if D <= 64 and not some["DROPOUT"] else 1, "WGMMA": 0, "WARPS": cuda_attention.WARPS} | some
     for D in (16, 64, cuda_attention.LARGEST)
-    for dropout, starts in ((0, 0), (1, 1), *(((1, 0), (0, 1)) if D > 16 else ()))
+    for some in SWITCHES[: 2 if D == 16 else 4]
 ]
+WARPGROUPS = {  # compiled for sm_90a alone
+    file: [{"D": 64, "STRIPS": 1, "WGMMA": 1, "WARPS": warps} | some for some in SWITCHES]
+    for file, warps in (("attention", 2 * cuda_attention.WARPS), ("attention_backward", cuda_attention.WARPS))
+}
 CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     "attention": ATTENTION, "attention_backward": ATTENTION,
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
@@ -96,7 +102,11 @@ def usage(log):
 def defined(file, real, width):
     """The options of each compilation that Python may ask for."""
     for constants in CONSTANTS.get(file, [{}]) if (real, width) in ONLY.get(file, [(real, width)]) else ():
-        yield [f"-D{key}={value}" for key, value in {"REAL": real, "WIDTH": width, **constants}.items()]
+        yield options_of(real, width, constants)
+
+
+def options_of(real, width, constants):
+    return [f"-D{key}={value}" for key, value in {"REAL": real, "WIDTH": width, **constants}.items()]
 
 
 nvrtc_only = pytest.mark.skipif(nvrtc() is None, reason="the wheel nvidia-cuda-nvrtc is not installed")
@@ -116,6 +126,25 @@ def test_it_compiles_without_spills(file, real, width, architecture):
         for name, (registers, spilled, stack) in kernels.items():
             assert (spilled, stack) == (0, 0), f"{name} {options}: {spilled} bytes spilled, {stack} of stack"
             assert registers <= REGISTERS[name], f"{name} {options}: {registers} registers"
+
+
+@nvrtc_only
+@pytest.mark.parametrize("switches", range(len(SWITCHES)), ids=lambda i: str(SWITCHES[i]))
+@pytest.mark.parametrize("file", WARPGROUPS)
+def test_what_warpgroups_compute_is_not_serialized(file, switches):
+    """ptxas says so where it must wait after each wgmma: C7510 to C7520, "Potential Performance Loss"."""
+    options = options_of("bf16", 8, WARPGROUPS[file][switches])
+    error, log = compiled(cuda_compile.source(file), *cuda_compile.HOPPER, *options, "--gpu-architecture=sm_90")
+    assert not error, log
+    assert "Performance Loss" not in log
+    for name, (registers, spilled, stack) in usage(log).items():
+        assert (spilled, stack) == (0, 0), f"{name} {options}: {spilled} bytes spilled, {stack} of stack"
+        assert registers <= REGISTERS[name], f"{name} {options}: {registers} registers"
+    error, ptx = compiled(cuda_compile.source(file), *options, "--gpu-architecture=compute_90a")
+    assert not error, ptx
+    for text in ptx.split(".entry ")[1:]:
+        assert len(re.findall(r"wgmma\.mma_async\.sync\.aligned\.m64n64k16", text)) >= 8
+        assert "mma.sync" not in text.replace("wgmma.", "")
 
 
 def test_every_kernel_has_a_bound():
@@ -144,7 +173,7 @@ def test_packets_move_as_one_instruction(file, real, width):
 @pytest.mark.parametrize("file", ["attention", "attention_backward"])
 def test_attention_is_made_of_the_instructions_it_is_written_for(file, options):
     """Tiles come by cp.async, 16 bytes each; exponentials are one instruction; nothing lies in local memory."""
-    options = [f"-D{key}={value}" for key, value in {"REAL": "bf16", "WIDTH": 8, **options}.items()]
+    options = options_of("bf16", 8, options)
     error, ptx = compiled(cuda_compile.source(file), "--gpu-architecture=compute_80", *options)
     assert not error, ptx
     for text in ptx.split(".entry ")[1:]:

@@ -13,7 +13,8 @@ from tinygrad_lm.testing.case import Case
 
 pytestmark = pytest.mark.skipif(cuda_emulator.UNABLE is not None, reason=str(cuda_emulator.UNABLE))
 
-WAIT, SYNC = "        wait_for_copies();\n        show_copies();\n", "        __syncthreads();"  # in attention.cu
+SHOW, SYNC = "        show_copies();\n", "        __syncthreads();"  # in attention.cu
+WAIT, FENCE = f"        wait_for_copies();\n{SHOW}", "    fence_registers();\n#pragma unroll\n"
 MARK = "// everybody's copies are there, and all warps are done with the tiles before\n"
 BRING = "        if (j + TILE < end) bring(j + TILE, 1 - stage);\n"
 NEXT = "        if (next_h < heads) bring(next_h, next, 1 - stage);\n"
@@ -144,7 +145,7 @@ PLANTED = [
     ("attention", f"{BRING}#pragma", f"{BRING.replace('1 - stage', 'stage')}#pragma", "attention"),
     ("attention", NEXT, NEXT.replace("1 - stage", "stage"), "attention"),
     ("attention", "for (int stage = 0; h < heads; stage ^= 1)", "for (int stage = 0; h < heads;)", "attention"),
-    ("attention", "        fill(values, v + key_head, key_stride, start, S);\n", "", "attention"),
+    ("attention", "        fill<KEYS * 2>(values, v + key_head, key_stride, start, S);\n", "", "attention"),
     # what is seen
     ("attention", "j >= seen.from && j + n <= seen.to", "j + n <= seen.to", "attention"),
     ("attention", "j >= seen.from && j + n <= seen.to", "j >= seen.from && j < seen.to", "attention"),
@@ -154,8 +155,8 @@ PLANTED = [
     ("attention", "causal ? query + S - T + 1 : S;", "causal ? query + 1 : S;", "attention"),
     ("attention", "key >= seen.last", "key >= seen.to", "attention"),
     ("attention", "key + count <= seen.first", "key + count <= seen.from", "attention"),
-    ("attention", "min(S, mine + 16 * STRIPS + S - T)", "min(S, mine + 16 + S - T)", "attention"),
-    ("attention", "min(T, mine + 16 * STRIPS)) : 0", "mine + 1) : 0", "attention"),
+    ("attention", "begin + together + S - T", "begin + 16 + S - T", "attention"),
+    ("attention", "min(T, begin + together)) : 0", "begin + 1) : 0", "attention"),
     ("attention", "i < to; i += 32", "i < to; i += 64", "attention"),
     ("attention", "return __reduce_min_sync(0xffffffff, found)", "return found", "attention"),
     ("attention", "most = max(most, low);", "most = low;", "attention"),
@@ -169,7 +170,7 @@ PLANTED = [
     ("attention", "if (STARTS) starts += b * (long long)T;", "", "attention"),
     ("attention", "STARTS || (causal && mine + 15 > future)", "causal && mine + 15 > future", "attention"),
     ("attention", "causal && mine + 15 > future", "causal && mine > future", "attention"),
-    ("attention", "mine > future + N - 1", "mine > future", "attention"),
+    ("attention", "together > future + N - 1", "together > future", "attention"),
     ("attention", "key > future + column", "key >= future + column", "attention"),
     ("attention", "key < low[stage][from + column]", "key < low[stage][column]", "attention"),
     ("attention", "largest[m][r] == -INFINITE ? 0 :", "", "attention"),
@@ -218,38 +219,79 @@ PLANTED = [
     ("attention", "grown / total[m][0], grown", "1 / total[m][0], 1", "attention"),
     ("attention", "sum_dv[0], grown, grown", "sum_dv[0], 1, 1", "attention"),
     # the products
-    ("matrices", "column, start + row < end);", "column, true);", "attention"),
-    ("matrices", "row < end ?", "row <= end ?", "attention"),
-    ("matrices", "if (start + g + 8 < end)", "if (start + g < end)", "attention"),
-    ("matrices", "lane / 16 * 8][k * 16 + lane / 8 % 2 * 8", "lane / 8 % 2 * 8][k * 16 + lane / 16 * 8", "attention"),
-    ("matrices", "b[from + k * 16 + lane % 16]", "b[from + k * 16 + lane % 8]", "attention"),
-    ("matrices", "b[from + n * 16", "b[n * 16", "attention"),
-    ("matrices", "a[lane % 16]", "a[lane % 8]", "attention"),
-    ("matrices", "load_matrices<true>", "load_matrices<false>", "attention"),
-    ("matrices", "[i % 2 * 2], a[m]", "[i % 2], a[m]", "attention"),
-    ("matrices", "i % 2 * 8, column = k * 16 + i / 2 * 8", "i / 2 * 8, column = k * 16 + i % 2 * 8", "attention"),
-    ("matrices", "typedef bf16 line[D + 8]", "typedef bf16 line[D + 4]", "attention"),
-    ("matrices", "(a & 0xffff0000) * __uint", "(a << 16) * __uint", "attention"),
+    ("attention", "[place(row, column)], x", "[column], x", "attention of warpgroups"),
+    ("attention", "column, start + row < end);", "column, true);", "attention"),
+    ("matrices.", "row < end ?", "row <= end ?", "attention"),
+    ("matrices.", "if (start + g + 8 < end)", "if (start + g < end)", "attention"),
+    ("matrices.", "i % 2 * 8, column = k * 16 + i / 2 * 8", "i / 2 * 8, column = k * 16 + i % 2 * 8", "attention"),
+    ("matrices.", "(a & 0xffff0000) * __uint", "(a << 16) * __uint", "attention"),
+    ("matrices_warp.", "lane / 16 * 8][k * 16 + lane / 8 % 2", "lane / 8 % 2 * 8][k * 16 + lane / 16", "attention"),
+    ("matrices_warp.", "b[from + k * 16 + lane % 16]", "b[from + k * 16 + lane % 8]", "attention"),
+    ("matrices_warp.", "b[from + n * 16", "b[n * 16", "attention"),
+    ("matrices_warp.", "a[lane % 16]", "a[lane % 8]", "attention"),
+    ("matrices_warp.", "load_matrices<true>", "load_matrices<false>", "attention"),
+    ("matrices_warp.", "[i % 2 * 2], a[m]", "[i % 2], a[m]", "attention"),
+    ("matrices_warp.", "typedef bf16 line[D + 8]", "typedef bf16 line[D + 4]", "attention"),
+    # a warpgroup's
+    *(
+        (file, there, planted, "attention of warpgroups")
+        for file, there, planted in [
+            ("attention", "mine / together * together", "mine"),
+            ("attention", "min(T, begin + together)) : 0", "min(T, begin + 16)) : 0"),
+            ("attention", "begin + together + S - T", "begin + 16 + S - T"),
+            ("attention", "mine / TOGETHER * TOGETHER", "mine"),
+            ("attention", f"{SHOW}{SYNC}  {MARK}", f"{SYNC}  {MARK}"),
+            ("attention", f"{SHOW}{SYNC}\n{BRING}#pragma", f"{SYNC}\n{BRING}#pragma"),
+            ("attention", f"{SHOW}{SYNC}\n        if (next", f"{SYNC}\n        if (next"),
+            ("attention", WAIT, f"{SHOW}        wait_for_copies();\n"),
+            ("attention", "        finish_products(z);\n", ""),
+            ("attention", "        finish_products(sum);\n", ""),
+            ("attention", "finish_products(z, dP);", ""),
+            ("attention", "finish_products(P, dz);", ""),
+            ("attention", "finish_products(sum_dv, sum_dk);", ""),
+            ("attention", "line keys[2][TILE], values", "line keys[2][TILE + 1], values"),
+            ("matrices_warpgroup.", "column ^ row % 8 * 8", "column ^ row % 4 * 8"),
+            ("matrices_warpgroup.", "column ^ row % 8 * 8", "column"),
+            ("matrices_warpgroup.", "word(1024 / 16) << 32", "word(2048 / 16) << 32"),
+            ("matrices_warpgroup.", "word(1) << 62", "word(2) << 62"),
+            ("matrices_warpgroup.", "shared_address(b) / 16", "shared_address(b) / 8"),
+            ("matrices_warpgroup.", "k * 32 / 16", "k * 64 / 16"),
+            ("matrices_warpgroup.", "k * 2048 / 16", "k * 1024 / 16"),
+            ("matrices_warpgroup.", "multiply<true, true>", "multiply<false, true>"),
+            ("matrices_warpgroup.", "multiply<false, true>", "multiply<true, true>"),
+            ("matrices_warpgroup.", "multiply<false, false>", "multiply<false, true>"),
+            ("matrices_warpgroup.", "multiply<false, true>", "multiply<false, false>"),
+            ("matrices_warpgroup.", f"{FENCE}    for (int m", "    for (int m"),
+            ("matrices_warpgroup.", f"{FENCE}    for (int k", "    for (int k"),
+            ("matrices_warpgroup.", "n = i / 2, r = i % 2 * 2", "n = i / 2, r = i % 2"),
+        ]
+    ),
 ]  # fmt: skip
+
+
+ATTENTION = {  # B, T, S, H, G, D, starts
+    "attention": (
+        (2, 65, 65, 4, 2, 16, None),
+        (1, 20, 104, 2, 2, 32, None),
+        (2, 200, 200, 2, 1, 16, documents),
+        (2, 75, 130, 2, 1, 128, alone),
+    ),
+    "attention of warpgroups": ((1, 180, 180, 1, 1, 64, alone), (1, 70, 136, 2, 1, 64, None)),
+}
 
 
 def sizes(name, rng):
     """A case of each kind for a rule: whole packets and single numbers, several blocks, nothing that divides."""
     numbers = lambda *shape: rng.standard_normal(shape).astype("float32")
-    if name == "attention":
+    if name in ATTENTION:
         bf16 = pytest.importorskip("ml_dtypes").bfloat16
-        for B, T, S, H, G, D, starts in (
-            (2, 65, 65, 4, 2, 16, None),
-            (1, 20, 104, 2, 2, 32, None),
-            (2, 200, 200, 2, 1, 16, documents),
-            (2, 75, 136, 2, 1, 128, alone),
-        ):
+        for B, T, S, H, G, D, starts in ATTENTION[name]:
             q, k, v = (numbers(*shape).astype(bf16) for shape in ((B, T, H, D), (B, S, G, D), (B, S, G, D)))
             for causal in (True, False):
                 options = {"causal": causal}
                 if starts:
                     options |= {"document_starts": starts(rng, B, T, S, causal)}
-                if starts is documents or S == 104:
+                if S % 8 == 0 and (starts is None or (starts is documents and causal)):
                     options |= {"p": 0.3, "key": (1, "test", 2, 5)}
                 yield Case((q, k, v), options)
         return
@@ -282,12 +324,12 @@ def sizes(name, rng):
                 yield Case((numbers(n, C),))
 
 
-def looked_at(name):
+def looked_at(rule):
     """All that must hold of a kernel, on a few cases, in two orders."""
-    rng = np.random.default_rng(0)
+    rng, name = np.random.default_rng(0), rule.removesuffix(" of warpgroups")
     if name == "embedding":
         ids_outside_their_table(xp)
-    for case in sizes(name, rng):
+    for case in sizes(rule, rng):
         dtype = case.inputs[0].dtype
         dy = cotangent(rng, name, case, dtype)
         for cuda_emulator.order in (1, 0):

@@ -6,15 +6,15 @@
 // keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0;
 // see attention_dropout.cu, which draws it beforehand.
 //
-// A block has four warps, a warp strips of 16 queries, whose sums stay in its registers. The keys and values that all of
+// A block has warps with strips of 16 queries each, whose sums stay in its registers. The keys and values that all of
 // them go through come in tiles to shared memory, in two places by turns: while the products of one tile are computed
 // the next is on its way. A row's largest logit and sum are corrected whenever a larger one comes, and the output with
-// them. Tiles that no query of the block sees are not brought, those that none of the warp sees are not computed, and
-// where all see all nothing is compared.
+// them. Tiles that no query of the block sees are not brought, those that none of the warp (on Hopper, for D = 64, of
+// the four warps that compute products together) sees are not computed, and where all see all nothing is compared.
 //
-// Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S.
-// The products are the cost: 4 T S D operations a head, half of it if causal. Dropout adds
-// reading a bit a weight.
+// Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S
+// but, with dropout, the mask, a bit a weight. The products are the cost: 4 T S D operations a head, half of it if
+// causal.
 
 #include "common.cuh"
 #include "matrices.cuh"

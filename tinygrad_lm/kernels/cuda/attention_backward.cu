@@ -2,9 +2,9 @@
 //
 //   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //
-// P is computed again from L, twice: for dq (and δ) a warp has strips of queries and goes through the
-// keys, for dk and dv a strip of keys and goes through the queries of all heads that share them. Seven products instead
-// of five, but every sum stays in one block: no atomic additions, so the same bits in every run.
+// P is computed again from L, twice: for dq (and δ) a warp has strips of queries and goes through the keys, for dk and dv
+// a strip of keys and goes through the queries of all heads that share them. Seven products instead of five, but every
+// sum stays in one block: no atomic additions, so the same bits in every run.
 //
 // Memory: for dq: q, y, dy and dq once, k and v once for each block of queries; for dk and dv: these and k, v once, q
 // and dy once for each block of keys. The products are the cost: 14 T S D operations a head, half of it if causal.

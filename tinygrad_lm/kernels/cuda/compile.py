@@ -15,6 +15,7 @@ from tinygrad_lm.backend import array_module
 SOURCES = Path(__file__).parent
 REALS = {"float32": "float", "bfloat16": "bf16"}
 i4, i8, u4, u8, f4 = np.int32, np.int64, np.uint32, np.uint64, np.float32  # CUDA's types, by size
+HOPPER = ("-arch=sm_90a",)  # CuPy names sm_90 after it, which has no wgmma; the compiler takes the first
 NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on it
 
 
@@ -56,7 +57,6 @@ def compiled(xp, file, name, constants):
     return module(xp, file, constants).get_function(name)
 
 
-@functools.cache
 def hopper(xp):
     """Whether the GPU has Hopper's matrix instructions, wgmma: compute capability 9.x, neither less nor more."""
     return xp.cuda.Device().compute_capability.startswith("9")
@@ -66,7 +66,7 @@ def hopper(xp):
 def module(xp, file, constants):
     options = ("-std=c++17", *(f"-D{key}={value}" for key, value in constants))
     if ("WGMMA", 1) in constants:
-        options = ("-arch=sm_90a", *options)  # CuPy names sm_90 after it, which has no wgmma; the compiler takes the first
+        options = (*HOPPER, *options)
     return xp.RawModule(code=source(file), options=options)
 
 
