@@ -186,19 +186,20 @@ class FakeCublasLt:
             need(not np.may_share_memory(x, D) or not np.shares_memory(x, D), "the output lies over an input")
         A = A.swapaxes(1, 2) if settings["transpose_a"] else A
         B = B.swapaxes(1, 2) if settings["transpose_b"] else B
-        need(not beta or c == d, "C is not D")
+        C = self.matrices(c, layouts[2]) if beta else D
+        need(c == d or not beta or not np.may_share_memory(C, D), "C lies over D, but not in its place")
         vector = self.vector(settings, D) if settings["epilogue"] != 1 else None
         self.used.append(number)
         self.streams.append(stream)
         self.workspaces.append(workspace)
         launch = strict_capture.noted("launch", self.compute, None)
-        launch(A, B, D, vector, alpha, beta, dict(settings), preference["reductions"], workspace)
+        launch(A, B, C, D, vector, alpha, beta, dict(settings), preference["reductions"], workspace)
 
-    def compute(self, A, B, D, vector, alpha, beta, settings, reductions, workspace):
+    def compute(self, A, B, C, D, vector, alpha, beta, settings, reductions, workspace):
         """What the device does, now or whenever a captured product is replayed."""
         y = alpha * self.summed(A, B, settings["compute"], reductions, D.dtype)
         if beta:
-            y = y + beta * D.astype("f8")
+            y = y + beta * C.astype("f8")
         if vector is not None:
             self.apply(settings["epilogue"], A, B, y, vector)
             if settings["epilogue"] == 256 and settings["transpose_a"]:
@@ -207,7 +208,7 @@ class FakeCublasLt:
         ctypes.memset(workspace, 0xFF, NEEDED)
 
     def product(self, handle, operation, a, b, c, d):
-        """The descriptors, if they fit each other. C must be D, as in place."""
+        """The descriptors, if they fit each other. C must be as D."""
         need(handle in self.objects, "no handle")
         settings, (A, B, C, D) = self.objects[operation], (self.objects[here] for here in (a, b, c, d))
         need(C == D, "C and D differ")

@@ -38,7 +38,7 @@ def test_every_product_is_float64s_and_the_same_again(xp, dtype, data):
     """All sizes, layouts, results and epilogues; what is not written stays NaN and shows."""
     n, k, m = (data.draw(sides) for _ in range(3))
     leading = data.draw(st.sampled_from([(), (), (1,), (3,), (2, 3)]))
-    wanted = data.draw(st.sampled_from(["plain", "added"] if leading else WANTED))
+    wanted = data.draw(st.sampled_from(["plain", "added", "added in place"] if leading else WANTED))
     made, seed = data.draw(st.sampled_from([None, "float32"])), data.draw(seeds)
     first, second = data.draw(layouts), data.draw(layouts)
     found = []
@@ -77,7 +77,7 @@ def test_a_captured_product_is_replayed(dtype):
 
         def step():
             multiply(x, w, bias=b, out=y)
-            multiply(x.T, dy, out=dw, accumulate=True, bias_gradient=db)
+            multiply(x.T, dy, out=dw, plus=dw, bias_gradient=db)
 
         step()
         stream.begin_capture()
@@ -184,7 +184,9 @@ numbers = lambda *shape, dtype="float32": strict_array.zeros(shape, dtype)
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 3, dtype=bfloat16)}, DtypeError, "float32 to bfloat16"),
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 4)}, ShapeError, r"expected \(3, 3\)"),
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 3).T}, ShapeError, "contiguous"),
-        (*[numbers(3, 3)] * 2, {"accumulate": True}, ShapeError, "expected out="),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 4)}, ShapeError, r"plus has shape \(3, 4\)"),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 3).T}, ShapeError, "contiguous"),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 3, dtype=bfloat16)}, DtypeError, "plus is bfloat16"),
         (*[numbers(3, 3)] * 2, {"bias": numbers(4)}, ShapeError, r"bias is \(4,\)"),
         (*[numbers(3, 3)] * 2, {"bias": numbers(3, dtype=bfloat16)}, DtypeError, "bias is bfloat16"),
         (*[numbers(2, 3, 3)] * 2, {"bias": numbers(3)}, ShapeError, "two axes"),
@@ -260,7 +262,7 @@ def test_tuning_keeps_the_fastest_algorithm(fake, monkeypatch):
     multiply(a, b, out=y)
     assert fake.used == [0]
     with plans.tuning():
-        multiply(a, b, out=y, accumulate=True)
+        multiply(a, b, out=y, plus=y)
     assert set(fake.used) == {0, 1, 2}
     assert (y.get() == 6).all()
     fake.used.clear()

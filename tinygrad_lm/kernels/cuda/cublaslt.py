@@ -18,13 +18,14 @@ from tinygrad_lm.kernels.cuda.cublaslt_plan import BGRADA, BIAS, DEFAULT, TYPES,
 one_at_a_time = threading.Lock()  # a plan holds the address of the bias of the call under way
 
 
-def multiply(a, b, *, out=None, accumulate=False, bias=None, bias_gradient=None):
-    """y = a b (+ bias), of arrays on a GPU in float32 or bfloat16, added up in float32.
+def multiply(a, b, *, out=None, plus=None, bias=None, bias_gradient=None):
+    """y = a b (+ plus) (+ bias), of arrays on a GPU in float32 or bfloat16, added up in float32.
 
     (..., n, k) @ (..., k, m) -> (..., n, m), leading axes equal
 
     Transposed views are read as they lie; what lies neither row by row nor column by column is copied first.
-    out            y itself, contiguous, of their dtype or float32; accumulate=True adds the product to what it holds
+    out            y itself, contiguous, of their dtype or float32
+    plus           what is added, contiguous, of y's shape and dtype; it may be `out`, which then grows by the product
     bias           (m,), of y's dtype; of two axes only, as is
     bias_gradient  (m,), of y's dtype: the sums of b's columns are written there. Where y = xᵀ dy is the gradient of a
                    weight, these are the gradient of its bias
@@ -35,10 +36,10 @@ def multiply(a, b, *, out=None, accumulate=False, bias=None, bias_gradient=None)
     check_inputs(a, b)
     xp, shape = array_module(a), (*a.shape[:-1], b.shape[-1])
     y = xp.empty(shape, a.dtype) if out is None else out
-    check_output(a, y, shape, accumulate and out is None)
+    check_output(a, y, shape, plus)
     check_vectors(a, y, bias, bias_gradient)
     if not (a.size and b.size):  # cuBLASLt takes no empty matrices
-        return empty_product(b, y, accumulate, bias, bias_gradient)
+        return empty_product(b, y, plus, bias, bias_gradient)
     (n, k), m = a.shape[-2:], b.shape[-1]
     a, b, vector, epilogue = as_matrices(a), as_matrices(b), None, DEFAULT
     if bias is not None:
@@ -46,14 +47,15 @@ def multiply(a, b, *, out=None, accumulate=False, bias=None, bias_gradient=None)
     if bias_gradient is not None and not b.by_columns:  # of a transposed matrix this epilogue has no sums
         vector, epilogue = bias_gradient, BGRADA
     kind = Kind(n, k, m, y.size // (n * m), a[1:], b[1:], a.array.dtype.name, y.dtype.name, epilogue)
-    pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, y, vector))
+    before = y if plus is None else plus
+    pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, before, y, vector))
     device, stream = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
     plan = planned(device, kind, tuple(min(pointer & -pointer, 256) for pointer in pointers))
     if bias_gradient is not None and not (epilogue == BGRADA and plan.algorithms):  # there need not be one with it
         bias_gradient[...] = column_sums(contiguous(b.array), bias_gradient.dtype)
-        return multiply(a.array, b.array, out=y, accumulate=accumulate)
+        return multiply(a.array, b.array, out=y, plus=plus)
     with one_at_a_time:
-        plan.run(xp, y, pointers, accumulate, workspace(xp, device, stream).data.ptr, stream)
+        plan.run(xp, y, pointers, plus is not None, workspace(xp, device, stream).data.ptr, stream)
     return y
 
 
@@ -91,13 +93,14 @@ def check_inputs(a, b):
         )
 
 
-def check_output(a, y, shape, missing):
-    if missing:
-        raise ShapeError("multiply: accumulate=True adds to out; expected out=, found none")
-    if y.shape != shape or not y.flags.c_contiguous:
-        raise ShapeError(f"multiply: out has shape {y.shape}; expected {shape}, contiguous")
+def check_output(a, y, shape, plus):
+    for name, x in (("out", y), ("plus", plus)):
+        if x is not None and (x.shape != shape or not x.flags.c_contiguous):
+            raise ShapeError(f"multiply: {name} has shape {x.shape}; expected {shape}, contiguous")
     if y.dtype not in (a.dtype, f4):
         raise DtypeError(f"multiply: {a.dtype} to {y.dtype}; expected {a.dtype} or float32")
+    if plus is not None and plus.dtype != y.dtype:
+        raise DtypeError(f"multiply: plus is {plus.dtype}; expected y's dtype, {y.dtype}")
 
 
 def check_vectors(a, y, bias, gradient):
@@ -110,10 +113,9 @@ def check_vectors(a, y, bias, gradient):
         raise ShapeError("multiply: bias_gradient goes without bias and is contiguous")
 
 
-def empty_product(b, y, accumulate, bias, bias_gradient):
+def empty_product(b, y, plus, bias, bias_gradient):
     """What is left where a or b has no entries: sums of nothing."""
-    if not accumulate:
-        y.fill(0)
+    y[...] = 0 if plus is None else plus
     if bias is not None:
         y += bias
     if bias_gradient is not None:
