@@ -32,8 +32,8 @@ def matmul_on_gpu(a, b):
 def linear_on_gpu(x, w, b=None):
     """An implementation of `linear` of ops/matmul.py.
 
-    The bias is added, and its gradient summed, within the products. The gradients of w and b are float32, the dtype
-    that they are added up in, so those of a float32 weight need no further pass.
+    The bias is added within the product. The gradients of w and b are float32, the dtype that they are added up in, so
+    those of a float32 weight need no further pass.
     """
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
     if not fits or not covered(x, w, b):
@@ -47,20 +47,10 @@ def gradients_on_gpu(rows, w, b, shape):
     """dy -> dx of this shape, dw and db, where rows are those of x."""
 
     def backward(dy):
-        dy, xp, sums = dy.reshape(len(rows), w.shape[1]), array_module(dy), None
-
-        def dx():
-            return multiply(dy, w.T).reshape(shape)
-
-        def dw():
-            nonlocal sums
-            if b is not None:
-                sums = xp.empty(b.shape, f4)
-            return multiply(rows.T, dy, out=xp.empty(w.shape, f4), bias_gradient=sums)
-
-        def db():
-            return column_sums(contiguous(dy), f4) if sums is None else sums  # None where w is frozen
-
+        dy = dy.reshape(len(rows), w.shape[1])
+        dx = lambda: multiply(dy, w.T).reshape(shape)
+        dw = lambda: multiply(rows.T, dy, out=array_module(dy).empty(w.shape, f4))
+        db = lambda: column_sums(contiguous(dy), f4)
         return (dx, dw) if b is None else (dx, dw, db)
 
     return backward
