@@ -54,9 +54,26 @@ def on_device(xp, name, case, dy):
 
 
 def on_host(gradients):
-    """What a gradient function returned; what is still a function is computed."""
-    gradients = [dx() if callable(dx) else dx for dx in gradients]
-    return [None if dx is None else dx.get() for dx in gradients]
+    """What a gradient function returned; what is still a function is computed, and added where it can add itself."""
+    found = [dx() if callable(dx) else dx for dx in gradients]
+    for dx, x in zip(gradients, found, strict=True):
+        if hasattr(dx, "plus"):
+            adds_itself(dx, x)
+    return [None if dx is None else dx.get() for dx in found]
+
+
+def adds_itself(dx, alone):
+    """dx.plus is the sum with another gradient, which stays as it is, or is written over if it is `out`."""
+    assert dx.dtype == alone.dtype
+    there = -3 * alone
+    before = there.get().tobytes()
+    total = dx.plus(there)
+    assert there.get().tobytes() == before
+    assert dx.plus(there, there) is there
+    for found in (total, there):
+        assert (found.dtype, found.shape) == (alone.dtype, alone.shape)
+        right = -2 * alone.get().astype("float64")
+        checks.agree(found.get().astype("float64"), right, "a gradient added", TOLERANCE[alone.dtype.name])
 
 
 def expected(name, case, dy):

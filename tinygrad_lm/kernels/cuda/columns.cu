@@ -1,4 +1,4 @@
-// y[s, c] = Σ x[n, c] over the rows n of strip s, `rows` of them, in an order that depends on their number alone, so that
+// y[s, c] = Σ x[n, c] over the rows n of strip s, `rows` of them, plus total[c] if it is there, in an order that depends on their number alone, so that
 // every run gives the same bits.
 //
 // A block has 32 neighbouring packets of a strip: a warp reads 32 packets of a row, four rows at a time, the block's
@@ -9,8 +9,8 @@
 
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, 32 / WARPS) column_sums(const FROM* x, REAL* y, int N, int C,
-                                                                               int rows) {
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 32 / WARPS) column_sums(const FROM* x, const REAL* total,
+                                                                               REAL* y, int N, int C, int rows) {
     __shared__ float of_warp[WARPS][32][WIDTH];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = (blockIdx.x * 32 + lane) * WIDTH;
     int end = min(N, (blockIdx.y + 1) * rows);
@@ -27,6 +27,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 32 / WARPS) column_sums
     if (warp == 0 && c < C) {
         for (int other = 1; other < WARPS; other++)
             for (int i = 0; i < WIDTH; i++) sum[i] += of_warp[other][lane][i];
+        if (total) sum[0] += total[c];
         store(y + blockIdx.y * (long long)C + c, sum);
     }
 }

@@ -8,21 +8,22 @@ AT_ONCE = 1024  # rows of which a block adds up all
 SHORTEST = 32  # rows of a strip of a tall matrix
 
 
-def column_sums(x, dtype):
-    """Σ over the rows of a matrix, added up in float32, as an array of this dtype."""
+def column_sums(x, plus=None, out=None):
+    """Σ over the rows of a matrix (+ plus) in float32; plus and out: (C,), contiguous, perhaps one array."""
     (N, C), xp = x.shape, array_module(x)
     if N > AT_ONCE:
         W = width(C, x)
         across = -(-C // (32 * W))
         rows = max(SHORTEST, -(-N // max(1, BLOCKS // across)))
-        y = xp.empty((-(-N // rows), C), f4)
-        launched(x, y, W, (across, len(y)), rows, warps=8)
-        x, N = y, len(y)
-    y = xp.empty(C, dtype)
-    launched(x, y, 1, (-(-C // 32), 1), N, warps=32)
+        parts = xp.empty((-(-N // rows), C), f4)
+        launch(x, None, parts, W, (across, len(parts)), rows, warps=8)
+        x = parts
+    y = xp.empty(C, f4) if out is None else out
+    launch(x, plus, y, 1, (-(-C // 32), 1), len(x), warps=32)
     return y
 
 
-def launched(x, y, width, blocks, rows, warps):
+def launch(x, plus, y, width, blocks, rows, warps):
     constants = {"FROM": REALS[x.dtype.name], "WARPS": warps}
-    kernel("columns", "column_sums", y, width, **constants)(blocks, 32 * warps, x, y, *map(i4, (*x.shape, rows)))
+    sizes = map(i4, (*x.shape, rows))
+    kernel("columns", "column_sums", y, width, **constants)(blocks, 32 * warps, x, plus, y, *sizes)

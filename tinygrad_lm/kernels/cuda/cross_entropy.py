@@ -129,7 +129,7 @@ def gradients_of_chunks(rows, w, targets, share, ignored):
         launch(len(z), THREADS, part, step, z, targets[here], nll[here], i4(V), ignored)  # z becomes dz
         multiply(z, w.T, out=dx[here])
         a, b = (z.T, rows[here]) if columns else (rows[here].T, z)
-        multiply(a, b, out=dw, accumulate=here.start > 0)
+        multiply(a, b, out=dw, plus=dw if here.start else None)
     return nll, dx, dw.T if columns else dw
 
 

@@ -17,13 +17,14 @@ from tinygrad_lm.kernels.cuda.cublaslt_plan import BIAS, DEFAULT, TYPES, Kind, p
 one_at_a_time = threading.Lock()  # a plan holds the address of the bias of the call under way
 
 
-def multiply(a, b, *, out=None, accumulate=False, bias=None):
-    """y = a b (+ bias), of arrays on a GPU in float32 or bfloat16, added up in float32.
+def multiply(a, b, *, out=None, plus=None, bias=None):
+    """y = a b (+ plus) (+ bias), of arrays on a GPU in float32 or bfloat16, added up in float32.
 
     (..., n, k) @ (..., k, m) -> (..., n, m), leading axes equal
 
     Transposed views are read as they lie; what lies neither row by row nor column by column is copied first.
-    out   y itself, contiguous, of their dtype or float32; accumulate=True adds the product to what it holds
+    out   y itself, contiguous, of their dtype or float32
+    plus  what is added, contiguous, of y's shape and dtype; it may be `out`, which then grows by the product
     bias  (m,), of y's dtype; of two axes only
 
     NVIDIA promises the same bits in every run on the same kind of GPU. What has run once can be captured in a graph.
@@ -32,20 +33,21 @@ def multiply(a, b, *, out=None, accumulate=False, bias=None):
     check_inputs(a, b)
     xp, shape = array_module(a), (*a.shape[:-1], b.shape[-1])
     y = xp.empty(shape, a.dtype) if out is None else out
-    check_output(a, y, shape, accumulate and out is None)
+    check_output(a, y, shape, plus)
     check_bias(a, y, bias)
     if not (a.size and b.size):  # cuBLASLt takes no empty matrices
-        return empty_product(y, accumulate, bias)
+        return empty_product(y, plus, bias)
     (n, k), m = a.shape[-2:], b.shape[-1]
     a, b, vector, epilogue = as_matrices(a), as_matrices(b), None, DEFAULT
     if bias is not None:
         vector, epilogue = contiguous(bias), BIAS
     kind = Kind(n, k, m, y.size // (n * m), a[1:], b[1:], a.array.dtype.name, y.dtype.name, epilogue)
-    pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, y, vector))
+    before = y if plus is None else plus
+    pointers = tuple(0 if x is None else x.data.ptr for x in (b.array, a.array, before, y, vector))
     device, stream = xp.cuda.Device().id, xp.cuda.get_current_stream().ptr
     plan = planned(device, kind, tuple(min(pointer & -pointer, 256) for pointer in pointers))
     with one_at_a_time:
-        plan.run(xp, y, pointers, accumulate, workspace(xp, device, stream).data.ptr, stream)
+        plan.run(xp, y, pointers, plus is not None, workspace(xp, device, stream).data.ptr, stream)
     return y
 
 
@@ -83,13 +85,14 @@ def check_inputs(a, b):
         )
 
 
-def check_output(a, y, shape, missing):
-    if missing:
-        raise ShapeError("multiply: accumulate=True adds to out; expected out=, found none")
-    if y.shape != shape or not y.flags.c_contiguous:
-        raise ShapeError(f"multiply: out has shape {y.shape}; expected {shape}, contiguous")
+def check_output(a, y, shape, plus):
+    for name, x in (("out", y), ("plus", plus)):
+        if x is not None and (x.shape != shape or not x.flags.c_contiguous):
+            raise ShapeError(f"multiply: {name} has shape {x.shape}; expected {shape}, contiguous")
     if y.dtype not in (a.dtype, f4):
         raise DtypeError(f"multiply: {a.dtype} to {y.dtype}; expected {a.dtype} or float32")
+    if plus is not None and plus.dtype != y.dtype:
+        raise DtypeError(f"multiply: plus is {plus.dtype}; expected y's dtype, {y.dtype}")
 
 
 def check_bias(a, y, bias):
@@ -101,10 +104,9 @@ def check_bias(a, y, bias):
         raise DtypeError(f"multiply: bias is {bias.dtype}; expected y's dtype, {y.dtype}")
 
 
-def empty_product(y, accumulate, bias):
+def empty_product(y, plus, bias):
     """What is left where a or b has no entries: sums of nothing."""
-    if not accumulate:
-        y.fill(0)
+    y[...] = 0 if plus is None else plus
     if bias is not None:
         y += bias
     return y

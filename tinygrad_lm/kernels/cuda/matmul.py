@@ -1,6 +1,7 @@
 """Matrix products on a GPU, through cuBLASLt. See cublaslt.py."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
@@ -21,9 +22,9 @@ def matmul_on_gpu(a, b):
         return NotImplemented
 
     def backward(dy):
-        da = lambda: multiply(dy, b.swapaxes(-1, -2))
-        db = lambda: multiply(a.swapaxes(-1, -2), dy)
-        return da, db
+        da = lambda plus, out: multiply(dy, b.swapaxes(-1, -2), plus=plus, out=out)
+        db = lambda plus, out: multiply(a.swapaxes(-1, -2), dy, plus=plus, out=out)
+        return Adding(da, a.dtype), Adding(db, b.dtype)
 
     return multiply(a, b), backward
 
@@ -48,9 +49,19 @@ def gradients_on_gpu(rows, w, b, shape):
 
     def backward(dy):
         dy = dy.reshape(len(rows), w.shape[1])
-        dx = lambda: multiply(dy, w.T).reshape(shape)
-        dw = lambda: multiply(rows.T, dy, out=array_module(dy).empty(w.shape, f4))
-        db = lambda: column_sums(contiguous(dy), f4)
+
+        def dx(plus, out):
+            plus, out = (x if x is None else x.reshape(rows.shape) for x in (plus, out))
+            return multiply(dy, w.T, plus=plus, out=out).reshape(shape)
+
+        def dw(plus, out):
+            out = array_module(dy).empty(w.shape, f4) if out is None else out
+            return multiply(rows.T, dy, plus=plus, out=out)
+
+        def db(plus, out):
+            return column_sums(contiguous(dy), plus, out)
+
+        dx, dw, db = Adding(dx, dy.dtype), Adding(dw, f4), Adding(db, f4)
         return (dx, dw) if b is None else (dx, dw, db)
 
     return backward

@@ -8,9 +8,9 @@
 // need it. The team is one of a block's WARPS warps, which needs no barrier, or for long rows the block. Loads beyond
 // the row's end take its last packet and are left out of the sums: without a branch around them all are on the way at
 // the same time. Backward, team i of n goes through rows i, i + n, … and sums dw and db of its channels in registers on
-// the way; the block's teams add these up, one after the other, and one row a block, of dw then db, is left to
-// column_sums. Memory: forward reads x and writes y; backward reads x and dy and writes dx; the rest is small: w, b, two
-// numbers a row, the blocks' sums.
+// the way; the block's teams add these up, one after the other, and a row a block of dw's and one of db's are left to
+// column_sums. A gradient of x that is there already, `total`, is added to dx. Memory: forward reads x and writes y;
+// backward reads x and dy, perhaps total, and writes dx; the rest is small: w, b, two numbers a row, the blocks' sums.
 //
 //   CENTRED 1: layer norm, 0: RMS norm; WARPS: of a block; TEAM: threads of a team, 32 or the block's
 //   PACKETS · TEAM · WIDTH ≥ C; GAIN, BIAS: 1 where there is a w, a b
@@ -66,7 +66,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_forward(const REAL
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REAL* dy, const REAL* x, const REAL* w,
                                                                        const float* mean, const float* inverse,
-                                                                       REAL* dx, float* sums, long long N, int C) {
+                                                                       const REAL* total, REAL* dx, float* sums,
+                                                                       long long N, int C) {
     float sum[2][PACKETS][WIDTH] = {};
     long long teams = gridDim.x * (long long)(32 * WARPS / TEAM);
     for (long long row = team(); row < N; row += teams) {
@@ -96,7 +97,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             if (channel(k) >= C) continue;
-            for (int i = 0; i < WIDTH; i++) g[k][i] = r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
+            float before[WIDTH] = {};
+            if (total) load(total + row * C + channel(k), before);
+            for (int i = 0; i < WIDTH; i++) g[k][i] = before[i] + r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
             store(dx + row * C + channel(k), g[k]);
         }
     }
@@ -113,7 +116,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
             }
             int c = channel(k % PACKETS);
             if (here == turn && turn == teams_here - 1 && c < C)
-                store(sums + (blockIdx.x * (long long)(GAIN + BIAS) + k / PACKETS) * C + c, s);
+                store(sums + (k / PACKETS * gridDim.x + blockIdx.x) * (long long)C + c, s);
         }
         __syncthreads();
     }

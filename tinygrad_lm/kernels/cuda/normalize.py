@@ -1,6 +1,7 @@
 """Norms on a GPU: one pass each way over the rows. See normalize.cu."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
@@ -51,11 +52,26 @@ def norm(x, w, b, eps, centred):
     forward(-(-N // teams), 32 * warps, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
 
     def backward(dy):
-        dy, blocks = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS))
-        given = [p for p in (w, b) if p is not None]
-        dx, sums = xp.empty_like(x), xp.empty((blocks, len(given) * C), f4) if given else None
-        back = kernel("normalize", "norm_backward", x, W, **constants)
-        back(blocks, 32 * warps, dy, x, w, mean, inverse, dx, sums, i8(N), i4(C))
-        return (dx, *column_sums(sums, f4).reshape(-1, C)) if given else (dx,)
+        dy, blocks, sums = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS)), None
+
+        def dx(plus, out):
+            """The pass that leaves the sums, too."""
+            nonlocal sums
+            dx, sums = xp.empty_like(x), xp.empty((2, blocks, C), f4)
+            back = kernel("normalize", "norm_backward", x, W, **constants)
+            back(blocks, 32 * warps, dy, x, w, mean, inverse, contiguous(plus), dx, sums, i8(N), i4(C))
+            if out is not None:
+                out[...] = dx
+            return dx
+
+        def of(i):
+            def dp(plus, out):
+                if sums is None:
+                    dx(None, None)
+                return column_sums(sums[i], plus, out)
+
+            return Adding(dp, f4)
+
+        return (Adding(dx, x.dtype), *(of(i) for i, p in enumerate(p for p in (w, b) if p is not None)))
 
     return y, backward
