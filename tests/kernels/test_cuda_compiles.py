@@ -31,7 +31,8 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     "attention": ATTENTION, "attention_backward": ATTENTION,
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
     "embedding": [{"GROUPS": 1}, {"GROUPS": 8}, {"GROUPS": 32}],
-    "columns": [{"FROM": held, "WARPS": warps} for held in ("float", "bf16") for warps in (8, 32)],
+    "columns": [{"WARPS": warps} for warps in (8, 32)],
+    "cross_entropy": [{"KEPT": kept} for kept in (1, 0)],
     "normalize": [
         {"CENTRED": centred, "GAIN": gain, "BIAS": centred, "PACKETS": packets, "WARPS": warps, "TEAM": team}
         for centred, gain in ((1, 1), (0, 1), (0, 0))
@@ -39,11 +40,11 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     ],
 }  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
-    "activation_forward": 40, "activation_backward": 48, "add": 40, "multiply": 40, "multiply_backward": 56,
+    "activation_forward": 40, "activation_backward": 48, "add": 40, "multiply": 40, "scale": 40, "multiply_backward": 56,
     "adamw": 56, "squares": 40, "total": 32,
     "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255,
     "column_sums": 64,
-    "losses": 40, "mean_loss": 40, "losses_backward": 40, "losses_and_gradients": 48,
+    "losses": 40, "share_of_counted": 32, "mean_loss": 32, "losses_backward": 40, "losses_and_gradients": 64,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
     "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,

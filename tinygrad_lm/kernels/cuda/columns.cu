@@ -5,12 +5,12 @@
 // warps every WARPSth row, and in the end the first warp adds the warps' sums. Memory: x once. Done again with y for x it
 // leaves one row.
 //
-//   FROM: what x holds, as REAL for y; WARPS: of a block
+//   WARPS: of a block
 
 #include "common.cuh"
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, 32 / WARPS) column_sums(const FROM* x, const REAL* total,
-                                                                               REAL* y, int N, int C, int rows) {
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 32 / WARPS) column_sums(const REAL* x, const float* total,
+                                                                               float* y, int N, int C, int rows) {
     __shared__ float of_warp[WARPS][32][WIDTH];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = (blockIdx.x * 32 + lane) * WIDTH;
     int end = min(N, (blockIdx.y + 1) * rows);

@@ -1,7 +1,7 @@
 """Sums over the rows of a matrix on a GPU, the same in every run: gradients of biases. See columns.cu."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.compile import REALS, f4, i4, kernel, width
+from tinygrad_lm.kernels.cuda.compile import f4, i4, kernel, width
 
 BLOCKS = 528  # that read a tall matrix: 132 multiprocessors with 32 warps each
 AT_ONCE = 1024  # rows of which a block adds up all
@@ -24,6 +24,5 @@ def column_sums(x, plus=None, out=None):
 
 
 def launch(x, plus, y, width, blocks, rows, warps):
-    constants = {"FROM": REALS[x.dtype.name], "WARPS": warps}
     sizes = map(i4, (*x.shape, rows))
-    kernel("columns", "column_sums", y, width, **constants)(blocks, 32 * warps, x, plus, y, *sizes)
+    kernel("columns", "column_sums", x, width, WARPS=warps)(blocks, 32 * warps, x, plus, y, *sizes)
