@@ -24,7 +24,7 @@ SMALL = [
     (cuda_normalize, "BLOCKS", 3),
     (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
     (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
-    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
+    (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
 

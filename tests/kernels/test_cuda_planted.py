@@ -97,7 +97,7 @@ PLANTED = [
     ("dropout", "bits >> (k + i)", "bits >> i", "dropout"),
     ("dropout", "thread / of_row", "0", "dropout"),
     ("dropout", "thread % of_row", "thread", "dropout"),
-    ("dropout", "v[i] / share : 0", "v[i] / share : v[i] * 0.01f", "dropout"),
+    ("dropout", "? grown : 0", "? grown : grown * 0.01f", "dropout"),
     ("rotary", "head / H % T", "head % T", "rotary"),
     ("rotary", "if (pair >= pairs) return;", "", "rotary"),
     ("rotary", "(sign * s[j]) + x2", "s[j] + x2", "rotary"),
@@ -117,36 +117,54 @@ PLANTED = [
     ("embedding", "if (id < 0 || id >= V) return;", "", "embedding"),
     ("embedding", "if (id < 0 || id >= V) return;", "if (id < 0 || id > V) return;", "embedding"),
     ("embedding", "if (id < 0 || id >= V) return;", "if (id >= V) return;", "embedding"),
-    ("embedding", "if (v >= V) return;", "", "embedding"),
+    ("embedding", "v < V && s < strips", "s < strips", "embedding"),
+    ("embedding", "if (v < V) totals", "totals", "embedding"),
+    ("embedding", "= blockDim.x - 1) of_block", "= 0) of_block", "embedding"),
+    ("embedding", "b < blockIdx.x; b += half", "b <= blockIdx.x; b += half", "embedding"),
+    ("embedding", "b += half) x += of_block[b]", "b += half) x = of_block[b]", "embedding"),
+    ("embedding", "else if (v < V)", "else", "embedding"),
+    ("embedding", "if (here >= half && v < V) starts", "if (here >= half) starts", "embedding"),
+    ("embedding", "starts[v] = sum - x", "starts[v] = sum", "embedding"),
+    ("embedding", "starts[V] = sum;", ";", "embedding"),
     ("embedding", "if (s + i < strips) table", "table", "embedding"),
     ("embedding", "s + i < strips ? table", "true ? table", "embedding"),
-    ("embedding", "strips; s += 8", "8; s += 8", "embedding"),
+    ("embedding", "s < strips; s += 8", "s < 8; s += 8", "embedding"),
     ("embedding", "sum += count[i];", "sum = count[i];", "embedding"),
     ("embedding", "        __syncthreads();\n        int others", "        int others", "embedding"),
     ("embedding", "        __syncthreads();\n        sums[here] +=", "        sums[here] +=", "embedding"),
     ("embedding", "distance < blockDim.x", "distance < 32", "embedding"),
-    ("embedding", "min(V, (here + 1) * piece)", "(here + 1) * piece", "embedding"),
-    ("embedding", "= sums[here] - sum;", "= sums[here];", "embedding"),
-    ("embedding", "starts[V] = sums[here];", ";", "embedding"),
     ("embedding", "if (id >= 0 && id < V) order", "if (id < V) order", "embedding"),
     ("embedding", "if (id >= 0 && id < V) order", "if (id >= 0) order", "embedding"),
     ("embedding", "+ table[blockIdx.x * (long long)V + id] + ranks", "+ ranks", "embedding"),
     ("embedding", "id < V)\n        load", "true)\n        load", "embedding"),
-    ("cross_entropy", "sum *= expf(top - higher);", "", "cross_entropy"),
-    ("cross_entropy", "block_sum(sum * expf(top - largest))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "sum *= power(top - higher);", "", "cross_entropy"),
+    ("cross_entropy", "block_sum(sum * power(top - largest))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "min(start + k * step, V - WIDTH)", "(start + k * step)", "cross_entropy"),
+    ("cross_entropy", "v[k][i] = c < V ?", "v[k][i] = true ?", "cross_entropy"),
+    ("cross_entropy", "start += PACKETS * step", "start += step", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c < V - 1; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
+    ("cross_entropy", "c <= target && target < c + WIDTH", "c == target", "cross_entropy"),
     ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
-    ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
+    ("cross_entropy", "&& t[k] != ignored;", ";", "cross_entropy"),
+    ("cross_entropy", "targets[min(start + k * blockDim.x, n - 1)]", "targets[start]", "linear_cross_entropy"),
+    ("cross_entropy", "start + k * blockDim.x < n && t", "t", "cross_entropy"),
+    ("cross_entropy", "start + k * blockDim.x < n ? v[k] : 0", "v[k]", "cross_entropy"),
     ("cross_entropy", "part = target == ignored ? 0 :", "part =", "cross_entropy"),
+    ("cross_entropy", "part = target == ignored ? 0 :", "part =", "linear_cross_entropy"),
     ("cross_entropy", "share[blockIdx.x * step];", "*share;", "log_probability"),
+    ("cross_entropy", "share[blockIdx.x * step];", "*share;", "linear_log_probability"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
-    ("cross_entropy", "target == ignored ? 0 : share[blockIdx.x * step],", "*share,", "linear_cross_entropy"),
-    ("cross_entropy", "share[blockIdx.x * step], top", "*share, top", "linear_log_probability"),
     ("cross_entropy", "__syncthreads();  // the target", "// the target", "linear_cross_entropy"),
-    ("cross_entropy", "row_gradient(row, row,", "row_gradient(row, x,", "linear_cross_entropy"),
+    ("cross_entropy", "near_row : row, row,", "near_row : row, x,", "linear_cross_entropy"),
+    ("cross_entropy", "KEPT ? near_row : row", "x", "linear_cross_entropy"),
+    ("cross_entropy", "if (keep && c < V)", "if (keep && c < V - 1)", "linear_cross_entropy"),
+    ("cross_entropy", "if (keep && c < V)", "if (keep)", "linear_cross_entropy"),
+    ("cross_entropy", "(copy + c) = p[k]", "(copy + c) = p[0]", "linear_cross_entropy"),
     ("cross_entropy", "nll[blockIdx.x] = loss_of(row, target", "nll[0] = loss_of(row, target", "linear_cross_entropy"),
-    ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
+    ("cross_entropy", "fmaxf(counted, 1)", "(counted + 1)", "cross_entropy"),
+    ("cross_entropy", "*y = sum * *share", "*y = sum", "cross_entropy"),
+    ("elementwise", "X[j] *= *factor", "X[j] = X[j]", "linear_cross_entropy"),
     # the copies: none waited for, no barrier, the barrier first, too early into what is still read
     ("attention", f"{WAIT}{SYNC}  {MARK}", f"{SYNC}  {MARK}", "attention"),
     ("attention", f"{WAIT}{SYNC}\n{BRING}#pragma", f"{SYNC}\n{BRING}#pragma", "attention"),
@@ -270,7 +288,7 @@ def sizes(name, rng):
             case "layer_norm":
                 yield Case((numbers(n, C), numbers(C), numbers(C)))
             case "linear":
-                yield Case((numbers(20 * n, 3), numbers(3, C), numbers(C)))
+                yield Case((numbers(20 * n + 3, 3), numbers(3, C), numbers(C)))
             case "rms_norm":
                 yield Case((numbers(n, C), numbers(C)))
             case "dropout":
@@ -284,7 +302,7 @@ def sizes(name, rng):
                 targets = rng.integers(0, C, n)
                 targets[::3] = -100
                 x = 5 * numbers(n, C)
-                x[:, -C // 7] += 1000  # far above what most threads see
+                x[:, -C // 30] += 1000  # far above what most threads see
                 yield Case((x, targets))
             case "linear_cross_entropy" | "linear_log_probability":
                 targets = rng.integers(0, C, 4 * n)
