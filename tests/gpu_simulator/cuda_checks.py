@@ -20,10 +20,11 @@ from tinygrad_lm.testing.drawing import signed
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
-    (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
-    (cuda_columns, "ROWS", 9),
-    (cuda_classifier, "THREADS", 64), (cuda_classifier, "ROWS", 8),
-    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
+    (cuda_normalize, "PACKETS", 3), (cuda_normalize, "WARPS", 2), (cuda_normalize, "LONGEST", 3),
+    (cuda_normalize, "BLOCKS", 3),
+    (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
+    (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
+    (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
 

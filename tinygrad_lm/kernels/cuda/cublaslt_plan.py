@@ -15,7 +15,7 @@ from tinygrad_lm.errors import DeviceError
 TYPES = {"float32": 0, "bfloat16": 14}  # CUDA_R_32F, CUDA_R_16BF
 COMPUTE_32F = 68  # multiplied and added in float32; TensorFloat32 would be another number
 TRANSA, TRANSB, EPILOGUE, BIAS_POINTER = 3, 4, 7, 8  # CUBLASLT_MATMUL_DESC_
-DEFAULT, BIAS, BGRADA = 1, 4, 256  # CUBLASLT_EPILOGUE_
+DEFAULT, BIAS = 1, 4  # CUBLASLT_EPILOGUE_
 BATCH_COUNT, BATCH_STEP = 5, 6  # CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, _STRIDED_BATCH_OFFSET
 MAX_WORKSPACE, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # CUBLASLT_MATMUL_PREF_; MIN_ALIGNMENT_A, _B, _C, _D_BYTES
 # CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: where several blocks share a sum, its parts are kept in float32 and added in a
@@ -83,7 +83,7 @@ class Plan:
         self.layouts = [layout(held, m, k, batch, *b), layout(held, k, n, batch, *a)]
         self.layouts += [layout(made, m, n, batch, False, m, m * n)] * 2
         self.algorithms = self.proposed(alignments)
-        if not self.algorithms and epilogue != BGRADA:  # of which the caller can do without
+        if not self.algorithms:
             raise DeviceError(
                 f"cuBLASLt has no algorithm for ({n}, {k}) @ ({k}, {m}), {batch} of them, {held} to {made}, "
                 f"epilogue {epilogue}\n  a, b : (by columns, leading dimension, step) {a}, {b}\n  hint : sizes and "

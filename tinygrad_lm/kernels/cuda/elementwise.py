@@ -35,6 +35,16 @@ def multiply_on_gpu(a, b):
     return y, lambda dy: by_entries("multiply_backward", new(2), contiguous(dy), a, b)
 
 
+def scaled(x, factor):
+    """x times one number on the device, in float32; as x lies."""
+    if not x.flags.c_contiguous and x.T.flags.c_contiguous:
+        return scaled(x.T, factor).T
+    x, n = contiguous(x), x.size
+    y, W = array_module(x).empty_like(x), width(n, x)
+    kernel("elementwise", "scale", x, W)(*for_each(n, W), x, factor, y, i8(n))
+    return y
+
+
 def by_entries(name, results, *arrays):
     """Run a kernel of elementwise.cu, which goes through arrays of one shape. Returns the results, which it writes."""
     n, W = arrays[0].size, width(arrays[0].size, *arrays, *results)

@@ -33,8 +33,8 @@ def matmul_on_gpu(a, b):
 def linear_on_gpu(x, w, b=None):
     """An implementation of `linear` of ops/matmul.py.
 
-    The bias is added, and its gradient summed, within the products. The gradients of w and b are float32, the dtype
-    that they are added up in, so those of a float32 weight need no further pass.
+    The bias is added within the product. The gradients of w and b are float32, the dtype that they are added up in, so
+    those of a float32 weight need no further pass.
     """
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
     if not fits or not covered(x, w, b):
@@ -48,23 +48,20 @@ def gradients_on_gpu(rows, w, b, shape):
     """dy -> dx of this shape, dw and db, where rows are those of x."""
 
     def backward(dy):
-        dy, xp, sums = dy.reshape(len(rows), w.shape[1]), array_module(dy), None
+        dy = dy.reshape(len(rows), w.shape[1])
 
         def dx(plus, out):
             plus, out = (x if x is None else x.reshape(rows.shape) for x in (plus, out))
             return multiply(dy, w.T, plus=plus, out=out).reshape(shape)
 
         def dw(plus, out):
-            nonlocal sums
-            if b is not None:
-                sums = xp.empty(b.shape, f4)
-            out = xp.empty(w.shape, f4) if out is None else out
-            return multiply(rows.T, dy, plus=plus, out=out, bias_gradient=sums)
+            out = array_module(dy).empty(w.shape, f4) if out is None else out
+            return multiply(rows.T, dy, plus=plus, out=out)
 
-        def db():
-            return column_sums(contiguous(dy), f4) if sums is None else sums  # None where w is frozen
+        def db(plus, out):
+            return column_sums(contiguous(dy), plus, out)
 
-        dx, dw = Adding(dx, dy.dtype), Adding(dw, f4)
+        dx, dw, db = Adding(dx, dy.dtype), Adding(dw, f4), Adding(db, f4)
         return (dx, dw) if b is None else (dx, dw, db)
 
     return backward
