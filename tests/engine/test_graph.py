@@ -39,6 +39,44 @@ def test_a_value_used_twice_gets_both_gradients():
     assert np.array_equal(x.grad, 2 * x.data + 1)
 
 
+class Added:
+    """A gradient that can be added in the pass that computes it, and notes what it was asked for."""
+
+    def __init__(self, x, asked):
+        self.x, self.asked, self.dtype = x, asked, x.dtype
+
+    def __call__(self):
+        self.asked.append("alone")
+        return self.x
+
+    def plus(self, total, out=None):
+        self.asked.append("in place" if out is total else "added" if out is None else "elsewhere")
+        return np.add(total, self.x, out=out)
+
+
+def test_a_gradient_may_add_itself_to_what_is_there(op):
+    """In place at a leaf; elsewhere not, for others may hold what is there. Observers see the gradient itself."""
+    asked = []
+
+    @op
+    def doubled(x):
+        return 2 * x, lambda dy: (Added(2 * dy, asked),)
+
+    x = leaf(1, 2)
+    y = x * 1
+    (y.sum() + doubled(y).sum() + doubled(y).sum()).backward()
+    assert asked == ["alone", "added"]
+    assert np.array_equal(x.grad, [5, 5])
+    held = x.grad
+    doubled(x).sum().backward()
+    assert asked[2:] == ["in place"]
+    assert x.grad is held
+    with steps(lambda node, dy, dxs: [dx.shape for dx in dxs]):
+        doubled(x).sum().backward()
+    assert asked[3:] == ["alone"]
+    assert np.array_equal(x.grad, [9, 9])
+
+
 def test_diamonds_on_diamonds_count_every_path():
     x = leaf(1)
     y = x

@@ -20,10 +20,11 @@ from tinygrad_lm.testing.drawing import signed
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
-    (cuda_normalize, "THREADS", 64), (cuda_normalize, "TEAMS", 10), (cuda_normalize, "SUMS", 1),
-    (cuda_columns, "ROWS", 9),
-    (cuda_classifier, "THREADS", 64), (cuda_classifier, "ROWS", 8),
-    (cuda_embedding, "THREADS", 64), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
+    (cuda_normalize, "PACKETS", 3), (cuda_normalize, "WARPS", 2), (cuda_normalize, "LONGEST", 3),
+    (cuda_normalize, "BLOCKS", 3),
+    (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
+    (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
+    (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
     (cuda_adamw, "THREADS", 64), (cuda_adamw, "BLOCKS", 3),
 ]  # fmt: skip
 
@@ -45,6 +46,13 @@ def small_blocks():
         yield patch
 
 
+def special_numbers(size):
+    """Normal numbers in float32, and the ones whose rounding is special."""
+    x = np.random.default_rng(0).standard_normal(size).astype("f4")
+    x[:5] = 1 + 2.0**-8, 1 + 3 * 2.0**-8, np.inf, -0.0, 3.4e38
+    return x
+
+
 def on_device(xp, name, case, dy):
     """Value and gradients of an operation, computed there and brought to the host; None for ids."""
     y, backward = Op.registry[name].run(*(xp.asarray(x) for x in case.inputs), **case.options)
@@ -53,9 +61,26 @@ def on_device(xp, name, case, dy):
 
 
 def on_host(gradients):
-    """What a gradient function returned; what is still a function is computed."""
-    gradients = [dx() if callable(dx) else dx for dx in gradients]
-    return [None if dx is None else dx.get() for dx in gradients]
+    """What a gradient function returned; what is still a function is computed, and added where it can add itself."""
+    found = [dx() if callable(dx) else dx for dx in gradients]
+    for dx, x in zip(gradients, found, strict=True):
+        if hasattr(dx, "plus"):
+            adds_itself(dx, x)
+    return [None if dx is None else dx.get() for dx in found]
+
+
+def adds_itself(dx, alone):
+    """dx.plus is the sum with another gradient, which stays as it is, or is written over if it is `out`."""
+    assert dx.dtype == alone.dtype
+    there = -3 * alone
+    before = there.get().tobytes()
+    total = dx.plus(there)
+    assert there.get().tobytes() == before
+    assert dx.plus(there, there) is there
+    for found in (total, there):
+        assert (found.dtype, found.shape) == (alone.dtype, alone.shape)
+        right = -2 * alone.get().astype("float64")
+        checks.agree(found.get().astype("float64"), right, "a gradient added", TOLERANCE[alone.dtype.name])
 
 
 def expected(name, case, dy):

@@ -28,6 +28,7 @@
 #define __device__ static
 #define __launch_bounds__(...)
 #define __align__(n) __attribute__((aligned(n)))
+// `extern __shared__ T x[];` is made a pointer to dynamic_shared by cuda_emulator.py.
 #define __shared__ static __attribute__((section("cuda_shared")))
 #define __syncthreads() emulator::wait(emulator::FOR_BLOCK, __LINE__)
 #define __syncwarp() emulator::wait(emulator::FOR_WARP, __LINE__)
@@ -39,6 +40,11 @@ struct uint2 { unsigned x, y; };
 struct alignas(16) uint4 { unsigned x, y, z, w; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 static char some __attribute__((used, section("cuda_shared")));  // so that the section is there
+static const unsigned MOST_SHARED = 227 * 1024, BESIDE = 256;
+static char dynamic_shared[MOST_SHARED + BESIDE] __attribute__((aligned(16)));  // what a launch asks for, and a guard
+extern "C" {
+unsigned dynamic_size = 0;
+}
 extern "C" char __start_cuda_shared[] __attribute__((visibility("hidden")));
 extern "C" char __stop_cuda_shared[] __attribute__((visibility("hidden")));
 
@@ -124,7 +130,9 @@ static bool release(unsigned begin, unsigned end, State state) {
 }
 
 static const char* run_block() {
-    memset(__start_cuda_shared, order % 2 ? 0x7f : 0xff, __stop_cuda_shared - __start_cuda_shared);
+    char filling = order % 2 ? 0x7f : 0xff;
+    memset(__start_cuda_shared, filling, __stop_cuda_shared - __start_cuda_shared);
+    memset(dynamic_shared, filling, dynamic_size + BESIDE);
     ucontext_t here;
     getcontext(&here);
     for (unsigned i = 0; i < count; i++) {
@@ -153,6 +161,8 @@ static const char* run_block() {
     } while (moved || release(0, count, FOR_BLOCK));
     for (current = 0; current < count; current++)
         if (fibres[current].state != ENDED) return "threads wait at different places, or for one that has ended";
+    for (unsigned i = 0; i < BESIDE; i++)
+        if (dynamic_shared[dynamic_size + i] != filling) return "wrote beside the shared memory that the launch gives it";
     return nullptr;
 }
 
@@ -270,6 +280,7 @@ template <class F> static int reduce_at(int line, int x, F better) {
 
 static int min(int a, int b) { return a < b ? a : b; }
 static int max(int a, int b) { return a > b ? a : b; }
+static float __fdividef(float a, float b) { return a / b; }
 static float __uint_as_float(unsigned x) { float y; memcpy(&y, &x, 4); return y; }
 static unsigned __float_as_uint(float x) { unsigned y; memcpy(&y, &x, 4); return y; }
 static uint64_t __umul64hi(uint64_t a, uint64_t b) { return (unsigned __int128)a * b >> 64; }

@@ -97,18 +97,23 @@ class RawModule:
     def get_function(self, name):
         kinds = ctypes.create_string_buffer(500)
         self.library[f"kinds_{name}"](kinds)
-        return Kernel(name, self.library[f"launch_{name}"], kinds.value.decode().split())
+        size = ctypes.c_uint.in_dll(self.library, "dynamic_size")
+        return Kernel(name, self.library[f"launch_{name}"], kinds.value.decode().split(), size)
 
 
 class Kernel:
-    def __init__(self, name, function, kinds):
-        self.name, self.function, self.kinds = name, function, kinds
+    def __init__(self, name, function, kinds, dynamic_size):
+        self.name, self.function, self.kinds, self.dynamic_size = name, function, kinds, dynamic_size
+        self.max_dynamic_shared_size_bytes = 48 * 1024
 
-    def __call__(self, grid, block, args):
-        strict_capture.noted("launch", self.launch, strict_array.ndarray)(grid, block, args)
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        strict_capture.noted("launch", self.launch, strict_array.ndarray)(grid, block, args, shared_mem)
 
-    def launch(self, grid, block, args):
+    def launch(self, grid, block, args, shared_mem):
         LAUNCHED.add(self.name)
+        if shared_mem > self.max_dynamic_shared_size_bytes:
+            raise LaunchError(f"{self.name}: {shared_mem} bytes of shared memory are more than it may ask for")
+        self.dynamic_size.value = shared_mem
         if len(args) != len(self.kinds):
             raise LaunchError(f"{self.name} has {len(self.kinds)} arguments, was given {len(args)}")
         guarded, values = {}, []  # what the kernel reads its arguments from
@@ -194,6 +199,7 @@ def compiled(code, options):
         f"    return emulator::launch({name}, grid, block, order, args, message, address);\n}}\n"
         for name in kernels
     )
+    code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"static \1* \2 = (\1*)dynamic_shared;", code)
     text = f'#include "{HERE}/cuda_emulator.h"\n{code}\n{tail}'
     headers = "".join(path.read_text() for path in sorted(HERE.glob("cuda_emulator*.h")))
     digest = hashlib.sha256(f"{text}{options}{FLAGS}{headers}".encode()).hexdigest()[:20]

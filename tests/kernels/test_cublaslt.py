@@ -38,7 +38,7 @@ def test_every_product_is_float64s_and_the_same_again(xp, dtype, data):
     """All sizes, layouts, results and epilogues; what is not written stays NaN and shows."""
     n, k, m = (data.draw(sides) for _ in range(3))
     leading = data.draw(st.sampled_from([(), (), (1,), (3,), (2, 3)]))
-    wanted = data.draw(st.sampled_from(["plain", "added"] if leading else WANTED))
+    wanted = data.draw(st.sampled_from(["plain", "added", "added in place"] if leading else WANTED))
     made, seed = data.draw(st.sampled_from([None, "float32"])), data.draw(seeds)
     first, second = data.draw(layouts), data.draw(layouts)
     found = []
@@ -72,12 +72,12 @@ def test_a_captured_product_is_replayed(dtype):
     rng = np.random.default_rng(0)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         x, dy, b = (drawn(cupy, rng, shape, dtype) for shape in ((320, 64), (320, 48), (48,)))
-        w, dw, db = (cupy.zeros(shape, made) for shape, made in (((64, 48), dtype), ((64, 48), "f4"), (48, "f4")))
+        w, dw = (cupy.zeros((64, 48), made) for made in (dtype, "f4"))
         y = cupy.empty((320, 48), dtype)
 
         def step():
             multiply(x, w, bias=b, out=y)
-            multiply(x.T, dy, out=dw, accumulate=True, bias_gradient=db)
+            multiply(x.T, dy, out=dw, plus=dw)
 
         step()
         stream.begin_capture()
@@ -94,7 +94,6 @@ def test_a_captured_product_is_replayed(dtype):
     tolerance = TOLERANCE[np.dtype(dtype).name]
     checks.agree(y.get().astype("f8"), inputs[0] @ inputs[1] + inputs[2], "y", tolerance)
     checks.agree(dw.get().astype("f8"), 3 * inputs[0].T @ inputs[3], "dw", tolerance)
-    checks.agree(db.get().astype("f8"), inputs[3].sum(0), "db", tolerance)
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
@@ -142,31 +141,6 @@ def test_each_gradient_of_linear_can_be_had_alone(xp, dtype):
             checks.agree(thunks[i]().get().astype("f8"), right[i], f"gradient {i}", TOLERANCE[np.dtype(dtype).name])
 
 
-def test_the_gradient_of_a_bias_comes_with_its_weights(fake):
-    """Only where that one is not asked for it is summed by itself."""
-    _, backward = linear_on_gpu(numbers(2, 3), numbers(3, 5), numbers(5))
-    for wanted, alone in (([1, 2], False), ([0, 2], True)):
-        fake.calls.clear()
-        thunks = backward(numbers(2, 5))
-        for i in wanted:
-            thunks[i]()
-        assert ("column_sums" in fake.calls) == alone
-
-
-def test_where_no_algorithm_sums_for_a_bias_the_sums_are_a_pass_of_their_own(fake):
-    fake.lacking.add(256)
-    rng = np.random.default_rng(0)
-    x, w, b, dy = (rng.standard_normal(shape).astype("f4") for shape in ((9, 3), (3, 8), 8, (9, 20)))
-    _, backward = linear_on_gpu(*map(strict_array.asarray, (x, w, b)))
-    _, dw, db = backward(strict_array.asarray(dy)[:, :8])  # with gaps between its rows
-    dy = dy[:, :8]
-    np.testing.assert_allclose(dw().get(), x.T @ dy, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(db().get(), dy.sum(0), rtol=1e-5, atol=1e-6)
-    fake.lacking.add(4)
-    with pytest.raises(DeviceError, match=r"no algorithm for \(9, 3\) @ \(3, 7\)"):
-        linear_on_gpu(strict_array.asarray(x), strict_array.asarray(w[:, :7].copy()), strict_array.asarray(b[:7]))
-
-
 numbers = lambda *shape, dtype="float32": strict_array.zeros(shape, dtype)
 
 
@@ -184,13 +158,12 @@ numbers = lambda *shape, dtype="float32": strict_array.zeros(shape, dtype)
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 3, dtype=bfloat16)}, DtypeError, "float32 to bfloat16"),
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 4)}, ShapeError, r"expected \(3, 3\)"),
         (*[numbers(3, 3)] * 2, {"out": numbers(3, 3).T}, ShapeError, "contiguous"),
-        (*[numbers(3, 3)] * 2, {"accumulate": True}, ShapeError, "expected out="),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 4)}, ShapeError, r"plus has shape \(3, 4\)"),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 3).T}, ShapeError, "contiguous"),
+        (*[numbers(3, 3)] * 2, {"plus": numbers(3, 3, dtype=bfloat16)}, DtypeError, "plus is bfloat16"),
         (*[numbers(3, 3)] * 2, {"bias": numbers(4)}, ShapeError, r"bias is \(4,\)"),
         (*[numbers(3, 3)] * 2, {"bias": numbers(3, dtype=bfloat16)}, DtypeError, "bias is bfloat16"),
         (*[numbers(2, 3, 3)] * 2, {"bias": numbers(3)}, ShapeError, "two axes"),
-        (*[numbers(2, 3, 3)] * 2, {"bias_gradient": numbers(3)}, ShapeError, "two axes"),
-        (*[numbers(3, 3)] * 2, {"bias_gradient": numbers(6)[::2]}, ShapeError, "contiguous"),
-        (*[numbers(3, 3)] * 2, {"bias": numbers(3), "bias_gradient": numbers(3)}, ShapeError, "without bias"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said(fake, a, b, options, error, message):
@@ -260,7 +233,7 @@ def test_tuning_keeps_the_fastest_algorithm(fake, monkeypatch):
     multiply(a, b, out=y)
     assert fake.used == [0]
     with plans.tuning():
-        multiply(a, b, out=y, accumulate=True)
+        multiply(a, b, out=y, plus=y)
     assert set(fake.used) == {0, 1, 2}
     assert (y.get() == 6).all()
     fake.used.clear()

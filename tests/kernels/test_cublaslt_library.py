@@ -40,7 +40,7 @@ CONSTANTS = {
     "CUBLASLT_MATMUL_DESC_TRANSA": plans.TRANSA, "CUBLASLT_MATMUL_DESC_TRANSB": plans.TRANSB,
     "CUBLASLT_MATMUL_DESC_EPILOGUE": plans.EPILOGUE, "CUBLASLT_MATMUL_DESC_BIAS_POINTER": plans.BIAS_POINTER,
     "CUBLASLT_EPILOGUE_DEFAULT": plans.DEFAULT, "CUBLASLT_EPILOGUE_BIAS": plans.BIAS,
-    "CUBLASLT_EPILOGUE_BGRADA": plans.BGRADA, "CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT": plans.BATCH_COUNT,
+    "CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT": plans.BATCH_COUNT,
     "CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET": plans.BATCH_STEP,
     "CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES": plans.MAX_WORKSPACE,
     "CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK": plans.REDUCTIONS,
@@ -55,7 +55,7 @@ CONSTANTS = {
     "sizeof(cublasStatus_t)": plans.Heuristic.status.size,
     # what the fake adds
     "CUBLAS_COMPUTE_32F_FAST_TF32": fake_cublaslt.COMPUTE_32F_FAST_TF32, "CUDA_R_64F": 1,
-    "CUBLAS_STATUS_INVALID_VALUE": fake_cublaslt.INVALID_VALUE, "CUBLASLT_EPILOGUE_BGRADB": 512,
+    "CUBLAS_STATUS_INVALID_VALUE": fake_cublaslt.INVALID_VALUE,
     "CUBLASLT_REDUCTION_SCHEME_MASK": 7, "CUBLASLT_MATMUL_DESC_COMPUTE_TYPE": 0, "CUBLASLT_MATMUL_DESC_SCALE_TYPE": 1,
     "CUBLASLT_MATMUL_DESC_POINTER_MODE": 2, "CUBLASLT_POINTER_MODE_HOST": 0, "CUBLASLT_MATMUL_DESC_TRANSC": 5,
     "CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE": 10, "CUBLASLT_MATRIX_LAYOUT_TYPE": 0, "CUBLASLT_MATRIX_LAYOUT_ORDER": 1,
@@ -142,14 +142,13 @@ def test_the_fakes_attributes_are_the_librarys(library):
 
 @needs_library
 def test_a_plan_says_the_same_to_the_library_as_to_the_fake(library, monkeypatch):
-    """All descriptors of a product in batches, of one with a bias, and of a bias's gradient, read back."""
+    """All descriptors of a product in batches, and of one with a bias, read back."""
     monkeypatch.setattr(plans, "handle", lambda device: c_void_p())
     monkeypatch.setattr(plans.Plan, "proposed", lambda self, alignments: [self])
     tables = [("MatmulDesc", fake_cublaslt.OPERATION)] + [("MatrixLayout", fake_cublaslt.LAYOUT)] * 4
     for kind in (
         plans.Kind(3, 4, 5, 6, (True, 9, 77), (False, 8, 99), "bfloat16", "float32", plans.DEFAULT),
         plans.Kind(3, 4, 5, 1, (False, 9, 0), (True, 8, 0), "float32", "float32", plans.BIAS),
-        plans.Kind(3, 4, 5, 1, (True, 9, 0), (False, 8, 0), "bfloat16", "bfloat16", plans.BGRADA),
     ):
         plan = plans.Plan(0, kind, (256, 16, 2, 32))
         descriptors = plan.operation, *plan.layouts

@@ -81,7 +81,7 @@ def test_heads_of_64_are_right_with_each_gpus_instructions(xp, bf16, monkeypatch
     monkeypatch.setattr(cuda_emulator, "capability", capability)
     compiled, launched = cuda_compile.compiled, set()
     monkeypatch.setattr(
-        cuda_compile, "compiled", lambda *key: [launched.add(dict(key[3]).get("WGMMA")), compiled(*key)][1]
+        cuda_compile, "compiled", lambda *key: [launched.add(dict(key[-1]).get("WGMMA")), compiled(*key)][1]
     )
     for options in ({"p": 0.3, "key": (1, "test", 2, 3)}, {"causal": False}):
         case = Case(inputs(bf16, 2, 70, 136, 2, 1, 64), options)

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from tinygrad_lm.kernels.cuda import attention as cuda_attention
-from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
 
 ARCHITECTURES = ["sm_80", "sm_90"]
 CUPYS = ["-std=c++17", "-ftz=true", "--device-as-default-execution-space"]  # ours, and what CuPy adds
 FILES = sorted(path.stem for path in cuda_compile.SOURCES.glob("*.cu"))
-ONLY = {file: [("bf16", 8)] for file in FILES if file.startswith("attention")}  # those for one REAL and WIDTH alone
+# What is not for each REAL and WIDTH.
+ONLY = {file: [("bf16", 8)] for file in FILES if file.startswith("attention")}
+ONLY["rounding"] = [("bf16", 1), ("bf16", 8)]
 P, E = cuda_normalize.PACKETS, cuda_normalize.ENTRIES
 MOST = f"({P} * WIDTH < {E} ? {P} : {E} / WIDTH)"
 SWITCHES = [{"DROPOUT": dropout, "STARTS": starts} for dropout, starts in ((0, 0), (1, 1), (1, 0), (0, 1))]
@@ -38,24 +39,26 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     "attention": ATTENTION, "attention_backward": ATTENTION,
     "activation": [{"F": f} for f in ("relu", "relu_squared", "silu", "gelu", "gelu_tanh")],
     "embedding": [{"GROUPS": 1}, {"GROUPS": 8}, {"GROUPS": 32}],
-    "columns": [{"ROWS": cuda_columns.ROWS, "FROM": held} for held in ("float", "bf16")],
+    "columns": [{"WARPS": warps} for warps in (8, 32)],
+    "cross_entropy": [{"KEPT": kept} for kept in (1, 0)],
     "normalize": [
-        {"CENTRED": centred, "PACKETS": packets, "TEAM": team}
-        for centred in (0, 1)
-        for packets, team in ((1, 32), (1, 128), (MOST, cuda_normalize.THREADS))
+        {"CENTRED": centred, "GAIN": gain, "BIAS": centred, "PACKETS": packets, "WARPS": warps, "TEAM": team}
+        for centred, gain in ((1, 1), (0, 1), (0, 0))
+        for packets, warps, team in ((1, 4, 32), (MOST, 4, 32), (1, 5, 160), (MOST, 8, 256))
     ],
 }  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
-    "activation_forward": 40, "activation_backward": 48, "add": 40, "multiply": 40, "multiply_backward": 56,
+    "activation_forward": 48, "activation_backward": 48,
+    "add": 40, "multiply": 40, "scale": 40, "multiply_backward": 56,
     "adamw": 56, "squares": 40, "total": 32,
     "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255, "attention_mask": 40,
-    "column_sums": 40,
-    "losses": 40, "mean_loss": 40, "losses_backward": 40, "losses_and_gradients": 48,
+    "column_sums": 64,
+    "losses": 48, "share_of_counted": 32, "mean_loss": 32, "losses_backward": 40, "losses_and_gradients": 64,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
     "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,
     "norm_forward": 72, "norm_backward": 208,
-    "rotary": 56,
+    "rotary": 56, "rounding": 40,
 }  # fmt: skip
 
 

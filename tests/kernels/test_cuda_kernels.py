@@ -162,14 +162,20 @@ def test_a_mask_selects(xp, name, dtype):
 @few
 @given(seeds, st.integers(1, 200), st.integers(1, 70))
 def test_column_sums(xp, seed, N, C):
-    """From both dtypes to both."""
+    """In one launch and in two, alone and added to what is there."""
     bf16 = pytest.importorskip("ml_dtypes").bfloat16
-    x = np.random.default_rng(seed).standard_normal((N, C)).astype("float32")
-    for held, dtype, tolerance in (("f4", "f4", 1e-5), (bf16, "f4", 1e-5), (bf16, bf16, 1e-2), ("f4", bf16, 1e-2)):
+    x, there = (np.random.default_rng(seed).standard_normal(shape).astype("float32") for shape in ((N, C), C))
+    for held in ("f4", bf16):
         x = x.astype(held)
-        y = cuda_columns.column_sums(xp.asarray(x), np.dtype(dtype)).get()
-        assert y.dtype == dtype
-        checks.agree(y.astype("f4"), x.astype("float64").sum(0), "sums", tolerance)
+        right, total = x.astype("float64").sum(0), xp.asarray(there)
+        for y, before in (
+            (cuda_columns.column_sums(xp.asarray(x)), 0),
+            (cuda_columns.column_sums(xp.asarray(x), xp.asarray(there)), there),
+            (cuda_columns.column_sums(xp.asarray(x), total, total), there),
+        ):
+            assert y.dtype == "f4"
+            checks.agree(y.get(), right + before, "sums", 1e-5)
+        assert y is total
 
 
 def test_ids_outside_their_table_give_nan_and_no_gradient(xp):

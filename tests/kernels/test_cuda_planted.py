@@ -42,29 +42,49 @@ PLANTED = [
     ("elementwise", "store(da + i, B);\n    store(db + i, A);", "store(da + i, A);\n    store(db + i, B);", "multiply"),
     ("elementwise", "if (i >= n) return;", "", "multiply"),
     ("elementwise", "if (i >= n) return;", "if (i >= n - 1) return;", "multiply"),
-    ("normalize", "if (c < C) load(x + row + c, v[k]);", "load(x + row + c, v[k]);", "layer_norm"),
-    ("normalize", "square += c < C ?", "square += true ?", "layer_norm"),
+    ("normalize", "load(x + row + inside(k, C)", "load(x + row + channel(k)", "layer_norm"),
+    ("normalize", "row * C + inside(k, C), xhat", "row * C + channel(k), xhat", "layer_norm"),
+    ("normalize", "w + inside(k, C)", "w + channel(k)", "layer_norm"),
+    ("normalize", "sum += channel(k) < C ?", "sum += true ?", "layer_norm"),
+    ("normalize", "square += channel(k) < C ?", "square += true ?", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "if (c > C) continue;", "layer_norm"),
+    ("normalize", "if (channel(k) >= C) continue;", "", "layer_norm"),
+    ("normalize", "if (channel(k) >= C) g[k][i] = 0;", "", "layer_norm"),
     ("normalize", "k < PACKETS; k++", "k < 1; k++", "layer_norm"),
     ("normalize", "row += teams", "row += teams + 1", "layer_norm"),
     ("normalize", "row += teams", "row += gridDim.x", "rms_norm"),
     ("normalize", "if (n >= N) return;", "", "rms_norm"),
     ("normalize", "+ threadIdx.x / TEAM;", ";", "rms_norm"),
     ("normalize", "k * TEAM + threadIdx.x % TEAM", "k * blockDim.x + threadIdx.x", "rms_norm"),
-    ("normalize", "dw + team() * C", "dw + blockIdx.x * C", "rms_norm"),
+    ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "k / PACKETS * gridDim.x", "rms_norm"),
+    ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "blockIdx.x", "layer_norm"),
+    ("normalize", "before[i] + r *", "r *", "layer_norm"),
+    ("normalize", "total + row * C", "total + C", "layer_norm"),
+    ("normalize", "turn ? all + s[i] : s[i]", "s[i]", "rms_norm"),
+    ("normalize", "turn ? all + s[i] : s[i]", "all + s[i]", "rms_norm"),
+    ("normalize", "turn == teams_here - 1", "turn == 0", "rms_norm"),
+    ("normalize", "        __syncthreads();\n    }\n}", "    }\n}", "rms_norm"),
+    ("normalize", "[k % PACKETS][lane]", "[0][lane]", "layer_norm"),
+    ("normalize", "&& c < C)\n", ")\n", "layer_norm"),
     ("normalize", "row < N; row", "row < N - 1; row", "layer_norm"),
     ("normalize", "- xhat[k][i] * along_xhat", "", "layer_norm"),
     ("normalize", "- along_1 -", "-", "layer_norm"),
-    ("normalize", "sum_db[k][i] += g[k][i]", "sum_db[k][i] += g[k][i] * gain[k][i]", "layer_norm"),
+    ("normalize", "sum[GAIN][k][i] += g[k][i]", "sum[GAIN][k][i] += g[k][i] * gain[i]", "layer_norm"),
     ("normalize", "inverse[n] = r", "inverse[0] = r", "rms_norm"),
-    ("columns", "n < end; n += 8", "n < end; n += 4", "layer_norm"),
-    ("columns", "n < end; n += 8", "n < N; n += 8", "layer_norm"),
-    ("columns", "int end = N < (blockIdx.y + 1) * ROWS ? N :", "int end =", "layer_norm"),
-    ("columns", "y[blockIdx.y * (long long)C + c]", "y[c]", "layer_norm"),
-    ("columns", "int i = 1; i < 8", "int i = 1; i < 7", "layer_norm"),
-    ("columns", "warp == 0 && c < C", "warp == 0", "layer_norm"),
-    ("columns", "    __syncthreads();\n", "", "layer_norm"),
+    ("columns", "n += 4 * WARPS", "n += 3 * WARPS", "linear"),
+    ("columns", "n += 4 * WARPS", "n += 5 * WARPS", "linear"),
+    ("columns", "n + k * WARPS < end ?", "true ?", "linear"),
+    ("columns", "n + k * WARPS < end ?", "n + k * WARPS < N ?", "linear"),
+    ("columns", "min(n + k * WARPS, end - 1)", "(n + k * WARPS)", "linear"),
+    ("columns", "min(n + k * WARPS, end - 1)", "n", "linear"),
+    ("columns", "int end = min(N, (blockIdx.y + 1) * rows)", "int end = (blockIdx.y + 1) * rows", "linear"),
+    ("columns", "y + blockIdx.y * (long long)C + c", "y + c", "linear"),
+    ("columns", "if (total) sum[0] += total[c];", "", "linear"),
+    ("columns", "sum[0] += total[c]", "sum[0] += *total", "linear"),
+    ("columns", "other < WARPS", "other < WARPS - 1", "linear"),
+    ("columns", "warp == 0 && c < C", "warp == 0", "linear"),
+    ("columns", "    __syncthreads();\n", "", "linear"),
     ("philox", "round < 10", "round < 9", "dropout"),
     ("philox", "place + 1", "place", "dropout"),
     ("philox", "r.counter[0], r.counter[1]", "r.counter[1], r.counter[0]", "dropout"),
@@ -78,7 +98,7 @@ PLANTED = [
     ("dropout", "bits >> (k + i)", "bits >> i", "dropout"),
     ("dropout", "thread / of_row", "0", "dropout"),
     ("dropout", "thread % of_row", "thread", "dropout"),
-    ("dropout", "v[i] / share : 0", "v[i] / share : v[i] * 0.01f", "dropout"),
+    ("dropout", "? grown : 0", "? grown : grown * 0.01f", "dropout"),
     ("rotary", "head / H % T", "head % T", "rotary"),
     ("rotary", "if (pair >= pairs) return;", "", "rotary"),
     ("rotary", "(sign * s[j]) + x2", "s[j] + x2", "rotary"),
@@ -88,6 +108,9 @@ PLANTED = [
     ("embedding", "    __syncthreads();\n", "", "embedding"),
     ("embedding", "warp == 0 && c < C", "warp == 0", "embedding"),
     ("embedding", "+ warp; k <", "; k <", "embedding"),
+    ("embedding", "plus == dw && start == end", "start == end", "embedding"),
+    ("embedding", "load(plus + here, before)", "load(dw + here, before)", "embedding"),
+    ("embedding", "sum[i] += before[i]", "sum[i] = before[i]", "embedding"),
     ("embedding", "i % C, v", "0, v", "embedding"),
     ("embedding", "strip[here] = id;\n    __syncthreads();", "strip[here] = id;", "embedding"),
     ("embedding", "before += i < here", "before += i <= here", "embedding"),
@@ -98,36 +121,54 @@ PLANTED = [
     ("embedding", "if (id < 0 || id >= V) return;", "", "embedding"),
     ("embedding", "if (id < 0 || id >= V) return;", "if (id < 0 || id > V) return;", "embedding"),
     ("embedding", "if (id < 0 || id >= V) return;", "if (id >= V) return;", "embedding"),
-    ("embedding", "if (v >= V) return;", "", "embedding"),
+    ("embedding", "v < V && s < strips", "s < strips", "embedding"),
+    ("embedding", "if (v < V) totals", "totals", "embedding"),
+    ("embedding", "= blockDim.x - 1) of_block", "= 0) of_block", "embedding"),
+    ("embedding", "b < blockIdx.x; b += half", "b <= blockIdx.x; b += half", "embedding"),
+    ("embedding", "b += half) x += of_block[b]", "b += half) x = of_block[b]", "embedding"),
+    ("embedding", "else if (v < V)", "else", "embedding"),
+    ("embedding", "if (here >= half && v < V) starts", "if (here >= half) starts", "embedding"),
+    ("embedding", "starts[v] = sum - x", "starts[v] = sum", "embedding"),
+    ("embedding", "starts[V] = sum;", ";", "embedding"),
     ("embedding", "if (s + i < strips) table", "table", "embedding"),
     ("embedding", "s + i < strips ? table", "true ? table", "embedding"),
-    ("embedding", "strips; s += 8", "8; s += 8", "embedding"),
+    ("embedding", "s < strips; s += 8", "s < 8; s += 8", "embedding"),
     ("embedding", "sum += count[i];", "sum = count[i];", "embedding"),
     ("embedding", "        __syncthreads();\n        int others", "        int others", "embedding"),
     ("embedding", "        __syncthreads();\n        sums[here] +=", "        sums[here] +=", "embedding"),
     ("embedding", "distance < blockDim.x", "distance < 32", "embedding"),
-    ("embedding", "min(V, (here + 1) * piece)", "(here + 1) * piece", "embedding"),
-    ("embedding", "= sums[here] - sum;", "= sums[here];", "embedding"),
-    ("embedding", "starts[V] = sums[here];", ";", "embedding"),
     ("embedding", "if (id >= 0 && id < V) order", "if (id < V) order", "embedding"),
     ("embedding", "if (id >= 0 && id < V) order", "if (id >= 0) order", "embedding"),
     ("embedding", "+ table[blockIdx.x * (long long)V + id] + ranks", "+ ranks", "embedding"),
     ("embedding", "id < V)\n        load", "true)\n        load", "embedding"),
-    ("cross_entropy", "sum *= expf(top - higher);", "", "cross_entropy"),
-    ("cross_entropy", "block_sum(sum * expf(top - largest))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "sum *= power(top - higher);", "", "cross_entropy"),
+    ("cross_entropy", "block_sum(sum * power(top - largest))", "block_sum(sum)", "cross_entropy"),
+    ("cross_entropy", "min(start + k * step, V - WIDTH)", "(start + k * step)", "cross_entropy"),
+    ("cross_entropy", "v[k][i] = c < V ?", "v[k][i] = true ?", "cross_entropy"),
+    ("cross_entropy", "start += PACKETS * step", "start += step", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c < V - 1; c += blockDim.x * WIDTH", "cross_entropy"),
     ("cross_entropy", "c < V; c += blockDim.x * WIDTH", "c <= V; c += blockDim.x * WIDTH", "cross_entropy"),
+    ("cross_entropy", "c <= target && target < c + WIDTH", "c == target", "cross_entropy"),
     ("cross_entropy", "c + i == target ?", "c == target ?", "cross_entropy"),
-    ("cross_entropy", "counted += targets[i] != ignored;", "counted += 1;", "cross_entropy"),
+    ("cross_entropy", "&& t[k] != ignored;", ";", "cross_entropy"),
+    ("cross_entropy", "targets[min(start + k * blockDim.x, n - 1)]", "targets[start]", "linear_cross_entropy"),
+    ("cross_entropy", "start + k * blockDim.x < n && t", "t", "cross_entropy"),
+    ("cross_entropy", "start + k * blockDim.x < n ? v[k] : 0", "v[k]", "cross_entropy"),
     ("cross_entropy", "part = target == ignored ? 0 :", "part =", "cross_entropy"),
+    ("cross_entropy", "part = target == ignored ? 0 :", "part =", "linear_cross_entropy"),
     ("cross_entropy", "share[blockIdx.x * step];", "*share;", "log_probability"),
+    ("cross_entropy", "share[blockIdx.x * step];", "*share;", "linear_log_probability"),
     ("cross_entropy", "target == ignored ? 0 : logf", "logf", "cross_entropy"),
-    ("cross_entropy", "target == ignored ? 0 : share[blockIdx.x * step],", "*share,", "linear_cross_entropy"),
-    ("cross_entropy", "share[blockIdx.x * step], top", "*share, top", "linear_log_probability"),
     ("cross_entropy", "__syncthreads();  // the target", "// the target", "linear_cross_entropy"),
-    ("cross_entropy", "row_gradient(row, row,", "row_gradient(row, x,", "linear_cross_entropy"),
+    ("cross_entropy", "near_row : row, row,", "near_row : row, x,", "linear_cross_entropy"),
+    ("cross_entropy", "KEPT ? near_row : row", "x", "linear_cross_entropy"),
+    ("cross_entropy", "if (keep && c < V)", "if (keep && c < V - 1)", "linear_cross_entropy"),
+    ("cross_entropy", "if (keep && c < V)", "if (keep)", "linear_cross_entropy"),
+    ("cross_entropy", "(copy + c) = p[k]", "(copy + c) = p[0]", "linear_cross_entropy"),
     ("cross_entropy", "nll[blockIdx.x] = loss_of(row, target", "nll[0] = loss_of(row, target", "linear_cross_entropy"),
-    ("cross_entropy", "fmaxf(block_sum(counted), 1)", "block_sum(counted) + 1", "cross_entropy"),
+    ("cross_entropy", "fmaxf(counted, 1)", "(counted + 1)", "cross_entropy"),
+    ("cross_entropy", "*y = sum * *share", "*y = sum", "cross_entropy"),
+    ("elementwise", "X[j] *= *factor", "X[j] = X[j]", "linear_cross_entropy"),
     # the copies: none waited for, no barrier, the barrier first, too early into what is still read
     ("attention", f"{WAIT}{SYNC}  {MARK}", f"{SYNC}  {MARK}", "attention"),
     ("attention", f"{WAIT}{SYNC}\n{BRING}#pragma", f"{SYNC}\n{BRING}#pragma", "attention"),
@@ -299,6 +340,8 @@ def sizes(name, rng):
         match name:
             case "layer_norm":
                 yield Case((numbers(n, C), numbers(C), numbers(C)))
+            case "linear":
+                yield Case((numbers(20 * n + 3, 3), numbers(3, C), numbers(C)))
             case "rms_norm":
                 yield Case((numbers(n, C), numbers(C)))
             case "dropout":
@@ -307,16 +350,16 @@ def sizes(name, rng):
                 yield Case((numbers(2, n, 3, 2 * (C // 4)),))
             case "embedding":
                 V, N = {5: (4, 40), 23: (70, 700), 2: (3, 1100), 1: (1, 70)}[n]
-                yield Case((numbers(V, C), rng.integers(0, V, N)))
+                yield Case((numbers(V, C), rng.integers(0, max(1, V - 1), N)))  # the last does not occur
             case "cross_entropy" | "log_probability":
                 targets = rng.integers(0, C, n)
-                targets[::3] = -100
+                targets[1::3] = -100
                 x = 5 * numbers(n, C)
-                x[:, -C // 7] += 1000  # far above what most threads see
+                x[:, -C // 30] += 1000  # far above what most threads see
                 yield Case((x, targets))
             case "linear_cross_entropy" | "linear_log_probability":
                 targets = rng.integers(0, C, 4 * n)
-                targets[::3] = -100
+                targets[1::3] = -100
                 yield Case((numbers(4 * n, 16), numbers(16, C), targets))
             case "add" | "multiply":
                 yield Case((numbers(n, C), numbers(n, C)))

@@ -43,24 +43,21 @@ class Node:
 
     def accumulate(self, dx):
         """Add dx to this node's gradient: a value used twice gets two contributions, and the chain rule adds them."""
-        if self.op is None:
+        if self.grad is not None:
             # A leaf owns its gradient, so it adds in place. That is how a slice of one flat array can lie under it.
-            if self.grad is None:
-                self.grad = array_module(dx).array(dx)
-            else:
-                self.grad += dx
-        else:
             # Elsewhere never in place: another node may hold dx too, for a rule may return dy itself, even twice.
-            self.grad = dx if self.grad is None else add(self.grad, dx)
+            self.grad = add(self.grad, dx, self.grad if self.op is None else None)
+        else:
+            self.grad = array_module(dx).array(dx) if self.op is None else dx
 
     def __repr__(self):
         return f"Node({self.name or (self.op.name if self.op else 'leaf')}, shape={self.shape})"
 
 
 @replaceable
-def add(a, b):
-    """The sum of two gradients of one value."""
-    return a + b
+def add(a, dx, out=None):
+    """The sum of two gradients of one value, written to `out` if that is given."""
+    return dx.plus(a, out) if callable(dx) else array_module(a).add(a, dx, out=out)
 
 
 def backpropagate(root, dy):
@@ -77,10 +74,7 @@ def backpropagate(root, dy):
             continue
         dy, node.grad = node.grad, None
         if dy is not None:  # None: no gradient arrived, all its uses were without one
-            dxs = [
-                None if parent is None or dx is None else unbroadcast(dx() if callable(dx) else dx, parent.shape)
-                for parent, dx in zip(node.parents, node.backward(dy), strict=True)
-            ]
+            dxs = [arriving(dx, parent) for parent, dx in zip(node.parents, node.backward(dy), strict=True)]
             for observer in observers:
                 observer.step(node, dy, dxs)
             for parent, dx in zip(node.parents, dxs, strict=True):
@@ -89,6 +83,13 @@ def backpropagate(root, dy):
         node.backward, node.parents = None, ()  # what only this step needed is freed here, not at the end
     for observer in observers:
         observer.end(nodes)
+
+
+def arriving(dx, parent):
+    """A parent's gradient, None if it is not wanted: an array of its shape, or what will add itself to the others."""
+    if parent is None or dx is None or (hasattr(dx, "plus") and parent.grad is not None and not observers):
+        return parent and dx
+    return unbroadcast(dx() if callable(dx) else dx, parent.shape)
 
 
 def ancestors(root):

@@ -13,9 +13,10 @@ A rule computes its value and hands back the way to its gradient:
 Positional arguments are the inputs, keyword arguments are options. The rule sees arrays only, so it can be called
 alone, as `y, backward = multiply.rule(a, b)`. `backward(dy)` returns one gradient per input: an array of the input's
 shape, or of the shape it was broadcast to (the engine undoes broadcasting); None where there is none; or a function
-that computes it, for a gradient that costs much and may not be wanted. What `backward` mentions is what is kept alive.
-Rules neither change their inputs nor dy, for other operations hold those arrays too. They are written for any floating
-dtype, complex128 included, with which the tests differentiate them numerically: so comparisons are made on `.real`.
+that computes it, for one that costs much and may not be wanted, perhaps with a method `plus(total, out)` that adds it
+to another gradient in the same pass. What `backward` mentions is what is kept alive. Rules neither change their inputs
+nor dy, for other operations hold those arrays too. They are written for any floating dtype, complex128 included, with
+which the tests differentiate them numerically: so comparisons are made on `.real`.
 
 What this adds to examples/minimal.py: numbers, arrays and lists as inputs; gradients that are computed only if they are
 wanted; faster implementations, half precision and observers; errors that name the operation, its rule and its inputs.

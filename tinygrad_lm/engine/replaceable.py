@@ -11,8 +11,7 @@ The definition says what is computed; it is what one reads, and what runs at a p
 implementations are switched on (`kernels.enable()`), a call runs the one for the device and dtype of its first array.
 An implementation returns NotImplemented for arguments that it does not cover; then the definition runs.
 
-All that has implementations has them in this one way: the rules of operations (op.py), the sum of two gradients,
-AdamW's update, the mask of a dropout. The page has definitions alone.
+This is the one way: for rules of operations (op.py), sums of gradients, updates of optimizers. The page has none.
 """
 
 import functools

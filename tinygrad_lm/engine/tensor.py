@@ -172,9 +172,7 @@ def as_array(data, like=None):
     own = isinstance(getattr(data, "dtype", None), np.dtype)  # a list has none, and another library's is not NumPy's
     array = data if own and not isinstance(data, np.ndarray) else np.asarray(plain(data))  # no np.matrix
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):
-        raise DtypeError(
-            f"Tensor: expected numbers, found a {type(data).__name__} that makes an array of {array.dtype}"
-        )
+        raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__}, an array of {array.dtype}")
     if own:
         return array
     if like is None:

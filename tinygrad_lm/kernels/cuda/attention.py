@@ -28,8 +28,8 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
     dropped = mask(q, p, key, S, causal) if p else None, f4(1 / (1 - p))
     wgmma = D == 64 and hopper(xp)
     strips = 2 if D <= 64 and not (p or wgmma) else 1  # as many as fit the registers
-    switches = {"WGMMA": wgmma, "DROPOUT": p > 0, "STARTS": starts is not None}
-    constants = {"D": D, "STRIPS": strips} | {name: int(on) for name, on in switches.items()}
+    constants = {"D": D, "STRIPS": strips, "WGMMA": int(wgmma)}
+    constants |= {"DROPOUT": int(p > 0), "STARTS": int(starts is not None)}
     blocks = lambda warps: (-(-T // (STRIP * strips * warps)), H, B)
     y, logs = xp.empty_like(q), xp.empty((B, H, T), f4)
     warps = 2 * WARPS if wgmma else WARPS  # two warpgroups share the keys that come

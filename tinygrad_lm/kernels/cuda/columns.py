@@ -1,16 +1,28 @@
 """Sums over the rows of a matrix on a GPU, the same in every run: gradients of biases. See columns.cu."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.compile import REALS, f4, i4, kernel
+from tinygrad_lm.kernels.cuda.compile import f4, i4, kernel, width
 
-ROWS = 256  # that are added up at once
+BLOCKS = 528  # that read a tall matrix: 132 multiprocessors with 32 warps each
+AT_ONCE = 1024  # rows of which a block adds up all
+SHORTEST = 32  # rows of a strip of a tall matrix
 
 
-def column_sums(x, dtype):
-    """Σ over the rows of a matrix, added up in float32, as an array of this dtype."""
+def column_sums(x, plus=None, out=None):
+    """Σ over the rows of a matrix (+ plus) in float32; plus and out: (C,), contiguous, perhaps one array."""
     (N, C), xp = x.shape, array_module(x)
-    strips = -(-N // ROWS)
-    y = xp.empty((strips, C), f4 if strips > 1 else dtype)
-    launch = kernel("columns", "column_sums", y, ROWS=ROWS, FROM=REALS[x.dtype.name])
-    launch((-(-C // 32), strips), 256, x, y, i4(N), i4(C))
-    return column_sums(y, dtype) if strips > 1 else y[0]
+    if N > AT_ONCE:
+        W = width(C, x)
+        across = -(-C // (32 * W))
+        rows = max(SHORTEST, -(-N // max(1, BLOCKS // across)))
+        parts = xp.empty((-(-N // rows), C), f4)
+        launch(x, None, parts, W, (across, len(parts)), rows, warps=8)
+        x = parts
+    y = xp.empty(C, f4) if out is None else out
+    launch(x, plus, y, 1, (-(-C // 32), 1), len(x), warps=32)
+    return y
+
+
+def launch(x, plus, y, width, blocks, rows, warps):
+    sizes = map(i4, (*x.shape, rows))
+    kernel("columns", "column_sums", x, width, WARPS=warps)(blocks, 32 * warps, x, plus, y, *sizes)

@@ -16,6 +16,7 @@ SOURCES = Path(__file__).parent
 REALS = {"float32": "float", "bfloat16": "bf16"}
 i4, i8, u4, u8, f4 = np.int32, np.int64, np.uint32, np.uint64, np.float32  # CUDA's types, by size
 HOPPER = ("-arch=sm_90a",)  # CuPy names sm_90 after it, which has no wgmma; the compiler takes the first
+SHARED = 99 * 1024  # bytes of shared memory that a block has at the most on every GPU from Ampere on
 NULL = np.uint64(0)  # an absent array; CuPy takes None, and the launch fails on it
 
 
@@ -36,25 +37,30 @@ def contiguous(x):
     return x if x is None or (x.flags.c_contiguous and x.data.ptr % 16 == 0) else x.copy()
 
 
-def kernel(file, name, like, width=1, **constants):
+def kernel(file, name, like, width=1, shared=0, **constants):
     """The kernel `name` of <file>.cu for arrays like `like`: a function of (blocks, threads, *arguments).
 
-    Arguments are arrays, None for no array, and NumPy scalars of just the C type.
+    Arguments are arrays, None for no array, and NumPy scalars of just the C type. shared: bytes of shared memory that
+    the source declares without a size, SHARED at most.
     """
     constants = {"REAL": REALS[like.dtype.name], "WIDTH": width, **constants}
-    function = compiled(array_module(like), file, name, tuple(constants.items()))
+    function = compiled(array_module(like), file, name, shared > 0, tuple(constants.items()))
 
     def launch(blocks, threads, *arguments):
         arguments = tuple(NULL if x is None else x for x in arguments)
-        function(blocks if isinstance(blocks, tuple) else (blocks,), (threads,), arguments)
+        grid = blocks if isinstance(blocks, tuple) else (blocks,)
+        function(grid, (threads,), arguments, shared_mem=shared)
 
     return launch
 
 
 @functools.cache
-def compiled(xp, file, name, constants):
-    """CuPy's handle of a kernel."""
-    return module(xp, file, constants).get_function(name)
+def compiled(xp, file, name, shares, constants):
+    """CuPy's handle of a kernel; one that `shares` may ask for more shared memory than the 48 KB that all may have."""
+    function = module(xp, file, constants).get_function(name)
+    if shares:
+        function.max_dynamic_shared_size_bytes = SHARED
+    return function
 
 
 def hopper(xp):

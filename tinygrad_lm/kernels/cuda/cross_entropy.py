@@ -5,8 +5,9 @@ Targets are not checked here, because reading them would synchronise: one outsid
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, kernel, width
+from tinygrad_lm.kernels.cuda.compile import SHARED, contiguous, covered, f4, i4, kernel, width
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
+from tinygrad_lm.kernels.cuda.elementwise import scaled
 from tinygrad_lm.ops.cross_entropy import (
     check_targets,
     cross_entropy,
@@ -16,8 +17,8 @@ from tinygrad_lm.ops.cross_entropy import (
 )
 from tinygrad_lm.ops.embedding import check_ids
 
-THREADS = 512  # of a block that has a row of logits
-ROWS = 4096  # of logits at a time: 400 MB in bfloat16 for GPT-2's vocabulary. Each chunk adds to all of dw, in float32
+THREADS = 512  # of a block that has a row of logits, at most
+LOGITS = 4096 * 50304  # at a time: 400 MB in bfloat16 for GPT-2's vocabulary. Each chunk adds to all of dw, in float32
 
 
 @log_probability.on("cuda", "float32", "bfloat16")
@@ -37,8 +38,8 @@ def cross_entropy_on_gpu(logits, targets, *, ignore_index=-100):
     if not covered(logits):
         return NotImplemented
     nll, t, gradient = losses(logits, targets, ignore_index)
-    y, share = mean(logits, nll, t, i4(ignore_index))
-    return y, lambda dy: (gradient(dy * share, i4(0)), None)
+    share = share_of_counted(t, i4(ignore_index))
+    return mean(nll, share), lambda dy: (gradient(dy * share, i4(0)), None)
 
 
 def losses(logits, targets, ignore_index):
@@ -48,12 +49,13 @@ def losses(logits, targets, ignore_index):
     t = contiguous(targets.reshape(-1).astype(i4))
     N, W, V_, ignored = t.size, width(V, x), i4(V), i4(ignore_index)
     nll, largest, total = (xp.empty(N, f4) for _ in range(3))
-    kernel("cross_entropy", "losses", x, W)(N, THREADS, x, t, nll, largest, total, V_, ignored)
+    of_row = threads(V, W)
+    kernel("cross_entropy", "losses", x, W, KEPT=0)(N, of_row, x, t, nll, largest, total, V_, ignored)
 
     def gradient(share, step):
         dx = xp.empty_like(x)
-        launch = kernel("cross_entropy", "losses_backward", x, W)
-        launch(N, THREADS, share, step, x, t, largest, total, dx, V_, ignored)
+        launch = kernel("cross_entropy", "losses_backward", x, W, KEPT=0)
+        launch(N, of_row, share, step, x, t, largest, total, dx, V_, ignored)
         return dx
 
     return nll, t, gradient
@@ -61,29 +63,24 @@ def losses(logits, targets, ignore_index):
 
 @linear_cross_entropy.on("cuda", "float32", "bfloat16")
 def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
-    """An implementation of `linear_cross_entropy` of ops/cross_entropy.py, with the logits of ROWS positions at a time.
+    """An implementation of `linear_cross_entropy` of ops/cross_entropy.py, with so many logits at a time.
 
     As in numpy/cross_entropy.py: dx and dw are computed with the loss, for dy = 1, and kept, if anything is recorded;
     otherwise there is no gradient function. y and dy are float32, and so is dw, the dtype that it is added up in.
     """
     if (found := inputs(x, w, targets)) is None:
         return NotImplemented
-    xp, (rows, t), ignored, shape = array_module(x), found, i4(ignore_index), x.shape
+    (rows, t), ignored, shape = found, i4(ignore_index), x.shape
+    share = share_of_counted(t, ignored)
     if not thread.recording:
-        return mean(x, losses_of_chunks(rows, w, t, ignored), t, ignored)[0], None
-    share = (1 / xp.maximum((t != ignored).sum(), 1)).astype(f4)
+        return mean(losses_of_chunks(rows, w, t, ignored), share), None
     nll, dx, dw = gradients_of_chunks(rows, w, t, share, ignored)
-    y, _ = mean(x, nll, t, ignored)
-
-    def backward(dy):
-        return lambda: xp.multiply(dx, dy, dtype=f4).reshape(shape), lambda: times(dw, dy), None
-
-    return y, backward
+    return mean(nll, share), lambda dy: (lambda: scaled(dx, dy).reshape(shape), lambda: scaled(dw, dy), None)
 
 
 @linear_log_probability.on("cuda", "float32", "bfloat16")
 def linear_log_probability_on_gpu(x, w, targets, *, ignore_index=-100):
-    """An implementation of `linear_log_probability` of ops/cross_entropy.py, with the logits of ROWS rows at a time.
+    """An implementation of `linear_log_probability` of ops/cross_entropy.py, with so many logits at a time.
 
     As in numpy/cross_entropy.py: the backward pass computes them once more. y, dy and dw are float32.
     """
@@ -109,11 +106,12 @@ def inputs(x, w, targets):
 
 def losses_of_chunks(rows, w, targets, ignored):
     """−log P[target] of each row."""
-    xp, V = array_module(rows), w.shape[1]
-    nll, largest, total = xp.empty(len(rows), f4), *(xp.empty(min(len(rows), ROWS), f4) for _ in range(2))
+    V = w.shape[1]
+    nll, largest, total = (array_module(rows).empty(len(rows), f4) for _ in range(3))
     for here, z in chunks(rows, w):
-        launch = kernel("cross_entropy", "losses", rows, width(V, z))
-        launch(len(z), THREADS, z, targets[here], nll[here], largest, total, i4(V), ignored)
+        W = width(V, z)
+        launch = kernel("cross_entropy", "losses", rows, W, KEPT=0)
+        launch(len(z), threads(V, W), z, targets[here], nll[here], largest, total, i4(V), ignored)
     return nll
 
 
@@ -124,32 +122,43 @@ def gradients_of_chunks(rows, w, targets, share, ignored):
     columns = w.T.flags.c_contiguous  # as in a transposed embedding; dw is made to lie as w does
     dw = xp.empty((V, C) if columns else (C, V), f4)
     for here, z in chunks(rows, w):
-        launch = kernel("cross_entropy", "losses_and_gradients", rows, width(V, z))
+        W, size = width(V, z), z[0].nbytes
+        shared = size if size <= SHARED else 0  # of a row, which is then read once
+        launch = kernel("cross_entropy", "losses_and_gradients", rows, W, shared, KEPT=int(shared > 0))
         part = share[here] if share.ndim else share
-        launch(len(z), THREADS, part, step, z, targets[here], nll[here], i4(V), ignored)  # z becomes dz
+        launch(len(z), threads(V, W), part, step, z, targets[here], nll[here], i4(V), ignored)  # z becomes dz
         multiply(z, w.T, out=dx[here])
         a, b = (z.T, rows[here]) if columns else (rows[here].T, z)
-        multiply(a, b, out=dw, accumulate=here.start > 0)
+        multiply(a, b, out=dw, plus=dw if here.start else None)
     return nll, dx, dw.T if columns else dw
 
 
 def chunks(rows, w):
-    """Slices of ROWS rows at most, and their logits, all in one buffer."""
-    buffer = array_module(rows).empty((min(len(rows), ROWS), w.shape[1]), rows.dtype)
-    for start in range(0, len(rows), ROWS):
-        here = slice(start, min(start + ROWS, len(rows)))
+    """Slices of rows, and their logits, all in one buffer: LOGITS at most, but at least a row's."""
+    N, V = len(rows), w.shape[1]
+    some = min(N, max(1, LOGITS // V))
+    buffer = array_module(rows).empty((some, V), rows.dtype)
+    for start in range(0, N, some):
+        here = slice(start, min(start + some, N))
         z = buffer[: here.stop - start]
         multiply(rows[here], w, out=z)
         yield here, z
 
 
-def times(dw, dy):
-    """dw dy, as dw lies: a transposed result would be written by rows."""
-    return (dw.T * dy).T if dw.T.flags.c_contiguous else dw * dy
+def threads(V, width):
+    """Of a block that has a row of V logits: whole warps."""
+    return min(THREADS, -(-V // (32 * width)) * 32)
 
 
-def mean(x, nll, targets, ignored):
-    """The mean of the losses over the N counted positions, and 1/N: 0-d arrays."""
-    y, share = (array_module(x).empty((), f4) for _ in range(2))
-    kernel("cross_entropy", "mean_loss", x)(1, THREADS, nll, targets, y, share, i4(nll.size), ignored)
-    return y, share
+def share_of_counted(targets, ignored):
+    """1/N for the N positions that count, a 0-d array."""
+    share = array_module(targets).empty((), f4)
+    kernel("cross_entropy", "share_of_counted", share, KEPT=0)(1, THREADS, targets, share, i4(targets.size), ignored)
+    return share
+
+
+def mean(nll, share):
+    """The mean of the losses, a 0-d array."""
+    y = array_module(nll).empty((), f4)
+    kernel("cross_entropy", "mean_loss", nll, KEPT=0)(1, THREADS, nll, share, y, i4(nll.size))
+    return y

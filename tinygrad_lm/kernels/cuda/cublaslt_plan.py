@@ -15,7 +15,7 @@ from tinygrad_lm.errors import DeviceError
 TYPES = {"float32": 0, "bfloat16": 14}  # CUDA_R_32F, CUDA_R_16BF
 COMPUTE_32F = 68  # multiplied and added in float32; TensorFloat32 would be another number
 TRANSA, TRANSB, EPILOGUE, BIAS_POINTER = 3, 4, 7, 8  # CUBLASLT_MATMUL_DESC_
-DEFAULT, BIAS, BGRADA = 1, 4, 256  # CUBLASLT_EPILOGUE_
+DEFAULT, BIAS = 1, 4  # CUBLASLT_EPILOGUE_
 BATCH_COUNT, BATCH_STEP = 5, 6  # CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, _STRIDED_BATCH_OFFSET
 MAX_WORKSPACE, REDUCTIONS, ALIGNMENTS = 1, 3, (5, 6, 7, 8)  # CUBLASLT_MATMUL_PREF_; MIN_ALIGNMENT_A, _B, _C, _D_BYTES
 # CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE: where several blocks share a sum, its parts are kept in float32 and added in a
@@ -78,24 +78,23 @@ class Plan:
         self.operation = created("MatmulDesc", COMPUTE_32F, TYPES["float32"])
         attributes = [(TRANSA, c_int(b[0])), (TRANSB, c_int(a[0])), (EPILOGUE, c_uint32(epilogue))]
         if epilogue != DEFAULT:  # the heuristic looks at the address' alignment only
-            attributes.append((BIAS_POINTER, c_void_p(alignments[3])))
+            attributes.append((BIAS_POINTER, c_void_p(alignments[4])))
         assign("MatmulDesc", self.operation, attributes)
         self.layouts = [layout(held, m, k, batch, *b), layout(held, k, n, batch, *a)]
         self.layouts += [layout(made, m, n, batch, False, m, m * n)] * 2
         self.algorithms = self.proposed(alignments)
-        if not self.algorithms and epilogue != BGRADA:  # of which the caller can do without
+        if not self.algorithms:
             raise DeviceError(
                 f"cuBLASLt has no algorithm for ({n}, {k}) @ ({k}, {m}), {batch} of them, {held} to {made}, "
                 f"epilogue {epilogue}\n  a, b : (by columns, leading dimension, step) {a}, {b}\n  hint : sizes and "
-                f"addresses that are multiples of 16 bytes; here those of b, a, y, bias are of {alignments}"
+                f"addresses that are multiples of 16 bytes; here those of b, a, plus, y, bias are of {alignments}"
             )
 
     def proposed(self, alignments):
         """What NVIDIA's heuristic proposes, in the order of the time that it expects."""
         preference = created("MatmulPreference")
-        first, second, result, _ = alignments
         attributes = [(MAX_WORKSPACE, c_uint64(WORKSPACE)), (REDUCTIONS, c_uint32(IN_FLOAT32))]
-        attributes += zip(ALIGNMENTS, map(c_uint32, (first, second, result, result)), strict=True)
+        attributes += zip(ALIGNMENTS, map(c_uint32, alignments[:4]), strict=True)
         assign("MatmulPreference", preference, attributes)
         results, count = (Heuristic * CANDIDATES)(), c_int()
         asked = self.handle, self.operation, *self.layouts, preference, CANDIDATES, results, byref(count)
@@ -103,17 +102,18 @@ class Plan:
         call("MatmulPreferenceDestroy", preference)
         return [result for result in results[: count.value] if result.status == 0]
 
-    def run(self, xp, y, pointers, accumulate, workspace, stream):
-        """Write to y the product of what lies at these addresses: of b, a, y and the vector of the epilogue."""
-        b, a, here, vector = pointers
+    def run(self, xp, y, pointers, adds, workspace, stream):
+        """Write to y the product of what lies at these addresses: of b, a, what is added if it `adds`, y, and the
+        vector of the epilogue."""
+        b, a, before, here, vector = pointers
         first, second, *result = self.layouts
-        alpha, beta = byref(ONE), byref(ONE if accumulate else ZERO)
+        alpha, beta = byref(ONE), byref(ONE if adds else ZERO)
         if self.epilogue != DEFAULT:
             assign("MatmulDesc", self.operation, [(BIAS_POINTER, c_void_p(vector))])
 
         def launch(algorithm, y):
-            call("Matmul", self.handle, self.operation, alpha, b, first, a, second, beta, y, result[0], y, result[1],
-                 byref(algorithm), workspace, WORKSPACE, stream)  # fmt: skip
+            call("Matmul", self.handle, self.operation, alpha, b, first, a, second, beta, before, result[0], y,
+                 result[1], byref(algorithm), workspace, WORKSPACE, stream)  # fmt: skip
 
         if tune and not self.tuned:
             trial = y.copy()  # y itself may be added to, but once

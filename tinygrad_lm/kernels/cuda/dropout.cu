@@ -2,7 +2,8 @@
 //
 // u is a function of key, row and place, see philox.cuh; a row has `of_row` counters, each for 8 entries. Backward is
 // the same function of dy, so only the key is kept. A thread computes one counter and has its eight entries of x.
-// Memory: reads x and writes y; about 25 integer instructions and a division an entry, which the reading hides.
+// Memory: reads x and writes y. Eight exact divisions would take as long as the random numbers, and both longer than
+// memory; bfloat16 does not show whether x was divided or multiplied by the reciprocal, but for a last bit now and then.
 
 #include "common.cuh"
 #include "philox.cuh"
@@ -11,6 +12,7 @@ extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, long lon
                                    word key0, word key1, unsigned limit, float share) {
     long long thread = blockIdx.x * (long long)blockDim.x + threadIdx.x;
     if (thread * 8 >= n) return;
+    float inverse = 1 / share;
     unsigned bits = kept({counter, key0, key1, limit, word(thread / of_row)}, thread % of_row);
 #pragma unroll
     for (int k = 0; k < 8; k += WIDTH) {
@@ -18,7 +20,10 @@ extern "C" __global__ void dropout(const REAL* x, REAL* y, long long n, long lon
         if (start >= n) return;
         float v[WIDTH];
         load(x + start, v);
-        for (int i = 0; i < WIDTH; i++) v[i] = bits >> (k + i) & 1 ? v[i] / share : 0;
+        for (int i = 0; i < WIDTH; i++) {
+            float grown = sizeof(REAL) == 2 ? v[i] * inverse : v[i] / share;
+            v[i] = bits >> (k + i) & 1 ? grown : 0;
+        }
         store(y + start, v);
     }
 }

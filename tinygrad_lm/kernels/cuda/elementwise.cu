@@ -27,6 +27,16 @@ extern "C" __global__ void multiply(const REAL* a, const REAL* b, REAL* y, long 
     store(y + i, A);
 }
 
+// y = x times one number.
+extern "C" __global__ void scale(const REAL* x, const float* factor, REAL* y, long long n) {
+    long long i = first();
+    if (i >= n) return;
+    float X[WIDTH];
+    load(x + i, X);
+    for (int j = 0; j < WIDTH; j++) X[j] *= *factor;
+    store(y + i, X);
+}
+
 extern "C" __global__ void multiply_backward(const REAL* dy, const REAL* a, const REAL* b, REAL* da, REAL* db,
                                              long long n) {
     long long i = first();

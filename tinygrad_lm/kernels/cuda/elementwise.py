@@ -7,11 +7,13 @@ from tinygrad_lm.ops.elementwise import add, multiply
 
 
 @graph.add.on("cuda", "float32", "bfloat16")
-def total(a, b):
+def total(a, b, out=None):
     """An implementation of `add` of engine/graph.py: the sum of two gradients."""
-    if a.shape != b.shape or not covered(a, b):
+    if callable(b) or a.shape != b.shape or not covered(a, b):
         return NotImplemented
-    (y,) = by_entries("add", 1, contiguous(a), contiguous(b))
+    if out is not None and contiguous(out) is not out:
+        return NotImplemented
+    (y,) = by_entries("add", [array_module(a).empty_like(a) if out is None else out], contiguous(a), contiguous(b))
     return y
 
 
@@ -28,13 +30,23 @@ def multiply_on_gpu(a, b):
     if a.shape != b.shape or not covered(a, b):
         return NotImplemented
     a, b = contiguous(a), contiguous(b)
-    (y,) = by_entries("multiply", 1, a, b)
-    return y, lambda dy: by_entries("multiply_backward", 2, contiguous(dy), a, b)
+    new = lambda n: [array_module(a).empty_like(a) for _ in range(n)]
+    (y,) = by_entries("multiply", new(1), a, b)
+    return y, lambda dy: by_entries("multiply_backward", new(2), contiguous(dy), a, b)
 
 
-def by_entries(name, count, *arrays):
-    """`count` new arrays from a kernel of elementwise.cu that goes through arrays of one shape."""
-    n, W = arrays[0].size, width(arrays[0].size, *arrays)
-    results = tuple(array_module(arrays[0]).empty_like(arrays[0]) for _ in range(count))
+def scaled(x, factor):
+    """x times one number on the device, in float32; as x lies."""
+    if not x.flags.c_contiguous and x.T.flags.c_contiguous:
+        return scaled(x.T, factor).T
+    x, n = contiguous(x), x.size
+    y, W = array_module(x).empty_like(x), width(n, x)
+    kernel("elementwise", "scale", x, W)(*for_each(n, W), x, factor, y, i8(n))
+    return y
+
+
+def by_entries(name, results, *arrays):
+    """Run a kernel of elementwise.cu, which goes through arrays of one shape. Returns the results, which it writes."""
+    n, W = arrays[0].size, width(arrays[0].size, *arrays, *results)
     kernel("elementwise", name, arrays[0], W)(*for_each(n, W), *arrays, *results, i8(n))
     return results

@@ -44,11 +44,25 @@ extern "C" __global__ void ranks_in_strips(const int* ids, int* ranks, int* tabl
     if (after == 0) table[blockIdx.x * (long long)V + id] = before + 1;
 }
 
-// A thread an id, down the strips; what it has in all of them goes to `totals`.
-extern "C" __global__ void counts_before(int* table, int* totals, int strips, int V) {
+// The sum of what the block's threads up to this one have, over distances of 1, 2, 4, … (Hillis and Steele 1986, "Data
+// parallel algorithms").
+__device__ int sum_up_to_here(int x) {
+    __shared__ int sums[1024];
+    int here = threadIdx.x;
+    sums[here] = x;
+    for (int distance = 1; distance < blockDim.x; distance *= 2) {
+        __syncthreads();
+        int others = here < distance ? 0 : sums[here - distance];
+        __syncthreads();
+        sums[here] += others;
+    }
+    return sums[here];
+}
+
+// A thread an id, down the strips; what it has in all of them goes to `totals`, and what the block has to `of_block`.
+extern "C" __global__ void counts_before(int* table, int* totals, int* of_block, int strips, int V) {
     int v = blockIdx.x * blockDim.x + threadIdx.x, sum = 0;
-    if (v >= V) return;
-    for (int s = 0; s < strips; s += 8) {
+    for (int s = 0; v < V && s < strips; s += 8) {
         int count[8];  // on the way at the same time, for none waits until the last sum is written
         for (int i = 0; i < 8; i++) count[i] = s + i < strips ? table[(s + i) * (long long)V + v] : 0;
         for (int i = 0; i < 8; i++) {
@@ -56,29 +70,22 @@ extern "C" __global__ void counts_before(int* table, int* totals, int strips, in
             sum += count[i];
         }
     }
-    totals[v] = sum;
+    if (v < V) totals[v] = sum;
+    int all = sum_up_to_here(sum);
+    if (threadIdx.x == blockDim.x - 1) of_block[blockIdx.x] = all;
 }
 
-// One block: the totals of V ids become the sums of all before them, and at starts[V] of all. A thread has a piece; the
-// pieces' sums are added up over distances of 1, 2, 4, … (Hillis and Steele 1986, "Data parallel algorithms").
-extern "C" __global__ void starts_from_totals(int* starts, int V) {
-    __shared__ int sums[1024];
-    int here = threadIdx.x, piece = (V + blockDim.x - 1) / blockDim.x, end = min(V, (here + 1) * piece), sum = 0;
-    for (int v = here * piece; v < end; v++) sum += starts[v];
-    sums[here] = sum;
-    for (int distance = 1; distance < blockDim.x; distance *= 2) {
-        __syncthreads();
-        int others = here < distance ? 0 : sums[here - distance];
-        __syncthreads();
-        sums[here] += others;
-    }
-    int start = sums[here] - sum;
-    for (int v = here * piece; v < end; v++) {
-        int total = starts[v];
-        starts[v] = start;
-        start += total;
-    }
-    if (here == blockDim.x - 1) starts[V] = sums[here];
+// The totals of V ids become the sums of all before them, and at starts[V] of all. The first half of a block's threads
+// has what the blocks before have, the second half a total each, and so do the blocks of counts_before.
+extern "C" __global__ void starts_from_totals(int* starts, const int* of_block, int V) {
+    int half = blockDim.x / 2, here = threadIdx.x, v = blockIdx.x * half + here - half, x = 0;
+    if (here < half)
+        for (int b = here; b < blockIdx.x; b += half) x += of_block[b];
+    else if (v < V)
+        x = starts[v];
+    int sum = sum_up_to_here(x);
+    if (here >= half && v < V) starts[v] = sum - x;
+    if (here >= half && v == V - 1) starts[V] = sum;
 }
 
 extern "C" __global__ void positions_by_id(const int* ids, const int* ranks, const int* table, const int* starts,
@@ -87,12 +94,16 @@ extern "C" __global__ void positions_by_id(const int* ids, const int* ranks, con
     if (id >= 0 && id < V) order[starts[id] + table[blockIdx.x * (long long)V + id] + ranks[p]] = p;
 }
 
-extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, const int* starts, REAL* dw, int C) {
+// dw may be added to `plus`, or lie in its place: rows whose token does not occur are then left alone.
+extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, const int* starts, const REAL* plus,
+                                              REAL* dw, int C) {
     __shared__ float of_warp[GROUPS][32][WIDTH];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = (blockIdx.y * 32 + lane) * WIDTH;
+    int start = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+    if (plus == dw && start == end) return;
     float sum[WIDTH] = {};
     if (c < C)
-        for (int k = starts[blockIdx.x] + warp; k < starts[blockIdx.x + 1]; k += GROUPS) {
+        for (int k = start + warp; k < end; k += GROUPS) {
             float v[WIDTH];
             load(dy + order[k] * (long long)C + c, v);
             for (int i = 0; i < WIDTH; i++) sum[i] += v[i];
@@ -102,6 +113,10 @@ extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, 
     if (warp == 0 && c < C) {
         for (int other = 1; other < GROUPS; other++)
             for (int i = 0; i < WIDTH; i++) sum[i] += of_warp[other][lane][i];
-        store(dw + blockIdx.x * (long long)C + c, sum);
+        long long here = blockIdx.x * (long long)C + c;
+        float before[WIDTH];
+        if (plus) load(plus + here, before);
+        for (int i = 0; plus && i < WIDTH; i++) sum[i] += before[i];
+        store(dw + here, sum);
     }
 }

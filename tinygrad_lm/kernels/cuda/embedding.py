@@ -6,10 +6,11 @@ Ids are not checked here, because reading them would synchronise: one outside th
 import functools
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i4, i8, kernel, width
 from tinygrad_lm.ops.embedding import check_ids, embedding
 
-THREADS = 512  # of the block that has the starts of all ids
+IDS = 256  # whose positions a block counts
 STRIPS = 256, 512, 1024  # positions that a block ranks
 TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
 
@@ -29,11 +30,16 @@ def embedding_on_gpu(w, ids):
 
     def backward(dy):
         groups = 1 << min(32, max(8, N // V // 4)).bit_length() - 1
-        of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
-        order, starts = by_id(flat, V, of)
-        dw = xp.empty((V, C), w.dtype)
-        of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, contiguous(dy), order, starts, dw, i4(C))
-        return dw, None
+
+        def dw(plus, out):
+            out = xp.empty((V, C), w.dtype) if out is None else out
+            W = width(C, dy, out, *([] if plus is None else [plus]))
+            of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
+            arrays = contiguous(dy), *by_id(flat, V, of), plus, out
+            of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, *arrays, i4(C))
+            return out
+
+        return Adding(dw, w.dtype), None
 
     return y, backward
 
@@ -50,7 +56,9 @@ def by_id(ids, V, of):
     ranks, order, starts = (xp.empty(size, i4) for size in (N, N, V + 1))
     table = xp.zeros((strips, V), i4)
     of("ranks_in_strips")(strips, strip, ids, ranks, table, n, v)
-    of("counts_before")(*for_each(V), table, starts, i4(strips), v)
-    of("starts_from_totals")(1, THREADS, starts, v)
+    blocks = -(-V // IDS)
+    of_block = xp.empty(blocks, i4)
+    of("counts_before")(blocks, IDS, table, starts, of_block, i4(strips), v)
+    of("starts_from_totals")(blocks, 2 * IDS, starts, of_block, v)
     of("positions_by_id")(strips, strip, ids, ranks, table, starts, order, n, v)
     return order, starts

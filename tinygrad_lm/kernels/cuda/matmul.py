@@ -1,6 +1,7 @@
 """Matrix products on a GPU, through cuBLASLt. See cublaslt.py."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
@@ -21,9 +22,9 @@ def matmul_on_gpu(a, b):
         return NotImplemented
 
     def backward(dy):
-        da = lambda: multiply(dy, b.swapaxes(-1, -2))
-        db = lambda: multiply(a.swapaxes(-1, -2), dy)
-        return da, db
+        da = lambda plus, out: multiply(dy, b.swapaxes(-1, -2), plus=plus, out=out)
+        db = lambda plus, out: multiply(a.swapaxes(-1, -2), dy, plus=plus, out=out)
+        return Adding(da, a.dtype), Adding(db, b.dtype)
 
     return multiply(a, b), backward
 
@@ -32,8 +33,8 @@ def matmul_on_gpu(a, b):
 def linear_on_gpu(x, w, b=None):
     """An implementation of `linear` of ops/matmul.py.
 
-    The bias is added, and its gradient summed, within the products. The gradients of w and b are float32, the dtype
-    that they are added up in, so those of a float32 weight need no further pass.
+    The bias is added within the product. The gradients of w and b are float32, the dtype that they are added up in, so
+    those of a float32 weight need no further pass.
     """
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:])
     if not fits or not covered(x, w, b):
@@ -47,20 +48,20 @@ def gradients_on_gpu(rows, w, b, shape):
     """dy -> dx of this shape, dw and db, where rows are those of x."""
 
     def backward(dy):
-        dy, xp, sums = dy.reshape(len(rows), w.shape[1]), array_module(dy), None
+        dy = dy.reshape(len(rows), w.shape[1])
 
-        def dx():
-            return multiply(dy, w.T).reshape(shape)
+        def dx(plus, out):
+            plus, out = (x if x is None else x.reshape(rows.shape) for x in (plus, out))
+            return multiply(dy, w.T, plus=plus, out=out).reshape(shape)
 
-        def dw():
-            nonlocal sums
-            if b is not None:
-                sums = xp.empty(b.shape, f4)
-            return multiply(rows.T, dy, out=xp.empty(w.shape, f4), bias_gradient=sums)
+        def dw(plus, out):
+            out = array_module(dy).empty(w.shape, f4) if out is None else out
+            return multiply(rows.T, dy, plus=plus, out=out)
 
-        def db():
-            return column_sums(contiguous(dy), f4) if sums is None else sums  # None where w is frozen
+        def db(plus, out):
+            return column_sums(contiguous(dy), plus, out)
 
+        dx, dw, db = Adding(dx, dy.dtype), Adding(dw, f4), Adding(db, f4)
         return (dx, dw) if b is None else (dx, dw, db)
 
     return backward

@@ -5,42 +5,43 @@
 //   dw = Σ dy x̂    db = Σ dy    over the rows
 //
 // A team of threads takes a row into its registers, PACKETS packets each, so x is read once although two sums and y
-// need it. The team is a block or, for short rows such as a head's, one of a block's warps. Backward, team i of n goes
-// through rows i, i + n, … and sums dw and db of its channels in registers on the way; one row a team of these sums is
-// left to column_sums. Memory: forward reads x and writes y; backward reads x and dy and writes dx; the rest is small:
-// w, b, two numbers a row, the teams' sums.
+// need it. The team is one of a block's WARPS warps, which needs no barrier, or for long rows the block. Loads beyond
+// the row's end take its last packet and are left out of the sums: without a branch around them all are on the way at
+// the same time. Backward, team i of n goes through rows i, i + n, … and sums dw and db of its channels in registers on
+// the way; the block's teams add these up, one after the other, and a row a block of dw's and one of db's are left to
+// column_sums. A gradient of x that is there already, `total`, is added to dx. Memory: forward reads x and writes y;
+// backward reads x and dy, perhaps total, and writes dx; the rest is small: w, b, two numbers a row, the blocks' sums.
 //
-//   CENTRED 1: layer norm, 0: RMS norm; TEAM: threads of a team, 32 or blockDim; PACKETS · TEAM · WIDTH ≥ C
+//   CENTRED 1: layer norm, 0: RMS norm; WARPS: of a block; TEAM: threads of a team, 32 or the block's
+//   PACKETS · TEAM · WIDTH ≥ C; GAIN, BIAS: 1 where there is a w, a b
 
 #include "common.cuh"
 
 __device__ float team_sum(float x) { return TEAM == 32 ? warp_sum(x) : block_sum(x); }
 
-__device__ long long team() { return blockIdx.x * (long long)(blockDim.x / TEAM) + threadIdx.x / TEAM; }
+__device__ long long team() { return blockIdx.x * (long long)(32 * WARPS / TEAM) + threadIdx.x / TEAM; }
 
-// Where the thread's packet k is in a row.
+// Where the thread's packet k is in a row, and from where it is loaded.
 __device__ int channel(int k) { return (k * TEAM + threadIdx.x % TEAM) * WIDTH; }
+__device__ int inside(int k, int C) { return min(channel(k), C - WIDTH); }
 
-extern "C" __global__ void norm_forward(const REAL* x, const REAL* w, const REAL* b, REAL* y, float* mean,
-                                        float* inverse, long long N, int C, float eps) {
+extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_forward(const REAL* x, const REAL* w, const REAL* b,
+                                                                      REAL* y, float* mean, float* inverse,
+                                                                      long long N, int C, float eps) {
     long long n = team(), row = n * C;
     if (n >= N) return;  // a warp of the last block
-    float v[PACKETS][WIDTH] = {};
-    float sum = 0;
+    float v[PACKETS][WIDTH], sum = 0;
 #pragma unroll
-    for (int k = 0; k < PACKETS; k++) {
-        int c = channel(k);
-        if (c < C) load(x + row + c, v[k]);
-        for (int i = 0; i < WIDTH; i++) sum += v[k][i];
-    }
+    for (int k = 0; k < PACKETS; k++) load(x + row + inside(k, C), v[k]);
+#pragma unroll
+    for (int k = 0; k < PACKETS; k++)
+        for (int i = 0; i < WIDTH; i++) sum += channel(k) < C ? v[k][i] : 0;
     float mu = CENTRED ? team_sum(sum) / C : 0;
 
     float square = 0;
 #pragma unroll
-    for (int k = 0; k < PACKETS; k++) {
-        int c = channel(k);
-        for (int i = 0; i < WIDTH; i++) square += c < C ? (v[k][i] - mu) * (v[k][i] - mu) : 0;
-    }
+    for (int k = 0; k < PACKETS; k++)
+        for (int i = 0; i < WIDTH; i++) square += channel(k) < C ? (v[k][i] - mu) * (v[k][i] - mu) : 0;
     float r = 1 / sqrtf(team_sum(square) / C + eps);
 
 #pragma unroll
@@ -48,12 +49,12 @@ extern "C" __global__ void norm_forward(const REAL* x, const REAL* w, const REAL
         int c = channel(k);
         if (c >= C) continue;
         float gain[WIDTH], bias[WIDTH];
-        if (w) load(w + c, gain);
-        if (b) load(b + c, bias);
+        if (GAIN) load(w + c, gain);
+        if (BIAS) load(b + c, bias);
         for (int i = 0; i < WIDTH; i++) {
             v[k][i] = (v[k][i] - mu) * r;
-            if (w) v[k][i] *= gain[i];
-            if (b) v[k][i] += bias[i];
+            if (GAIN) v[k][i] *= gain[i];
+            if (BIAS) v[k][i] += bias[i];
         }
         store(y + row + c, v[k]);
     }
@@ -63,32 +64,30 @@ extern "C" __global__ void norm_forward(const REAL* x, const REAL* w, const REAL
     }
 }
 
-extern "C" __global__ void norm_backward(const REAL* dy, const REAL* x, const REAL* w, const float* mean,
-                                         const float* inverse, REAL* dx, float* dw, float* db, long long N, int C) {
-    float gain[PACKETS][WIDTH], sum_dw[PACKETS][WIDTH] = {}, sum_db[PACKETS][WIDTH] = {};
-#pragma unroll
-    for (int k = 0; k < PACKETS; k++) {
-        int c = channel(k);
-        for (int i = 0; i < WIDTH; i++) gain[k][i] = 1;
-        if (w && c < C) load(w + c, gain[k]);
-    }
-
-    long long teams = gridDim.x * (long long)(blockDim.x / TEAM);
+extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REAL* dy, const REAL* x, const REAL* w,
+                                                                       const float* mean, const float* inverse,
+                                                                       const REAL* total, REAL* dx, float* sums,
+                                                                       long long N, int C) {
+    float sum[2][PACKETS][WIDTH] = {};
+    long long teams = gridDim.x * (long long)(32 * WARPS / TEAM);
     for (long long row = team(); row < N; row += teams) {
         float mu = CENTRED ? mean[row] : 0, r = inverse[row];
-        float g[PACKETS][WIDTH] = {}, xhat[PACKETS][WIDTH] = {};
-        float along_1 = 0, along_xhat = 0;
+        float g[PACKETS][WIDTH], xhat[PACKETS][WIDTH], along_1 = 0, along_xhat = 0;
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            int c = channel(k);
-            if (c >= C) continue;
-            load(dy + row * C + c, g[k]);
-            load(x + row * C + c, xhat[k]);
+            load(dy + row * C + inside(k, C), g[k]);
+            load(x + row * C + inside(k, C), xhat[k]);
+        }
+#pragma unroll
+        for (int k = 0; k < PACKETS; k++) {
+            float gain[WIDTH];  // near: all rows use it
+            if (GAIN) load(w + inside(k, C), gain);
             for (int i = 0; i < WIDTH; i++) {
+                if (channel(k) >= C) g[k][i] = 0;
                 xhat[k][i] = (xhat[k][i] - mu) * r;
-                sum_dw[k][i] += g[k][i] * xhat[k][i];
-                sum_db[k][i] += g[k][i];
-                g[k][i] *= gain[k][i];
+                if (GAIN) sum[0][k][i] += g[k][i] * xhat[k][i];
+                if (BIAS) sum[GAIN][k][i] += g[k][i];
+                if (GAIN) g[k][i] *= gain[i];
                 along_1 += g[k][i];
                 along_xhat += g[k][i] * xhat[k][i];
             }
@@ -97,18 +96,28 @@ extern "C" __global__ void norm_backward(const REAL* dy, const REAL* x, const RE
         along_xhat = team_sum(along_xhat) / C;
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            int c = channel(k);
-            if (c >= C) continue;
-            for (int i = 0; i < WIDTH; i++) g[k][i] = r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
-            store(dx + row * C + c, g[k]);
+            if (channel(k) >= C) continue;
+            float before[WIDTH] = {};
+            if (total) load(total + row * C + channel(k), before);
+            for (int i = 0; i < WIDTH; i++) g[k][i] = before[i] + r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
+            store(dx + row * C + channel(k), g[k]);
         }
     }
 
+    __shared__ float of_block[2][TEAM == 32 ? PACKETS : 1][TEAM == 32 ? 32 : 1][WIDTH];
+    int teams_here = 32 * WARPS / TEAM, here = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
+    for (int turn = 0; turn < teams_here; turn++) {
 #pragma unroll
-    for (int k = 0; k < PACKETS; k++) {
-        int c = channel(k);
-        if (c >= C) continue;
-        if (dw) store(dw + team() * C + c, sum_dw[k]);
-        if (db) store(db + team() * C + c, sum_db[k]);
+        for (int k = 0; k < PACKETS * (GAIN + BIAS); k++) {
+            float(&s)[WIDTH] = sum[k / PACKETS][k % PACKETS];
+            for (int i = 0; TEAM == 32 && here == turn && i < WIDTH; i++) {
+                float& all = of_block[k / PACKETS][k % PACKETS][lane][i];
+                s[i] = all = turn ? all + s[i] : s[i];
+            }
+            int c = channel(k % PACKETS);
+            if (here == turn && turn == teams_here - 1 && c < C)
+                store(sums + (k / PACKETS * gridDim.x + blockIdx.x) * (long long)C + c, s);
+        }
+        __syncthreads();
     }
 }

@@ -1,13 +1,14 @@
 """Norms on a GPU: one pass each way over the rows. See normalize.cu."""
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
-THREADS = 256  # of a block, at most
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
-TEAMS, SUMS = 512, 2**21  # of the backward pass: so many at most, each leaves a row of sums; more if those are short
+WARPS, LONGEST = 4, 8  # of a block: where each has a row of its own, and at most where they share one
+BLOCKS, ROWS = 528, 64  # of the backward pass: 132 multiprocessors with 16 warps each; more where one had more rows
 
 # N rows, C channels
 
@@ -36,23 +37,41 @@ def norm(x, w, b, eps, centred):
     x, w, b = map(contiguous, (x, w, b))
     C, xp = x.shape[-1], array_module(x)
     W = width(C, x)
-    longest = THREADS * min(PACKETS * W, ENTRIES)
-    if longest < C:
+    row = 32 * min(PACKETS * W, ENTRIES)  # channels of a warp
+    if LONGEST * row < C:
         return NotImplemented
-    team = min(THREADS, -(-C // (32 * W)) * 32)
-    threads = 128 if team == 32 else team
-    N, constants = x.size // C, {"PACKETS": -(-C // (team * W)), "CENTRED": centred, "TEAM": team}
+    alone = row >= C  # a warp has a row alone
+    warps = WARPS if alone else min(LONGEST, -(-C // (32 * W)))
+    team, teams = (32, warps) if alone else (32 * warps, 1)
+    constants = {"CENTRED": centred, "WARPS": warps, "TEAM": team, "PACKETS": -(-C // (team * W))}
+    constants |= {"GAIN": int(w is not None), "BIAS": int(b is not None)}
+    N = x.size // C
     y, inverse = xp.empty_like(x), xp.empty(N, f4)
     mean = xp.empty(N, f4) if centred else None
     forward = kernel("normalize", "norm_forward", x, W, **constants)
-    forward(-(-N * team // threads), threads, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
+    forward(-(-N // teams), 32 * warps, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
 
     def backward(dy):
-        dy, blocks = contiguous(dy), -(-min(N, max(TEAMS, SUMS // C)) * team // threads)
-        dx = xp.empty_like(x)
-        dw, db = (None if p is None else xp.empty((blocks * threads // team, C), f4) for p in (w, b))
-        back = kernel("normalize", "norm_backward", x, W, **constants)
-        back(blocks, threads, dy, x, w, mean, inverse, dx, dw, db, i8(N), i4(C))
-        return (dx, *(column_sums(d, f4) for d in (dw, db) if d is not None))
+        dy, blocks, sums = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS)), None
+
+        def dx(plus, out):
+            """The pass that leaves the sums, too."""
+            nonlocal sums
+            dx, sums = xp.empty_like(x), xp.empty((2, blocks, C), f4)
+            back = kernel("normalize", "norm_backward", x, W, **constants)
+            back(blocks, 32 * warps, dy, x, w, mean, inverse, contiguous(plus), dx, sums, i8(N), i4(C))
+            if out is not None:
+                out[...] = dx
+            return dx
+
+        def of(i):
+            def dp(plus, out):
+                if sums is None:
+                    dx(None, None)
+                return column_sums(sums[i], plus, out)
+
+            return Adding(dp, f4)
+
+        return (Adding(dx, x.dtype), *(of(i) for i, p in enumerate(p for p in (w, b) if p is not None)))
 
     return y, backward
