@@ -121,7 +121,6 @@ PLANTED = [
     ("embedding", "if (v < V) totals", "totals", "embedding"),
     ("embedding", "= blockDim.x - 1) of_block", "= 0) of_block", "embedding"),
     ("embedding", "b < blockIdx.x; b += half", "b <= blockIdx.x; b += half", "embedding"),
-    ("embedding", "b += half) x += of_block[b]", "b += half) x = of_block[b]", "embedding"),
     ("embedding", "else if (v < V)", "else", "embedding"),
     ("embedding", "if (here >= half && v < V) starts", "if (here >= half) starts", "embedding"),
     ("embedding", "starts[v] = sum - x", "starts[v] = sum", "embedding"),

@@ -40,7 +40,7 @@ def norm(x, w, b, eps, centred):
     row = 32 * min(PACKETS * W, ENTRIES)  # channels of a warp
     if LONGEST * row < C:
         return NotImplemented
-    alone = C <= row  # a warp has a row alone
+    alone = row >= C  # a warp has a row alone
     warps = WARPS if alone else min(LONGEST, -(-C // (32 * W)))
     team, teams = (32, warps) if alone else (32 * warps, 1)
     constants = {"CENTRED": centred, "WARPS": warps, "TEAM": team, "PACKETS": -(-C // (team * W))}
