@@ -46,6 +46,13 @@ def small_blocks():
         yield patch
 
 
+def special_numbers(size):
+    """Normal numbers in float32, and the ones whose rounding is special."""
+    x = np.random.default_rng(0).standard_normal(size).astype("f4")
+    x[:5] = 1 + 2.0**-8, 1 + 3 * 2.0**-8, np.inf, -0.0, 3.4e38
+    return x
+
+
 def on_device(xp, name, case, dy):
     """Value and gradients of an operation, computed there and brought to the host; None for ids."""
     y, backward = Op.registry[name].run(*(xp.asarray(x) for x in case.inputs), **case.options)

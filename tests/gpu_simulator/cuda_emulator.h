@@ -50,8 +50,15 @@ extern "C" char __stop_cuda_shared[] __attribute__((visibility("hidden")));
 
 namespace emulator {
 
-static const unsigned MOST_COPIES = 64;
-enum State { READY, FOR_BLOCK, FOR_WARP, ENDED };
+static const unsigned MOST_COPIES = 64, MOST_PRODUCTS = 32;
+enum State { READY, FOR_BLOCK, FOR_GROUP, FOR_WARP, ENDED };  // a warpgroup is four warps
+struct Product {  // a lane's part of a wgmma that has not been computed yet
+    float* c;
+    float kept[32];  // of c, if `first` for it, before it was taken away
+    bool first, transposed, add;
+    unsigned columns, a[4][4];  // of the four lanes that share its rows
+    uint64_t b;
+};
 struct Fibre {
     ucontext_t beginning;
     jmp_buf place;  // where it goes on; unlike swapcontext, jumps need no system call
@@ -61,6 +68,10 @@ struct Fibre {
     uint64_t given[8];  // what it hands to its warp
     unsigned copies;    // cp.async's that are not made yet
     struct { void* to; const void* from; unsigned bytes; } copy[MOST_COPIES];
+    bool copied, unseen;  // copies were issued; waited for, but not shown to the matrix units
+    bool fenced;          // the matrix units may take registers
+    unsigned products;
+    Product product[MOST_PRODUCTS];
 };
 static const unsigned STACK = 1 << 16, MOST = 1024;
 static Fibre fibres[MOST];
@@ -87,7 +98,7 @@ static void finish_copies() {
 
 static void enter() {
     body(body_data);
-    if (fibres[current].copies) __builtin_trap();  // nobody waited for them
+    if (fibres[current].copies || fibres[current].products) __builtin_trap();  // nobody waited for them
     fibres[current].state = ENDED;
     _longjmp(scheduler, 1);
 }
@@ -128,9 +139,11 @@ static const char* run_block() {
         fibres[i].beginning = here;
         fibres[i].beginning.uc_stack = {stacks + i * STACK, 0, STACK};
         fibres[i].beginning.uc_link = nullptr;
-        fibres[i].state = READY, fibres[i].begun = false, fibres[i].copies = 0;
+        fibres[i].state = READY, fibres[i].begun = false, fibres[i].copies = fibres[i].products = 0;
+        fibres[i].copied = fibres[i].unseen = fibres[i].fenced = false;
         makecontext(&fibres[i].beginning, enter, 0);
     }
+    bool moved;
     do {
         for (unsigned w = 0; w < count; w += 32) {  // 32 neighbours in `turns` are a warp
             do {
@@ -143,7 +156,9 @@ static const char* run_block() {
                     }
             } while (release(turns[w] / 32 * 32, turns[w] / 32 * 32 + 32, FOR_WARP));
         }
-    } while (release(0, count, FOR_BLOCK));
+        moved = false;
+        for (unsigned i = 0; i + 128 <= count; i += 128) moved |= release(i, i + 128, FOR_GROUP);
+    } while (moved || release(0, count, FOR_BLOCK));
     for (current = 0; current < count; current++)
         if (fibres[current].state != ENDED) return "threads wait at different places, or for one that has ended";
     for (unsigned i = 0; i < BESIDE; i++)
@@ -192,8 +207,8 @@ static int run(const unsigned* grid, const unsigned* block, int chosen, void (*f
     if (sigsetjmp(after_fault, 1)) {
         *address = fault_signal == SIGSEGV || fault_signal == SIGBUS ? fault_address : 0;
         problem = *address ? "an address outside the arrays"
-                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, or a copy that "
-                             "nobody waits for";
+                           : "a misaligned packet, an index outside a local or shared array, an int that overflows, a copy or "
+                             "product that nobody waits for, or a fence left out";
     } else {
         for (unsigned i = 0; i < every && !problem; i++) {
             unsigned b = blocks[i];

@@ -8,8 +8,8 @@ is an AttributeError: there is no RawModule. With `kernels.disabled()` strict ar
 
 Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
 bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
-types than it has is refused. `order` chooses in which order threads and blocks take their turns. For matrix products
-there is fake_cublaslt.py.
+types than it has is refused. `order` chooses in which order threads and blocks take their turns, `capability` which GPU
+it is, by its compute capability. For matrix products there is fake_cublaslt.py.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
 TRAPS = "alignment,bounds,signed-integer-overflow,integer-divide-by-zero,shift,float-cast-overflow"
 FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
 FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
-order = 0
+order, capability = 0, "90"
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -55,6 +56,7 @@ def emulated():
         pytest.skip(UNABLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strict_array, "RawModule", RawModule, raising=False)
+        patch.setattr(strict_array, "cuda", SimpleNamespace(Device=Device), raising=False)
         patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
         patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
         use_cublaslt(patch, FakeCublasLt(LAUNCHED))
@@ -71,7 +73,7 @@ def use_cublaslt(patch, fake):
 
 def forget():
     """Everything compiled, planned and set aside for another library."""
-    for module, names in ((cuda_compile, "module compiled"), (plans, "library handle planned workspace")):
+    for module, names in ((cuda_compile, "module compiled hopper"), (plans, "library handle planned workspace")):
         for name in names.split():
             getattr(module, name).cache_clear()
 
@@ -83,6 +85,10 @@ def poisoned(array):
 
 class LaunchError(RuntimeError):
     """A kernel did what it must not, or was called wrongly."""
+
+
+class Device:
+    compute_capability = property(lambda self: capability)
 
 
 class RawModule:

@@ -86,7 +86,7 @@ def backpropagate(root, dy):
 
 
 def arriving(dx, parent):
-    """A parent's gradient, None if it is not wanted: an array of its shape, or what will add itself to what is there."""
+    """A parent's gradient, None if it is not wanted: an array of its shape, or what will add itself to the others."""
     if parent is None or dx is None or (hasattr(dx, "plus") and parent.grad is not None and not observers):
         return parent and dx
     return unbroadcast(dx() if callable(dx) else dx, parent.shape)

@@ -47,15 +47,18 @@ class DeviceSteps:
 
     def launch(self, trainer):
         """One update by the rows at `place`: launches alone, and nothing that the host has to wait for."""
+        from tinygrad_lm.kernels.cuda.rounding import rounded_once  # registers it, so not where CuPy is not
+
         config, flat = trainer.config, trainer.model.flat
         row = {name: table.take(self.place, axis=0) for name, table in self.tables.items()}
         total = counted = 0.0
-        for part in range(config.accumulate):
-            batch = [table[part] for name, table in row.items() if name.startswith("batch ")]
-            starts = row["starts"][part] if "starts" in row else None
-            context = Context((config.seed, row["counters"][part]), starts)
-            loss, count = backward(trainer.objective, trainer.model, batch, context)
-            total, counted = total + loss * count, counted + count
+        with rounded_once(flat.data, trainer.model.dtype):
+            for part in range(config.accumulate):
+                batch = [table[part] for name, table in row.items() if name.startswith("batch ")]
+                starts = row["starts"][part] if "starts" in row else None
+                context = Context((config.seed, row["counters"][part]), starts)
+                loss, count = backward(trainer.objective, trainer.model, batch, context)
+                total, counted = total + loss * count, counted + count
         counted = self.xp.maximum(counted, 1)
         norm = clip_gradients(flat, config.clip, counted)
         for i, optimizer in enumerate(trainer.optimizers):

@@ -3,8 +3,8 @@
 //   y = (P m) v,  P = 2^(c z − L),  z = q kᵀ,  L = log₂ Σ 2^(c z),  c = log₂ e/√D
 //
 // q, y: (B, T, H, D); k, v: (B, S, G, D), H/G query heads share a key head; L: (B, H, T) float. Causal: query i sees
-// keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0,
-// a counter of eight keys for all lanes that share it; S is a multiple of 8 then.
+// keys up to i + S − T; starts: (B, T), it sees keys from starts[i] on. m: 1/(1 − p) for what dropout keeps, else 0;
+// see attention_dropout.cu, which draws it beforehand.
 //
 // A block has four warps, a warp strips of 16 queries, whose sums stay in its registers. The keys and values that all of
 // them go through come in tiles to shared memory, in two places by turns: while the products of one tile are computed
@@ -13,19 +13,19 @@
 // where all see all nothing is compared.
 //
 // Memory: q and y once, k and v once for each block of queries, most of that from the L2 cache; nothing of size T × S.
-// The products are the cost: 4 T S D operations a head, half of it if causal. Dropout adds about 25 integer instructions
-// a weight.
+// The products are the cost: 4 T S D operations a head, half of it if causal. Dropout adds
+// reading a bit a weight.
 
 #include "common.cuh"
 #include "matrices.cuh"
-#include "philox.cuh"
+#include "matrices_warp.cuh"
+#include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
-extern "C" __global__ void __launch_bounds__(128, 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 2)
     attention_forward(const bf16* q, const bf16* k, const bf16* v, const int* starts, bf16* y, float* logs, int T,
-                      int S, int H, int G, int causal, float scale, const word* counter, word key0, word key1,
-                      unsigned limit, float grown) {
-    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+                      int S, int H, int G, int causal, float scale, const word* mask, float grown) {
+    __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
     fragments Q[STRIPS];
@@ -34,18 +34,20 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     float sum[STRIPS][D / 8][4] = {}, largest[STRIPS][2], total[STRIPS][2] = {};
     for (int i = 0; i < 2 * STRIPS; i++) largest[i / 2][i % 2] = -INFINITE;
     auto bring = [&](int j, int stage) {
-        fill(keys[stage], k + key_head, key_stride, j, S);
-        fill(values[stage], v + key_head, key_stride, j, S);
+        fill<WARPS * 32>(keys[stage], k + key_head, key_stride, j, S);
+        fill<WARPS * 32>(values[stage], v + key_head, key_stride, j, S);
     };
 
     if (begin < end) bring(begin, 0);
     for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
         wait_for_copies();
+        show_copies();
         __syncthreads();  // everybody's copies are there, and all warps are done with the tiles before
         if (j + TILE < end) bring(j + TILE, 1 - stage);
         if (nothing(seen, j, TILE)) continue;
         float z[STRIPS][TILE / 8][4];
         times_transposed<STRIPS, TILE>(z, Q, keys[stage], 0);
+        finish_products(z);
         hide<TILE>(z, seen, j);
 #pragma unroll
         for (int m = 0; m < STRIPS; m++) {
@@ -69,15 +71,15 @@ extern "C" __global__ void __launch_bounds__(128, 2)
             for (int n = 0; n < D / 8; n++)
                 for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
             if (DROPOUT) {
-                word place = (h * (long long)T + mine + 16 * m) * (S / 8) + j / 8;
-                unsigned bits[4];
-                keep_keys<TILE>(bits, {counter, key0, key1, limit, word(b)}, place, S / 8);
+                word bits[2];
+                look_up(bits, mask, seen, mine, m, j, T, S);
 #pragma unroll
                 for (int n = 0; n < TILE / 8; n++)
                     for (int i = 0; i < 4; i++) z[m][n][i] = stays(bits, n, i) ? z[m][n][i] : 0;
             }
         }
         add_product<STRIPS, TILE>(sum, z, values[stage], 0);
+        finish_products(sum);
     }
 
 #pragma unroll

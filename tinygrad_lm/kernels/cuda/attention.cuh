@@ -2,11 +2,13 @@
 //
 //   D         a multiple of 16, at most 128
 //   STRIPS    of 16 queries that a warp has
+//   WARPS     of a block of queries
 //   DROPOUT, STARTS    whether there are such
+//   WGMMA     whether a warpgroup computes the products, or each warp its own
 
 const float LOG2E = 1.44269504f;
 #define INFINITE __uint_as_float(0x7f800000)
-const int QUERIES = WARPS * 16 * STRIPS, KEYS = WARPS * 16;
+const int QUERIES = WARPS * 16 * STRIPS;
 const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stages of k and v are less than 48 KiB
 
 // The last of the blocks in a row of the grid, which has the most keys to see, starts first.
@@ -16,6 +18,7 @@ const int TILE = D <= 64 ? 64 : 32;  // keys that are brought at once: two stage
     long long head = (b * (long long)T * H + h) * D, key_head = (b * (long long)S * G + group) * D;          \
     long long stride = H * D, key_stride = G * D, row = (b * (long long)H + h) * T;                          \
     if (STARTS) starts += b * (long long)T;                                                                  \
+    if (DROPOUT) mask += row * ((S + 63) / 64);                                                              \
     int begin = STARTS ? max(0, least(starts, start, min(T, start + QUERIES))) / TILE * TILE : 0;            \
     int end = causal ? min(S, start + QUERIES + S - T) : S;
 
@@ -26,10 +29,21 @@ __device__ int least(const int* x, int from, int to) {
     return __reduce_min_sync(0xffffffff, found);
 }
 
+// The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros.
+template <int threads, int R>
+__device__ void fill(line (&to)[R], const bf16* x, long long stride, int start, int end) {
+#pragma unroll 2  // all of it at once takes registers for its addresses
+    for (int i = threadIdx.x; i < R * D / 8; i += threads) {
+        int row = i / (D / 8), column = i % (D / 8) * 8;
+        copy_later_16(&to[row][place(row, column)], x + (start + row) * stride + column, start + row < end);
+    }
+}
+
 // What the queries of a warp's strips see.
 struct sight {
     int low[STRIPS][2], high[STRIPS][2];  // query g + 8 r of a strip: keys from low on, before high
-    int first, last, from, to;            // the warp's: one of them sees first … last − 1, all see from … to − 1
+    int first, last;  // of all that compute together, one sees first … last − 1
+    int from, to;     // of the warp, all see from … to − 1
 };
 
 __device__ sight look(const int* starts, int mine, int T, int S, int causal) {
@@ -43,9 +57,11 @@ __device__ sight look(const int* starts, int mine, int T, int S, int causal) {
         most = max(most, low);
     }
     x.from = STARTS ? __reduce_max_sync(0xffffffff, most) : 0;
-    x.first = STARTS ? least(starts, mine, min(T, mine + 16 * STRIPS)) : 0;
+    const int together = TOGETHER * STRIPS;
+    int begin = mine / together * together;
+    x.first = STARTS ? least(starts, begin, min(T, begin + together)) : 0;
     x.to = causal ? min(S, mine + S - T + 1) : S;
-    x.last = mine >= T ? 0 : causal ? min(S, mine + 16 * STRIPS + S - T) : S;
+    x.last = begin >= T ? 0 : causal ? min(S, begin + together + S - T) : S;
     return x;
 }
 
@@ -66,21 +82,15 @@ template <int n> __device__ void hide(float (&z)[STRIPS][n / 8][4], const sight&
             }
 }
 
-// Dropout of a strip's weights, 16 queries × n keys. `place` is the counter of the first of them, `stride` apart are
-// those of two queries. In a C fragment lanes 4 g … 4 g + 3 have eight neighbouring keys: each draws a quarter of the
-// four's counters, then they show each other the bits.
-template <int n>
-__device__ void keep_keys(unsigned (&bits)[4], const randomness& r, word place, int stride) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    unsigned own = 0;
-    for (int k = 0; k < n / 16; k++) {  // counter e = 4 k + t: keys e / 2 · 8 on, query g + e % 2 · 8
-        int e = 4 * k + t;
-        own |= kept(r, place + (g + e % 2 * 8) * (word)stride + e / 2) << 8 * k;
+// The mask of attention_dropout.cu for a strip's two queries of a lane, from key j on: a word's rest, shifted so that
+// bit 8 k + i % 2 of word i / 2 is that of entry i of the fragment's keys 8 k on. What no query sees has not been drawn.
+__device__ void look_up(word (&bits)[2], const word* mask, const sight& seen, int mine, int m, int j, int T, int S) {
+    int words = (S + 63) / 64;
+    for (int r = 0; r < 2; r++) {
+        int query = mine + 16 * m + 8 * r + threadIdx.x % 32 / 4;
+        bits[r] = query < T && j < seen.high[m][r] ? mask[query * words + j / 64] : 0;
+        bits[r] >>= j % 64 + threadIdx.x % 4 * 2;
     }
-    for (int i = 0; i < 4; i++) bits[i] = __shfl_sync(0xffffffff, own, i, 4) >> 2 * t;
 }
 
-__device__ bool stays(const unsigned (&bits)[4], int k, int i) {  // entry i of the fragment's keys 8 k on
-    int e = 2 * k + i / 2;
-    return bits[e % 4] >> (e / 4 * 8 + i % 2) & 1;
-}
+__device__ bool stays(const word (&bits)[2], int k, int i) { return bits[i / 2] >> (8 * k + i % 2) & 1; }

@@ -2,7 +2,7 @@
 //
 //   dv = (P m)ᵀ dy,  dz = P (m dy vᵀ − δ)/√D,  δ = Σ y dy over a row,  dq = dz k,  dk = dzᵀ q
 //
-// P is computed again from L, and m drawn again, twice: for dq (and δ) a warp has strips of queries and goes through the
+// P is computed again from L, twice: for dq (and δ) a warp has strips of queries and goes through the
 // keys, for dk and dv a strip of keys and goes through the queries of all heads that share them. Seven products instead
 // of five, but every sum stays in one block: no atomic additions, so the same bits in every run.
 //
@@ -11,24 +11,27 @@
 
 #include "common.cuh"
 #include "matrices.cuh"
-#include "philox.cuh"
+#include "matrices_warp.cuh"
+#include "matrices_warpgroup.cuh"
 #include "attention.cuh"
 
-const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for dk and dv
-const int N = 16;                     // columns that are computed at once
+const int KEYS = 64;                  // of a block for dk and dv, a warp's strip has 16
+const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for them
+const int N = WGMMA ? 64 : 16;        // columns that are computed at once
+const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64 ? 1 : WGMMA ? 2 : 3;
 
-extern "C" __global__ void __launch_bounds__(128, 2)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
-                 const word* counter, word key0, word key1, unsigned limit, float grown) {
-    __shared__ __align__(16) line keys[2][TILE], values[2][TILE];
+                 const word* mask, float grown) {
+    __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
     fragments Q[STRIPS], dY[STRIPS];
     float sum[STRIPS][D / 8][4] = {}, L[STRIPS][2], d[STRIPS][2] = {};
     auto bring = [&](int j, int stage) {
-        fill(keys[stage], k + key_head, key_stride, j, S);
-        fill(values[stage], v + key_head, key_stride, j, S);
+        fill<WARPS * 32>(keys[stage], k + key_head, key_stride, j, S);
+        fill<WARPS * 32>(values[stage], v + key_head, key_stride, j, S);
     };
 
     if (begin < end) bring(begin, 0);
@@ -49,6 +52,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     }
     for (int j = begin, stage = 0; j < end; j += TILE, stage ^= 1) {
         wait_for_copies();
+        show_copies();
         __syncthreads();
         if (j + TILE < end) bring(j + TILE, 1 - stage);
 #pragma unroll 1
@@ -57,13 +61,13 @@ extern "C" __global__ void __launch_bounds__(128, 2)
             float z[STRIPS][N / 8][4], dP[STRIPS][N / 8][4];
             times_transposed<STRIPS, N>(z, Q, keys[stage], from);
             times_transposed<STRIPS, N>(dP, dY, values[stage], from);
+            finish_products(z, dP);
             hide<N>(z, seen, j + from);
 #pragma unroll
             for (int m = 0; m < STRIPS; m++) {
                 if (DROPOUT) {
-                    word place = (h * (long long)T + mine + 16 * m) * (S / 8) + (j + from) / 8;
-                    unsigned bits[4];
-                    keep_keys<N>(bits, {counter, key0, key1, limit, word(b)}, place, S / 8);
+                    word bits[2];
+                    look_up(bits, mask, seen, mine, m, j + from, T, S);
 #pragma unroll
                     for (int n = 0; n < N / 8; n++)
                         for (int i = 0; i < 4; i++) dP[m][n][i] = stays(bits, n, i) ? dP[m][n][i] * grown : 0;
@@ -76,6 +80,7 @@ extern "C" __global__ void __launch_bounds__(128, 2)
                     }
             }
             add_product<STRIPS, N>(sum, z, keys[stage], from);
+            finish_products(sum);
         }
     }
     float factor = scale / LOG2E;
@@ -83,35 +88,19 @@ extern "C" __global__ void __launch_bounds__(128, 2)
     for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
 }
 
-// Dropout of 16 keys × n queries: here it is the eight lanes of one t that have neighbouring keys.
-template <int n> __device__ unsigned keep_queries(const randomness& r, word place, int stride) {
-    int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    unsigned bits = 0;
-    for (int k = 0; k < n / 16; k++) {  // counter e = 8 k + g: keys e % 2 · 8 on, query e / 4 · 8 + 2 t + e / 2 % 2
-        int e = 8 * k + g;
-        bits |= kept(r, place + (e / 4 * 8 + 2 * t + e / 2 % 2) * (word)stride + e % 2) << 8 * k;
-    }
-#pragma unroll
-    for (int d = 1; d < 8; d *= 2) {  // 8 lanes × 8 bits are transposed: a lane's bit e is its own key's of counter e
-        unsigned other = __shfl_xor_sync(0xffffffff, bits, 4 * d);
-        unsigned lower = d == 1 ? 0x55555555 : d == 2 ? 0x33333333 : 0x0f0f0f0f;
-        bits = g & d ? (bits & ~lower) | (other & ~lower) >> d : (bits & lower) | (other & lower) << d;
-    }
-    return bits;
-}
-
-__device__ bool stays(unsigned bits, int k, int i) { return bits >> (4 * k + i % 2 * 2 + i / 2) & 1; }
-
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
-extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
+extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
-                  const word* counter, word key0, word key1, unsigned limit, float grown) {
-    __shared__ __align__(16) line queries[2][SHORT], outputs[2][SHORT];
-    __shared__ float L[2][KEYS], d[2][KEYS];  // SHORT are needed, but two whole warps fill them
-    __shared__ int low[2][KEYS];
+                  const word* mask, float grown) {
+    __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
+    const int WHOLE = 64;  // SHORT are needed, but two whole warps fill them
+    __shared__ float L[2][WHOLE], d[2][WHOLE];
+    __shared__ int low[2][WHOLE];
+    __shared__ __align__(8) unsigned short stays[2][WHOLE][KEYS / 16];  // the mask of attention_dropout.cu
     int start = blockIdx.x * KEYS, group = blockIdx.y, b = blockIdx.z;  // the first keys are seen by most queries
     int mine = start + threadIdx.x / 32 * 16, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    int together = mine / TOGETHER * TOGETHER;  // the first key of those that compute together
     long long key_head = (b * (long long)S * G + group) * D, key_stride = G * D;
     fragments K[1];
     fetch(K[0], k + key_head, key_stride, mine, S);
@@ -134,33 +123,40 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
     auto bring = [&](int h, int j, int stage) {
         int query = j + threadIdx.x;
         long long head = (b * (long long)T * H + h) * D, row = (b * (long long)H + h) * T;
-        fill(queries[stage], q + head, H * D, j, T);
-        fill(outputs[stage], dy + head, H * D, j, T);
-        if (threadIdx.x >= KEYS) return;
+        fill<KEYS * 2>(queries[stage], q + head, H * D, j, T);
+        fill<KEYS * 2>(outputs[stage], dy + head, H * D, j, T);
+        if (threadIdx.x >= WHOLE) return;
         copy_later_4(&L[stage][threadIdx.x], logs + row + query, query < T);  // P = 1 where there is none, times zeros
         copy_later_4(&d[stage][threadIdx.x], delta + row + query, query < T);
         if (STARTS) copy_later_4(&low[stage][threadIdx.x], starts + b * (long long)T + query, query < T);
+        const word* drawn = mask + (row + query) * ((S + 63) / 64);
+        for (int key = start; DROPOUT && key < start + KEYS; key += 64) {
+            bool there = query < T && key < S && (!causal || key <= query + S - T);
+            copy_later_8(&stays[stage][threadIdx.x][(key - start) / 16], drawn + key / 64, there);
+        }
     };
 
     int h = group * (H / G), j = begin;
     if (h < heads) {
         bring(h, j, 0);
 #if D > 64
-        fill(values, v + key_head, key_stride, start, S);
+        fill<KEYS * 2>(values, v + key_head, key_stride, start, S);
 #endif
     }
     for (int stage = 0; h < heads; stage ^= 1) {
         int next = j + SHORT < end ? j + SHORT : begin, next_h = h + (next == begin);
         wait_for_copies();
+        show_copies();
         __syncthreads();
         if (next_h < heads) bring(next_h, next, 1 - stage);
 #pragma unroll 1
         for (int from = 0; from < SHORT; from += N) {
             int query = j + from, future = query + S - T;  // the first query's last key, if causal
-            if (mine >= S || query >= T || (causal && mine > future + N - 1)) continue;
+            if (together >= S || query >= T || (causal && together > future + N - 1)) continue;
             float P[1][N / 8][4], dz[1][N / 8][4];
             times_transposed<1, N>(P, K, queries[stage], from);
             times_transposed<1, N>(dz, V, outputs[stage], from);
+            finish_products(P, dz);
             if (STARTS || (causal && mine + 15 > future))
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
@@ -169,23 +165,19 @@ extern "C" __global__ void __launch_bounds__(128, D > 64 ? 1 : 3)
                         bool hidden = (causal && key > future + column) || (STARTS && key < low[stage][from + column]);
                         if (hidden) P[0][n][i] = -INFINITE;
                     }
-            unsigned bits = 0;
-            if (DROPOUT) {
-                word place = (h * (long long)T + query) * (S / 8) + mine / 8;
-                bits = keep_queries<N>({counter, key0, key1, limit, word(b)}, place, S / 8);
-            }
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
                 for (int i = 0; i < 4; i++) {
                     int column = from + n * 8 + 2 * t + i % 2;
                     float p = exp2f(fmaf(P[0][n][i], scale, -L[stage][column])), dP = dz[0][n][i];
-                    bool stay = !DROPOUT || stays(bits, n, i);
+                    bool stay = !DROPOUT || stays[stage][column][threadIdx.x / 32] >> (g + i / 2 * 8) & 1;
                     if (DROPOUT) dP = stay ? dP * grown : 0;
                     dz[0][n][i] = p * (dP - d[stage][column]);
                     P[0][n][i] = stay ? p : 0;
                 }
             add_product<1, N>(sum_dv, P, outputs[stage], from);
             add_product<1, N>(sum_dk, dz, queries[stage], from);
+            finish_products(sum_dv, sum_dk);
         }
         h = next_h, j = next;
     }

@@ -5,6 +5,8 @@
 //   WIDTH   how many of them a thread moves at once: 16 bytes' worth where addresses and row lengths allow it, else 1.
 //           Lengths are then multiples of WIDTH, so no kernel has a tail.
 
+typedef unsigned long long word;
+
 struct bf16 {  // the upper half of a float: 8 bits of exponent, 7 of fraction
     unsigned short bits;
 };

@@ -63,8 +63,16 @@ def compiled(xp, file, name, shares, constants):
 
 
 @functools.cache
+def hopper(xp):
+    """Whether the GPU has Hopper's matrix instructions, wgmma: compute capability 9.x, neither less nor more."""
+    return xp.cuda.Device().compute_capability.startswith("9")
+
+
+@functools.cache
 def module(xp, file, constants):
     options = ("-std=c++17", *(f"-D{key}={value}" for key, value in constants))
+    if ("WGMMA", 1) in constants:
+        options = ("-arch=sm_90a", *options)  # CuPy names sm_90 later, which has no wgmma; the compiler takes the first
     return xp.RawModule(code=source(file), options=options)
 
 

@@ -94,12 +94,16 @@ extern "C" __global__ void positions_by_id(const int* ids, const int* ranks, con
     if (id >= 0 && id < V) order[starts[id] + table[blockIdx.x * (long long)V + id] + ranks[p]] = p;
 }
 
-extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, const int* starts, REAL* dw, int C) {
+// dw may be added to `plus`, or lie in its place: rows whose token does not occur are then left alone.
+extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, const int* starts, const REAL* plus,
+                                              REAL* dw, int C) {
     __shared__ float of_warp[GROUPS][32][WIDTH];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, c = (blockIdx.y * 32 + lane) * WIDTH;
+    int start = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+    if (plus == dw && start == end) return;
     float sum[WIDTH] = {};
     if (c < C)
-        for (int k = starts[blockIdx.x] + warp; k < starts[blockIdx.x + 1]; k += GROUPS) {
+        for (int k = start + warp; k < end; k += GROUPS) {
             float v[WIDTH];
             load(dy + order[k] * (long long)C + c, v);
             for (int i = 0; i < WIDTH; i++) sum[i] += v[i];
@@ -109,6 +113,10 @@ extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, 
     if (warp == 0 && c < C) {
         for (int other = 1; other < GROUPS; other++)
             for (int i = 0; i < WIDTH; i++) sum[i] += of_warp[other][lane][i];
-        store(dw + blockIdx.x * (long long)C + c, sum);
+        long long here = blockIdx.x * (long long)C + c;
+        float before[WIDTH];
+        if (plus) load(plus + here, before);
+        for (int i = 0; plus && i < WIDTH; i++) sum[i] += before[i];
+        store(dw + here, sum);
     }
 }

@@ -6,6 +6,7 @@ Ids are not checked here, because reading them would synchronise: one outside th
 import functools
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.adding import Adding
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i4, i8, kernel, width
 from tinygrad_lm.ops.embedding import check_ids, embedding
 
@@ -29,11 +30,16 @@ def embedding_on_gpu(w, ids):
 
     def backward(dy):
         groups = 1 << min(32, max(8, N // V // 4)).bit_length() - 1
-        of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
-        order, starts = by_id(flat, V, of)
-        dw = xp.empty((V, C), w.dtype)
-        of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, contiguous(dy), order, starts, dw, i4(C))
-        return dw, None
+
+        def dw(plus, out):
+            out = xp.empty((V, C), w.dtype) if out is None else out
+            W = width(C, dy, out, *([] if plus is None else [plus]))
+            of = functools.partial(kernel, "embedding", like=w, width=W, GROUPS=groups)
+            arrays = contiguous(dy), *by_id(flat, V, of), plus, out
+            of("embedding_backward")((V, -(-C // (32 * W))), 32 * groups, *arrays, i4(C))
+            return out
+
+        return Adding(dw, w.dtype), None
 
     return y, backward
 

@@ -5,8 +5,6 @@
 // counter gives four 64-bit words, so eight numbers of 32 bits, low half first; their upper 24 bits are a uniform
 // u in [0, 1). About 200 integer instructions a counter.
 
-typedef unsigned long long word;
-
 struct randomness {
     const word* counter;  // step, and number of the batch's first row; in memory, where a captured step reads them
     word key0, key1;
