@@ -22,7 +22,6 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +55,7 @@ def emulated():
         pytest.skip(UNABLE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strict_array, "RawModule", RawModule, raising=False)
-        patch.setattr(strict_array, "cuda", SimpleNamespace(Device=Device), raising=False)
+        patch.setattr(strict_array.cuda, "Device", Device)
         patch.setattr(strict_array, "empty", lambda shape, dtype=float: poisoned(np.empty(shape, dtype)))
         patch.setattr(strict_array, "empty_like", lambda x: poisoned(np.empty(x.shape, x.dtype)))
         use_cublaslt(patch, FakeCublasLt(LAUNCHED))
@@ -88,6 +87,7 @@ class LaunchError(RuntimeError):
 
 
 class Device:
+    id = 0
     compute_capability = property(lambda self: capability)
 
 
