@@ -87,7 +87,8 @@ class LaunchError(RuntimeError):
 
 
 class Device:
-    id, compute_capability = 0, property(lambda self: capability)
+    id = 0
+    compute_capability = property(lambda self: capability)
 
 
 class RawModule:

@@ -48,7 +48,7 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
         ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
         ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
         ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
-        (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
+        (f"{X} copy_later_4(x + i % 64, y + i, 1);", "product that nobody waits for"),
         (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
         (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),
         (f"{X} copy_later_4(x + i, y + i, 0); wait_for_copies();", "misaligned"),
@@ -92,6 +92,19 @@ def test_a_missing_line_shows_in_some_order(body, right):
     assert len(set(results[right])) == 1
     assert not np.isnan(np.frombuffer(results[right][0], "f4")).any()
     assert len(set(results[""])) > 1 or np.isnan(np.frombuffer(results[""][0], "f4")).any()
+
+
+def test_shared_memory_of_a_launch_has_an_end():
+    """A kernel may ask for 48 KB, more where its handle allows it, and must not write beyond what it has asked for."""
+    code = 'extern __shared__ uint4 x[];\nextern "C" __global__ void f(float* y) { ((float*)x)[threadIdx.x] = 1; }'
+    f = cuda_emulator.RawModule(code=code).get_function("f")
+    with pytest.raises(LaunchError, match="wrote beside the shared memory"):
+        f((1,), (32,), (zeros(),), shared_mem=124)
+    f((1,), (32,), (zeros(),), shared_mem=128)
+    with pytest.raises(LaunchError, match="49153 bytes of shared memory"):
+        f((1,), (32,), (zeros(),), shared_mem=49153)
+    f.max_dynamic_shared_size_bytes = 99 * 1024
+    f((1,), (32,), (zeros(),), shared_mem=49153)
 
 
 @pytest.mark.parametrize(

@@ -188,18 +188,21 @@ def test_ids_outside_their_table_give_nan_and_no_gradient(xp):
         assert np.isnan(ops.log_probability.run(w, targets)[0].get()).tolist() == [False, True, False]
 
 
-def test_many_positions_are_sorted_by_id(xp, monkeypatch):
-    """As a stable sort would. In strips of 256 the counts would take 103 MB, so there are strips of 512."""
+@pytest.mark.parametrize(("N", "V", "IDS"), [(131_072, 50_304, 256), (500, 1500, 32)])
+def test_many_positions_are_sorted_by_id(xp, monkeypatch, N, V, IDS):
+    """As a stable sort would. In strips of 256 the counts would take 103 MB, so there are strips of 512. More blocks
+    than a block has ids are added up in several turns."""
     monkeypatch.setattr(cuda_embedding, "STRIPS", (256, 512, 1024))
     monkeypatch.setattr(cuda_embedding, "TABLE", 2**24)
-    N, V, zeros, tables = 131_072, 50_304, xp.zeros, []
+    monkeypatch.setattr(cuda_embedding, "IDS", IDS)
+    zeros, tables = xp.zeros, []
     monkeypatch.setattr(xp, "zeros", lambda shape, dtype: tables.append(shape) or zeros(shape, dtype))
     ids = np.minimum(np.random.default_rng(0).zipf(1.2, N) - 1, V - 1).astype("int32")
     of = partial(cuda_compile.kernel, "embedding", like=xp.asarray(np.ones(1, "f4")), GROUPS=1)
     order, starts = cuda_embedding.by_id(xp.asarray(ids), V, of)
     assert np.array_equal(order.get(), np.argsort(ids, kind="stable"))
     assert np.array_equal(starts.get(), np.searchsorted(np.sort(ids), np.arange(V + 1)))
-    assert tables == [(256, V)]
+    assert tables == [(-(-N // (512 if N > 10_000 else 256)), V)]
 
 
 def test_without_recording_the_classifier_computes_the_loss_alone(xp):

@@ -1,9 +1,9 @@
-// y[s, c] = Σ x[n, c] over the rows n of strip s, `rows` of them, plus total[c] if it is there, in an order that depends on their number alone, so that
-// every run gives the same bits.
+// y[s, c] = Σ x[n, c] over the rows n of strip s, `rows` of them, plus total[c] if it is there. The order of the additions
+// depends on their number alone, so that every run gives the same bits.
 //
 // A block has 32 neighbouring packets of a strip: a warp reads 32 packets of a row, four rows at a time, the block's
-// warps every WARPSth row, and in the end the first warp adds the warps' sums. Memory: x once. Done again with y for x it
-// leaves one row.
+// warps every WARPSth row, and in the end the first warp adds the warps' sums. Memory: x once. Done again with y for x
+// it leaves one row.
 //
 //   WARPS: of a block
 

@@ -63,7 +63,7 @@ def losses(logits, targets, ignore_index):
 
 @linear_cross_entropy.on("cuda", "float32", "bfloat16")
 def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
-    """An implementation of `linear_cross_entropy` of ops/cross_entropy.py, with so many logits at a time.
+    """An implementation of `linear_cross_entropy` of ops/cross_entropy.py, with LOGITS logits at a time at most.
 
     As in numpy/cross_entropy.py: dx and dw are computed with the loss, for dy = 1, and kept, if anything is recorded;
     otherwise there is no gradient function. y and dy are float32, and so is dw, the dtype that it is added up in.
@@ -80,7 +80,7 @@ def linear_cross_entropy_on_gpu(x, w, targets, *, ignore_index=-100):
 
 @linear_log_probability.on("cuda", "float32", "bfloat16")
 def linear_log_probability_on_gpu(x, w, targets, *, ignore_index=-100):
-    """An implementation of `linear_log_probability` of ops/cross_entropy.py, with so many logits at a time.
+    """An implementation of `linear_log_probability` of ops/cross_entropy.py, with LOGITS logits at a time at most.
 
     As in numpy/cross_entropy.py: the backward pass computes them once more. y, dy and dw are float32.
     """

@@ -103,10 +103,11 @@ extern "C" __global__ void embedding_backward(const REAL* dy, const int* order, 
     if (plus == dw && start == end) return;
     float sum[WIDTH] = {};
     if (c < C)
-        for (int k = start + warp; k < end; k += GROUPS) {
-            float v[WIDTH];
-            load(dy + order[k] * (long long)C + c, v);
-            for (int i = 0; i < WIDTH; i++) sum[i] += v[i];
+        for (int k = start + warp; k < end; k += 4 * GROUPS) {
+            float v[4][WIDTH];  // no branch around a load: all four are on the way at the same time
+            for (int j = 0; j < 4; j++) load(dy + order[min(k + j * GROUPS, end - 1)] * (long long)C + c, v[j]);
+            for (int j = 0; j < 4; j++)
+                for (int i = 0; i < WIDTH; i++) sum[i] += k + j * GROUPS < end ? v[j][i] : 0;
         }
     for (int i = 0; i < WIDTH; i++) of_warp[warp][lane][i] = sum[i];
     __syncthreads();
