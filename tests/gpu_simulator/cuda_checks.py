@@ -118,6 +118,12 @@ def ids_outside_their_table(xp):
     checks.agree(dw, backward(dy[inside])[0], "gradient", 1e-6)
 
 
+def agree_with_columns(sums, x):
+    """Sums of a matrix's columns from before its entries were rounded to 8 bits, each by 2⁻⁸ of itself at most."""
+    x = x.astype("float64").reshape(-1, len(sums))
+    assert (abs(sums - x.sum(0)) <= 1.01 * 2.0**-8 * abs(x).sum(0)).all()
+
+
 def cotangent(rng, name, case, dtype):
     shape = Op.registry[name].rule(*exact(case).inputs, **case.options)[0].shape
     return np.asarray(signed(rng, shape)).astype(dtype_of_value(name, shape, dtype))
