@@ -9,6 +9,7 @@ import pytest
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.precision import PRECISE
+from tinygrad_lm.kernels.cuda import activation as cuda_activation
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
@@ -21,7 +22,7 @@ from tinygrad_lm.testing.drawing import signed
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
     (cuda_normalize, "PACKETS", 3), (cuda_normalize, "WARPS", 2), (cuda_normalize, "LONGEST", 3),
-    (cuda_normalize, "BLOCKS", 3),
+    (cuda_normalize, "BLOCKS", 3), (cuda_activation, "BLOCKS", 6),
     (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
     (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
     (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
