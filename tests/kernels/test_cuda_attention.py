@@ -4,14 +4,13 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array
-from cuda_checks import agree, agree_with_columns, cotangent, expected, on_device, on_host
+from cuda_checks import agree, cotangent, expected, on_device, on_host
 from cuda_sizes import documents
 from hypothesis import given, settings
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import random
 from tinygrad_lm.errors import ConfigError, ShapeError
-from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.testing.case import Case
@@ -90,33 +89,6 @@ def test_heads_of_64_are_right_with_each_gpus_instructions(xp, bf16, monkeypatch
         for cuda_emulator.order in (1, 2, 0):
             agree(on_device(xp, "attention", case, dy), expected("attention", case, dy), case, "bfloat16")
     assert launched - {None} == {int(capability == "90")}
-
-
-@pytest.mark.parametrize(("capability", "D"), [("90", 64), ("80", 64), ("80", 16), ("80", 80)])
-def test_columns_of_the_gradients_are_added_up_where_they_are_written(xp, bf16, monkeypatch, capability, D):
-    """Only the blocks' sums are left to add, in the same bits whichever block comes first."""
-    if xp is not strict_array and capability != xp.cuda.Device().compute_capability:
-        pytest.skip("the GPU has one capability")
-    monkeypatch.setattr(cuda_emulator, "capability", capability)
-    launch, launched = cuda_columns.launch, []
-    monkeypatch.setattr(
-        cuda_columns, "launch", lambda x, *more, warps: [launched.append(len(x)), launch(x, *more, warps)]
-    )
-    rows = 64 if D == 80 or capability == "90" else 128  # of queries that a block has
-    for B, T, S, H, G, causal in ((2, 70, 136, 4, 2, True), (1, 150, 75, 2, 2, False)):
-        queries, keys = -(-T // rows), -(-S // 64)
-        q, k, v = map(xp.asarray, inputs(bf16, B, T, S, H, G, D))
-        bits = set()
-        for cuda_emulator.order in (1, 2, 0):
-            _, backward = ops.attention.run(q, k, v, causal=causal)
-            gradients = [dx() for dx in backward(q)]
-            launched.clear()
-            found = [cuda_columns.column_sums(dx.reshape(B * dx.shape[1], -1)).get() for dx in gradients]
-            assert launched == [B * blocks for blocks in (queries, keys, keys)]
-            for dx, sums in zip(gradients, found, strict=True):
-                agree_with_columns(sums, dx.get())
-            bits.add(b"".join(sums.tobytes() for sums in found))
-        assert len(bits) == 1
 
 
 def test_starts_may_lie_on_the_device(xp, bf16):

@@ -8,9 +8,6 @@
 //
 // Memory: for dq: q, y, dy and dq once, k and v once for each block of queries; for dk and dv: these and k, v once, q
 // and dy once for each block of keys. The products are the cost: 14 T S D operations a head, half of it if causal.
-//
-// Each block also leaves the sums of its rows of dq, or of dk and dv, before they are rounded: a row of parts, of which
-// there are as many as blocks in a row of the grid, for each b (see columns.py).
 
 #include "common.cuh"
 #include "matrices.cuh"
@@ -24,8 +21,8 @@ const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
-                 const float* logs, float* delta, bf16* dq, float* dq_parts, int T, int S, int H, int G, int causal,
-                 float scale, const word* mask, float grown) {
+                 const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
+                 const word* mask, float grown) {
     const int N = WGMMA ? 64 : 16;  // keys that are computed at once
     __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
@@ -89,15 +86,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     float factor = scale / LOG2E;
 #pragma unroll
     for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
-    long long part = ((b * (long long)gridDim.x + blockIdx.x) * H + h) * D;
-    put_column_sums<WARPS * 32>(dq_parts + part, mine, T, sum, factor);
 }
 
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
 extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
-                  const float* delta, bf16* dk, bf16* dv, float* dk_parts, float* dv_parts, int T, int S, int H, int G,
-                  int causal, float scale, const word* mask, float grown) {
+                  const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
+                  const word* mask, float grown) {
     const int N = !WGMMA ? 16 : DROPOUT ? 64 : 32;  // queries that are computed at once, as the registers allow
     __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
     const int WHOLE = 64;  // SHORT are needed, but two whole warps fill them
@@ -190,7 +185,4 @@ extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     float factor = scale / LOG2E;
     put(dk + key_head, key_stride, mine, S, sum_dk[0], factor, factor);
     put(dv + key_head, key_stride, mine, S, sum_dv[0], grown, grown);
-    long long part = ((b * (long long)gridDim.x + blockIdx.x) * G + group) * D;
-    put_column_sums<KEYS * 2>(dk_parts + part, mine, S, sum_dk, factor);
-    put_column_sums<KEYS * 2>(dv_parts + part, mine, S, sum_dv, grown);
 }

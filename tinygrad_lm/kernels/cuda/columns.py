@@ -1,7 +1,5 @@
 """Sums over the rows of a matrix on a GPU, the same in every run: gradients of biases. See columns.cu."""
 
-from collections import deque
-
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.kernels.cuda.compile import f4, i4, kernel, width
 
@@ -10,19 +8,8 @@ AT_ONCE = 1024  # rows of which a block adds up all
 SHORTEST = 32  # rows of a strip of a tall matrix
 
 
-summed = deque(maxlen=4)  # arrays that a kernel added up while it wrote them, and what it left
-
-
-def remember(x, parts):
-    """Say that the rows of parts, float32 (n, C), add up to those of x as a matrix (…, C). x must not change now."""
-    summed.append((x, parts))  # x is held, so nothing else can come to lie where it lies
-
-
 def column_sums(x, plus=None, out=None):
     """Σ over the rows of a matrix (+ plus) in float32; plus and out: (C,), contiguous, perhaps one array."""
-    for known, parts in summed:
-        if known.data.ptr == x.data.ptr and known.size == x.size and parts.shape[1] == x.shape[1]:
-            x = parts
     (N, C), xp = x.shape, array_module(x)
     if N > AT_ONCE:
         W = width(C, x)
