@@ -30,6 +30,7 @@ from tinygrad_lm.data.synthetic.instructions import instructions
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
+from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.models.config import MODERN, PRESETS
 from tinygrad_lm.posttrain.data.prompts import load_prompts
 from tinygrad_lm.posttrain.report_card import report_card
@@ -75,13 +76,14 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     folder = Path(args.out)
     plan = stages(folder, open_story(folder, args.minutes))
-    for name, stage in plan.items():
-        print(f"\n---- {name}")
-        if status := train(folder / name, stage):
-            return status
-    held_out = load_prompts("instructions")[1]
-    card = report_card(folder, list(plan), held_out, LIMIT)
-    files.replace(folder / "report.md", card.encode())
+    with FolderLock(folder):
+        for name, stage in plan.items():
+            print(f"\n---- {name}")
+            if status := train(folder / name, stage):
+                return status
+        held_out = load_prompts("instructions")[1]
+        card = report_card(folder, list(plan), held_out, LIMIT)
+        files.replace(folder / "report.md", card.encode())
     print(f"\n{card}\nin {folder}: report.md, and a run for each stage")
     print(f"talk to it:  python examples/chat.py {folder / 'reinforcement'}")
     return 0

@@ -109,7 +109,7 @@ def train(run, trainer, validate, first=0):
         if hasattr(validate, "whole") and (pace.over(done) or settled(log, config.patience)):
             run.log_whole(done, *validate.whole(model))
 
-    with workers(trainer.threads), stop_signals() as received, Progress(run, trainer) as progress:
+    with run.lock, workers(trainer.threads), stop_signals() as received, Progress(run, trainer) as progress:
         if config.eval_first and not log.records:
             evaluate(0)
             run.write_checkpoint(trainer.state(), 0)

@@ -27,6 +27,7 @@ CORE = {
 PLAIN = {
     "errors",
     "files",
+    "locks",
     "programs",
     "signals",
     "tables",
@@ -36,6 +37,7 @@ PLAIN = {
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "files": {"errors"},
+    "locks": {"errors"},
     "programs": {"errors", "signals"},
     "signals": {"errors"},
     "tables": {"errors"},

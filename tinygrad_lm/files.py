@@ -1,4 +1,4 @@
-"""Write files atomically: complete or absent, even if the process or the power dies."""
+"""Write files atomically: complete or absent, even if the process or the power dies; and seal what they contain."""
 
 import hashlib
 import json
@@ -46,6 +46,20 @@ def sync(folder):
         os.close(descriptor)
 
 
-def seal(manifest):
-    """The sha256 of a manifest's content, whatever its indentation."""
-    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+def seal(content):
+    """The sha256 of a JSON file's content, whatever its indentation."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def sealed_json(content, indent=None):
+    """The bytes of a JSON file with its own checksum, which comes first (unsealed reads it)."""
+    return json.dumps({"seal": seal(content)} | content, indent=indent).encode()
+
+
+def unsealed(content):
+    """What sealed_json was given, of the object that is in the file. ValueError or KeyError if the seal does not fit"""
+    content = dict(content)
+    expected = content.pop("seal")
+    if expected != (found := seal(content)):
+        raise ValueError(f"expected the seal {expected!s:.12}, found {found:.12}; the file was changed")
+    return content

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from small_mixture import contents, prepare_inline, set_up, tiny_tokenizer, tokens_in, write_mixture
 
 from tinygrad_lm.curate import inspect, survey
-from tinygrad_lm.curate.output.journal import sealed_json
 from tinygrad_lm.curate.survey import Survey
 from tinygrad_lm.data.__main__ import COMMANDS, main
 from tinygrad_lm.data.shards import Shards, shard_header
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
+from tinygrad_lm.files import sealed_json
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from small_mixture import (
 )
 
 from tinygrad_lm.curate import prepare as module
-from tinygrad_lm.curate.output.journal import sealed_json
 from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.files import sealed_json
 
 # ---- what was prepared before
 

@@ -4,6 +4,7 @@ As a program: python tests/helpers/small_run.py ARGUMENTS is examples/pretrain_s
 """
 
 import importlib.util
+import json
 import random
 import re
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tinygrad_lm.files import sealed_json, unsealed
 from tinygrad_lm.models.config import PRESETS, GPTConfig
 from tinygrad_lm.train.config import RECIPES
 from tinygrad_lm.train.log import Log
@@ -88,6 +90,14 @@ def status(main, *arguments):
         return main(list(map(str, arguments)))
     except SystemExit as end:
         return end.code
+
+
+@contextmanager
+def editing(run):
+    """The content of a run's config.json, which may be changed within the block and is sealed again."""
+    path = Path(run, "config.json")
+    yield (config := unsealed(json.loads(path.read_bytes())))
+    path.write_bytes(sealed_json(config))
 
 
 def results(run):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import small_run
-from small_run import TEXT, pretrain
+from small_run import TEXT, editing, pretrain
 
 from tinygrad_lm import ops
 from tinygrad_lm.engine.observe import Observer, current_module, observers, observing
@@ -61,9 +61,8 @@ def weights(folder, change):
 
 
 def settings(folder, **train):
-    config = json.loads((folder / "config.json").read_text())
-    config["train"] |= train
-    (folder / "config.json").write_text(json.dumps(config))
+    with editing(folder) as config:
+        config["train"] |= train
 
 
 def log(folder, change):
@@ -141,9 +140,8 @@ def test_mistakes(patient, tmp_path):
         command(tmp_path / "nowhere")
     text = tmp_path / "text.txt"
     text.write_text(TEXT + "!")
-    config = json.loads((patient / "config.json").read_text())
-    config["data"]["path"] = str(text)
-    (patient / "config.json").write_text(json.dumps(config))
+    with editing(patient) as config:
+        config["data"]["path"] = str(text)
     with pytest.raises(DataError, match="is not the text that"):
         command(patient)
     shutil.rmtree(patient / "checkpoints")

@@ -1,11 +1,11 @@
 """One answer token by token: each number of it against its own definition, computed another way."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from small_policy import COUNTS, policy_run
+from small_run import editing
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.engine.observe import no_grad
@@ -192,9 +192,8 @@ def test_the_command_prints_it_and_writes_a_page(tmp_path, monkeypatch, capsys):
 
 def test_only_a_policys_run_has_responses(tmp_path, capsys):
     run = policy_run(tmp_path / "run", steps=1)
-    config = json.loads((run.path / "config.json").read_text())
-    del config["method"]
-    (run.path / "config.json").write_text(json.dumps(config))
+    with editing(run.path) as config:
+        del config["method"]
     assert main(["response", str(run.path)]) == 2
     assert "is not the run of a policy" in capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 from small_chats import make_base, turns
-from small_run import after_update, results, teach
+from small_run import after_update, editing, results, teach
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.generation.generate import generate
@@ -162,10 +162,9 @@ def test_threads_change_nothing(packed, folder):
 def test_other_data_are_refused(undisturbed, folder, tmp_path, capsys):
     """The file has changed since: the run would not be the one that was begun."""
     shutil.copytree(undisturbed("all"), tmp_path / "run")
-    config = json.loads((tmp_path / "run" / "config.json").read_text())
     shutil.copy(folder / "data.jsonl", tmp_path)
-    config["data"]["path"] = str(tmp_path / "data.jsonl")
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    with editing(tmp_path / "run") as config:
+        config["data"]["path"] = str(tmp_path / "data.jsonl")
     assert teach("--resume", tmp_path / "run", "--steps", 5) == 0
     with open(tmp_path / "data.jsonl", "a") as file:
         file.write("\n")

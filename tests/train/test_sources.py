@@ -14,7 +14,7 @@ import pytest
 import small_run
 from matplotlib.figure import Figure
 from small_dataset import CHARACTERS, two_sources, with_end_of_text, write_dataset, write_manifest
-from small_run import after_update, results, status, tiny_preset
+from small_run import after_update, editing, results, status, tiny_preset
 
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.output.provenance import recorded_config
@@ -266,10 +266,8 @@ def test_other_data_are_refused(run, tmp_path, capsys):
     """By the seal, with both sides named; nothing is changed."""
     shutil.copytree(run, tmp_path / "run")
     other = two_sources(tmp_path / "other", shift=7)
-    config = tmp_path / "run" / "config.json"
-    settings = json.loads(config.read_text())
-    settings["data"]["prepared"] = str(other)
-    config.write_text(json.dumps(settings))
+    with editing(tmp_path / "run") as settings:
+        settings["data"]["prepared"] = str(other)
     before = results(tmp_path / "run")
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
     told = capsys.readouterr().err

@@ -16,7 +16,7 @@ from pathlib import Path
 import safetensors.numpy
 
 from tinygrad_lm.errors import CheckpointError
-from tinygrad_lm.files import seal, sync, write
+from tinygrad_lm.files import seal, sealed_json, sync, write
 
 
 def write_checkpoint(folder, step, groups, info, keep=2):
@@ -37,7 +37,7 @@ def write_checkpoint(folder, step, groups, info, keep=2):
             write(temporary / f"{name}.safetensors", content)
             files[f"{name}.safetensors"] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest = {"step": step, **info, "files": files}
-        write(temporary / "manifest.json", json.dumps(manifest | {"seal": seal(manifest)}, indent=1).encode())
+        write(temporary / "manifest.json", sealed_json(manifest, indent=1))
         sync(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)

@@ -8,6 +8,7 @@ from shlex import quote
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
+from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
@@ -108,12 +109,21 @@ def resumed(kind, resume, steps=None, device="auto", **others):
     if others:
         names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
+    with FolderLock(resume).kept() as lock:  # before anything is read that another process may change
+        run, *rest = reopened(kind, resume, steps, device)
+    run.lock = lock
+    return run, *rest
+
+
+def reopened(kind, resume, steps, device):
+    """As `resumed`, of a locked folder."""
     run = kind(resume)
     manifest, state = run.read_checkpoint()
     before, first = run.train_config, manifest["step"]
     further = steps is not None and steps > first
     if further:
         run.plan(steps)
+    run.log.check_steps(first, ("seconds", "position") if run.train_config.seconds else ("seconds",))
     trainer, validate = run.reopen(resolve_device(device))
     trainer.pace = pace_of(trainer.config, trainer.batches, run.log.records)
     if trainer.pace.over(first) or not (steps is None or further):

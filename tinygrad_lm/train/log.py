@@ -1,10 +1,19 @@
 """The log of a run: one JSON line a step or evaluation, and the loss curve drawn from them."""
 
 import json
-from itertools import cycle
+from contextlib import suppress
+from itertools import cycle, zip_longest
 from pathlib import Path
 
+from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.files import replace, replacing
+
+OF_SOURCES = ("validation_sources", "whole_sources", "sources")
+# What every message about a damaged log ends with.
+DAMAGED = (
+    "hint : restore the file from a copy; its checkpoints are not affected: the model can be used, and a new run can "
+    "begin with it"
+)
 
 
 class Log:
@@ -21,6 +30,16 @@ class Log:
     def __init__(self, path):
         self.path = Path(path)
         self.records = list(records_in(self.path)) if self.path.exists() else []
+
+    def check_steps(self, done, figures):
+        """Raise CheckpointError unless every step, of which there are at least `done`, has one line with these figures:
+        a resumed run builds on them (pace.py)."""
+        steps = [record["step"] for record in self.records if all(name in record for name in figures)]
+        for expected, found in zip_longest(range(1, max(done, len(steps)) + 1), steps):
+            if found != expected:
+                problem = f"expected a line with {' and '.join(figures)} of step {expected:,}"
+                there = "none" if found is None else f"that of step {found:,}"
+                raise CheckpointError(f"run: {self.path} is damaged: {problem}, found {there}\n  {DAMAGED}")
 
     def rewind(self, step):
         """Forget what came after a step: a run that resumes there writes it again."""
@@ -55,12 +74,28 @@ class Log:
 
 
 def records_in(path):
-    """The records of a log; a last line that a crash cut short is left out."""
-    for line in path.read_text("utf-8").splitlines():
+    """The records of a log. CheckpointError for a damaged line; a last one that a crash cut short is left out."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
         try:
-            yield json.loads(line)
-        except ValueError:
-            return
+            yield checked(json.loads(line.decode()))
+        except ValueError as error:
+            raise CheckpointError(f"run: line {number:,} of {path} is damaged: {error}\n  {DAMAGED}") from None
+    with suppress(ValueError):
+        yield checked(json.loads(rest.decode()))
+
+
+def checked(record):
+    """The record, if it can be a step's or an evaluation's. Raises ValueError."""
+    if not isinstance(record, dict):
+        raise ValueError(f"expected a JSON object, found {record!r:.100}")
+    if type(record.get("step")) is not int or record["step"] < 0:
+        raise ValueError(f"step must be a number of updates, found {record.get('step')!r:.100}")
+    for name, value in record.items():
+        kind, types = ("an object", (dict,)) if name in OF_SOURCES else ("a number", (int, float))
+        if type(value) not in types:
+            raise ValueError(f"{name} must be {kind}, found {value!r:.100}")
+    return record
 
 
 COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:olive", "tab:pink", "tab:gray"]

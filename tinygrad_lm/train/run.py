@@ -13,13 +13,16 @@ import math
 import re
 import sys
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from shlex import quote
 
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
+from tinygrad_lm.files import sealed_json, unsealed
 from tinygrad_lm.generation.generate import generate
+from tinygrad_lm.locks import LOCK, FolderLock
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
@@ -28,6 +31,9 @@ from tinygrad_lm.train.evaluate import Validation
 from tinygrad_lm.train.log import Log, draw_losses
 from tinygrad_lm.train.trainer import Trainer
 
+# What every message about a damaged config.json ends with.
+DAMAGED = 'hint : restore it from a copy, or begin another run; if it was changed on purpose, delete its entry "seal"'
+
 
 class RunFolder:
     """The folder of an existing run; `RunFolder.create` makes one.
@@ -35,6 +41,7 @@ class RunFolder:
     config                     the content of config.json, of which two parts are objects, too:
     model_config, train_config
     tokenizer, log
+    lock                       of the folder: a run that was created or resumed holds it until its training has ended
     """
 
     measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
@@ -49,6 +56,8 @@ class RunFolder:
             raise CheckpointError(f"run: {problem}") from None
         try:
             self.config = json.loads(content)
+            if "seal" in self.config:  # runs of earlier versions have none
+                self.config = unsealed(self.config)
             missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.config]
             if missing and isinstance(self.config, dict):
                 raise CheckpointError(
@@ -59,8 +68,13 @@ class RunFolder:
             self.train_config = TrainConfig(**self.config["train"])
             self.tokenizer = tokenizer_from_dict(self.config["tokenizer"], self.path)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}") from error
-        self.log = Log(self.path / "log.jsonl")
+            raise CheckpointError(f"run: {self.path / 'config.json'} is damaged: {error}\n  {DAMAGED}") from error
+        self.lock = FolderLock(self.path)
+
+    @cached_property
+    def log(self):
+        """The Log; only what needs it reads it, so that damage to it costs no weights."""
+        return Log(self.path / "log.jsonl")
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **others):
@@ -75,15 +89,19 @@ class RunFolder:
         try:
             check_free(path)
             path.mkdir(parents=True, exist_ok=True)
-            if contents := tokenizer.contents():  # the folder that they came from may be gone tomorrow
-                (path / "tokenizer").mkdir()
-                config["tokenizer"]["folder"] = "tokenizer"
-            for name, content in contents.items():
-                files.replace(path / "tokenizer" / name, content)
-            files.replace(path / "config.json", json.dumps(config, indent=1).encode())
+            with FolderLock(path).kept() as lock:
+                check_free(path)  # another process may have begun a run in between
+                if contents := tokenizer.contents():  # the folder that they came from may be gone tomorrow
+                    (path / "tokenizer").mkdir()
+                    config["tokenizer"]["folder"] = "tokenizer"
+                for name, content in contents.items():
+                    files.replace(path / "tokenizer" / name, content)
+                files.replace(path / "config.json", sealed_json(config, indent=1))
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
-        return cls(path)
+        run = cls(path)
+        run.lock = lock
+        return run
 
     def plan(self, steps):
         """Plan for a number of steps, whatever decided before."""
@@ -92,7 +110,7 @@ class RunFolder:
 
     def write_config(self):
         """Write config.json as it is now."""
-        files.replace(self.path / "config.json", json.dumps(self.config, indent=1).encode())
+        files.replace(self.path / "config.json", sealed_json(self.config, indent=1))
 
     def reopen(self, device):
         """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
@@ -202,7 +220,7 @@ def prompt_option(tokenizer):
 def check_free(path):
     """Raise ConfigError unless a path is free, or an empty folder."""
     path = Path(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(each.name != LOCK for each in path.iterdir())):
         raise ConfigError(
             f"run: {path} exists and is not an empty folder; give another, or --resume {quote(str(path))}"
         )

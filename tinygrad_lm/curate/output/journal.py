@@ -5,12 +5,11 @@ unfinished file. Those files are synced before the journal is replaced, so it ne
 disk.
 """
 
-import json
 import re
 from contextlib import contextmanager
 
 from tinygrad_lm.errors import DataError
-from tinygrad_lm.files import replace, seal
+from tinygrad_lm.files import replace, sealed_json
 
 JOURNAL = "progress.json"
 SEALED_KEYS = (b'"seal"', b'"mixture"')  # both come first, so even a truncated file can be recognised
@@ -20,11 +19,6 @@ def save_journal(out, state):
     """Replace the journal atomically."""
     with reporting_write_errors(out / JOURNAL):
         replace(out / JOURNAL, sealed_json(state))
-
-
-def sealed_json(state, indent=None):
-    """The bytes of a JSON file with a checksum of its content (dataset.read_sealed reads it)."""
-    return json.dumps({"seal": seal(state)} | state, indent=indent).encode()
 
 
 @contextmanager

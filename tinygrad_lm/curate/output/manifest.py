@@ -8,10 +8,10 @@ removed.jsonl   examples of removed texts
 
 from tinygrad_lm.curate.cleaning.duplicates import SIGNATURE_KINDS
 from tinygrad_lm.curate.output import report
-from tinygrad_lm.curate.output.journal import JOURNAL, reporting_write_errors, sealed_json
+from tinygrad_lm.curate.output.journal import JOURNAL, reporting_write_errors
 from tinygrad_lm.curate.output.provenance import recorded_config
 from tinygrad_lm.data.mixture.dataset import MANIFEST, SPLITS, read_manifest
-from tinygrad_lm.files import replace
+from tinygrad_lm.files import replace, sealed_json
 
 
 def write_tokenizer(out, tokenizer):

@@ -11,6 +11,7 @@ from tinygrad_lm.curate.output.manifest import write_manifest
 from tinygrad_lm.curate.output.provenance import recorded_config
 from tinygrad_lm.data.mixture.dataset import MANIFEST, SPLITS, read_manifest, read_sealed
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.locks import FolderLock
 
 SHOWN_LINES = 5  # of a message
 
@@ -32,30 +33,14 @@ def new_journal(mixture, settings, times, tokenizer):
 
 @contextmanager
 def folder_lock(out):
-    """Lock the output folder against other processes; the system releases the lock of a process that dies.
+    """Make the output folder and lock it against other processes.
 
     If the dataset is finished, wait for the lock, because other processes only compare; otherwise raise ConfigError.
     """
     with reporting_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    with FolderLock(out, wait=(out / MANIFEST).exists()):
         yield
-        return
-    descriptor = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if (out / MANIFEST).exists() else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise ConfigError(
-                f"prepare: another process is writing to {out}; wait for it, or choose another --out"
-            ) from None
-        except OSError as error:
-            print(f"warning: cannot lock {out}: {error.strerror}; make sure that no other process writes to it")
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def begin_or_resume(out, mixture, state, restart):
