@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pretrained.small_models import SEVEN
 from small_gpt import tiny
+from small_run import editing
 
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
@@ -67,8 +68,8 @@ def test_a_run_from_before_names_the_folder_of_its_tokenizer(kind, tmp_path):
     tokenizer = foreign(kind, tmp_path / "model")
     create(tmp_path / "run", tokenizer)
     shutil.rmtree(tmp_path / "run" / "tokenizer")
-    path = tmp_path / "run" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer": tokenizer.to_dict()}))
+    with editing(tmp_path / "run") as config:
+        config["tokenizer"] = tokenizer.to_dict()
     assert RunFolder(tmp_path / "run").tokenizer.fingerprint == tokenizer.fingerprint
 
 

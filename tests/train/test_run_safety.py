@@ -1,8 +1,12 @@
 """A run's folder has one writer, and damage to its files is noticed before anything is written."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import small_run
@@ -14,7 +18,7 @@ from tinygrad_lm.locks import LOCK
 from tinygrad_lm.train.run import RunFolder, check_free
 
 PLAN = ["--preset", "tiny", "--steps", 4, "--eval-every", 2]
-LOCKED = "another process is writing to {}: process "
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,15 +49,18 @@ def contents(folder):
 # ---- one writer
 
 
-def test_a_second_process_is_refused_and_disturbs_nothing(copy, run, tmp_path, monkeypatch, capsys):
+def test_a_second_process_is_refused_and_disturbs_nothing(copy, run, tmp_path, monkeypatch):
     """Both when the first has just begun the run and when it has resumed it; who only reads needs no lock."""
     pytest.importorskip("fcntl", reason="this system has no such locks")
     refused = []
 
     def second(folder):
         before = contents(folder)
-        assert pretrain("--resume", folder, "--steps", 30) == 2
-        refused.append(LOCKED.format(folder) in capsys.readouterr().err)
+        command = [sys.executable, small_run.__file__, "--resume", str(folder), "--steps", "30"]
+        ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=100)
+        assert ended.returncode == 2
+        assert f"error: another process is writing to {folder}: process {os.getpid()} on " in ended.stderr
+        refused.append(folder)
         assert contents(folder) == before
         assert RunFolder(folder).log.records
 
@@ -63,7 +70,7 @@ def test_a_second_process_is_refused_and_disturbs_nothing(copy, run, tmp_path, m
     with monkeypatch.context() as patch:
         after_update(patch, lambda step: step == 5 and second(copy))
         assert pretrain("--resume", copy, "--steps", 6) == 0
-    assert refused == [True, True]
+    assert refused == [tmp_path / "new", copy]
     assert results(tmp_path / "new") == results(run)
     assert pretrain("--resume", copy, "--steps", 7) == 0  # the lock went with the training
     assert not list(tmp_path.rglob(LOCK))
