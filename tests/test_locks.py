@@ -43,7 +43,8 @@ def test_another_process_is_refused_until_the_holder_is_killed(tmp_path, holder)
     assert "wait until it has ended, or stop it" in hint
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert (tmp_path / LOCK).read_text() == f"{who}\n"  # what was left is in nobody's way
+    assert (tmp_path / LOCK).read_text() == f"{who}\n"  # it is left behind, and stops no other process
+    (tmp_path / LOCK).write_text(f"{who}, which had a longer name\n")
     with FolderLock(tmp_path):
         assert (tmp_path / LOCK).read_text() == f"process {os.getpid()} on {os.uname().nodename}\n"
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,8 @@ from small_run import TEXT, after_update, pretrain, results
 
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sealed_json, unsealed
-from tinygrad_lm.locks import LOCK
+from tinygrad_lm.locks import LOCK, FolderLock
+from tinygrad_lm.train.command import resumed
 from tinygrad_lm.train.run import RunFolder, check_free
 
 PLAN = ["--preset", "tiny", "--steps", 4, "--eval-every", 2]
@@ -74,6 +75,15 @@ def test_a_second_process_is_refused_and_disturbs_nothing(copy, run, tmp_path, m
     assert results(tmp_path / "new") == results(run)
     assert pretrain("--resume", copy, "--steps", 7) == 0  # the lock went with the training
     assert not list(tmp_path.rglob(LOCK))
+
+
+def test_a_run_is_locked_before_it_is_trained(copy, tmp_path):
+    pytest.importorskip("fcntl", reason="this system has no such locks")
+    run, *_ = resumed(RunFolder, copy, steps=6, device="cpu")
+    new = RunFolder.create(tmp_path / "new", run.model_config, run.train_config, run.tokenizer)
+    for path in (run.path, new.path):
+        with pytest.raises(ConfigError, match=f"another process is writing to {path}: process {os.getpid()} on "):
+            FolderLock(path).acquire()
 
 
 def test_a_resume_that_fails_releases_the_lock(copy):
