@@ -260,10 +260,10 @@ def blocks(page):
 
 
 def test_the_page_says_what_happens(capsys):
-    """Its two programs run, and what it shows of their output is what they print."""
+    """Its programs run, one after the other, and what it shows of their output is what they print."""
     shown = blocks(ROOT / "docs" / "proving.md")
-    right, wrong = (text for kind, text in shown if kind == "python")
-    report, error, _ = (text for kind, text in shown if not kind)
+    right, wrong, module = (text for kind, text in shown if kind == "python")
+    report, error, of_module, _ = (text for kind, text in shown if not kind)
     names = {}
     exec(right, names)
     printed = capsys.readouterr().out
@@ -273,6 +273,14 @@ def test_the_page_says_what_happens(capsys):
         exec(wrong, names)
     assert str(caught.value).splitlines()[:2] == error.splitlines()[:2]
     assert str(caught.value).splitlines()[2].startswith("  found: gradient of input 0: at [] ")
+    exec(wrong.partition("\n\n\nprove(")[0], names)
+    with pytest.raises(GradientError) as caught:
+        exec(module, names)
+    for line, printed in zip(of_module.splitlines(), str(caught.value).splitlines(), strict=True):
+        if "✗" in line:
+            assert re.sub(r"(\d\.\d{4})\d+", r"\1", printed).startswith(line)
+        else:  # the numbers are those of rounding
+            assert printed.startswith(line.partition(" entries")[0])
 
 
 # ---- Hypothesis

@@ -20,10 +20,12 @@ def test_parameters_that_are_not_passed_in_are_not_checked():
     with pytest.raises(GradientError) as caught:
         gradcheck(lambda *parameters: layer(X.astype("float32")), *layer.parameters(), **few)
     message = str(caught.value)
-    assert message.startswith("gradcheck <lambda>: analytic and central derivatives AGREE ON ZEROS ONLY, tolerance ")
+    assert message.startswith(
+        "gradcheck <lambda>: analytic and central derivatives agree, in part ON ZEROS ONLY, tolerance "
+    )
     assert "\n ✗ input 0 (3, 2): 6 entries, " in message
     assert "\n  found: no derivative above the tolerance: input 0, input 1\n" in message
-    assert "\n  found: the result depends on weight, bias, not passed in\n" in message
+    assert "\n         the result depends on weight, bias, not passed in\n" in message
 
 
 NOTHING_PROVEN = {
@@ -42,12 +44,12 @@ NOTHING_PROVEN = {
 @pytest.mark.parametrize("name", NOTHING_PROVEN)
 def test_where_zeros_would_pass_it_fails_unless_that_is_declared(name, method):
     f, inputs, options, unproven = NOTHING_PROVEN[name]
-    with pytest.raises(GradientError, match=rf"AGREE ON ZEROS ONLY[^✗]+✗ {unproven} .*") as caught:
+    with pytest.raises(GradientError, match=rf"ON ZEROS ONLY[^✗]+✗ {unproven} .*") as caught:
         gradcheck(f, *inputs, method=method, **options, **few)
     assert f"\n  found: no derivative above the tolerance: {unproven}\n" in str(caught.value)
     report = gradcheck(f, *inputs, method=method, allow_unused=[int(unproven[-1])], **options, **few)
     assert report.passed
-    assert "derivatives agree" in str(report)
+    assert "derivatives agree, tolerance" in str(report)
 
 
 def test_a_declared_input_is_checked_all_the_same():

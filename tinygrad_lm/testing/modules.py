@@ -68,8 +68,8 @@ def gradcheck_module(loss, model, *inputs, allow_unused=(), seed=0, **options):
             return loss(copy, *(cast(x, dtype) for x in inputs))
         except DtypeError as error:
             raise DtypeError(
-                f"{error}\n  hint : gradcheck_module computes in {dtype}; it converts arrays that are its own inputs, or\n"
-                "         attributes of modules: gradcheck_module(lambda model, x: model(x), model, x)"
+                f"{error}\n  hint : gradcheck_module computes in {dtype}; it converts arrays that are its inputs or\n"
+                "         a module's attributes: gradcheck_module(lambda model, x: model(x), model, x)"
             ) from error
 
     of_parameters.__name__ = type(model).__name__

@@ -58,26 +58,23 @@ class Report:
         return row.error <= self.tolerance  # a NaN is not
 
     def __str__(self):
-        unproven = self.unproven
-        agree = all(map(self.right, self.rows))
-        verdict = "DIFFER" if not agree else "AGREE ON ZEROS ONLY" if unproven else "agree"
+        agree, unproven = all(map(self.right, self.rows)), self.unproven
+        verdict = "DIFFER" if not agree else "agree, in part ON ZEROS ONLY" if unproven else "agree"
         lines = [
             f"gradcheck {self.name}: analytic and {self.method} derivatives {verdict}, tolerance {self.tolerance:g}",
             *(self.line(row, row in unproven) for row in self.rows),
         ]
         if unproven:
-            names = list(dict.fromkeys(row.name for row in unproven))
-            lines += [
-                "  rule : each input has an influence on the result, or its gradient cannot be told from zeros",
-                f"  found: no derivative above the tolerance: {', '.join(names)}",
-                *(
-                    f"  found: the result depends on {listed}, not passed in"
-                    for listed in [", ".join(self.others)]
-                    if listed
-                ),
+            names = ", ".join(dict.fromkeys(row.name for row in unproven))
+            elsewhere = (
+                f"\n         the result depends on {', '.join(self.others)}, not passed in" if self.others else ""
+            )
+            lines.append(
+                "  rule : each input has an influence on the result, or its gradient cannot be told from zeros\n"
+                f"  found: no derivative above the tolerance: {names}{elsewhere}\n"
                 "  hint : compute with the tensors that are passed in; gradcheck_module checks a module's parameters;\n"
-                "         method='complex' resolves smaller ones; allow_unused declares inputs without an influence",
-            ]
+                "         method='complex' resolves smaller ones; allow_unused declares inputs without an influence"
+            )
         return "\n".join(lines)
 
     def line(self, row, unproven):
