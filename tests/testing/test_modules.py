@@ -130,7 +130,7 @@ def test_frozen_parameters_keep_their_values_and_are_not_checked():
 def test_other_arrays_of_a_module_are_computed_in_the_same_dtype(kind, method):
     net = Net().initialize(seed=0)
     net.layers[0].table = kind(X)
-    gradcheck_module(lambda model, x: model(model.layers[0].table * x), net, kind(X), method=method, **few)
+    gradcheck_module(lambda model, x: model(ops.multiply(model.layers[0].table, x)), net, kind(X), method=method, **few)
     assert net.layers[0].table.dtype == "float32"
 
 
