@@ -99,7 +99,8 @@ def test_columns_of_the_gradients_are_added_up_where_they_are_written(xp, bf16, 
         pytest.skip("the GPU has one capability")
     monkeypatch.setattr(cuda_emulator, "capability", capability)
     launch, launched = cuda_columns.launch, []
-    monkeypatch.setattr(cuda_columns, "launch", lambda x, *more, warps: [launched.append(len(x)), launch(x, *more, warps)])
+    noted = lambda x, *more, warps: [launched.append(len(x)), launch(x, *more, warps)]
+    monkeypatch.setattr(cuda_columns, "launch", noted)
     rows = 64 if D == 80 or capability == "90" else 128  # of queries that a block has
     for B, T, S, H, G, causal in ((2, 70, 136, 4, 2, True), (1, 150, 75, 2, 2, False)):
         queries, keys = -(-T // rows), -(-S // 64)
