@@ -9,6 +9,7 @@ import pytest
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.precision import PRECISE
+from tinygrad_lm.kernels.cuda import activation as cuda_activation
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
@@ -21,7 +22,7 @@ from tinygrad_lm.testing.drawing import signed
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
     (cuda_normalize, "PACKETS", 3), (cuda_normalize, "WARPS", 2), (cuda_normalize, "LONGEST", 3),
-    (cuda_normalize, "BLOCKS", 3),
+    (cuda_normalize, "BLOCKS", 3), (cuda_activation, "BLOCKS", 6),
     (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
     (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
     (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
@@ -66,6 +67,9 @@ def on_host(gradients):
     for dx, x in zip(gradients, found, strict=True):
         if hasattr(dx, "plus"):
             adds_itself(dx, x)
+    for x in found:
+        if x is not None and x.data.ptr in cuda_columns.summed:
+            agree_with_columns(cuda_columns.summed[x.data.ptr][1].get().sum(0), x.get())
     return [None if dx is None else dx.get() for dx in found]
 
 

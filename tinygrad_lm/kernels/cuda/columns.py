@@ -18,7 +18,7 @@ def remember(x, parts):
     next one, which a graph records, finds too little in its pool.
     """
     address = x.data.ptr
-    summed[address] = weakref.ref(x, lambda _: summed.pop(address)), parts
+    summed[address] = weakref.ref(x, lambda _: summed.pop(address, None)), parts
 
 
 def column_sums(x, plus=None, out=None):

@@ -2,7 +2,7 @@
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.kernels.cuda.adding import Adding
-from tinygrad_lm.kernels.cuda.columns import column_sums
+from tinygrad_lm.kernels.cuda.columns import column_sums, remember
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
@@ -55,11 +55,12 @@ def norm(x, w, b, eps, centred):
         dy, blocks, sums = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS)), None
 
         def dx(plus, out):
-            """The pass that leaves the sums, too."""
+            """The pass that leaves the sums, too: of dw, of db, of dx."""
             nonlocal sums
-            dx, sums = xp.empty_like(x), xp.empty((2, blocks, C), f4)
+            dx, sums = xp.empty_like(x), xp.empty((sum(p is not None for p in (w, b, x)), blocks, C), f4)
             back = kernel("normalize", "norm_backward", x, W, **constants)
             back(blocks, 32 * warps, dy, x, w, mean, inverse, contiguous(plus), dx, sums, i8(N), i4(C))
+            remember(dx, sums[-1])
             if out is not None:
                 out[...] = dx
             return dx
