@@ -18,7 +18,8 @@ def stages(monkeypatch):
     """How many rows each launch of column_sums went through."""
     cuda_columns.summed.clear()
     rows, launch = [], cuda_columns.launch
-    monkeypatch.setattr(cuda_columns, "launch", lambda x, *others, **more: rows.append(len(x)) or launch(x, *others, **more))
+    noted = lambda x, *others, **more: rows.append(len(x)) or launch(x, *others, **more)
+    monkeypatch.setattr(cuda_columns, "launch", noted)
     yield rows
     cuda_columns.summed.clear()
 

@@ -29,7 +29,7 @@ def gradient(op, dy, x):
     """dx, whose sums over rows are remembered where rows are long: the gradient of a bias that was added to x."""
     n, C, xp = x.size, x.shape[-1] if x.ndim else 1, array_module(x)
     dx, W, parts = xp.empty_like(x), width(C, x), None
-    added = 1 < W and SHORTEST * W <= C <= n // ROWS
+    added = W > 1 and SHORTEST * W <= C <= n // ROWS
     if not added:
         W = width(n, x)
         C = LANES * W

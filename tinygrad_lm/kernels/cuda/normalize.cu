@@ -71,8 +71,8 @@ __device__ packet<REAL> packet_at(const REAL* from) { return *reinterpret_cast<c
 // registers in bfloat16, and three sums a channel leave no room for them.
 __device__ void forget(packet<REAL>& p) {
 #ifdef __CUDACC__
-    if (sizeof(p) % 4 == 0)
-        for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
+    if (sizeof(p) == 2) asm volatile("" : "+h"(reinterpret_cast<unsigned short&>(p)));
+    for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
 #endif
 }
 

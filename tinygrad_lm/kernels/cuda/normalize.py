@@ -8,7 +8,7 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
 WARPS, LONGEST = 4, 8  # of a block: where each has a row of its own, and at most where they share one
-BLOCKS = {2: 396, 4: 264}  # of the backward pass, by an entry's bytes: 132 multiprocessors with 3 or 2, as registers allow
+BLOCKS = {2: 396, 4: 264}  # of the backward pass, by an entry's bytes: the registers of 132 multiprocessors have 3 or 2
 
 # N rows, C channels
 
