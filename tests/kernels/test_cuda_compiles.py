@@ -175,7 +175,9 @@ def test_packets_move_as_one_instruction(file, real, width):
 
 @nvrtc_only
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("real", "width", "packets"), [("bf16", 8, 3), ("bf16", 8, 4), ("float", 4, 6), ("float", 4, 8)])
+@pytest.mark.parametrize(
+    ("real", "width", "packets"), [("bf16", 8, 3), ("bf16", 8, 4), ("float", 4, 6), ("float", 4, 8)]
+)
 def test_as_many_blocks_of_norms_fit_as_there_are(real, width, packets, architecture):
     """All at the same time on 132 multiprocessors: none waits for others to end."""
     constants = {"CENTRED": 1, "GAIN": 1, "BIAS": 1, "PACKETS": packets, "WARPS": cuda_normalize.WARPS, "TEAM": 32}
