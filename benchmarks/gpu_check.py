@@ -34,15 +34,15 @@ GO_ON = 3  # the status of a process that can do no more, where another could
 # name: (what it answers, about how many minutes it takes, after how many it is stopped)
 PARTS = {
     "environment": ("card, libraries, and the ceilings of a copy and a product", 0.5, 2),
-    "tests": ("pytest -m gpu", 3, 5),
-    "kernels": ("each kernel against its rule at real sizes, and its speed", 2, 4),
+    "tests": ("pytest -m gpu", 1, 3),
+    "kernels": ("each kernel against its rule at real sizes, and its speed", 1, 3),
     "products": ("cuBLASLt at the shapes of a step, and PyTorch there", 0.5, 2),
     "steps": ("our steps beside PyTorch's in turns: time, tokens/s, memory, losses", 6, 9),
     "curves": ("losses on GPU and CPU, in bfloat16 and float32, replayed and not", 1, 3),
     "profile": ("where the time of a step goes, by kernel", 1, 3),
     "goal": ("seconds to validation loss 1.4697 on tiny Shakespeare", 2, 5),
     "batches": ("PyTorch's best batch size at GPT-2's shape", 4, 8),
-    "sanitize": ("compute-sanitizer over each kernel at small sizes", 3, 6),
+    "sanitize": ("compute-sanitizer over each kernel at small sizes", 1.5, 5),
 }
 
 

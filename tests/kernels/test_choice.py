@@ -1,9 +1,12 @@
 """Which dtype is chosen where the user leaves it open."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
+import strict_array
 
+from tinygrad_lm import backend
 from tinygrad_lm.kernels import choice
 from tinygrad_lm.kernels.choice import resolve_dtype
 
@@ -17,6 +20,16 @@ def test_auto_is_bfloat16_where_that_is_faster(products, gain, right, monkeypatc
     monkeypatch.setattr(choice, "has_products", lambda dtype: products)
     monkeypatch.setattr(choice, "gain", lambda dtype: gain)
     assert resolve_dtype("auto", "cpu") == right
+
+
+@pytest.mark.parametrize(("capability", "right"), [("75", "float32"), ("80", "bfloat16"), ("120", "bfloat16")])
+def test_a_gpu_computes_in_bfloat16_if_it_has_units_for_it(capability, right, monkeypatch):
+    pytest.importorskip("ml_dtypes")
+    monkeypatch.setattr(backend, "_cupy", lambda: strict_array)
+    monkeypatch.setattr(strict_array.cuda, "Device", lambda: SimpleNamespace(compute_capability=capability))
+    monkeypatch.setattr(choice, "gain", None)
+    assert resolve_dtype("auto", "cuda") == right
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
     assert resolve_dtype("auto", "cuda") == "float32"
 
 

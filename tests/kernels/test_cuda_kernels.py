@@ -23,7 +23,7 @@ from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.optim import adamw
-from tinygrad_lm.optim.clipping import sum_of_squares
+from tinygrad_lm.optim.clipping import scale, sum_of_squares
 from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.cases import CASES
@@ -286,6 +286,18 @@ def test_adamw_in_one_pass_is_the_update(xp, seed, size, skipped, decay, t):
     adamw.update.definition(*(x[here] for x in arrays), *constants)
     for x, right in zip(there, arrays, strict=True):
         np.testing.assert_allclose(x.get(), right, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 37, 4096])
+def test_gradients_are_scaled_in_place(xp, n):
+    g = np.random.default_rng(n).standard_normal(n + 1).astype("float32")
+    for start in (0, 1):  # also where packets of 16 bytes do not begin
+        there = xp.asarray(g)
+        cuda_emulator.LAUNCHED.clear()
+        scale(there[start:], xp.asarray(np.float32(0.3)))
+        assert xp is not strict_array or start or "scale" in cuda_emulator.LAUNCHED
+        np.testing.assert_array_equal(there.get()[start:], g[start:] * np.float32(0.3))
+        np.testing.assert_array_equal(there.get()[:start], g[:start])
 
 
 @few

@@ -81,7 +81,6 @@ PLANTED = [
     ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "blockIdx.x", "layer_norm"),
     ("normalize", "widened(before[k].at[i]) + r *", "r *", "layer_norm"),
     ("normalize", "total + row * C", "total + C", "layer_norm"),
-    ("normalize", "before[PACKETS] = {};", "before[PACKETS];", "layer_norm"),
     ("normalize", "sum[GAIN + BIAS][k][i] += d[i];", "sum[GAIN + BIAS][k][i] += g;", "layer_norm"),
     ("normalize", "sum[GAIN + BIAS][k][i] += d[i];", "", "rms_norm"),
     ("normalize", "k < PACKETS * (GAIN + BIAS + 1)", "k < PACKETS * (GAIN + BIAS)", "rms_norm"),

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 
 from tinygrad_lm import kernels
+from tinygrad_lm.backend import array_module, zeros
 from tinygrad_lm.engine.observe import no_grad, within
 from tinygrad_lm.ops.matmul import linear
 from tinygrad_lm.threads import workers
@@ -14,10 +15,18 @@ SIZE, TIMES, ENOUGH = 512, 5, 1.2  # rows and columns of the products that are t
 
 
 def resolve_dtype(name, device):
-    """The dtype of a model, by name: "auto" is bfloat16 on a CPU that computes such products faster, else float32."""
+    """The dtype of a model, by name: "auto" is bfloat16 where such products are faster, else float32.
+
+    On a CPU that is measured; GPUs have units for them since Ampere, compute capability 8.0.
+    """
     if name != "auto":
         return name
-    return "bfloat16" if device == "cpu" and has_products("bfloat16") and gain("bfloat16") > ENOUGH else "float32"
+    if device == "cpu":
+        faster = has_products("bfloat16") and gain("bfloat16") > ENOUGH
+    else:
+        xp = array_module(zeros(1, np.float32, device))
+        faster = find_spec("ml_dtypes") is not None and int(xp.cuda.Device().compute_capability) >= 80
+    return "bfloat16" if faster else "float32"
 
 
 def has_products(dtype):

@@ -29,7 +29,7 @@ PRETRAINING = {
     "--accumulate": {"type": int, "metavar": "N", "help": "batches a step [1]"},
     "--dtype": {
         "choices": ["auto", "bfloat16", "float32", "float64"],
-        "help": "auto: bfloat16 on a CPU whose products are faster so, else float32 [auto]",
+        "help": "auto: bfloat16 on a CPU or GPU whose products are faster so, else float32 [auto]",
     },
     "--doctor": {"action": "store_const", "const": True, "help": "examine the run when it has ended; status 1 if ill"},
 }

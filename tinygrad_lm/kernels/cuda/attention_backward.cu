@@ -17,13 +17,13 @@
 
 const int KEYS = 64;                  // of a block for dk and dv, a warp's strip has 16
 const int SHORT = D <= 64 ? 64 : 16;  // queries that are brought at once for them
-const int N = WGMMA ? 64 : 16;        // columns that are computed at once
-const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64 ? 1 : WGMMA ? 2 : 3;
+const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64 ? 1 : WGMMA && DROPOUT ? 2 : 3;
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
                  const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
                  const word* mask, float grown) {
+    const int N = WGMMA ? 64 : 16;  // keys that are computed at once
     __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
     sight seen = look(starts, mine, T, S, causal);
@@ -93,6 +93,7 @@ extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
                   const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
                   const word* mask, float grown) {
+    const int N = !WGMMA ? 16 : DROPOUT ? 64 : 32;  // queries that are computed at once, as the registers allow
     __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
     const int WHOLE = 64;  // SHORT are needed, but two whole warps fill them
     __shared__ float L[2][WHOLE], d[2][WHOLE];

@@ -14,7 +14,7 @@ summed = deque(maxlen=4)  # arrays that a kernel added up while it wrote them, a
 
 
 def remember(x, parts):
-    """Say that the rows of parts, float32 (n, C), add up to those of x as a matrix (…, C). x must not change any more."""
+    """Say that the rows of parts, float32 (n, C), add up to those of x as a matrix (…, C). x must not change now."""
     summed.append((x, parts))  # x is held, so nothing else can come to lie where it lies
 
 

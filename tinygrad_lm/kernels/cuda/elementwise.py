@@ -4,6 +4,7 @@ from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine import graph
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i8, kernel, width
 from tinygrad_lm.ops.elementwise import add, multiply
+from tinygrad_lm.optim.clipping import scale
 
 
 @graph.add.on("cuda", "float32", "bfloat16")
@@ -35,12 +36,20 @@ def multiply_on_gpu(a, b):
     return y, lambda dy: by_entries("multiply_backward", new(2), contiguous(dy), a, b)
 
 
-def scaled(x, factor):
+@scale.on("cuda", "float32")
+def scale_on_gpu(x, factor):
+    """An implementation of `scale` of optim/clipping.py, for a factor on the device."""
+    if not covered(x) or contiguous(x) is not x or not hasattr(factor, "shape"):
+        return NotImplemented
+    return scaled(x, factor, x)
+
+
+def scaled(x, factor, out=None):
     """x times one number on the device, in float32; as x lies."""
     if not x.flags.c_contiguous and x.T.flags.c_contiguous:
         return scaled(x.T, factor).T
     x, n = contiguous(x), x.size
-    y, W = array_module(x).empty_like(x), width(n, x)
+    y, W = array_module(x).empty_like(x) if out is None else out, width(n, x)
     kernel("elementwise", "scale", x, W)(*for_each(n, W), x, factor, y, i8(n))
     return y
 

@@ -1,4 +1,4 @@
-// Products of a warpgroup, four warps with 16 rows each: wgmma.mma_async m64n64k16 of Hopper, compute capability 9.x (PTX
+// Products of a warpgroup, four warps with 16 rows each: wgmma.mma_async m64nNk16 of Hopper, compute capability 9.x (PTX
 // ISA, "Asynchronous warpgroup level matrix instructions"). A and C are a warp's fragments as in matrices.cuh, a quarter
 // of the 64 rows each; B is read from shared memory. For D = 64.
 //
@@ -70,7 +70,7 @@ __device__ word describe(const line* b) {
     return word(1) << 62 | word(1024 / 16) << 32 | 1 << 16 | shared_address(b) / 16;
 }
 
-// M strips of 16 rows a warp: c (64 M × 64) ← a (64 M × 64) times the transpose of 64 rows of b.
+// M strips of 16 rows a warp: c (64 M × N) ← a (64 M × 64) times the transpose of N rows of b.
 template <int M, int N, int R>
 __device__ void times_transposed(float (&c)[M][N / 8][4], fragments (&a)[M], const line (&b)[R], int from) {
     static_assert(D == 64);
@@ -87,7 +87,7 @@ __device__ void times_transposed(float (&c)[M][N / 8][4], fragments (&a)[M], con
     }
 }
 
-// c (64 M × 64) += a (64 M × 64, rounded to bf16) times 64 rows of b.
+// c (64 M × 64) += a (64 M × N, rounded to bf16) times N rows of b.
 template <int M, int N, int R>
 __device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][4], const line (&b)[R], int from) {
     static_assert(D == 64);
