@@ -4,10 +4,11 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array as xp
-from cuda_checks import agree, cotangent, expected, ids_outside_their_table, on_device, small_blocks
+from cuda_checks import agree, columns_agree, cotangent, expected, ids_outside_their_table, on_device, small_blocks
 from cuda_emulator import LaunchError
 from cuda_sizes import alone, documents
 
+from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.testing.case import Case
 
@@ -31,6 +32,23 @@ PLANTED = [
     ("activation", "if (i >= n) return;", "", "silu"),
     ("activation", "if (i >= n) return;", "if (i > n) return;", "silu"),
     ("activation", "if (i >= n) return;", "if (i >= n - 1) return;", "silu"),
+    ("activation", "* ROWS + row) * (long long)C", "* ROWS) * (long long)C", "silu"),
+    ("activation", "i += AT_ONCE * step", "i += step", "silu"),
+    ("activation", "i += AT_ONCE * step", "i += (AT_ONCE + 1) * step", "silu"),
+    ("activation", "step = gridDim.y * ROWS", "step = ROWS", "silu"),
+    ("activation", "x + (i + k * step < n ? i + k * step : i)", "x + i + k * step", "silu"),
+    ("activation", "dy + (i + k * step < n ? i + k * step : i)", "dy + i", "silu"),
+    ("activation", "if (i + k * step >= n) break;", "", "silu"),
+    ("activation", "if (i + k * step >= n) break;", "if (i + k * step >= n) continue; if (k == 2) break;", "silu"),
+    ("activation", "sum[j] += d[k][j] =", "sum[j] = d[k][j] =", "silu"),
+    ("activation", "if (!parts) return;", "return;", "silu"),
+    ("activation", "if (!parts) return;", "", "silu"),
+    ("activation", "    __syncthreads();\n", "", "silu"),
+    ("activation", "row == 0 && c < C", "row == 0", "silu"),
+    ("activation", "row == 0 && c < C", "c < C", "silu"),
+    ("activation", "other = 1; other < ROWS", "other = 1; other < ROWS - 1", "silu"),
+    ("activation", "of_row[other][lane][j];", "of_row[other][0][j];", "silu"),
+    ("activation", "parts + blockIdx.y * (long long)C + c", "parts + c", "silu"),
     ("activation", "dy * (s + x * s * (1 - s));", "dy * (s + x * (1 - s));", "silu"),
     ("activation", "3 * 0.044715f", "2 * 0.044715f", "gelu_tanh"),
     ("activation", "1.59576912f * x *", "1.5957f * x *", "gelu_tanh"),
@@ -43,14 +61,16 @@ PLANTED = [
     ("elementwise", "if (i >= n) return;", "", "multiply"),
     ("elementwise", "if (i >= n) return;", "if (i >= n - 1) return;", "multiply"),
     ("normalize", "load(x + row + inside(k, C)", "load(x + row + channel(k)", "layer_norm"),
-    ("normalize", "row * C + inside(k, C), xhat", "row * C + channel(k), xhat", "layer_norm"),
+    ("normalize", "packet_at(dy + row * C + inside(k, C))", "packet_at(dy + row * C + channel(k))", "layer_norm"),
+    ("normalize", "packet_at(x + row * C + inside(k, C))", "packet_at(x + row * C + channel(k))", "layer_norm"),
+    ("normalize", "packet_at(total + row * C + inside(k, C))", "packet_at(total + row * C + channel(k))", "layer_norm"),
     ("normalize", "w + inside(k, C)", "w + channel(k)", "layer_norm"),
     ("normalize", "sum += channel(k) < C ?", "sum += true ?", "layer_norm"),
     ("normalize", "square += channel(k) < C ?", "square += true ?", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "if (c > C) continue;", "layer_norm"),
     ("normalize", "if (channel(k) >= C) continue;", "", "layer_norm"),
-    ("normalize", "if (channel(k) >= C) g[k][i] = 0;", "", "layer_norm"),
+    ("normalize", "channel(k) < C ? widened(of_dy[k].at[i]) : 0", "widened(of_dy[k].at[i])", "layer_norm"),
     ("normalize", "k < PACKETS; k++", "k < 1; k++", "layer_norm"),
     ("normalize", "row += teams", "row += teams + 1", "layer_norm"),
     ("normalize", "row += teams", "row += gridDim.x", "rms_norm"),
@@ -59,8 +79,11 @@ PLANTED = [
     ("normalize", "k * TEAM + threadIdx.x % TEAM", "k * blockDim.x + threadIdx.x", "rms_norm"),
     ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "k / PACKETS * gridDim.x", "rms_norm"),
     ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "blockIdx.x", "layer_norm"),
-    ("normalize", "before[i] + r *", "r *", "layer_norm"),
+    ("normalize", "widened(before[k].at[i]) + r *", "r *", "layer_norm"),
     ("normalize", "total + row * C", "total + C", "layer_norm"),
+    ("normalize", "sum[GAIN + BIAS][k][i] += d[i];", "sum[GAIN + BIAS][k][i] += g;", "layer_norm"),
+    ("normalize", "sum[GAIN + BIAS][k][i] += d[i];", "", "rms_norm"),
+    ("normalize", "k < PACKETS * (GAIN + BIAS + 1)", "k < PACKETS * (GAIN + BIAS)", "rms_norm"),
     ("normalize", "turn ? all + s[i] : s[i]", "s[i]", "rms_norm"),
     ("normalize", "turn ? all + s[i] : s[i]", "all + s[i]", "rms_norm"),
     ("normalize", "turn == teams_here - 1", "turn == 0", "rms_norm"),
@@ -68,9 +91,9 @@ PLANTED = [
     ("normalize", "[k % PACKETS][lane]", "[0][lane]", "layer_norm"),
     ("normalize", "&& c < C)\n", ")\n", "layer_norm"),
     ("normalize", "row < N; row", "row < N - 1; row", "layer_norm"),
-    ("normalize", "- xhat[k][i] * along_xhat", "", "layer_norm"),
+    ("normalize", "- xhat * along_xhat", "", "layer_norm"),
     ("normalize", "- along_1 -", "-", "layer_norm"),
-    ("normalize", "sum[GAIN][k][i] += g[k][i]", "sum[GAIN][k][i] += g[k][i] * gain[i]", "layer_norm"),
+    ("normalize", "sum[GAIN][k][i] += g;", "sum[GAIN][k][i] += g * gain[i];", "layer_norm"),
     ("normalize", "inverse[n] = r", "inverse[0] = r", "rms_norm"),
     ("columns", "n += 4 * WARPS", "n += 3 * WARPS", "linear"),
     ("columns", "n += 4 * WARPS", "n += 5 * WARPS", "linear"),
@@ -374,6 +397,8 @@ def sizes(name, rng):
                 targets = rng.integers(0, C, 4 * n)
                 targets[1::3] = -100
                 yield Case((numbers(4 * n, 16), numbers(16, C), targets))
+            case "silu":
+                yield Case((numbers(30 * n, C),))
             case "add" | "multiply":
                 yield Case((numbers(n, C), numbers(n, C)))
             case _:
@@ -389,7 +414,11 @@ def looked_at(rule):
         dtype = case.inputs[0].dtype
         dy = cotangent(rng, name, case, dtype)
         for cuda_emulator.order in (1, 0):
-            agree(on_device(xp, name, case, dy), expected(name, case, dy), case, str(dtype), name)
+            right = expected(name, case, dy)
+            agree(on_device(xp, name, case, dy), right, case, str(dtype), name)
+            if name in ("silu", "layer_norm", "rms_norm"):
+                (dx, *_) = Op.registry[name].run(*map(xp.asarray, case.inputs))[1](xp.asarray(dy))
+                columns_agree(dx() if callable(dx) else dx, right[1])
 
 
 @pytest.fixture

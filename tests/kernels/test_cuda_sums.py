@@ -3,12 +3,11 @@
 import cuda_emulator
 import numpy as np
 import pytest
-from cuda_checks import TOLERANCE, exact
+from cuda_checks import TOLERANCE, columns_agree, exact
 
 from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
-from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.case import Case
 
 ACTIVATIONS = ["relu", "relu_squared", "silu", "gelu", "gelu_tanh"]
@@ -19,9 +18,8 @@ def stages(monkeypatch):
     """How many rows each launch of column_sums went through."""
     cuda_columns.summed.clear()
     rows, launch = [], cuda_columns.launch
-    monkeypatch.setattr(
-        cuda_columns, "launch", lambda x, *others, **more: rows.append(len(x)) or launch(x, *others, **more)
-    )
+    noted = lambda x, *others, **more: rows.append(len(x)) or launch(x, *others, **more)
+    monkeypatch.setattr(cuda_columns, "launch", noted)
     yield rows
     cuda_columns.summed.clear()
 
@@ -33,13 +31,6 @@ def numbers(dtype, *shape):
 def gradients(xp, name, inputs, dy, **options):
     found = Op.registry[name].run(*map(xp.asarray, inputs), **options)[1](xp.asarray(dy))
     return [dx() if callable(dx) else dx for dx in found]
-
-
-def sums_agree(dx, right):
-    """The sums are of what was rounded to dx afterwards, so they are as exact in bfloat16 as in float32."""
-    C = dx.shape[-1]
-    found = cuda_columns.column_sums(dx.reshape(-1, C))
-    checks.agree(found.get(), right.reshape(-1, C).sum(0), "sums", 1e-5)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -55,9 +46,26 @@ def test_of_an_activation(xp, stages, name, dtype):
         found.append(cuda_columns.column_sums(dx.reshape(-1, shape[-1])).get().tobytes())
     assert len(set(found)) == 1
     right = Op.registry[name].rule(*exact(Case((x,))).inputs)[1](dy.astype("f8"))[0]
-    sums_agree(dx, right)
+    columns_agree(dx, right)
     assert max(stages) <= 264
     assert len(stages) == 4
+
+
+@pytest.mark.parametrize(("name", "weights"), [("layer_norm", 2), ("layer_norm", 0), ("rms_norm", 1), ("rms_norm", 0)])
+@pytest.mark.parametrize("C", [264, 1000, 5])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_of_a_norm(xp, stages, name, weights, C, dtype):
+    """A row for a warp and for a block; with a gradient of x that is there already, too."""
+    dtype = dtype_of(dtype)
+    x, dy, plus = numbers(dtype, 2, 33, C), numbers(dtype, 2, 33, C)[::-1], numbers(dtype, 66, C).reshape(2, 33, C)
+    inputs = x, *(numbers(dtype, C) + dtype.type(i) for i in range(weights))
+    _, backward = Op.registry[name].implementations["cuda", dtype.name](*map(xp.asarray, inputs))
+    dx, plus, dy = backward(xp.asarray(dy))[0], xp.asarray(plus), dy.astype("f8")
+    right = Op.registry[name].rule(*exact(Case(inputs)).inputs)[1](dy)[0]
+    columns_agree(dx(), right)
+    columns_agree(dx.plus(plus), right + plus.get().astype("f8"))
+    assert max(stages) <= 396
+    assert len(stages) == 2
 
 
 @pytest.mark.parametrize("shape", [(16, 31 * 4), (16, 33 * 4 + 1), (7, 256), (256,), ()])

@@ -65,12 +65,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_forward(const REAL
     }
 }
 
+__device__ packet<REAL> packet_at(const REAL* from) { return *reinterpret_cast<const packet<REAL>*>(from); }
+
 // What was computed from a packet is computed again where it is needed again: as floats, dy and x would take twice the
 // registers in bfloat16, and three sums a channel leave no room for them.
 __device__ void forget(packet<REAL>& p) {
 #ifdef __CUDACC__
-    if (sizeof(p) % 4 == 0)
-        for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
+    if (sizeof(p) == 2) asm volatile("" : "+h"(reinterpret_cast<unsigned short&>(p)));
+    for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
 #endif
 }
 
@@ -82,12 +84,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
     long long teams = gridDim.x * (long long)(32 * WARPS / TEAM);
     for (long long row = team(); row < N; row += teams) {
         float mu = CENTRED ? mean[row] : 0, r = inverse[row];
-        packet<REAL> of_dy[PACKETS], of_x[PACKETS];
+        packet<REAL> of_dy[PACKETS], of_x[PACKETS], before[PACKETS] = {};
         float along_1 = 0, along_xhat = 0;
+        if (total)  // first of all, so that its packets are on the way with the others
+#pragma unroll
+            for (int k = 0; k < PACKETS; k++) before[k] = packet_at(total + row * C + inside(k, C));
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            of_dy[k] = *reinterpret_cast<const packet<REAL>*>(dy + row * C + inside(k, C));
-            of_x[k] = *reinterpret_cast<const packet<REAL>*>(x + row * C + inside(k, C));
+            of_dy[k] = packet_at(dy + row * C + inside(k, C));
+            of_x[k] = packet_at(x + row * C + inside(k, C));
         }
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
@@ -107,14 +112,13 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             if (channel(k) >= C) continue;
-            float d[WIDTH] = {}, gain[WIDTH];
-            if (total) load(total + row * C + channel(k), d);
+            float d[WIDTH], gain[WIDTH];
             if (GAIN) load(w + channel(k), gain);
-            forget(of_dy[k]), forget(of_x[k]);
+            forget(of_dy[k]), forget(of_x[k]), forget(before[k]);
             for (int i = 0; i < WIDTH; i++) {
                 float g = widened(of_dy[k].at[i]), xhat = (widened(of_x[k].at[i]) - mu) * r;
                 if (GAIN) g *= gain[i];
-                d[i] += r * (g - along_1 - xhat * along_xhat);
+                d[i] = widened(before[k].at[i]) + r * (g - along_1 - xhat * along_xhat);
                 sum[GAIN + BIAS][k][i] += d[i];
             }
             store(dx + row * C + channel(k), d);
