@@ -64,6 +64,17 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_forward(const REAL
     }
 }
 
+__device__ packet<REAL> packet_at(const REAL* from) { return *reinterpret_cast<const packet<REAL>*>(from); }
+
+// What was computed from a packet is computed again where it is needed again: as floats, dy and x would take twice the
+// registers in bfloat16, and fewer warps would fit a multiprocessor.
+__device__ void forget(packet<REAL>& p) {
+#ifdef __CUDACC__
+    if (sizeof(p) == 2) asm volatile("" : "+h"(reinterpret_cast<unsigned short&>(p)));
+    for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REAL* dy, const REAL* x, const REAL* w,
                                                                        const float* mean, const float* inverse,
                                                                        const REAL* total, REAL* dx, float* sums,
@@ -72,24 +83,27 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
     long long teams = gridDim.x * (long long)(32 * WARPS / TEAM);
     for (long long row = team(); row < N; row += teams) {
         float mu = CENTRED ? mean[row] : 0, r = inverse[row];
-        float g[PACKETS][WIDTH], xhat[PACKETS][WIDTH], along_1 = 0, along_xhat = 0;
+        packet<REAL> of_dy[PACKETS], of_x[PACKETS], before[PACKETS] = {};
+        float along_1 = 0, along_xhat = 0;
+        if (total)  // first of all, so that its packets are on the way with the others
+#pragma unroll
+            for (int k = 0; k < PACKETS; k++) before[k] = packet_at(total + row * C + inside(k, C));
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            load(dy + row * C + inside(k, C), g[k]);
-            load(x + row * C + inside(k, C), xhat[k]);
+            of_dy[k] = packet_at(dy + row * C + inside(k, C));
+            of_x[k] = packet_at(x + row * C + inside(k, C));
         }
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             float gain[WIDTH];  // near: all rows use it
             if (GAIN) load(w + inside(k, C), gain);
             for (int i = 0; i < WIDTH; i++) {
-                if (channel(k) >= C) g[k][i] = 0;
-                xhat[k][i] = (xhat[k][i] - mu) * r;
-                if (GAIN) sum[0][k][i] += g[k][i] * xhat[k][i];
-                if (BIAS) sum[GAIN][k][i] += g[k][i];
-                if (GAIN) g[k][i] *= gain[i];
-                along_1 += g[k][i];
-                along_xhat += g[k][i] * xhat[k][i];
+                float g = channel(k) < C ? widened(of_dy[k].at[i]) : 0, xhat = (widened(of_x[k].at[i]) - mu) * r;
+                if (GAIN) sum[0][k][i] += g * xhat;
+                if (BIAS) sum[GAIN][k][i] += g;
+                if (GAIN) g *= gain[i];
+                along_1 += g;
+                along_xhat += g * xhat;
             }
         }
         along_1 = CENTRED ? team_sum(along_1) / C : 0;
@@ -97,10 +111,15 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             if (channel(k) >= C) continue;
-            float before[WIDTH] = {};
-            if (total) load(total + row * C + channel(k), before);
-            for (int i = 0; i < WIDTH; i++) g[k][i] = before[i] + r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
-            store(dx + row * C + channel(k), g[k]);
+            float d[WIDTH], gain[WIDTH];
+            if (GAIN) load(w + channel(k), gain);
+            forget(of_dy[k]), forget(of_x[k]), forget(before[k]);
+            for (int i = 0; i < WIDTH; i++) {
+                float g = widened(of_dy[k].at[i]), xhat = (widened(of_x[k].at[i]) - mu) * r;
+                if (GAIN) g *= gain[i];
+                d[i] = widened(before[k].at[i]) + r * (g - along_1 - xhat * along_xhat);
+            }
+            store(dx + row * C + channel(k), d);
         }
     }
 

@@ -8,7 +8,7 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
 WARPS, LONGEST = 4, 8  # of a block: where each has a row of its own, and at most where they share one
-BLOCKS, ROWS = 528, 64  # of the backward pass: 132 multiprocessors with 16 warps each; more where one had more rows
+BLOCKS = 528  # of the backward pass, on the way at the same time: 132 multiprocessors with 4 each, 16 warps
 
 # N rows, C channels
 
@@ -52,7 +52,7 @@ def norm(x, w, b, eps, centred):
     forward(-(-N // teams), 32 * warps, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
 
     def backward(dy):
-        dy, blocks, sums = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS)), None
+        dy, blocks, sums = contiguous(dy), min(-(-N // teams), BLOCKS), None
 
         def dx(plus, out):
             """The pass that leaves the sums, too."""
