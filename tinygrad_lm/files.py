@@ -1,9 +1,10 @@
-"""Write files atomically: complete or absent, even if the process or the power dies."""
+"""Write files atomically: complete or absent, even if the process or the power dies. And find those that are meant."""
 
 import hashlib
 import json
 import os
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -49,3 +50,11 @@ def sync(folder):
 def seal(manifest):
     """The sha256 of a manifest's content, whatever its indentation."""
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
+
+
+def nearest(path, names=()):
+    """ "; did you mean …?" with what beside a path, or of these names, is called nearly so; "" if nothing is."""
+    path = Path(path)
+    beside = {p.name: str(p) for p in path.parent.glob("*")}
+    found = [beside.get(name, name) for name in get_close_matches(path.name, [*names, *beside], cutoff=0.5)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
