@@ -45,10 +45,11 @@ def check(name, count):
     entries, exact, rough = 0, 0.0, 0.0
     for case in some_cases(CASES[name], count):
         f = partial(Op.registry[name], **case.options)
-        report = gradcheck(f, *case.inputs, method="complex", verbose=False)
+        options = {"allow_unused": range(len(case.inputs)), "verbose": False}  # `prove` asks for influence in some case
+        report = gradcheck(f, *case.inputs, method="complex", **options)
         entries += sum(row.checked for row in report.rows)
         exact = max(exact, report.worst)
-        rough = max(rough, gradcheck(f, *case.inputs, method="central", verbose=False).worst)
+        rough = max(rough, gradcheck(f, *case.inputs, method="central", **options).worst)
     return entries, exact, rough
 
 

@@ -13,6 +13,7 @@ from tinygrad_lm import models, nn, ops, optim
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.testing.gradcheck import gradcheck
+from tinygrad_lm.testing.modules import gradcheck_module
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "gradcheck", "models", "nn", "no_grad", "ops", "optim"]
+__all__ = ["Tensor", "gradcheck", "gradcheck_module", "models", "nn", "no_grad", "ops", "optim"]

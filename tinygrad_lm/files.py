@@ -1,9 +1,10 @@
-"""Write files atomically: complete or absent, even if the process or the power dies; and seal what they contain."""
+"""Write files atomically: complete or absent, even if the process or the power dies. Seal their content; find files."""
 
 import hashlib
 import json
 import os
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -63,3 +64,11 @@ def unsealed(content):
     if expected != (found := seal(content)):
         raise ValueError(f"expected the seal {expected!s:.12}, found {found:.12}; the file was changed")
     return content
+
+
+def nearest(path, names=()):
+    """ "; did you mean …?" with what beside a path, or of these names, is called nearly so; "" if nothing is."""
+    path = Path(path)
+    beside = {p.name: str(p) for p in path.parent.glob("*")}
+    found = [beside.get(name, name) for name in get_close_matches(path.name, [*names, *beside], cutoff=0.5)]
+    return f"; did you mean {' or '.join(found)}?" if found else ""

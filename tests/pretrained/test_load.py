@@ -391,6 +391,17 @@ def test_a_name_that_is_none(tmp_path, monkeypatch):
     )
 
 
+def test_a_mistyped_run_is_not_sent_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "from_hub", None)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    refused("runs/tyni", "runs has no folder tyni; did you mean runs/tiny?", "of the Hugging Face hub")
+    refused("runs/x", "runs has no folder x\n")
+    refused("gtp2", "did you mean gpt2", "names : gpt2,")
+    (tmp_path / "tiny.gguf").touch()
+    refused("tini.gguf", f"there is no file tini.gguf in {tmp_path}; did you mean tiny.gguf?")
+
+
 def test_names_are_asked_of_the_hub(folder, monkeypatch):
     asked = []
     monkeypatch.setattr(hub, "from_hub", lambda name: asked.append(name) or folder)

@@ -99,7 +99,7 @@ def test_random_cotangents_see_what_a_plain_sum_cannot(op):
         return ops.softmax.rule(x)[0], lambda dy: (np.zeros_like(dy),)
 
     rule = op(nothing)
-    assert gradcheck(lambda x: rule(x).sum(), X, method="complex", verbose=False).passed
+    assert gradcheck(lambda x: rule(x).sum(), X, method="complex", allow_unused=[0], verbose=False).passed
     with pytest.raises(GradientError):
         gradcheck(rule, X, method="complex", verbose=False)
 
@@ -121,7 +121,7 @@ def test_a_nan_is_no_agreement(op, method):
 def test_a_gradient_that_does_not_arrive_counts_as_zero(method):
     with pytest.raises(GradientError, match="input 1"):
         gradcheck(lambda x, y: x * Tensor.of(y.data), X, X, method=method, verbose=False)
-    assert gradcheck(lambda x, y: x * 2, X, X, method=method, verbose=False).passed
+    assert gradcheck(lambda x, y: x * 2, X, X, method=method, allow_unused=[1], verbose=False).passed
 
 
 # ---- inputs and options
@@ -144,17 +144,18 @@ def test_entries_and_cotangents_say_how_much_is_checked(wrong_exp):
     assert [(row.input, row.checked) for row in rows] == [(0, 4), (1, 4)] * 3
     assert gradcheck(ops.exp, X, entries=99, verbose=False).rows[0].checked == 6
     verdicts = set()
-    for seed in range(20):  # with one entry of six it depends on luck, and the luck on the seed
+    for seed in range(20):  # with two entries of six it depends on luck, and the luck on the seed
         try:
-            verdicts.add(gradcheck(wrong_exp, X, entries=1, seed=seed, method="complex", verbose=False).passed)
+            verdicts.add(gradcheck(wrong_exp, X, entries=2, seed=seed, method="complex", verbose=False).passed)
         except GradientError:
             verdicts.add(False)
     assert verdicts == {True, False}
 
 
 def test_numbers_tensors_and_empty_arrays_can_be_inputs():
-    gradcheck(lambda a, b, c: a * b + c.sum(), 2.0, Tensor(X), np.zeros((0, 3)), verbose=False)
-    assert gradcheck(ops.exp, np.zeros((0, 3)), verbose=False).worst == 0
+    empty = np.zeros((0, 3))
+    gradcheck(lambda a, b, c: a * b + c.sum(), 2.0, Tensor(X), empty, allow_unused=[2], verbose=False)
+    assert gradcheck(ops.exp, empty, allow_unused=[0], verbose=False).worst == 0
 
 
 def test_a_tolerance_can_be_chosen_and_an_unknown_method_is_refused(wrong_exp):

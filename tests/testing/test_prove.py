@@ -172,7 +172,7 @@ MISTAKES = [
     (one_output, unary(), "contract", "the rule returned an array of shape ()"),
     (no_tuple, unary(), "contract", "backward returned an array of shape (); expected a tuple"),
     (no_result, unary(), "contract", "backward returned None; expected a tuple"),
-    (too_few, binary(), "contract", "backward returned 1 of the 2 inputs' gradients"),
+    (too_few, binary(), "contract", "backward returned a tuple of 1 gradients; expected 2"),
     (a_number, unary(), "contract", "a gradient is a float: 1.0; expected an array, or None"),
     (another_shape, arrays((3,)), "contract", "ShapeError: "),
     (float64_alone, arrays((3,)), "contract", "the value is float64 for float32 inputs"),
@@ -228,6 +228,30 @@ def test_what_cannot_be_proven_is_refused():
         prove(Op(product))
 
 
+NOTHING = lambda rule, case, rng: None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"checks": {"every entry": NOTHING}}, r"checks must be a law of its own, .*, found \['every entry'\]"),
+        ({"checks": {"float16": NOTHING}}, r"checks must be a law of its own, .*, found \['float16'\]"),
+        ({"roundings": math.inf}, "roundings must be above 0 and below 1024, .*, found inf"),
+        ({"examples": 0}, "examples must be at least 1, found 0"),
+    ],
+    ids=["every entry", "float16", "roundings", "examples"],
+)
+def test_options_that_would_switch_a_check_off_are_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        prove(Op(exp), unary(), **options)
+
+
+@pytest.mark.parametrize("name", ["reference", "checks", "roundings"])
+def test_an_option_that_the_entry_would_override_is_refused(name):
+    with pytest.raises(ConfigError, match="prove max: without a strategy, reference, checks and roundings"):
+        prove(ops.max, **{name: {"reference": max, "checks": {"a law": NOTHING}, "roundings": 3}[name]}, **few)
+
+
 # ---- the page
 
 
@@ -236,10 +260,10 @@ def blocks(page):
 
 
 def test_the_page_says_what_happens(capsys):
-    """Its two programs run, and what it shows of their output is what they print."""
+    """Its programs run, one after the other, and what it shows of their output is what they print."""
     shown = blocks(ROOT / "docs" / "proving.md")
-    right, wrong = (text for kind, text in shown if kind == "python")
-    report, error, _ = (text for kind, text in shown if not kind)
+    right, wrong, module = (text for kind, text in shown if kind == "python")
+    report, error, of_module, _ = (text for kind, text in shown if not kind)
     names = {}
     exec(right, names)
     printed = capsys.readouterr().out
@@ -249,6 +273,14 @@ def test_the_page_says_what_happens(capsys):
         exec(wrong, names)
     assert str(caught.value).splitlines()[:2] == error.splitlines()[:2]
     assert str(caught.value).splitlines()[2].startswith("  found: gradient of input 0: at [] ")
+    exec(wrong.partition("\n\n\nprove(")[0], names)
+    with pytest.raises(GradientError) as caught:
+        exec(module, names)
+    for line, printed in zip(of_module.splitlines(), str(caught.value).splitlines(), strict=True):
+        if "✗" in line:
+            assert re.sub(r"(\d\.\d{4})\d+", r"\1", printed).startswith(line)
+        else:  # the numbers are those of rounding
+            assert printed.startswith(line.partition(" entries")[0])
 
 
 # ---- Hypothesis

@@ -12,6 +12,7 @@ from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_files
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
+from tinygrad_lm.files import nearest
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gguf_layout, gpt2, hub, llama
@@ -83,17 +84,23 @@ def find_model(where):
         refused = REFUSED if UNSAFE.search(path.name) else "; give the folder that contains it"
         raise CheckpointError(f"load: {path} is a file, expected a folder{refused}")
     if path.suffix == ".gguf":
-        raise CheckpointError(f"load: there is no file {path} in {os.getcwd()}; check the path")
+        raise CheckpointError(f"load: there is no file {path} in {os.getcwd()}{nearest(path)}")
     if where in hub.PACKAGES:
         return hub.from_package(where)
     if where.startswith("openai:"):
         return hub.from_openai(where.removeprefix("openai:"))
-    if where in hub.GPT2 or re.fullmatch(r"[\w.-]+/[\w.-]+", where):
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+", where)
+    if named and path.parent.is_dir():  # a mistyped run, and not a matter for the hub
+        raise CheckpointError(
+            f"load: {path.parent} has no folder {path.name}{nearest(path)}\n"
+            f"  hint : if {where} of the Hugging Face hub is meant, call it from where there is no {path.parent}"
+        )
+    if where in hub.GPT2 or named:
         return hub.from_hub(where)
+    names = *hub.GPT2, *hub.PACKAGES
     raise CheckpointError(
-        f"load: {where} is neither a folder in {os.getcwd()} nor the name of a model: names are "
-        f"{', '.join((*hub.GPT2, *hub.PACKAGES))}, owner/name of the Hugging Face hub, "
-        f"openai:{', openai:'.join(hub.SIZES)}"
+        f"load: {where} is neither a folder in {os.getcwd()} nor the name of a model{nearest(path, names)}\n"
+        f"  names : {', '.join(names)}, owner/name of the Hugging Face hub, openai:{', openai:'.join(hub.SIZES)}"
     )
 
 

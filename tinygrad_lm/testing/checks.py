@@ -12,6 +12,7 @@ from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.derivatives import COMPLEX
 from tinygrad_lm.testing.drawing import CHANGES_VALUES, LAYOUTS, signed
+from tinygrad_lm.testing.form import kind, malformed
 
 TOLERANCE = 1e-12
 
@@ -48,24 +49,11 @@ def evaluate(rule, case):
 
     def gradients(dy):
         dxs = backward(dy)
-        assert isinstance(dxs, tuple | list), (
-            f"backward returned {kind(dxs)}; expected a tuple with one gradient for each input: `return (dx,)`"
-        )
-        assert len(dxs) == len(case.inputs), (
-            f"backward returned {len(dxs)} of the {len(case.inputs)} inputs' gradients; None stands where there is none"
-        )
+        problem = malformed(dxs, len(case.inputs))
+        assert not problem, problem
         return [finished(dx, x) for dx, x in zip(dxs, case.inputs, strict=True)]
 
     return np.asarray(y), gradients
-
-
-def kind(value):
-    """What a value is, for messages: "an array of shape (3,)", "a tuple of 3"."""
-    if hasattr(value, "shape"):
-        return f"an array of shape {value.shape}"
-    if value is None:
-        return "None"
-    return f"a tuple of {len(value)}" if isinstance(value, tuple) else f"a {type(value).__name__}: {value!r:.40}"
 
 
 def finished(dx, x):

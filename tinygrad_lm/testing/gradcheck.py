@@ -10,47 +10,62 @@ The last needs a function that is analytic at x and code that runs on complex nu
 (Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions").
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from tinygrad_lm.backend import is_floating, random
+from tinygrad_lm.engine.graph import ancestors
 from tinygrad_lm.engine.tensor import Tensor, as_array
-from tinygrad_lm.errors import ConfigError, DtypeError, GradientError
+from tinygrad_lm.errors import ConfigError, DtypeError, GradientError, check_ranges
+from tinygrad_lm.testing.form import differentiate, value_of
+from tinygrad_lm.testing.report import Report, Row
 
 TOLERANCE = {"central": 1e-6, "richardson": 1e-10, "complex": 1e-12}
 
 
-def gradcheck(f, *inputs, method="central", tolerance=None, entries=None, cotangents=1, seed=0, verbose=True):
+def gradcheck(
+    f, *inputs, method="central", tolerance=None, entries=None, cotangents=1, seed=0, allow_unused=(), names=None,
+    verbose=True,
+):  # fmt: skip
     """Compare the gradients of f with numerical ones, entry by entry; raise GradientError where they differ.
 
-    f           maps tensors to a tensor of any shape
-    inputs      arrays, tensors or numbers; floating ones are checked in float64, integer ones passed on
-    method      "central", "richardson" or "complex"
-    tolerance   for |analytic − numerical| / max(1, largest gradient entry); by default what the method can resolve
-    entries     check only so many random entries of each input; all by default
-    cotangents  how many random combinations φ = Σ u f(x) of the outputs to differentiate, u = ±uniform(0.5, 1.5).
-                With u = 1 everywhere a wrong softmax passes: its gradient sums to 0 either way.
+    f             maps tensors to a tensor of any shape
+    inputs        arrays, tensors or numbers; floating ones are checked in float64, integer ones passed on
+    method        "central", "richardson" or "complex"
+    tolerance     for |analytic − numerical| / max(1, largest gradient entry); by default what the method can resolve
+    entries       check only so many entries of each input: random ones and that of the largest gradient; by default all
+    cotangents    how many random combinations φ = Σ u f(x) of the outputs to differentiate, u = ±uniform(0.5, 1.5).
+                  With u = 1 everywhere a wrong softmax passes: its gradient sums to 0 either way.
+    allow_unused  positions of inputs that may have no influence on the result. All others must have one: where every
+                  derivative is below the tolerance a gradient of zeros passes, so that nothing is proven
+    names         of the inputs, for the report; by default "input 0", "input 1", ...
 
     Prints and returns a Report: for each input the worst entry, with both its numbers.
     """
     if method not in TOLERANCE:
         raise ConfigError(f"gradcheck: method {method!r} is unknown; expected one of {', '.join(TOLERANCE)}")
-    arrays = [as_array(x) for x in inputs]
-    arrays = [x.astype(np.float64) if is_floating(x.dtype) and x.dtype.kind != "c" else x for x in arrays]
+    tolerance, allowed = TOLERANCE[method] if tolerance is None else tolerance, frozenset(allow_unused)
+    names = [f"input {i}" for i in range(len(inputs))] if names is None else names
+    check_ranges(
+        "gradcheck",
+        {
+            "tolerance": (tolerance, "at least 0 and below 1", 0 <= tolerance < 1),
+            "entries": (entries, "at least 1, or None for all", entries is None or entries >= 1),
+            "cotangents": (cotangents, "at least 1", cotangents >= 1),
+            "allow_unused": (sorted(allowed), f"positions below {len(inputs)}", allowed <= set(range(len(inputs)))),
+        },
+    )
+    arrays = [in_float64(as_array(x), name) for x, name in zip(inputs, names, strict=True)]
     floating = [i for i, x in enumerate(arrays) if x.dtype.kind == "f"]
     if not floating:
         raise DtypeError("gradcheck: no input is floating, so there is no gradient to check")
-    report = Report(getattr(f, "__name__", "f"), method, TOLERANCE[method] if tolerance is None else tolerance, [])
+    report = Report(getattr(f, "__name__", "f"), method, tolerance, allowed=allowed)
     for round in range(cotangents):
         rng = random(seed, "gradcheck", round)
-        u = signed(rng, f(*map(Tensor, arrays)).shape)
-        gradients = analytic(f, arrays, u)
+        u = signed(rng, value_of(f, map(Tensor, arrays)).shape)
+        gradients, report.others = analytic(f, arrays, u)
         for i in floating:
-            places = list(np.ndindex(arrays[i].shape))
-            if entries is not None and entries < len(places):
-                places = [places[j] for j in rng.choice(len(places), entries, replace=False)]
-            report.rows.append(compare(f, arrays, u, i, gradients[i], places, method))
+            places = some_places(gradients[i], entries, rng)
+            report.rows.append(compare(f, arrays, u, i, names[i], gradients[i], places, method))
     if verbose:
         print(report)
     if not report.passed:
@@ -58,50 +73,11 @@ def gradcheck(f, *inputs, method="central", tolerance=None, entries=None, cotang
     return report
 
 
-@dataclass
-class Row:
-    """One input under one cotangent: its worst entry."""
-
-    input: int
-    shape: tuple
-    checked: int
-    place: tuple
-    analytic: float
-    numerical: float
-    error: float
-    uncertainty: float  # what the numerical side thinks its own error is, relative as `error`
-
-
-@dataclass
-class Report:
-    name: str
-    method: str
-    tolerance: float
-    rows: list
-
-    @property
-    def worst(self):
-        """The largest relative error."""
-        return max((row.error for row in self.rows), default=0.0)
-
-    @property
-    def passed(self):
-        return all(row.error <= self.tolerance for row in self.rows)  # a NaN is not
-
-    def __str__(self):
-        verdict = "agree" if self.passed else "DIFFER"
-        lines = [
-            f"gradcheck {self.name}: analytic and {self.method} derivatives {verdict}, tolerance {self.tolerance:g}"
-        ]
-        for row in self.rows:
-            if row.checked:
-                mark = " " if row.error <= self.tolerance else "✗"
-                lines.append(
-                    f" {mark} input {row.input} {row.shape}: {row.checked} entries, worst at {list(row.place)}: "
-                    f"analytic {row.analytic:+.15e}  numerical {row.numerical:+.15e}  "
-                    f"relative error {row.error:.1e} (numerical side ±{row.uncertainty:.0e})"
-                )
-        return "\n".join(lines)
+def in_float64(x, name):
+    """A floating array in float64, others as they are."""
+    if x.dtype.kind == "c":
+        raise DtypeError(f"gradcheck: {name} is {x.dtype}; gradients are checked for real numbers")
+    return x.astype(np.float64) if is_floating(x.dtype) else x
 
 
 def signed(rng, shape):
@@ -109,34 +85,49 @@ def signed(rng, shape):
     return rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape)
 
 
+def some_places(gradient, entries, rng):
+    """All indices of an array, or random ones of them; among these is that of its largest entry, so not only zeros."""
+    places = list(np.ndindex(gradient.shape))
+    if entries is None or entries >= len(places):
+        return places
+    chosen, largest = rng.choice(len(places), entries, replace=False), np.argmax(abs(gradient))
+    if largest not in chosen:
+        chosen[0] = largest
+    return [places[j] for j in chosen]
+
+
 def analytic(f, arrays, u):
-    """The gradients of Σ u f by backward; zeros where none arrived."""
+    """The gradients of Σ u f by backward, zeros where none arrived; and which other leaves f was computed from."""
     tensors = [Tensor(x, requires_grad=is_floating(x.dtype)) for x in arrays]
-    y = f(*tensors)
+    y, others = value_of(f, tensors), []
     if y.requires_grad:
-        y.backward(u.astype(y.dtype))
-    return [np.zeros(x.shape) if x.grad is None else x.grad for x in tensors]
+        own = {x.node for x in tensors}
+        leaves = [node for node in ancestors(y.node)[::-1] if node.op is None and node not in own]
+        others = [node.name or f"a leaf of shape {node.shape}" for node in leaves]
+        differentiate(y, u.astype(y.dtype))
+    return [np.zeros(x.shape) if x.grad is None else x.grad for x in tensors], others
 
 
-def compare(f, arrays, u, i, gradient, places, method):
+def compare(f, arrays, u, i, name, gradient, places, method):
     """The Row for input i: its analytic gradient beside numerical derivatives at the given places."""
+    if not places:
+        return Row(i, name, arrays[i].shape, 0)
 
     def phi(place, step):
         shifted = [x.astype(np.complex128) if isinstance(step, complex) and x.dtype.kind == "f" else x for x in arrays]
         shifted[i] = shifted[i].copy()
         shifted[i][place] += step
-        return (u * f(*map(Tensor.of, shifted)).data).sum()
+        return (u * value_of(f, map(Tensor.of, shifted)).data).sum()
 
-    found = np.array([DERIVATIVES[method](phi, place, arrays[i][place]) for place in places]).reshape(-1, 2)
+    found = np.array([DERIVATIVES[method](phi, place, arrays[i][place]) for place in places])
     expected = np.array([gradient[place] for place in places])
-    scale = max(1.0, abs(expected).max(initial=0), abs(found[:, 0]).max(initial=0))
+    scale = max(1.0, abs(expected).max(), abs(found[:, 0]).max())
     errors = abs(expected - found[:, 0]) / scale
-    if not places:
-        return Row(i, arrays[i].shape, 0, (), 0.0, 0.0, 0.0, 0.0)
     worst = int(np.argmax(np.where(np.isnan(errors), np.inf, errors)))
     numerical, uncertainty = found[worst]
     return Row(
         i,
+        name,
         arrays[i].shape,
         len(places),
         places[worst],
@@ -144,6 +135,7 @@ def compare(f, arrays, u, i, gradient, places, method):
         numerical,
         errors[worst],
         uncertainty / scale,
+        abs(found[:, 0]).max() / scale,
     )
 
 

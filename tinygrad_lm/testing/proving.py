@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
 
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.errors import ConfigError, GradientError
+from tinygrad_lm.errors import ConfigError, GradientError, check_ranges
 from tinygrad_lm.testing.case import as_case, some_cases
 from tinygrad_lm.testing.cases import PROOFS
 from tinygrad_lm.testing.checks import every_entry, jacobians
@@ -39,7 +39,19 @@ def prove(op, strategy=None, reference=None, *, checks=None, roundings=20, analy
         raise ConfigError(f"prove: expected an operation, found {op!r:.60}\n  hint : put @op above the rule's `def`")
     if strategy is None and op.name not in PROOFS:
         raise ConfigError(f"prove {op.name}: it has no entry in tinygrad_lm/testing/cases.py, so a strategy is needed")
-    proof = PROOFS[op.name] if strategy is None else Proof(strategy.map(as_case), reference, checks or {}, roundings)
+    if strategy is None and (reference, checks, roundings) != (None, None, 20):
+        raise ConfigError(f"prove {op.name}: without a strategy, reference, checks and roundings are its entry's")
+    proof = PROOFS[op.name] if strategy is None else Proof(strategy.map(as_case), reference, {}, roundings)
+    taken = sorted((checks or {}).keys() & (proof.rule_checks | proof.op_checks).keys())
+    check_ranges(
+        f"prove {op.name}",
+        {
+            "examples": (examples, "at least 1", examples >= 1),
+            "roundings": (roundings, "above 0 and below 1024, where float16 has no digit left", 0 < roundings < 1024),
+            "checks": (taken, "a law of its own, under a title that no other check has", not taken),
+        },
+    )
+    proof = replace(proof, checks=proof.checks | (checks or {}))
     cases, report = some_cases(proof.strategy), ProofReport(op.name, examples)
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)  # it throws derivatives away

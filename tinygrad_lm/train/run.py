@@ -53,7 +53,7 @@ class RunFolder:
             content = (self.path / "config.json").read_bytes()
         except OSError as error:
             problem = f"{self.path} is not the folder of a run; config.json: {error.strerror}"
-            raise CheckpointError(f"run: {problem}") from None
+            raise CheckpointError(f"run: {problem}{files.nearest(self.path)}") from None
         try:
             self.config = json.loads(content)
             if "seal" in self.config:  # runs of earlier versions have none
