@@ -209,3 +209,20 @@ def test_a_run_whose_log_lacks_a_step_is_not_resumed(old, new, problem, copy, ca
     assert pretrain("--resume", copy, "--steps", 6) == 2
     assert f"error: run: {path} is damaged: expected a line with {problem}\n" in capsys.readouterr().err
     assert contents(copy) == before
+
+
+def test_the_log_is_on_the_disk_before_a_checkpoint_is(copy, monkeypatch):
+    """A power cut must not leave a checkpoint of steps that the log has lost."""
+    synced, fsync = [], os.fsync
+
+    def watched(descriptor):
+        fsync(descriptor)
+        synced.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
+
+    run = RunFolder(copy)
+    _, state = run.read_checkpoint()
+    run.log.write(step=5, loss=1.0)
+    monkeypatch.setattr(os, "fsync", watched)
+    run.write_checkpoint(state, 5)
+    log = (copy / "log.jsonl").stat()
+    assert synced[0] == (log.st_ino, log.st_size)

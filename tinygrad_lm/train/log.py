@@ -1,6 +1,7 @@
 """The log of a run: one JSON line a step or evaluation, and the loss curve drawn from them."""
 
 import json
+import os
 from contextlib import suppress
 from itertools import cycle, zip_longest
 from pathlib import Path
@@ -50,6 +51,11 @@ class Log:
         self.records.append(record)
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def sync(self):
+        """Sync the file to disk, as a checkpoint is: a run is resumed from both."""
+        with open(self.path, "ab") as file:
+            os.fsync(file.fileno())
 
     def curve(self, kind):
         """Steps and values of all records of a kind, 'loss' or 'validation'."""

@@ -146,6 +146,7 @@ class RunFolder:
         steps, losses = self.log.curve("validation")
         info = {"validation": losses[-1] if steps and steps[-1] == step else None}
         info |= {"vocabulary": self.tokenizer.fingerprint}
+        self.log.sync()
         checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
 
     def log_validation(self, step, used, loss, losses, figures=None):
