@@ -346,7 +346,7 @@ def test_a_package_by_its_name(tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused("models/x.gguf", f"there is no file models/x.gguf in {tmp_path}; check the path")
+    refused("models/x.gguf", f"there is no file models/x.gguf in {tmp_path}")
     publish(tmp_path / "x.gguf", small("llama"), "llama")
     refused(tmp_path, "instead of a folder, FILE.gguf", "found      : x.gguf")
 
