@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -104,9 +105,9 @@ def test_a_port_that_is_taken(started):
 def test_a_process_of_its_own(run):
     command = [sys.executable, "-m", "tinygrad_lm.serve", str(run), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process, ExitStack() as ends:
+        ends.callback(process.kill)  # or a failure would wait for it: in the background of a shell it ignores Ctrl-C
         process.stdout.readline()
         port = int(re.search(r":(\d+) ", process.stdout.readline())[1])
         connection = HTTPConnection("127.0.0.1", port, timeout=20)
