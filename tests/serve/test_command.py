@@ -106,7 +106,10 @@ def test_a_process_of_its_own(run):
     command = [sys.executable, "-m", "tinygrad_lm.serve", str(run), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process, ExitStack() as ends:
+    with (
+        subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process,
+        ExitStack() as ends,
+    ):
         ends.callback(process.kill)  # or a failure would wait for it: in the background of a shell it ignores Ctrl-C
         process.stdout.readline()
         port = int(re.search(r":(\d+) ", process.stdout.readline())[1])
