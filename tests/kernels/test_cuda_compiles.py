@@ -49,16 +49,16 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
 }  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
     "activation_forward": 48, "activation_backward": 48,
-    "add": 40, "multiply": 40, "scale": 40, "multiply_backward": 56,
+    "add": 40, "multiply": 40, "scale": 24, "multiply_backward": 56,
     "adamw": 56, "squares": 40, "total": 32,
-    "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255, "attention_mask": 40,
+    "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255, "attention_mask": 32,
     "column_sums": 64,
     "losses": 48, "share_of_counted": 32, "mean_loss": 32, "losses_backward": 40, "losses_and_gradients": 64,
     "dropout": 56,
     "embedding_forward": 40, "embedding_backward": 40,
     "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,
     "norm_forward": 72, "norm_backward": 208,
-    "rotary": 56, "rounding": 40,
+    "rotary": 56, "rounding": 24,
 }  # fmt: skip
 
 
