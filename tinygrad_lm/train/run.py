@@ -20,7 +20,6 @@ from shlex import quote
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
-from tinygrad_lm.files import sealed_json, unsealed
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.locks import LOCK, FolderLock
 from tinygrad_lm.models.config import GPTConfig
@@ -57,7 +56,7 @@ class RunFolder:
         try:
             self.config = json.loads(content)
             if "seal" in self.config:  # runs of earlier versions have none
-                self.config = unsealed(self.config)
+                self.config = files.unsealed(self.config)
             missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.config]
             if missing and isinstance(self.config, dict):
                 raise CheckpointError(
@@ -96,7 +95,7 @@ class RunFolder:
                     config["tokenizer"]["folder"] = "tokenizer"
                 for name, content in contents.items():
                     files.replace(path / "tokenizer" / name, content)
-                files.replace(path / "config.json", sealed_json(config, indent=1))
+                files.replace(path / "config.json", files.sealed_json(config, indent=1))
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         run = cls(path)
@@ -110,7 +109,7 @@ class RunFolder:
 
     def write_config(self):
         """Write config.json as it is now."""
-        files.replace(self.path / "config.json", sealed_json(self.config, indent=1))
+        files.replace(self.path / "config.json", files.sealed_json(self.config, indent=1))
 
     def reopen(self, device):
         """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
