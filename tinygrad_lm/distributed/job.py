@@ -65,7 +65,7 @@ def mpi_world():
     started = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
     if started == 1 and not any(mark in os.environ for mark in MARKS):
         return None
-    faulthandler.dump_traceback_later(time_limit(), exit=True)
+    faulthandler.dump_traceback_later(time_limit(), exit=True, file=sys.__stderr__)
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
