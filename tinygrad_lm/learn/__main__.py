@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tinygrad_lm.learn.cost import cost
+from tinygrad_lm.learn.cost import cost, scale
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import page
 from tinygrad_lm.learn.puzzles import check, exercise, puzzle
@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": (doctor, doctor.examine_run),
     "response": (response, response.show_response),
     "cost": (cost, cost.count_costs),
+    "scale": (scale, scale.show_scale),
 }
 
 
