@@ -109,7 +109,7 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     """
     model, batches, config = trainer.model, trainer.batches, trainer.config
     run = as_rank(kind).create(
-        world().text(out or time.strftime("runs/%Y-%m-%d-%H%M%S")),
+        world().text(str(out or time.strftime("runs/%Y-%m-%d-%H%M%S"))),
         model.config,
         config,
         tokenizer,
