@@ -5,10 +5,12 @@ by a clock, a signal or a name, it decides by what one of them says, so that the
 """
 
 import time
+from contextlib import contextmanager
 
 import numpy as np
 
 from tinygrad_lm.distributed.tree import tree_sum
+from tinygrad_lm.errors import ConfigError
 
 
 class Communicator:
@@ -27,6 +29,21 @@ class Communicator:
     def meet(self):
         """Wait until all ranks have come here."""
         self.gather(np.zeros(0))
+
+    @contextmanager
+    def leading(self):
+        """Within the block rank 0 does something for all; the others `follow`, and have its ConfigError, too."""
+        try:
+            yield
+        except ConfigError as error:
+            self.text(str(error))
+            raise
+        self.text("")
+
+    def follow(self):
+        """Wait until rank 0's block of `leading` has ended."""
+        if problem := self.text(""):
+            raise ConfigError(problem)
 
     def clock(self):
         """Rank 0's time, in seconds from any moment on."""

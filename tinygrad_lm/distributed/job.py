@@ -7,10 +7,12 @@ python -m tinygrad_lm.distributed -n 4 examples/…        # the MPI of this env
 
 import faulthandler
 import os
+import platform
 import sys
 import time
 import traceback
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from itertools import groupby
 
 import numpy as np
 
@@ -21,7 +23,8 @@ from tinygrad_lm.programs import status_of
 
 # What launchers tell the processes that they start: MPICH, Intel and Slurm's pmi2; PMIx, which Open MPI and Slurm have.
 MARKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
-GRACE = 0.5  # seconds that a rank which fails waits for the others to fail, too
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+GRACE = 2  # seconds that a rank which fails waits for the others to fail, too
 MOST_CORES = 2**13  # of a machine
 
 
@@ -37,20 +40,28 @@ def connected():
         yield
         return
     take_cores(comm)
-    ranks, errors = Job(comm), sys.stderr
+    ranks, aside, errors = Job(comm), comm.Dup(), sys.stderr
     before = enter(ranks)
     try:
-        with Watch(ranks, comm.Dup()), silent() if ranks.rank else nullcontext():
+        with Watch(ranks, aside), silent() if ranks.rank else nullcontext():
+            print("ranks  ", introduced(ranks))
             yield
             ranks.meet()
     except BaseException as error:
-        if not all_come(comm):
+        if not all_come(aside):
             end(comm, error, errors)
         if ranks.rank:
             raise SystemExit(status_of(error)) from None
         raise
     finally:
         enter(before)
+
+
+def introduced(ranks):
+    """The processes of all ranks in their order: launchers name one that is killed by its machine and number."""
+    found = [text.split() for text in ranks.texts(f"{platform.node()} {os.getpid()}")]
+    machines = groupby(found, key=lambda process: process[0])
+    return "; ".join(f"processes {', '.join(number for _, number in here)} on {name}" for name, here in machines)
 
 
 @contextmanager
@@ -62,7 +73,7 @@ def silent():
 
 def mpi_world():
     """mpi4py's communicator of all processes of the job, when they are there; None if this process is alone."""
-    started = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    started = max(int(os.environ.get(name, 1)) for name in SIZES)
     if started == 1 and not any(mark in os.environ for mark in MARKS):
         return None
     faulthandler.dump_traceback_later(time_limit(), exit=True, file=sys.__stderr__)
@@ -78,8 +89,9 @@ def mpi_world():
         faulthandler.cancel_dump_traceback_later()
     if MPI.COMM_WORLD.size < started:
         raise ConfigError(
-            f"Slurm has started {started} processes, of which MPI sees {MPI.COMM_WORLD.size}\n"
-            "  hint : srun --mpi=pmi2 or --mpi=pmix, whichever this MPI was built for; srun --mpi=list shows both"
+            f"{started} processes were started, of which MPI sees {MPI.COMM_WORLD.size}\n"
+            "  hint : the launcher must be of the MPI that mpi4py has, as of python -m tinygrad_lm.distributed; for Slurm "
+            "srun --mpi=pmi2 or --mpi=pmix, whichever this MPI was built for: srun --mpi=list shows both"
         )
     return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
 

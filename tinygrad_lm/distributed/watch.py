@@ -83,12 +83,12 @@ class Watch:
             if calls[0] >= self.ranks.calls:
                 self.followed = now
         if self.comm.Iprobe(self.next, ACCUSED):
-            return "the others have been waiting for this rank"
+            return f"the others have been waiting for this rank for {WORK * self.limit:g} s"
         if now - self.heard > self.limit:
             return f"rank {self.before} has given no sign of life for {self.limit:g} s"
         if now - self.followed > WORK * self.limit:
             self.comm.Send(calls, self.before, ACCUSED)
-            time.sleep(2 * BEAT)  # so that it can say where it is
+            time.sleep(2 * BEAT)  # so that it can say where it is, and end the job
             return f"rank {self.before} is alive, but others have waited for it for {WORK * self.limit:g} s"
         return None
 

@@ -35,12 +35,12 @@ class Following:
 
     @classmethod
     def create(cls, path, *content, **others):
-        world().meet()  # rank 0 has made it
+        world().follow()  # rank 0 makes it
         return cls(path)
 
     @classmethod
     def locked(cls, path):
-        world().meet()  # rank 0 has locked it
+        world().follow()  # rank 0 locks it
         return nullcontext(nullcontext())
 
     def write_config(self):

@@ -82,8 +82,10 @@ class RunFolder:
     @contextmanager
     def locked(path):
         """The FolderLock of an existing run, held beyond the block unless that fails."""
-        with FolderLock(path).kept() as lock:
-            world().meet()
+        lock = FolderLock(path)
+        with world().leading():
+            lock.acquire()
+        with lock.kept():
             yield lock
 
     @classmethod
@@ -96,20 +98,20 @@ class RunFolder:
             "train": asdict(train_config),
             "tokenizer": tokenizer.to_dict(),
         }
-        try:
-            check_free(path)
-            path.mkdir(parents=True, exist_ok=True)
-            with FolderLock(path).kept() as lock:
-                check_free(path)  # another process may have begun a run in between
-                if contents := tokenizer.contents():  # the folder that they came from may be gone tomorrow
-                    (path / "tokenizer").mkdir()
-                    config["tokenizer"]["folder"] = "tokenizer"
-                for name, content in contents.items():
-                    files.replace(path / "tokenizer" / name, content)
-                files.replace(path / "config.json", files.sealed_json(config, indent=1))
-        except OSError as error:
-            raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
-        world().meet()
+        with world().leading():
+            try:
+                check_free(path)
+                path.mkdir(parents=True, exist_ok=True)
+                with FolderLock(path).kept() as lock:
+                    check_free(path)  # another process may have begun a run in between
+                    if contents := tokenizer.contents():  # the folder that they came from may be gone tomorrow
+                        (path / "tokenizer").mkdir()
+                        config["tokenizer"]["folder"] = "tokenizer"
+                    for name, content in contents.items():
+                        files.replace(path / "tokenizer" / name, content)
+                    files.replace(path / "config.json", files.sealed_json(config, indent=1))
+            except OSError as error:
+                raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
         run = cls(path)
         run.lock = lock
         return run
