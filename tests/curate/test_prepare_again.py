@@ -102,12 +102,6 @@ def test_a_file_of_cleaning_is_known_by_its_content(mixture, tmp_path, name):
         prepare_inline(mixture, out)
 
 
-@pytest.mark.parametrize("workers", [0, -1])
-def test_no_workers_are_refused(mixture, tmp_path, workers):
-    with pytest.raises(ConfigError, match=f"--workers: expected 1 or more, found {workers}"):
-        prepare_inline(mixture, tmp_path / "out", workers=workers)
-
-
 # ---- copies among sources of several kinds
 
 
