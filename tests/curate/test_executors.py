@@ -390,29 +390,25 @@ print("after")
 """
 
 
+STOPS = "signal.signal({0}, lambda *_: sys.exit({1})); os.kill(parent, {0}); time.sleep(60)"
+ENDS = {  # {case: (what the process does, the other's exit status, what is printed)}
+    "ends": ("pass", 0, "once\nafter\n"),
+    "exits": ("sys.exit(5)", 5, "once\n"),
+    "killed": ("os.killpg(0, signal.SIGKILL)", 9, "once\nMPI then ended all its processes (SIGKILL)\n"),
+    "SIGTERM": (STOPS.format("signal.SIGTERM", 7), 7, "once\n"),
+    "SIGINT": (STOPS.format("signal.SIGINT", 8), 8, "once\n"),
+    "alone": (
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('stops'))); os.kill(parent, 9); time.sleep(60)",
+        -signal.SIGKILL,
+        "once\nstops\n",
+    ),
+}
+
+
 @needs_fork
-@pytest.mark.parametrize(
-    ("body", "status", "printed"),
-    [
-        ("pass", 0, "once\nafter\n"),
-        ("sys.exit(5)", 5, "once\n"),
-        ("os.killpg(0, signal.SIGKILL)", 9, "once\nMPI then ended all its processes (SIGKILL)\n"),
-        (
-            "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); os.kill(parent, signal.SIGTERM); time.sleep(60)",
-            7,
-            "once\n",
-        ),
-        (
-            "signal.signal(signal.SIGINT, lambda *_: sys.exit(8)); os.kill(parent, signal.SIGINT); time.sleep(60)",
-            8,
-            "once\n",
-        ),
-    ],
-    ids=["fine", "exits", "killed", "SIGTERM", "SIGINT"],
-)
-def test_a_process_apart_gives_its_status_and_its_death_is_an_error(body, status, printed):
-    command = [sys.executable, "-c", APART.replace("{body}", body)]
-    ended = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, timeout=100, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    )
+@pytest.mark.parametrize("case", ENDS)
+def test_a_process_apart_gives_its_status_and_its_death_is_an_error(case):
+    body, status, printed = ENDS[case]
+    command, environment = [sys.executable, "-c", APART.replace("{body}", body)], os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=100, env=environment)
     assert (ended.returncode, ended.stdout) == (status, printed)

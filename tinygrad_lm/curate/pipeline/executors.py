@@ -63,8 +63,8 @@ def mpi_ranks(workers=None):
     launched = "mpi4py.MPI" in sys.modules  # by mpi4py.futures, and with it MPI begins
     with nullcontext() if launched or not hasattr(os, "fork") else apart():
         MPI = library("mpi4py.MPI", "'tinygrad-lm[mpi]'")
-        path = os.environ.get("PATH", os.defpath)
-        os.environ["PATH"] = path + os.pathsep + os.path.dirname(sys.executable)  # pip's mpiexec, which spawning needs
+        folder, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+        os.environ["PATH"] = folder + os.pathsep + path  # of an environment that is not active; spawning needs mpiexec
         if MPI.COMM_WORLD.size == 1 and not shutil.which("mpiexec"):  # MPICH would hang
             raise ConfigError("prepare: --executor mpi: mpiexec is not in PATH; pip install 'tinygrad-lm[mpi]'")
         with import_module("mpi4py.futures").MPIPoolExecutor(workers or cores(), initializer=start_rank) as executor:
@@ -79,23 +79,30 @@ def start_rank():
 
 @contextmanager
 def apart():
-    """Continue in a forked process, in a session of its own. This one waits and ends with its status.
+    """Continue in a forked process, in its own session. This one waits, hands on signals, and ends with its status.
 
     When a spawned worker dies, MPICH kills the whole process group of its parent, which may be a shell script. In the
-    waiting process that becomes BrokenExecutor.
+    waiting process that becomes BrokenExecutor. If the waiting process is killed, the other receives SIGTERM.
     """
     sys.stdout.flush()
+    ended, held = os.pipe()  # reading ends when no process holds the other side any more
+    signals = signal.SIGINT, signal.SIGTERM
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until it is clear who handles them
     child = os.fork()
-    if child == 0:
-        os.setsid()
-        yield
-        return
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, frame: os.kill(child, number))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status >= 0:
-        os._exit(status)
-    raise BrokenExecutor(f"MPI then ended all its processes ({signal.Signals(-status).name})")
+    if child:
+        for number in signals:
+            signal.signal(number, lambda number, frame: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+    if child:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status >= 0:
+            os._exit(status)
+        raise BrokenExecutor(f"MPI then ended all its processes ({signal.Signals(-status).name})")
+    os.setsid()
+    os.close(held)
+    stop = lambda: os.read(ended, 1) or os.kill(os.getpid(), signal.SIGTERM)
+    threading.Thread(target=stop, daemon=True).start()
+    yield
 
 
 @contextmanager
