@@ -8,7 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
 from importlib.util import find_spec
@@ -225,6 +225,8 @@ class FakeRay:
         self.executor, self.address, self.running = Failing(error) if error else Inline(), None, False
 
     def init(self, address, logging_level):
+        if address == "ray://host:2":
+            raise ConnectionError("timed out")
         self.address, self.running = address, True
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Ray has a handler of its own
 
@@ -293,17 +295,24 @@ def test_ray(example, tmp_path, plant, name, address):
         assert workers == 3
         assert signal.getsignal(signal.SIGTERM) == before
         assert ray.running
+    with pytest.raises(DataError, match="no Ray cluster answers: timed out"), find_pool("ray://host:2"):
+        pass
 
 
 @pytest.mark.parametrize(
     ("name", "error", "expected"),
     [
         ("dask://host:1", KilledWorker("task-1"), "prepare: a worker died: task-1\n.*the same command resumes"),
+        (
+            "dask://host:1",
+            CancelledError(),
+            "prepare: a worker died: the scheduler has ended\n.*the same command resumes",
+        ),
         ("ray", RayError("crashed"), "prepare: a worker died: crashed\n.*the same command resumes"),
         ("ray", RayTaskError(DataError("no table")), "^no table$"),
         ("dask://host:1", DataError("no table"), "^no table$"),
     ],
-    ids=["dask-death", "ray-death", "ray-own", "dask-own"],
+    ids=["dask-death", "dask-end", "ray-death", "ray-own", "dask-own"],
 )
 def test_what_clusters_raise(example, tmp_path, plant, name, error, expected):
     mixture, whole = example

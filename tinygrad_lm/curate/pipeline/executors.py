@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import threading
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
@@ -118,6 +118,8 @@ def dask_cluster(address):
             yield client.get_executor(), len(client.nthreads())
         except distributed.KilledWorker as error:
             raise BrokenExecutor(error) from error
+        except CancelledError as error:
+            raise BrokenExecutor("the scheduler has ended") from error
 
 
 @contextmanager
@@ -125,7 +127,10 @@ def ray_cluster(address):
     """The workers of a Ray cluster: at `address`, in $RAY_ADDRESS, or started here. It repeats as Dask does."""
     ray = library("ray", "ray")
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(f"ray://{address}" if address else None, logging_level="WARNING")
+    try:
+        ray.init(f"ray://{address}" if address else None, logging_level="WARNING")
+    except (OSError, ValueError) as error:
+        raise DataError(f"prepare: --executor: no Ray cluster answers: {error}") from error
     signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
     try:
         yield RayExecutor(ray), int(ray.cluster_resources()["CPU"])
