@@ -425,6 +425,7 @@ ENDS = {  # {case: (what the process does, the other's exit status, what is prin
 @pytest.mark.parametrize("case", ENDS)
 def test_a_process_apart_gives_its_status_and_its_death_is_an_error(case):
     body, status, printed = ENDS[case]
-    command, environment = [sys.executable, "-c", APART.replace("{body}", body)], os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", APART.replace("{body}", body)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=100, env=environment)
     assert (ended.returncode, ended.stdout) == (status, printed)
