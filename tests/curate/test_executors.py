@@ -11,7 +11,7 @@ import sys
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,8 +130,13 @@ if __name__ == "__main__":
 @cache
 def missing(executor):
     """Why an executor cannot be tested here, or None."""
-    library = {"mpi": "mpi4py", "mpirun": "mpi4py", "dask": "distributed"}.get(executor, executor)
-    return None if executor == "processes" or find_spec(library) else f"{library} is not installed"
+    library = {"processes": "pytest", "mpi": "mpi4py", "mpirun": "mpi4py", "dask": "distributed"}.get(
+        executor, executor
+    )
+    try:
+        metadata.version(library)  # not find_spec, which finds the folder tests/distributed
+    except metadata.PackageNotFoundError:
+        return f"{library} is not installed"
 
 
 def run(example, out, executor, order=""):
