@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from tinygrad_lm.learn import comparison
 from tinygrad_lm.learn.cost import cost
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import page
@@ -19,6 +20,7 @@ COMMANDS = {
     "check": (check, check.check_file),
     "doctor": (doctor, doctor.examine_run),
     "response": (response, response.show_response),
+    "compare": (comparison, comparison.compare_runs),
     "cost": (cost, cost.count_costs),
 }
 
