@@ -48,6 +48,15 @@ def checked_output(failed):
             out.flush()
 
 
+def progress_bar(*iterable, **options):
+    """A tqdm bar: on a terminal a line, in a notebook a widget, elsewhere nothing."""
+    from tqdm.auto import tqdm
+
+    widget = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+    hidden = False if widget else None  # None: unless its stream is a terminal
+    return tqdm(*iterable, **{"disable": hidden, "dynamic_ncols": True} | options)
+
+
 def ignore(error):
     """For training, which survives a closed pipe: everything that matters is in the run's folder."""
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.calls import Line
-from tinygrad_lm.learn.ledger.ledger_text import ledger_text
+from tinygrad_lm.learn.ledger.ledger_text import heading, ledger_text, reference
+from tinygrad_lm.learn.ledger.page import folded
 from tinygrad_lm.learn.ledger.snapshot import Snapshot
 
 
-@dataclass
+@dataclass(repr=False)
 class Input:
     """One input of a step, and what the step adds to its gradient.
 
@@ -36,8 +37,11 @@ class Input:
     after: Snapshot | None = None
     local: np.ndarray | None = None
 
+    def __repr__(self):
+        return f"Input({self.name}: #{self.number} {self.shape})"
 
-@dataclass
+
+@dataclass(repr=False)
 class Step:
     """One operation, when the backward pass came to it.
 
@@ -80,8 +84,11 @@ class Step:
         """Module and name in one: "h.0.attn:q"."""
         return ":".join(filter(None, (self.module, self.name)))
 
+    def __repr__(self):
+        return f"Step({reference(self)}: {self.op} {self.shape} {self.dtype})"
 
-@dataclass
+
+@dataclass(repr=False)
 class Leaf:
     """A parameter, or another value whose gradient was wanted. before: its gradient before the pass; grad: after."""
 
@@ -97,8 +104,11 @@ class Leaf:
     def label(self):
         return self.name
 
+    def __repr__(self):
+        return f"Leaf({reference(self)}: {self.shape})"
 
-@dataclass
+
+@dataclass(repr=False)
 class Ledger:
     """A backward pass: its steps in the order they were taken, youngest first; its leaves; the number of the loss."""
 
@@ -157,3 +167,10 @@ class Ledger:
 
     def __str__(self):
         return ledger_text(self)
+
+    def __repr__(self):
+        return f"Ledger({heading(self)})"
+
+    def _repr_html_(self):
+        """What a notebook shows: the page, folded."""
+        return folded(self, heading(self))

@@ -9,7 +9,7 @@ from tinygrad_lm.backend import to_device
 BINS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Snapshot:
     """What is remembered of an array.
 
@@ -34,6 +34,9 @@ class Snapshot:
     @property
     def size(self):
         return int(np.prod(self.shape, dtype=int))
+
+    def __repr__(self):
+        return f"Snapshot({self.shape} {self.dtype}, norm {self.norm:.4g}, from {self.low:.4g} to {self.high:.4g})"
 
 
 def snapshot(x, keep):
