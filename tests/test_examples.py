@@ -1,5 +1,6 @@
 """The command lines of examples/: what they do, and that a mistake ends in a message and nothing half-written."""
 
+import io
 import math
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_run
-from small_run import TEXT, pretrain, write
+from small_run import TEXT, example, pretrain, write
 
 from tinygrad_lm.data.corpus import Corpus
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
@@ -145,6 +146,33 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
         capsys.readouterr().out,
         re.DOTALL,
     )
+
+
+def test_each_prompt_has_random_numbers_of_its_own(run, capsys, monkeypatch):
+    """The first answer is that of --prompt, and asking again gives another; all of them by the seed."""
+    told = []
+    for seed in (0, 0, 1):
+        monkeypatch.setattr("sys.stdin", io.StringIO("the \nthe \n"))
+        assert write(run, "--interactive", "--tokens", 9, "--temperature", 3, "--seed", seed) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] != told[2]
+    first, second = told[0].split("\nprompt> ")[1:3]
+    assert first != second
+    assert write(run, "--prompt", "the ", "--tokens", 9, "--temperature", 3) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_nothing_is_printed_before_the_first_token(run, capsys, monkeypatch):
+    """Computing it may compile kernels, which prints a line."""
+    program = example("generate")
+
+    def drawn(*arguments, draw=program.generate_batch, **options):
+        assert capsys.readouterr().out == ""
+        yield from draw(*arguments, **options)
+
+    monkeypatch.setattr(program, "generate_batch", drawn)
+    assert program.main([str(run), "--prompt", "the ", "--tokens", "2"]) == 0
+    assert re.fullmatch("the ..\n", capsys.readouterr().out, re.DOTALL)
 
 
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):

@@ -48,6 +48,15 @@ def checked_output(failed):
             out.flush()
 
 
+def ask(question):
+    """A line of standard input. EOFError where that has ended or is closed; what is no text becomes "�"."""
+    if sys.stdin is None:
+        raise EOFError
+    if hasattr(sys.stdin, "reconfigure") and sys.stdin.errors != "replace":  # only before the first read
+        sys.stdin.reconfigure(errors="replace")
+    return input(question)
+
+
 def progress_bar(*iterable, **options):
     """A tqdm bar: on a terminal a line, in a notebook a widget, elsewhere nothing."""
     from tqdm.auto import tqdm

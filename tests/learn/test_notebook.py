@@ -37,6 +37,18 @@ def test_a_module_is_a_tree_of_shapes_and_counts():
     assert [len(line) - len(line.lstrip()) for line in lines[1:]] == [0, 2, 2, 4, 2, 2, 2]
 
 
+def test_equal_shapes_of_other_types_are_not_one_entry():
+    class Other(nn.Linear):
+        pass
+
+    class Mixed(nn.Module):
+        def __init__(self):
+            self.parts = [nn.Linear(2, 2), Other(2, 2), Other(2, 2)]
+
+    titles = [line.split("  ")[1] for line in tree(Mixed()).split("\n")[2:]]
+    assert titles[:2] == ["parts.0: Linear", "parts.1 … parts.2: 2 × Other"]
+
+
 def test_every_number_of_a_gpt_is_counted_once():
     model = GPT(tiny("gpt2"))
     lines = tree(model).split("\n")
@@ -73,6 +85,13 @@ def test_a_ledger_shows_its_page_folded_and_its_text_is_short():
     assert texts[1] == "Step(#75 loss: cross_entropy () float32)"
     assert repr(ledger.leaf("wte.weight").grad).startswith("Snapshot((65, 32) float32, norm ")
     assert repr(ledger.leaf("wte.weight")) == "Leaf(#1 wte.weight: (65, 32))"
+
+
+def test_a_page_comes_out_of_its_frame_as_it_was(monkeypatch):
+    text = "<p>&lt; 'a' && \"b\"</p>"
+    monkeypatch.setattr(pages, "page", lambda ledger: text)
+    shown = EXAMPLES["scalar"]()._repr_html_()
+    assert html.unescape(re.search("srcdoc='(.*?)'", shown)[1]) == text
 
 
 def test_a_notebook_does_not_keep_a_page_that_is_too_large(monkeypatch):

@@ -16,7 +16,7 @@ from tinygrad_lm.learn.ledger.page import folded
 from tinygrad_lm.learn.ledger.snapshot import Snapshot
 
 
-@dataclass(repr=False)
+@dataclass
 class Input:
     """One input of a step, and what the step adds to its gradient.
 
@@ -41,7 +41,7 @@ class Input:
         return f"Input({self.name}: #{self.number} {self.shape})"
 
 
-@dataclass(repr=False)
+@dataclass
 class Step:
     """One operation, when the backward pass came to it.
 
@@ -88,7 +88,7 @@ class Step:
         return f"Step({reference(self)}: {self.op} {self.shape} {self.dtype})"
 
 
-@dataclass(repr=False)
+@dataclass
 class Leaf:
     """A parameter, or another value whose gradient was wanted. before: its gradient before the pass; grad: after."""
 
@@ -108,7 +108,7 @@ class Leaf:
         return f"Leaf({reference(self)}: {self.shape})"
 
 
-@dataclass(repr=False)
+@dataclass
 class Ledger:
     """A backward pass: its steps in the order they were taken, youngest first; its leaves; the number of the loss."""
 

@@ -9,7 +9,7 @@ from tinygrad_lm.backend import to_device
 BINS = 16
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Snapshot:
     """What is remembered of an array.
 
