@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tinygrad_lm.learn import comparison
-from tinygrad_lm.learn.cost import cost
+from tinygrad_lm.learn.cost import cost, scale
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import command as ledger
 from tinygrad_lm.learn.puzzles import check, exercise, puzzle
@@ -22,6 +22,7 @@ COMMANDS = {
     "response": (response, response.show_response),
     "compare": (comparison, comparison.compare_runs),
     "cost": (cost, cost.count_costs),
+    "scale": (scale, scale.show_scale),
 }
 
 

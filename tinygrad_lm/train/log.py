@@ -45,10 +45,18 @@ class Log:
     def rewind(self, step):
         """Forget what came after a step: a run that resumes there writes it again."""
         self.records = [record for record in self.records if record["step"] <= step]
+        self.rewrite()
+
+    def rewrite(self):
+        """Write all records into the file."""
         replace(self.path, "".join(json.dumps(record) + "\n" for record in self.records).encode())
 
     def write(self, **record):
         self.records.append(record)
+        self.append(record)
+
+    def append(self, record):
+        """Write a record at the end of the file."""
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
