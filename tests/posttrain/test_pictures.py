@@ -49,7 +49,7 @@ def test_a_policys_picture_has_the_reward_and_what_it_cost_but_no_surrogate(tmp_
         "tokens per answer",
         "answers that end",
         "silent groups",
-        "entropy, nats per token",
+        "entropy, nats/token",
     }
     assert titles < set(panels)
     by_steps, by_kl = panels["reward: steps"], panels["reward: KL(π ‖ π_ref), nats per answer"]

@@ -30,9 +30,10 @@ def test_means_have_no_lag():
     assert (0 <= x[0] < 2, steps[-1] - 40 < x[-1] < steps[-1]) == (True, True)
 
 
-def test_means_are_less_noisy_than_what_they_are_of():
-    noise = np.random.default_rng(0).normal(size=6000)
-    assert np.std(means(np.arange(6000), noise)[1]) < 0.25
+@pytest.mark.parametrize(("count", "error"), [(6000, 0.2), (60, 0.75)])
+def test_means_are_less_noisy_than_what_they_are_of(count, error):
+    noise = np.random.default_rng(0).normal(size=(count, 50))
+    assert np.std([means(np.arange(count), each)[1] for each in noise.T]) < error
 
 
 def test_training_stands_at_the_updates_that_it_had(tmp_path):

@@ -42,8 +42,10 @@ def picture(path, title, size, dark=False):
 
 def stretches(count):
     """Slices that cut `count` values into at most 60 stretches, e³ times as long at the end as at the start: there a
-    loss falls fast, and the mean of a long stretch would lie above the curve."""
-    edges = np.expm1(GROWTH * np.linspace(0, 1, STRETCHES + 1)) / np.expm1(GROWTH) * count
+    loss falls fast, and the mean of a long stretch would lie above the curve. Few values have fewer stretches, since
+    the mean of one value is as noisy as that."""
+    shares = np.linspace(0, 1, min(STRETCHES, 8 + count // 5) + 1)
+    edges = np.expm1(GROWTH * shares) / np.expm1(GROWTH) * count
     edges = np.unique(np.rint(edges).astype(int)).tolist()
     return [slice(*pair) for pair in pairwise(edges)]
 

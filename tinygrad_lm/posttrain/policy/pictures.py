@@ -14,7 +14,7 @@ SMALL = {  # the small panels of a policy's picture
     "length": "tokens per answer",
     "ended": "answers that end",
     "silent": "silent groups",
-    "entropy": "entropy, nats per token",
+    "entropy": "entropy, nats/token",
 }
 
 
