@@ -9,6 +9,7 @@ from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import command as ledger
 from tinygrad_lm.learn.puzzles import check, exercise, puzzle
 from tinygrad_lm.learn.response import command as response
+from tinygrad_lm.learn.watch import watch
 from tinygrad_lm.programs import program
 
 # {name: (module, function)}. The first line of the module's docstring says what the command does, add_arguments(parser)
@@ -18,6 +19,7 @@ COMMANDS = {
     "bug": (puzzle, puzzle.show_puzzle),
     "exercise": (exercise, exercise.write_exercise),
     "check": (check, check.check_file),
+    "watch": (watch, watch.watch_run),
     "doctor": (doctor, doctor.examine_run),
     "response": (response, response.show_response),
     "compare": (comparison, comparison.compare_runs),
