@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tqdm
+import tqdm.auto
 from curate.preparing import begun, damage, edit, held_out
 from small_mixture import Inline, contents, documents, prepare_inline
 
@@ -298,7 +298,7 @@ def bars(monkeypatch):
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
             made.append(self)
 
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     return made
 
 
