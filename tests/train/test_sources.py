@@ -27,7 +27,8 @@ from tinygrad_lm.train import plan
 from tinygrad_lm.train import run as run_folder
 from tinygrad_lm.train.data import outcome_table, reopen_data, source_table
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.log import Log
+from tinygrad_lm.train.loss_curve import draw_losses
 from tinygrad_lm.train.run import RunFolder
 
 ROOT = Path(__file__).parents[2]

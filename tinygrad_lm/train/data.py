@@ -106,7 +106,7 @@ def check_there(path, option):
 
 
 def known_floor(corpus, validation):
-    """{label: nats a token}: the lowest expected loss, where it is known."""
+    """{label: nats per token}: the lowest expected loss, where it is known."""
     tokens = sum(len(tokens) for _, tokens in validation.values())
     characters = len(split(corpus.text)[1])
     return {"entropy of the source": corpus.floor * characters / tokens} if corpus.floor else {}
@@ -132,7 +132,7 @@ def source_table(stream, steps):
 
 def outcome_table(log, floors):
     """A table of the result in a Log: the share of each source and its error, the passes over it, and its validation
-    loss beside its floor, where that is known ({source: nats a token or None})."""
+    loss beside its floor, where that is known ({source: nats per token or None})."""
     record = next(record for record in reversed(log.records) if "validation_sources" in record)
     losses = log.result()[1]
     rows = [["source", "asked for", "came", "error", "epochs", "validation", "floor"]]
