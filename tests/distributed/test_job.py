@@ -32,7 +32,7 @@ def test_processes_of_a_machine_divide_its_cores(cores, size):
     parts = [part(cores, rank, size) for rank in range(size)]
     counts = [len(each) for each in parts]
     if size <= len(cores):
-        assert sum(parts, []) == cores
+        assert [core for each in parts for core in each] == cores
         assert max(counts) - min(counts) <= 1
     else:
         assert set(counts) == {1}
@@ -177,7 +177,9 @@ def test_an_error_that_one_rank_has_is_printed_with_its_name(ending):
     assert statuses == [2, 2]
 
 
-@pytest.mark.parametrize(("error", "status"), [(KeyError("planted"), 1), (SystemExit(3), 3), (KeyboardInterrupt(), 130)])
+@pytest.mark.parametrize(
+    ("error", "status"), [(KeyError("planted"), 1), (SystemExit(3), 3), (KeyboardInterrupt(), 130)]
+)
 def test_one_that_nobody_expected_is_printed_with_its_place(error, status, ending):
     with suppress(type(error)):
         raise error
@@ -229,7 +231,9 @@ def environment(tmp_path, monkeypatch):
             path.write_text(f"#!/bin/sh\ncat << END\n{version}\nEND\n")
             path.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
-        monkeypatch.setenv("PATH", f"{tmp_path / 'elsewhere'}:/usr/bin:/bin" if version else str(tmp_path / "elsewhere"))
+        monkeypatch.setenv(
+            "PATH", f"{tmp_path / 'elsewhere'}:/usr/bin:/bin" if version else str(tmp_path / "elsewhere")
+        )
         return str(path)
 
     return environment

@@ -161,13 +161,25 @@ def test_help_is_given_once(two):
 def test_our_program_starts_the_processes(one, tmp_path):
     """Everything on the streams that a user sees, each line once, and the status of the ranks."""
     words = [*small_job.PLAN, "--data", one.parent / "text", "--out", tmp_path / "run"]
-    command = [sys.executable, "-m", "tinygrad_lm.distributed", "-n", 2, "--timeout", ENOUGH, small_run.__file__, *words]
+    command = [
+        sys.executable,
+        "-m",
+        "tinygrad_lm.distributed",
+        "-n",
+        2,
+        "--timeout",
+        ENOUGH,
+        small_run.__file__,
+        *words,
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     run = lambda: subprocess.run(map(str, command), env=environment, capture_output=True, text=True, timeout=ENOUGH)
     job = run()
     assert job.returncode == 0, job.stderr
     assert results(tmp_path / "run") == results(one / "pretrain")
-    assert unchanging(job.stdout) == unchanging(told(one, "pretrain")[0]["out"].replace(str(one / "pretrain"), str(tmp_path / "run")))
+    assert unchanging(job.stdout) == unchanging(
+        told(one, "pretrain")[0]["out"].replace(str(one / "pretrain"), str(tmp_path / "run"))
+    )
     again = run()
     assert again.returncode == 2
     assert again.stderr.count("exists and is not an empty folder") == 1

@@ -180,7 +180,9 @@ def test_what_is_accused_says_where_it_is(monkeypatch, capfd):
     with ring.watches[0]:
         assert ended.wait(60)
     said = capfd.readouterr().err
-    assert said.startswith("error: rank 0: the others have been waiting for this rank for 300 s\n  hint : the newest checkpoint")
+    assert said.startswith(
+        "error: rank 0: the others have been waiting for this rank for 300 s\n  hint : the newest checkpoint"
+    )
     assert "test_what_is_accused_says_where_it_is" in said.split("this process is here:")[1]
 
 

@@ -90,8 +90,8 @@ def mpi_world():
     if MPI.COMM_WORLD.size < started:
         raise ConfigError(
             f"{started} processes were started, of which MPI sees {MPI.COMM_WORLD.size}\n"
-            "  hint : the launcher must be of the MPI that mpi4py has, as of python -m tinygrad_lm.distributed; for Slurm "
-            "srun --mpi=pmi2 or --mpi=pmix, whichever this MPI was built for: srun --mpi=list shows both"
+            "  hint : start them with the launcher of mpi4py's MPI, as python -m tinygrad_lm.distributed does; for Slurm"
+            " by srun --mpi=pmi2 or --mpi=pmix, whichever that MPI was built for: srun --mpi=list shows both"
         )
     return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
 
