@@ -90,7 +90,7 @@ def mpi_world():
     if MPI.COMM_WORLD.size < started:
         raise ConfigError(
             f"{started} processes were started, of which MPI sees {MPI.COMM_WORLD.size}\n"
-            "  hint : start them with the launcher of mpi4py's MPI, as python -m tinygrad_lm.distributed does; for Slurm"
+            "  hint : start them by the launcher of mpi4py's MPI: python -m tinygrad_lm.distributed does; on Slurm"
             " by srun --mpi=pmi2 or --mpi=pmix, whichever that MPI was built for: srun --mpi=list shows both"
         )
     return MPI.COMM_WORLD if MPI.COMM_WORLD.size > 1 else None
