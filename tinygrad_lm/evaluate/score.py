@@ -40,6 +40,13 @@ def encode_pair(tokenizer, context, completion):
     return start, tokenizer.encode(context[end:] + completion)
 
 
+def started(bos, context, room):
+    """The context after bos. One that is too long for `room` tokens beside it loses its own beginning."""
+    if room < 1:  # the completion fills the window: its first token is predicted from the last one before it
+        return np.append(bos, context)[-1:]
+    return np.append(bos, context[max(0, len(context) - room) :])
+
+
 def spans(start, end, window, stride):
     """Windows over a sequence of tokens that predict each of start … end − 1 exactly once.
 

@@ -32,7 +32,7 @@ class CharTokenizer(Tokenizer):
         utf8(text)  # raises TokenError with the place of invalid text
         return cls("".join(sorted(set(text))))
 
-    def encode(self, text):
+    def encode(self, text, special=False):
         """(len(text),) int32. Raises TokenError for a character that the vocabulary lacks."""
         codes = _code_points(text)
         ids = np.searchsorted(self._codes, codes).astype(np.int32)
@@ -60,7 +60,7 @@ class ByteTokenizer(Tokenizer):
     def __init__(self):
         super().__init__([bytes([b]) for b in range(256)])
 
-    def encode(self, text):
+    def encode(self, text, special=False):
         """(number of bytes,) int32."""
         return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
 
