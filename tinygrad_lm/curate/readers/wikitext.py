@@ -5,8 +5,6 @@ What remains is the text of paragraphs, lists and links, and the headings of sec
 
 import re
 
-from tinygrad_lm.data.tokenizers.vocabulary import utf8
-
 # The content of these tags is layout, code, or a note.
 REMOVED = {
     "categorytree", "ce", "chem", "gallery", "graph", "hiero", "imagemap", "indicator", "inputbox", "mapframe",
@@ -40,9 +38,7 @@ def article_text(content):
         if body or below > level:
             parts += [body, heading.strip()]
             below = level
-    found = "\n\n".join(part for part in reversed(parts) if part)
-    utf8(found)  # raises for half a surrogate pair, such as "&#xD800;"
-    return found or None
+    return "\n\n".join(part for part in reversed(parts) if part) or None
 
 
 def _words(code, hidden):

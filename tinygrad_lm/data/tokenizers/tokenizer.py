@@ -5,6 +5,7 @@ The others are GPT-2's (gpt2_tokenizer.py), trained ones (bpe_tokenizer.py) and 
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -66,7 +67,8 @@ class ByteTokenizer(Tokenizer):
 
 
 def make_tokenizer(name, text):
-    """Make a tokenizer: char (with the characters of `text`), byte, gpt2, or the name or path of a trained one.
+    """Make a tokenizer: char (with the characters of `text`), byte, gpt2, the name or path of a trained one, or the
+    path of a published tokenizer.json or of its folder.
 
     Raises ConfigError for other names.
     """
@@ -79,9 +81,13 @@ def make_tokenizer(name, text):
     path = tokenizer_path(str(name))
     if path.is_file() or str(name).endswith(SUFFIX):
         return BPETokenizer.load(path)
+    published = Path(str(name))
+    folder = published.parent if published.name == "tokenizer.json" else published
+    if (folder / "tokenizer.json").is_file():
+        return JsonTokenizer(folder)
     raise ConfigError(
-        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX}, or the name of one "
-        f"in {path.parent}"
+        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX} or tokenizer.json, "
+        f"the folder of the latter, or the name of a tokenizer in {path.parent}"
     )
 
 
