@@ -1,7 +1,7 @@
 """Every field of a config.json that transformers reads, changed one by one: equal logits, or refused by us.
 
 The fields are those that a configuration writes, and those that the reference code of the family mentions: its model,
-the masks, the rotary positions. A field that we ignore and transformers does not would load in silence as another model.
+the masks, the rotary positions. A field that we ignore and transformers reads would load in silence as another model.
 """
 
 import inspect
