@@ -31,6 +31,7 @@ from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 from tinygrad_lm.testing.checks import agree, same
+from tinygrad_lm.train.run import RunFolder
 
 LLAMA = {"norm": "rms", "position": "rotary", "activation": "silu", "gated": True, "bias": False, "tied": False}
 
@@ -85,6 +86,18 @@ def test_a_run(tmp_path):
         same(weights(again)[name], w, name)
     assert tokenizer.characters == SEVEN.characters
     assert load_pretrained(tmp_path / "run", dtype=np.float64)[0].flat.data.dtype == np.float64
+
+
+def test_a_published_model_is_not_a_run(folder):
+    """As for `learn doctor`; one without a model_type may be a published model that is damaged."""
+    with pytest.raises(
+        CheckpointError, match=r'"model", "train", "tokenizer", so it is not a run\'s; it is a published'
+    ):
+        RunFolder(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(folder, 'its config.json should have a "model_type": fetch it again')
 
 
 def test_a_damaged_run(tmp_path):
