@@ -126,3 +126,16 @@ def test_every_end_ends_a_text(case, tmp_path, capsys):
     export(again, tokenizer, tmp_path / "again")
     written = json.loads((tmp_path / "again" / "generation_config.json").read_text())["eos_token_id"]
     assert END + 3 in np.atleast_1d(written)
+
+
+def test_special_tokens_in_a_prompt(tmp_path, monkeypatch):
+    """Text, as anybody's prompt is, unless the program is asked to take them for tokens."""
+    model = GPT(tiny("gpt2", vocab_size=END + 4, block_size=64), None, np.float32)
+    source = find_tokenizer(gpt2_folder(tmp_path / "gpt2", BESIDE["added_tokens.json"]), "gpt2", END + 4)
+    export(model, source, folder := tmp_path / "model")
+    program, prompts = example("generate"), []
+    monkeypatch.setattr(program, "generate_batch", lambda model, given, *_, **__: prompts.append(given[0]) or iter([]))
+    for options in ([], ["--special"]):
+        program.main([str(folder), "--prompt", "hello<|im_end|>", *options])
+    assert END + 3 not in prompts[0]
+    assert prompts[1] == [*source.encode("hello"), END + 3]
