@@ -1,4 +1,8 @@
-"""One thread a test process, a reproducible Hypothesis, and where the real data are."""
+"""One thread a test process, the quick profile and the whole, and where the real data are.
+
+Without --runslow the tests marked slow are left out and Hypothesis draws fewer examples, the same in every run. Where
+-m chooses the tests, it has the last word about slow ones too, and Hypothesis draws as many as in the whole.
+"""
 
 import os
 
@@ -19,9 +23,39 @@ from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
 kernels.enable()  # as training does, so that no test depends on which came before it
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("normal", max_examples=100, derandomize=False, **common)
+settings.register_profile("quick", max_examples=20, derandomize=True, **common)
+settings.register_profile("whole", max_examples=100, **common)
 settings.register_profile("thorough", max_examples=1000, **common)
-settings.load_profile("normal")
+LEFT_OUT = pytest.StashKey[int]()  # how many tests the quick profile leaves out
+
+
+def pytest_addoption(parser):
+    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 100 examples, not 20")
+
+
+def quick(config):
+    """Whether the slow tests are left out."""
+    return not (config.option.runslow or config.option.markexpr)
+
+
+def pytest_configure(config):
+    settings.load_profile("quick" if quick(config) else "whole")
+
+
+def pytest_collection_modifyitems(config, items):
+    slow = [item for item in items if item.get_closest_marker("slow")] if quick(config) else []
+    config.stash[LEFT_OUT] = len(slow)
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left out"] = len(slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Of a worker of pytest-xdist: each collects all tests and leaves out the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +87,18 @@ def device(request):
         yield "cuda"
 
 
-def pytest_terminal_summary(terminalreporter):
-    """The table of the mutants, from what test_mutants.py recorded: who was planted, and which checks noticed."""
+def pytest_terminal_summary(terminalreporter, config):
+    table_of_mutants(terminalreporter)
+    if quick(config):
+        terminalreporter.write_line(
+            f"quick profile: {config.stash.get(LEFT_OUT, 0)} slow tests left out, 20 examples of each property; "
+            "everything: python -m pytest --runslow",
+            yellow=True,
+        )
+
+
+def table_of_mutants(terminalreporter):
+    """Say of the mutants that tests recorded who was planted, and which checks noticed."""
     reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if r.when == "call"]
     rows = [value for report in reports for key, value in report.user_properties if key == "mutant"]
     if not rows:
