@@ -16,6 +16,7 @@ import pytest  # noqa: E402
 import strict_array  # noqa: E402
 from cuda_checks import gpu, small_blocks  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from slow import LEFT_OUT, NOTHING_QUICK  # noqa: E402
 
 from tinygrad_lm import backend, kernels  # noqa: E402
 from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
@@ -24,13 +25,12 @@ kernels.enable()  # as training does, so that no test depends on which came befo
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("quick", max_examples=20, derandomize=True, **common)
-settings.register_profile("whole", max_examples=100, **common)
+settings.register_profile("whole", max_examples=50, **common)
 settings.register_profile("thorough", max_examples=1000, **common)
-LEFT_OUT = pytest.StashKey[int]()  # how many tests the quick profile leaves out
 
 
 def pytest_addoption(parser):
-    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 100 examples, not 20")
+    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 50 examples, not 20")
 
 
 def quick(config):
@@ -43,13 +43,16 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    slow = [item for item in items if item.get_closest_marker("slow")] if quick(config) else []
-    config.stash[LEFT_OUT] = len(slow)
-    if slow:
+    slow, others = [], []
+    for item in items:
+        (slow if item.get_closest_marker("slow") else others).append(item)
+    config.stash[NOTHING_QUICK] = {item.path for item in slow} - {item.path for item in others}
+    config.stash[LEFT_OUT] = len(slow) if quick(config) else 0
+    if quick(config) and slow:
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        items[:] = others
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left out"] = len(slow)
+        config.workeroutput["left out"] = config.stash[LEFT_OUT]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,10 +1,13 @@
-"""Which of a test's parameters the quick profile keeps: something of each kind."""
+"""What the quick profile leaves out: the tests marked slow. conftest.py keeps here what it found while collecting."""
 
 import pytest
 
+LEFT_OUT = pytest.StashKey[int]()  # how many tests
+NOTHING_QUICK = pytest.StashKey[set]()  # the files all of whose tests are slow
+
 
 def first_of_each(rows, kind):
-    """The rows as parameters: the first of each kind(row) as it is, the others marked slow."""
+    """The rows as a test's parameters: the first of each kind(row) as it is, the others marked slow."""
     kinds, parameters = set(), []
     for row in rows:
         values = row if isinstance(row, tuple) else (row,)

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 from small_chats import make_base, turns
-from small_run import after_update, example, results, status
+from small_run import after_update, example, results, status, without_pictures
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.posttrain.chat.load import load_chat
@@ -18,7 +18,6 @@ from tinygrad_lm.posttrain.reward import load_reward, scored
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.objective import IGNORED
-from tinygrad_lm.train.run import RunFolder
 
 WORDS = ["".join(letters) for n in (1, 2, 3) for letters in product("ab", repeat=n)]
 REINFORCE = ["--batch-size", 8, "--limit", 4, "--lr", 0.003, "--steps", 4, "--eval-every", 2]
@@ -44,8 +43,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr(RunFolder, "draw", lambda self: None)
+def no_pictures(monkeypatch):
+    without_pictures(monkeypatch)
 
 
 def run(name, *arguments):
@@ -74,7 +73,7 @@ def undisturbed(start, tmp_path_factory):
     def undisturbed(way):
         if way not in made:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(RunFolder, "draw", lambda self: None)
+                without_pictures(patch)
                 assert start(way, folder / way) == 0
             made.add(way)
         return folder / way
@@ -167,6 +166,13 @@ def test_dpo_begins_without_a_preference(undisturbed):
     assert last["validation"] < first["validation"]
     agree(last["margin"], last["chosen"] - last["rejected"], "margin", 1e-6)
     assert {"accuracy", "chosen", "rejected", "margin"} <= last.keys()
+
+
+def test_a_run_of_preferences_draws_its_picture(undisturbed, monkeypatch):
+    folder = undisturbed("dpo")
+    monkeypatch.undo()
+    example("prefer").PreferenceRun(folder).draw()
+    assert (folder / "preferences.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_references_belong_to_their_pairs(folder):

@@ -89,7 +89,8 @@ def test_validation_stays_inside_documents_as_training_does(tmp_path):
 
 def test_the_loss_falls(text, tmp_path, capsys):
     """Below what counting pairs can reach, and its log, picture and samples say so."""
-    assert pretrain("--preset", "tiny", "--data", text, "--out", tmp_path, "--steps", 150, "--eval-every", 50) == 0
+    options = ["--steps", 150, "--eval-every", 50]
+    assert pretrain("--preset", "tiny", "--data", text, "--out", tmp_path, *options, pictures=True) == 0
     log = Log(tmp_path / "log.jsonl")
     (steps, losses), (when, validation) = log.curve("loss"), log.curve("validation")
     assert steps == list(range(1, 151))
