@@ -14,3 +14,8 @@ def first_of_each(rows, kind):
         parameters.append(pytest.param(*values, marks=[pytest.mark.slow] * (kind(row) in kinds)))
         kinds.add(kind(row))
     return parameters
+
+
+def slow_but(rows, *quick):
+    """The rows as a test's parameters, all but those in `quick` marked slow."""
+    return [pytest.param(row, marks=[pytest.mark.slow] * (row not in quick)) for row in rows]
