@@ -22,7 +22,7 @@ from tinygrad_lm.train.run import RunFolder
 ROOT = Path(__file__).parents[2]
 PLAN = ["--preset", "tiny", "--steps", 2, "--eval-every", 1]
 REFUSED = "is not the folder of a run", "holds no whole checkpoint", "is damaged"
-FIRST, EVERY = 3, 7  # of these things one in so many is tried; by hand, as a program, all: FOLDER kill new 1 1
+FIRST, EVERY = 3, 7  # of these things one in so many is tried
 
 
 def no_pictures():
