@@ -19,7 +19,7 @@ def check_dtypes(op, inputs, y):
     if real and not floating and any(x.dtype not in ("int32", "int64") for x in inputs):
         raise DtypeError(
             f"{place(op)}: booleans, bytes and unsigned integers have no real functions here: their differences wrap\n"
-            f"{listing(op, inputs)}\n  hint : x.to(dtype='float32')"
+            f"  rule : {op.signature}\n{listing(op, inputs)}\n  hint : x.to(dtype='float32')"
         )
     allowed = {dtype for dtype in floating if is_half(dtype)} or floating
     found = floating | {y.dtype} if floating and real else floating
