@@ -37,6 +37,7 @@ PLAIN = {
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "files": {"errors"},
+    "habits": {"engine"},  # other libraries' names, for messages
     "locks": {"errors"},
     "programs": {"errors", "signals"},
     "signals": {"errors"},
@@ -56,7 +57,7 @@ AROUND = {
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
     "serve": LEARNING | {"data", "generation", "posttrain", "pretrained"},
     "learn": LEARNING | {"data", "generation", "adapt", "testing", "train", "posttrain"},
-    "__init__": {"engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
+    "__init__": {"habits", "engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
 }
 ALLOWED = CORE | AROUND | {"examples": CORE.keys() | AROUND.keys()}
 LINES = 3000  # of the core
