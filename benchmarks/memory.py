@@ -62,7 +62,7 @@ def five_steps(contender, shape, config):
     name, _, dtype = contender.partition(" bf")
     if name == "tinygrad_lm":
         model = GPT(shape, dtype="bfloat16" if dtype else "float32")
-        step = Trainer(model, batches, config, shares_of(model, config.batch_size)).step
+        step = Trainer(model, batches, config, shares_of(model, config)).step
     else:
         from torch_nanogpt import TorchGPT, TorchTrainer
 

@@ -66,7 +66,7 @@ def learn_sums(seed):
     for name in ("rloo", "dr-grpo", "grpo"):
         model, method = deepcopy(base), Method(**METHODS[name] | {"limit": 8})
         config = TrainConfig(**RECIPE | {"steps": 150, "batch_size": 512, "lr": 3e-4, "seed": seed})
-        steps = PolicySteps(model, base, chat, prompts, verified, method, config, default_shares(512))
+        steps = PolicySteps(model, base, chat, prompts, verified, method, config, default_shares(config))
         seconds = train(model, steps, config, policy_gradient)
         success, kl = 1 - failure(model, chat, held_out, 8)[0], steps.figures(149, 0.0)["kl"]
         print(f"{name}: P(right) {success:.4f}, KL {kl:.3f} nats, {seconds:.0f} s")
@@ -123,7 +123,7 @@ def policy(name, base, chat, prompts, judged, method, seed):
     with_values = method.advantage == "gae"
     model = scored(base) if with_values else deepcopy(base)
     config = TrainConfig(**RECIPE | {"steps": 120 * method.passes, "batch_size": 128, "lr": 3e-4, "seed": seed})
-    steps = PolicySteps(model, base, chat, prompts, judged, method, config, default_shares(128))
+    steps = PolicySteps(model, base, chat, prompts, judged, method, config, default_shares(config))
     objective = partial(ppo, clip=method.clip, value_weight=method.value_weight) if with_values else policy_gradient
     seconds = train(model, steps, config, objective)
     report(name, model, base, chat, prompts, seconds)
@@ -156,7 +156,7 @@ def text_of(conversation):
 
 def train(model, batches, config, *objective):
     """Train a model in place. Returns the seconds that it took."""
-    trainer = Trainer(model, batches, config, default_shares(config.batch_size), None, *objective)
+    trainer = Trainer(model, batches, config, default_shares(config), None, *objective)
     began = time.perf_counter()
     for step in range(config.steps):
         trainer.step(step)

@@ -85,7 +85,7 @@ def ours(model, objective, batch):
     """step(i) -> the loss before the update."""
     rows = len(batch[0])
     config = TrainConfig(10**6, rows, schedule="constant", warmup=0, **OPTIMIZER)
-    trainer = Trainer(model, Same(batch), config, default_shares(rows), objective=objective)
+    trainer = Trainer(model, Same(batch), config, default_shares(config), objective=objective)
     return lambda i: trainer.step(i)[0]
 
 

@@ -67,7 +67,7 @@ def measure(field, value, steps, ceiling):
     config = TrainConfig(**settings)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, 100_000).astype(np.int32)
     batches = Batches(tokens, config.batch_size, shape.block_size)
-    trainer = Trainer(GPT(shape), batches, config, default_shares(config.batch_size))
+    trainer = Trainer(GPT(shape), batches, config, default_shares(config))
     times = []
     with workers(cores()):
         for i in range(steps + 2):

@@ -74,7 +74,7 @@ def main():
 def our_run(shape, config, tokens, validation):
     """Validation loss, seconds of training, seconds of evaluation."""
     batches = Batches(tokens, config.batch_size, shape.block_size, config.seed)
-    trainer = Trainer(GPT(shape, config.seed), batches, config, default_shares(config.batch_size))
+    trainer = Trainer(GPT(shape, config.seed), batches, config, default_shares(config))
     return timed(trainer.step, lambda: evaluate(trainer.model, validation, config.batch_size), config, workers(cores()))
 
 

@@ -59,7 +59,7 @@ def compare(case, args):
 
     def ours(dtype, alone=False):
         model = GPT(shape, dtype=dtype)
-        trainer = Trainer(model, batches, config, shares_of(model, config.batch_size))
+        trainer = Trainer(model, batches, config, shares_of(model, config))
 
         def step(i):
             with kernels.disabled() if alone else nullcontext():

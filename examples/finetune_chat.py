@@ -17,15 +17,13 @@ from pathlib import Path
 from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.data.conversations import Conversations
 from tinygrad_lm.posttrain.data.prompts import BUILT_IN, check_unchanged, describe, load_conversations, prompt_of
 from tinygrad_lm.posttrain.measure import Examination, marks_table
 from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
 from tinygrad_lm.programs import program
-from tinygrad_lm.train.command import PRETRAINING, command
+from tinygrad_lm.train.command import PRETRAINING, command, resolve
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer
@@ -56,7 +54,7 @@ def start(model=None, data=None, lora=0, freeze=(), packed=False, device="auto",
     if model is None or data is None:
         raise ConfigError("MODEL is what to begin with, --data what to teach it; or --resume RUN continues a run")
     config = TrainConfig(**(LORA if lora else FINETUNE) | RECIPE | recipe, lora=lora, frozen=tuple(freeze))
-    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
+    base, chat = load_chat(model, *resolve(device, dtype))
     conversations, held_out = load_conversations(data, chat)
     trainer, examination = supervised(base, chat, conversations, held_out, config, packed)
     tuned, flat = trainer.model, trainer.model.flat
@@ -88,7 +86,7 @@ def supervised(base, chat, conversations, held_out, config, packed, shares=None)
     even = base.flat.device != "cpu"
     stream = partial(Conversations, chat=chat, batch_size=config.batch_size, block_size=base.config.block_size)
     batches = stream(conversations, seed=config.seed, accumulate=config.accumulate, packed=packed, even=even)
-    trainer = Trainer(adapted(deepcopy(base), config), batches, config, shares or default_shares(config.batch_size))
+    trainer = Trainer(adapted(deepcopy(base), config), batches, config, shares or default_shares(config))
     return trainer, Examination(stream, conversations[:LEARNT], held_out)
 
 

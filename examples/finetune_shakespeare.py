@@ -16,12 +16,10 @@ from pretrain_shakespeare import train  # the loop
 from tinygrad_lm.adapt import inherit, merge
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import program
-from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, create_run, resolve
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
 from tinygrad_lm.train.evaluate import Validation
@@ -66,8 +64,7 @@ def start(
     """Begin a run from the weights of another model."""
     if model is None:
         raise ConfigError("--model WHERE says what to begin with; or --resume RUN continues a run")
-    device = resolve_device(device)
-    dtype = resolve_dtype(dtype, device)
+    device, dtype = resolve(device, dtype)
     config = TrainConfig(**(LORA if lora else FINETUNE) | recipe, lora=lora, frozen=tuple(freeze))
     base, tokenizer = load_pretrained(model, device, dtype)
     base = merge(base)  # adapters that it has become part of its weights
@@ -78,7 +75,7 @@ def start(
     del base  # its memory is wanted
     corpus = load_corpus(data)
     batches, validation = text_data(corpus, tokenizer, config, shape.block_size)
-    trainer = Trainer(tuned, batches, config, shares_of(tuned, config.batch_size))
+    trainer = Trainer(tuned, batches, config, shares_of(tuned, config))
     print(f"model   {model}: trains {tuned.flat.grad.size:,} of {tuned.flat.data.size:,} parameters on {device}")
     run = create_run(
         out,

@@ -19,8 +19,6 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.synthetic.speeches import label_floors
 from tinygrad_lm.errors import ConfigError, check_ranges
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.data.preferences import Comparisons, Preferences, evaluate_pairs
@@ -30,7 +28,7 @@ from tinygrad_lm.posttrain.policy.pictures import draw_preferences
 from tinygrad_lm.posttrain.reward import HEAD, scored
 from tinygrad_lm.posttrain.run import ChatRun, check_on_cpu, create_chat_run
 from tinygrad_lm.programs import program
-from tinygrad_lm.train.command import PRETRAINING, command
+from tinygrad_lm.train.command import PRETRAINING, command, resolve
 from tinygrad_lm.train.config import FINETUNE, TrainConfig, adapted
 from tinygrad_lm.train.shares import default_shares
 from tinygrad_lm.train.trainer import Trainer
@@ -61,7 +59,7 @@ def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="cpu", d
         raise ConfigError("MODEL is what to begin with, --data what is preferred; or --resume RUN continues a run")
     check_ranges("prefer", {"--beta": (beta, "above 0", 0 < beta < float("inf"))})
     config = TrainConfig(**FINETUNE | RECIPE | recipe, lora=lora)
-    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
+    base, chat = load_chat(model, *resolve(device, dtype))
     pairs, held_out = load_pairs(data, chat)
     trainer, validate = preference_trainer(base, chat, pairs, held_out, reward, beta, config)
     batches = trainer.batches
@@ -76,7 +74,7 @@ def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="cpu", d
         PreferenceRun,
         program="examples/prefer.py",
         title=f"{'reward model' if reward else f'DPO, β = {beta:g}'}: {Path(model).name} on {Path(data).name}",
-        measure=["validation loss", "nats a pair"],
+        measure=["validation loss", "nats per pair"],
         questions=[] if reward else [pair.prompt for pair in held_out[:3]],
         data=describe(data) | {"reward": reward, "beta": beta},
         levels={"no preference": math.log(2)}
@@ -101,7 +99,7 @@ def preference_trainer(base, chat, pairs, held_out, reward, beta, config, shares
     batches = stream(pairs, seed=config.seed, accumulate=config.accumulate)
     model = adapted(scored(base) if reward else deepcopy(base), config)
     objective = bradley_terry if reward else partial(dpo, beta=beta)
-    trainer = Trainer(model, batches, config, shares or default_shares(config.batch_size), objective=objective)
+    trainer = Trainer(model, batches, config, shares or default_shares(config), objective=objective)
     return trainer, partial(evaluate_pairs, stream=stream(held_out, name="held out"))
 
 
@@ -112,7 +110,7 @@ class PreferenceRun(ChatRun):
 
     def draw(self):
         config = self.config
-        score = "score" if config["heads"] else "log π / π_ref, nats an answer"
+        score = "score" if config["heads"] else "log π / π_ref, nats per answer"
         path, known = self.path / self.picture, (config["levels"], config["highest"])
         draw_preferences(self.log, path, config["title"], *known, score)
 

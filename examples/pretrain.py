@@ -16,13 +16,11 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.mixture.dataset import Dataset
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.programs import program
-from tinygrad_lm.train.command import PRETRAINING, command, create_run, vocab_size
+from tinygrad_lm.train.command import PRETRAINING, command, create_run, resolve, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_mixture, mixture_data, source_table
 from tinygrad_lm.train.evaluate import Validation
@@ -69,8 +67,7 @@ def start(
     check_time(steps, minutes)
     if validation_tokens < 2:
         raise ConfigError(f"--validation-tokens must be at least 2, found {validation_tokens}")
-    device = resolve_device(device)
-    dtype = resolve_dtype(dtype, device)
+    device, dtype = resolve(device, dtype)
     config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
     dataset = find_dataset(mixture, prepared)
     tokenizer = dataset.tokenizer
@@ -80,7 +77,7 @@ def start(
     def new_trainer(config):
         """A model with its first weights, and the optimizers that its recipe asks for."""
         model = GPT(shape, config.seed, dtype, device)
-        return Trainer(model, batches, config, shares_of(model, config.batch_size))
+        return Trainer(model, batches, config, shares_of(model, config))
 
     if steps is None:
         config = within(minutes or 5, new_trainer(config), validation)

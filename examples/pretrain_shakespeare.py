@@ -12,8 +12,6 @@ from dataclasses import replace
 
 from tinygrad_lm.data.corpus import load_corpus
 from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.doctor import report
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
@@ -21,7 +19,7 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.programs import program
 from tinygrad_lm.signals import stop_signals
 from tinygrad_lm.threads import workers
-from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, vocab_size
+from tinygrad_lm.train.command import DATA, PRETRAINING, command, conclude, create_run, resolve, vocab_size
 from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.data import describe_text, known_floor, text_data
 from tinygrad_lm.train.evaluate import Validation, baselines
@@ -54,8 +52,7 @@ def start(
 ):
     """Begin a run: a text, its tokenizer, a model and its optimizers, and a folder for what comes of them."""
     check_time(steps, minutes)
-    device = resolve_device(device)
-    dtype = resolve_dtype(dtype, device)
+    device, dtype = resolve(device, dtype)
     config = TrainConfig(**RECIPES[preset] | recipe | {"steps": 10 if steps is None else steps})
     corpus = load_corpus(data)
     tokenizer = make_tokenizer(tokenizer, corpus.text)
@@ -65,7 +62,7 @@ def start(
     def new_trainer(config):
         """A model with its first weights, and the optimizers that its recipe asks for."""
         model = GPT(shape, config.seed, dtype, device)
-        return Trainer(model, batches, config, shares_of(model, config.batch_size))
+        return Trainer(model, batches, config, shares_of(model, config))
 
     if steps is None:
         config = within(minutes or 5, new_trainer(config), validation)
@@ -91,7 +88,7 @@ def train(run, trainer, validate, first=0):
     validate.whole(model), if it measures a part only: the first two on the whole
     """
     model, optimizers, batches, config = trainer.model, trainer.optimizers, trainer.batches, trainer.config
-    log, pace, ended = run.log, trainer.pace, "finished"
+    log, pace, ranks, ended = run.log, trainer.pace, trainer.ranks, "finished"
 
     def update(step):
         """Loss, backward, clip, step, zero. On a GPU train/device_steps.py does the same."""
@@ -118,7 +115,8 @@ def train(run, trainer, validate, first=0):
             run.report(model, first)  # again, since the run may have ended before it was whole
 
         # One step at a time; on a GPU, which runs ahead of the host, several.
-        for steps in () if received else pace.stretches(first, trainer.ahead):
+        stop = ranks.agreed(received)
+        for steps in () if stop else pace.stretches(first, trainer.ahead):
             updates = [update(step) for step in steps] if trainer.ahead == 1 else trainer.steps(steps.start, len(steps))
             pace.ended(steps)
             for step, (loss, norm) in zip(steps, updates, strict=True):
@@ -126,19 +124,19 @@ def train(run, trainer, validate, first=0):
                 log.write(step=step + 1, **figures, norm=norm, **pace.figures(step))
             progress.made(steps, figures)
 
-            done, due = steps.stop, pace.evaluates(steps.stop)
+            done, due, stop = steps.stop, pace.evaluates(steps.stop), ranks.agreed(received)
             if due:
                 evaluate(done)
-            if due or received:
+            if due or stop:
                 run.write_checkpoint(trainer.state(), done)
             if due:
                 progress.evaluated(done, run.report(model, done))
-            if received:
+            if stop:
                 break
             if due and settled(log, config.patience):
                 ended = "settled"
                 break
-    return conclude(run, trainer, received[0] if received else ended)
+    return conclude(run, trainer, stop or ended)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,6 @@ from pretrain_shakespeare import train  # the loop
 
 from tinygrad_lm.data.synthetic.speeches import best_gains
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.kernels.choice import resolve_dtype
-from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.doctor.posttraining import report_log
 from tinygrad_lm.posttrain.chat.load import load_chat
 from tinygrad_lm.posttrain.data.prompts import describe, load_prompts
@@ -26,7 +24,7 @@ from tinygrad_lm.posttrain.policy.policy_run import PolicyRun, policy_trainer
 from tinygrad_lm.posttrain.reward import HEAD
 from tinygrad_lm.posttrain.run import create_chat_run
 from tinygrad_lm.programs import program
-from tinygrad_lm.train.command import PRETRAINING, command
+from tinygrad_lm.train.command import PRETRAINING, command, resolve
 from tinygrad_lm.train.config import TrainConfig
 
 OPTIONS = {
@@ -59,7 +57,7 @@ def start(model=None, data=None, reward=None, method="rloo", lora=0, device="cpu
         raise ConfigError("MODEL is what to begin with, --data what to ask it; or --resume RUN continues a run")
     method = Method(**METHODS[method] | {name: recipe.pop(name) for name in SETTINGS if name in recipe})
     config = in_iterations(TrainConfig(**RECIPE | recipe, lora=lora), method.passes)
-    base, chat = load_chat(model, device := resolve_device(device), resolve_dtype(dtype, device))
+    base, chat = load_chat(model, *resolve(device, dtype))
     prompts, held_out = load_prompts(data)
     trainer, validate = policy_trainer(base, chat, prompts, held_out, reward, method, config)
     print(f"data    {data}: {len(prompts):,} prompts to train on, {len(held_out):,} held out")

@@ -9,13 +9,8 @@ from tinygrad_lm.errors import DataError, DivergedError, TinygradError
 
 
 def program(main):
-    """Decorator: print the errors of main(arguments) as messages, and return the exit status.
-
-    0    or what main returns
-    1    DivergedError
-    2    any other TinygradError or OSError, the status with which argparse ends after a wrong option
-    130  Ctrl-C, and 141 when the reader of standard output, such as head, has closed it: 128 + the signal's number
-    """
+    """Decorator: print the errors of main(arguments) as messages, and return the exit status: what main returns or 0,
+    or that of an error (`status_of`)."""
 
     @wraps(main)
     def exit_status(arguments=None):
@@ -23,16 +18,29 @@ def program(main):
             try:
                 with checked_output(failed=raise_unwritten):
                     return main(arguments) or 0
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as error:
                 print("stopped", file=sys.stderr)
-                return 130
-            except BrokenPipeError:
-                return 141
+                return status_of(error)
+            except BrokenPipeError as error:
+                return status_of(error)
             except (TinygradError, OSError) as error:
                 print(f"error: {error}", file=sys.stderr)
-                return 1 if isinstance(error, DivergedError) else 2
+                return status_of(error)
 
     return exit_status
+
+
+def status_of(error):
+    """The exit status of a process that an error ends.
+
+    1    DivergedError, and errors that should not happen
+    2    any other TinygradError or OSError, the status with which argparse ends after a wrong option
+    130  Ctrl-C, and 141 when the reader of standard output, such as head, has closed it: 128 + the signal's number
+    """
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    known = {KeyboardInterrupt: 130, BrokenPipeError: 141, DivergedError: 1, TinygradError: 2, OSError: 2, object: 1}
+    return next(status for kind, status in known.items() if isinstance(error, kind))
 
 
 @contextmanager
@@ -46,6 +54,24 @@ def checked_output(failed):
             yield
         finally:
             out.flush()
+
+
+def ask(question):
+    """A line of standard input. EOFError where that has ended or is closed; what is no text becomes "�"."""
+    if sys.stdin is None:
+        raise EOFError
+    if hasattr(sys.stdin, "reconfigure") and sys.stdin.errors != "replace":  # only before the first read
+        sys.stdin.reconfigure(errors="replace")
+    return input(question)
+
+
+def progress_bar(*iterable, **options):
+    """A tqdm bar: on a terminal a line, in a notebook a widget, elsewhere nothing."""
+    from tqdm.auto import tqdm
+
+    widget = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+    hidden = False if widget else None  # None: unless its stream is a terminal
+    return tqdm(*iterable, **{"disable": hidden, "dynamic_ncols": True} | options)
 
 
 def ignore(error):

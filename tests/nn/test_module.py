@@ -87,7 +87,7 @@ def test_gradients_add_up_in_the_flat_array_until_zeroed():
 @given(names=st.sets(st.sampled_from(list(SHAPES))))
 def test_runs_are_few_and_cover_the_named_parameters(names):
     flat = small().flat
-    runs, covered = flat.runs([flat[name] for name in names]), np.zeros(flat.data.size, int)
+    runs, covered = flat.runs([flat.slices[name] for name in names]), np.zeros(flat.data.size, int)
     for run in runs:
         covered[run] += 1
     for name, here in flat.slices.items():

@@ -14,6 +14,12 @@ from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.optim.muon import COEFFICIENTS, Muon, orthogonalize
 
 
+def each_run(adamw):
+    """(weights, gradients, m, v, weight decay) of each of its runs."""
+    for *arrays, matrices in adamw.runs(adamw.m, adamw.v):
+        yield *arrays, adamw.weight_decay if matrices else 0.0
+
+
 class Adam(AdamW):
     """AdamW out of a function that updates one run of parameters."""
 
@@ -21,7 +27,7 @@ class Adam(AdamW):
 
     def step(self, factor=1.0):
         self.t += 1
-        for w, g, m, v, decay in self.runs():
+        for w, g, m, v, decay in each_run(self):
             self.update(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 
 
@@ -165,7 +171,7 @@ class OneCountForEachRun(AdamW):
     """The step counter within the loop over runs of parameters."""
 
     def step(self, factor=1.0):
-        for w, g, m, v, decay in self.runs():
+        for w, g, m, v, decay in each_run(self):
             self.t += 1
             right(w, g, m, v, decay, self.lr * factor, *self.betas, self.eps, self.t)
 

@@ -57,7 +57,7 @@ def test_the_time_to_plan_is_part_of_the_time_and_the_time_to_compile_is_not(mon
     def take(seconds):
         now[0] += seconds
 
-    monkeypatch.setattr(plan, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(plan, "world", lambda: SimpleNamespace(clock=lambda: now[0]))
     monkeypatch.setattr(plan, "speed", lambda *given: take(2) or longest.append(given[-1]) or (0.5, 1e-4))
     trainer = SimpleNamespace(config=TrainConfig(10, 2), threads=1, ahead=1, steps=lambda first, count: take(100))
     config = plan.within(1, trainer, {"text": (1, np.arange(400))})

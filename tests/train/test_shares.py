@@ -156,11 +156,13 @@ def test_shares_are_a_power_of_two_and_have_rows(shares):
 
 
 def test_a_run_has_as_many_shares_as_there_are_cores(monkeypatch):
-    assert default_shares(1) == 1
-    assert default_shares(10**6) <= cores() < 2 * default_shares(10**6)
+    of_rows = lambda rows, **options: default_shares(TrainConfig(1, rows, **options))
+    assert of_rows(1) == 1
+    assert of_rows(10**6) <= cores() < 2 * of_rows(10**6)
     for n, rows, expected in ((6, 64, 4), (64, 12, 8), (1, 5, 1)):
         monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda n=n: n)
-        assert default_shares(rows) == expected
+        assert of_rows(rows) == expected
+        assert of_rows(rows, shares=2) == 2
 
 
 def test_small_steps_in_bfloat16_have_one_share(monkeypatch):
@@ -170,9 +172,11 @@ def test_small_steps_in_bfloat16_have_one_share(monkeypatch):
     pytest.importorskip("ml_dtypes")
     for there in (True, False):
         monkeypatch.setattr("tinygrad_lm.train.shares.has_products", lambda dtype, there=there: there and "b" in dtype)
-        assert shares_of(GPT(small, dtype="bfloat16"), 8) == (1 if there else 4)
-        assert shares_of(GPT(small), 8) == 4
-        assert shares_of(GPT(large, dtype="bfloat16"), 8) == 4
+        config = TrainConfig(1, 8)
+        assert shares_of(GPT(small, dtype="bfloat16"), config) == (1 if there else 4)
+        assert shares_of(GPT(small), config) == 4
+        assert shares_of(GPT(large, dtype="bfloat16"), config) == 4
+        assert shares_of(GPT(small, dtype="bfloat16"), replace(config, shares=2)) == 2
 
 
 def test_an_objective_of_one_s_own_may_count_what_it_likes():

@@ -80,10 +80,10 @@ class FlatParameters(dict):
         """Set all gradients to zero."""
         self.grad[...] = 0
 
-    def runs(self, parameters):
-        """The slices of the flat array that some parameters make up, as few and as long as can be."""
+    def runs(self, slices):
+        """What some slices of the flat arrays make up, as few slices, as long as can be."""
         runs = []
-        for here in sorted((self.slices[p.node.name] for p in parameters), key=lambda here: here.start):
+        for here in sorted(slices, key=lambda here: here.start):
             if runs and runs[-1].stop == here.start:
                 runs[-1] = slice(runs[-1].start, here.stop)
             else:

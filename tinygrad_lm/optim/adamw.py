@@ -33,16 +33,9 @@ class AdamW(Optimizer):
         ranges["weight_decay"] = weight_decay, "at least 0", 0 <= weight_decay < inf
         check_ranges("AdamW", ranges)
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
+        of_kind = lambda kind: [self.flat.slices[p.node.name] for p in self.parameters if (p.ndim >= 2) == kind]
+        self.pieces = [(here, kind) for kind in (True, False) for here in self.flat.runs(of_kind(kind))]
         self.m, self.v, self.t = self.moments(), self.moments(), np.array(0)
-
-    def runs(self):
-        """(weights, gradients, m, v, weight decay) of each stretch of the flat arrays: matrices, then vectors."""
-        start = 0
-        for matrices in (True, False):
-            for here in self.flat.runs([p for p in self.parameters if (p.ndim >= 2) == matrices]):
-                there = slice(start, start := start + here.stop - here.start)
-                arrays = self.flat.data[here], self.flat.grad[here], self.m[there], self.v[there]
-                yield *arrays, self.weight_decay if matrices else 0.0
 
     def numbers(self, factor):
         """The learning rate, and 1 − βᵗ for both β, which count the updates."""
@@ -52,8 +45,8 @@ class AdamW(Optimizer):
     def apply(self, numbers):
         """The update with these numbers, which may be an array where the weights are."""
         lr, *corrections = numbers
-        for w, g, m, v, decay in self.runs():
-            update(w, g, m, v, lr, *self.betas, *corrections, self.eps, decay)
+        for *arrays, matrices in self.runs(self.m, self.v):
+            update(*arrays, lr, *self.betas, *corrections, self.eps, self.weight_decay if matrices else 0.0)
 
 
 @replaceable

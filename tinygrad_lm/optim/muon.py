@@ -18,7 +18,7 @@ class Muon(Optimizer):
     rare ones are learned as fast. For matrices (in, out) only; embeddings, head and vectors are for AdamW.
     """
 
-    kept = ("m",)
+    kept, whole = ("m",), True
 
     def __init__(self, parameters, lr=0.02, momentum=0.95):
         super().__init__(parameters)
@@ -28,6 +28,7 @@ class Muon(Optimizer):
             raise ConfigError(f"Muon: it trains matrices, found {', '.join(wrong)}\n  hint : give these to AdamW")
         self.lr, self.momentum = lr, momentum
         self.parameters = sorted(self.parameters, key=lambda p: self.flat.slices[p.node.name].start)
+        self.pieces = [(self.flat.slices[p.node.name], p.shape) for p in self.parameters]
         self.m = self.moments()
 
     def numbers(self, factor):
@@ -37,10 +38,7 @@ class Muon(Optimizer):
     def apply(self, numbers):
         """The update with these numbers, which may be an array where the weights are."""
         (lr,) = numbers
-        matrices, start = [], 0
-        for p in self.parameters:
-            there = slice(start, start := start + p.size)
-            matrices.append((p.data, p.grad, self.m[there].reshape(p.shape)))
+        matrices = [[x.reshape(shape) for x in arrays] for *arrays, shape in self.runs(self.m)]
         update_all(self.m, matrices, lr, self.momentum)
 
 
@@ -56,9 +54,7 @@ def update(w, g, m, lr, momentum):
     m *= momentum
     m += g
     n_in, n_out = w.shape
-    step = orthogonalize(g + momentum * m)
-    step *= lr * math.sqrt(max(1, n_out / n_in))
-    w -= step
+    w -= lr * math.sqrt(max(1, n_out / n_in)) * orthogonalize(g + momentum * m)
 
 
 # The best odd polynomials for three steps from singular values in [0.001, 1]: Amsel et al. 2025, "The Polar Express".

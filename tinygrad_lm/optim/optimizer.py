@@ -7,9 +7,12 @@ from tinygrad_lm.errors import ConfigError
 class Optimizer:
     """parameters: some of one initialised module, as `model.parameters()`; frozen ones are left out.
 
-    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, `apply(numbers)`, the update, and
-    `kept`, the names of the arrays that a resumed run needs.
+    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, `apply(numbers)`, the update, `kept`,
+    the names of what a resumed run needs, and `pieces`, what it updates: (slice of the flat arrays, what it is of).
+    whole: whether a piece can only be updated as a whole
     """
+
+    whole = False
 
     def __init__(self, parameters):
         name = type(self).__name__
@@ -35,8 +38,16 @@ class Optimizer:
         return self.parameters[0].flat
 
     def moments(self):
-        """A new flat array of zeros with an entry for each entry of the parameters."""
-        return array_module(self.flat.data).zeros(sum(p.size for p in self.parameters), self.flat.data.dtype)
+        """A new flat array of zeros with an entry for each entry of the pieces."""
+        size, data = sum(here.stop - here.start for here, _ in self.pieces), self.flat.data
+        return array_module(data).zeros(size, data.dtype)
+
+    def runs(self, *moments):
+        """(weights, gradients, ..., known) of each piece. The moments' lie one behind the other."""
+        start = 0
+        for here, known in self.pieces:
+            there = slice(start, start := start + here.stop - here.start)
+            yield self.flat.data[here], self.flat.grad[here], *(m[there] for m in moments), known
 
     def step(self, factor=1.0):
         """One update with learning rate lr · factor."""

@@ -3,11 +3,11 @@
 import numpy as np
 
 from tinygrad_lm.backend import to_device
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.tables import aligned
-from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import IGNORED, next_token
 from tinygrad_lm.train.shares import starts_of
 
@@ -34,7 +34,7 @@ def losses_of(model, stream):
             loss, count = next_token(model, arrays, context)
         return loss.item() * count.item(), count.item()
 
-    return parallel(measure, stream.once())
+    return dealt(measure, stream.once())
 
 
 def exact_match(model, stream):
@@ -51,7 +51,7 @@ def exact_match(model, stream):
         wrong[to_device(learnt, "cpu")] = to_device(likeliest != targets[learnt], "cpu")
         return answers_of(to_device(learnt, "cpu"), wrong)
 
-    right, count = np.sum(parallel(measure, stream.once()), axis=0)
+    right, count = np.sum(dealt(measure, stream.once()), axis=0)
     return float(right / count)
 
 

@@ -55,7 +55,7 @@ def create_chat_run(out, trainer, chat, began, kind=ChatRun, **others):
     """A new ChatRun for a trainer, whose model began as the GPT `began`. others: see create_run."""
     start = chat.prompt([{"role": "user", "content": ""}])[0]
     run = create_run(out, trainer, chat.tokenizer, start, kind, chat=chat.to_dict(), **others)
-    checkpoint.write_checkpoint(run.path / "base", 0, {"model": began.flat.arrays()}, {})
+    run.save("base", 0, {"model": began.flat.arrays()}, {})
     return run
 
 

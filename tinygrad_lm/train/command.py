@@ -5,14 +5,17 @@ import math
 import time
 from shlex import quote
 
+from tinygrad_lm.distributed.communicator import world
+from tinygrad_lm.distributed.job import connected
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
-from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
-from tinygrad_lm.train.data import outcome_table
+from tinygrad_lm.train.data import outcome_table, place
+from tinygrad_lm.train.following import as_rank
 from tinygrad_lm.train.pace import pace_of
 from tinygrad_lm.train.run import RunFolder, check_free
 
@@ -38,9 +41,15 @@ OPTIONS = {
     "--device": {"choices": ["auto", "cpu", "cuda"], "help": "[auto]"},
     "--seed": {"type": int, "help": "[0]"},
     "--eval-every": {"type": int, "metavar": "STEPS", "help": "[a fifth of the run]"},
+    "--shares": {
+        "type": int,
+        "metavar": "N",
+        "help": "parts that a batch is divided into: with the same number, any cores and processes give the same bits "
+        "[cores times processes]",
+    },
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
-    "--resume": {"metavar": "RUN", "help": "continue a run; with --steps, to more steps than it was planned for"},
+    "--resume": {"metavar": "RUN", "help": "continue a run: with --steps to more steps, with --data its moved data"},
 }
 LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
     "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
@@ -58,15 +67,25 @@ def command(description, options, start, train, arguments, kind=RunFolder):
     trains it; train(run, trainer, validate, first): trains the run that --resume names, which is of the class `kind`.
     Both return the status.
     """
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, option in (options | OPTIONS).items():
-        parser.add_argument(name, **option)
-    args = parser.parse_args(arguments)
-    given = {key: value for key, value in vars(args).items() if value is not None}
-    if args.out and not args.resume:
-        check_free(args.out)  # before the time is planned, which takes some
-    with checked_output(failed=ignore), explained(less_memory(options, args.resume)):
-        return train(*resumed(kind, **given)) if args.resume else start(**given)
+    with connected():
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        for name, option in (options | OPTIONS).items():
+            parser.add_argument(name, **option)
+        args = parser.parse_args(arguments)
+        given = {key: value for key, value in vars(args).items() if value is not None}
+        with checked_output(failed=ignore), explained(less_memory(options, args.resume)):
+            if args.resume:
+                return train(*resumed(kind, **given))
+            if args.out:
+                check_free(args.out)  # before the time is planned, which takes some
+                world().meet()
+            return start(**given)
+
+
+def resolve(device, dtype):
+    """(device, dtype) of a run, by name, where "auto" leaves them to the machine: on all ranks those of rank 0."""
+    device = resolve_device(device)
+    return device, world().text(resolve_dtype(dtype, device))
 
 
 def vocab_size(tokenizer, device):
@@ -89,8 +108,8 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     kind: the class, RunFolder or one of its; others: see RunFolder.create; data: see train/data.py.
     """
     model, batches, config = trainer.model, trainer.batches, trainer.config
-    run = kind.create(
-        out or time.strftime("runs/%Y-%m-%d-%H%M%S"),
+    run = as_rank(kind).create(
+        world().text(str(out or time.strftime("runs/%Y-%m-%d-%H%M%S"))),
         model.config,
         config,
         tokenizer,
@@ -104,20 +123,26 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     return run
 
 
-def resumed(kind, resume, steps=None, device="auto", **others):
-    """(run, trainer, validate, first): a run that was stopped, from its newest checkpoint."""
+def resumed(kind, resume, steps=None, device="auto", data=None, prepared=None, **others):
+    """(run, trainer, validate, first): a run that was stopped, from its newest checkpoint.
+
+    data or prepared: where its data are now, if they have been moved
+    """
     if others:
         names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
-    with FolderLock(resume).kept() as lock:  # before anything is read that another process may change
-        run, *rest = reopened(kind, resume, steps, device)
+    kind = as_rank(kind)
+    with kind.locked(resume) as lock:  # before anything is read that another process may change
+        run, *rest = reopened(kind, resume, steps, device, data or prepared)
     run.lock = lock
     return run, *rest
 
 
-def reopened(kind, resume, steps, device):
-    """As `resumed`, of a locked folder."""
+def reopened(kind, resume, steps, device, moved):
+    """As `resumed`, of a folder that is locked."""
     run = kind(resume)
+    if moved is not None:
+        run.config["data"] |= {"prepared" if "prepared" in run.config["data"] else "path": place(moved)}
     manifest, state = run.read_checkpoint()
     before, first = run.train_config, manifest["step"]
     further = steps is not None and steps > first
@@ -128,6 +153,7 @@ def reopened(kind, resume, steps, device):
     trainer.pace = pace_of(trainer.config, trainer.batches, run.log.records)
     if trainer.pace.over(first) or not (steps is None or further):
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
+    world().meet()  # all ranks have read what is now changed
     run.write_config()
     trainer.load_state(state)
     run.rewind(first)

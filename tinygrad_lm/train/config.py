@@ -48,13 +48,14 @@ class TrainConfig:
     eval_first: bool = False  # evaluate before the first step, too
     patience: int = 0  # stop after so many evaluations without a better one; 0: never
     seed: int = 0
+    shares: int = 0  # parts of a batch, whose gradients are added in a fixed order (shares.py); 0: as many as cores
     lora: int = 0  # rank of the adapters that are trained in place of the weights (adapt/lora.py); 0: none
     frozen: tuple = ()  # patterns of the names of parameters that are not trained (nn/module.py)
 
     def __post_init__(self):
         least = dict.fromkeys(("steps", "batch_size", "accumulate", "curve_tokens"), 1)
         rates = ["lr", "muon_lr", "embedding_lr", "weight_decay", "clip", "seconds", "ending"]
-        least |= dict.fromkeys([*rates, "warmup", "epochs", "eval_every", "patience", "seed", "lora"], 0)
+        least |= dict.fromkeys([*rates, "warmup", "epochs", "eval_every", "patience", "seed", "shares", "lora"], 0)
         checks = {}
         for name, bound in least.items():
             value = getattr(self, name)

@@ -4,19 +4,20 @@ import numpy as np
 
 from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.data.loader import document_starts, windows
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import next_token
 
 
-def evaluate(model, tokens, batch_size, document_token=None, blocks=None):
+def evaluate(model, tokens, batch_size, document_token=None, blocks=None, ranks=None):
     """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
 
     Deterministic: no sampling, no dropout. Each window starts without context, so the first tokens of a window are
     harder.
     document_token: end-of-text, where the model was trained with attention inside documents alone.
     blocks: the numbers of the windows that are measured [all]
+    ranks: who measures them together [those of this process's job]
     """
     device = model.flat.device
 
@@ -28,8 +29,8 @@ def evaluate(model, tokens, batch_size, document_token=None, blocks=None):
             loss, count = next_token(model, (tokens, targets), Context(document_starts=starts))
         return loss.item() * count.item(), count.item()
 
-    found = parallel(measure, windows(tokens, model.config.block_size, batch_size, blocks))
-    losses, counts = zip(*found, strict=True)
+    found = dealt(measure, windows(tokens, model.config.block_size, batch_size, blocks), ranks)
+    losses, counts = np.transpose(found).tolist()
     return sum(losses) / max(sum(counts), 1)
 
 

@@ -8,14 +8,17 @@ import math
 import time
 from statistics import median
 
+from tinygrad_lm.distributed.communicator import world
+
 RECENT = 10  # steps; what a step takes is the median of theirs
 
 
 def pace_of(config, batches, records=()):
-    """The pace of a run, whose log has these records."""
+    """The pace of a run, whose log has these records; by the clock of rank 0."""
+    now = world().clock
     if not config.seconds:
-        return Steps(config, records)
-    return Clock(config, batches.steps_within(config.epochs) if config.epochs else math.inf, records)
+        return Steps(config, records, now)
+    return Clock(config, batches.steps_within(config.epochs) if config.epochs else math.inf, records, now)
 
 
 class Steps:

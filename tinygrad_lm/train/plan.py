@@ -2,9 +2,9 @@
 
 import math
 import statistics
-import time
 from dataclasses import replace
 
+from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
@@ -30,9 +30,9 @@ def within(minutes, trainer, validation):
     most = trainer.batches.steps_within(config.epochs) if config.epochs else math.inf
     with workers(trainer.threads):
         trainer.steps(0, trainer.ahead)  # where kernels are compiled, once for a machine: no part of the time to train
-        began = time.perf_counter()
+        began = world().clock()
         step, target = speed(trainer, validation, 60 * minutes * MEASURING)
-    left = 60 * minutes - (time.perf_counter() - began)
+    left = 60 * minutes - (world().clock() - began)
     return planned(config, left, step, target, [len(tokens) - 1 for _, tokens in validation.values()], most)
 
 
@@ -42,7 +42,8 @@ def speed(trainer, validation, longest):
     n, times = trainer.ahead, []
     while not times or (len(times) * n < 6 and n * sum(times) < longest):
         times.append(seconds_of(trainer.steps, n * (1 + len(times)), n) / n)
-    size = trainer.model.config.block_size * trainer.config.batch_size * trainer.threads
+    ranks = trainer.ranks
+    size = trainer.model.config.block_size * trainer.config.batch_size * ranks.first(trainer.threads) * ranks.size
     part = max((tokens for _, tokens in validation.values()), key=len)[: size + 1]
     evaluation = seconds_of(evaluate, trainer.model, part, trainer.config.batch_size)
     return statistics.median(times[-5:]), evaluation / (len(part) - 1)
@@ -64,6 +65,6 @@ def planned(config, seconds, step, target, sizes, most):
 
 
 def seconds_of(function, *arguments):
-    began = time.perf_counter()
+    began = world().clock()
     function(*arguments)
-    return time.perf_counter() - began
+    return world().clock() - began

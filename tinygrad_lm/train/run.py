@@ -12,6 +12,7 @@ import json
 import math
 import re
 import sys
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from shlex import quote
 
 from tinygrad_lm import files
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
+from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.locks import LOCK, FolderLock
@@ -27,7 +29,8 @@ from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.evaluate import Validation
-from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.log import Log
+from tinygrad_lm.train.loss_curve import draw_losses
 from tinygrad_lm.train.trainer import Trainer
 
 # What every message about a damaged config.json ends with.
@@ -43,7 +46,8 @@ class RunFolder:
     lock                       of the folder: a run that was created or resumed holds it until its training has ended
     """
 
-    measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
+    log_class = Log
+    measure, unit = "validation loss", "nats per token"  # what an evaluation measures, and training lowers
     picture = "loss.png"  # what `draw` draws
 
     def __init__(self, path):
@@ -73,7 +77,15 @@ class RunFolder:
     @cached_property
     def log(self):
         """The Log; only what needs it reads it, so that damage to it costs no weights."""
-        return Log(self.path / "log.jsonl")
+        return self.log_class(self.path / "log.jsonl")
+
+    @staticmethod
+    @contextmanager
+    def locked(path):
+        """The FolderLock of an existing run, held beyond the block unless that fails."""
+        with FolderLock(path).kept() as lock:
+            world().meet()
+            yield lock
 
     @classmethod
     def create(cls, path, model_config, train_config, tokenizer, **others):
@@ -98,6 +110,7 @@ class RunFolder:
                 files.replace(path / "config.json", files.sealed_json(config, indent=1))
         except OSError as error:
             raise ConfigError(f"run: cannot write to {path}: {error.strerror}; give another folder") from error
+        world().meet()
         run = cls(path)
         run.lock = lock
         return run
@@ -146,7 +159,11 @@ class RunFolder:
         info = {"validation": losses[-1] if steps and steps[-1] == step else None}
         info |= {"vocabulary": self.tokenizer.fingerprint}
         self.log.sync()
-        checkpoint.write_checkpoint(self.path / "checkpoints", step, state, info)
+        self.save("checkpoints", step, state, info)
+
+    def save(self, name, step, state, info):
+        """Write a checkpoint into a folder of the run's."""
+        checkpoint.write_checkpoint(self.path / name, step, state, info)
 
     def log_validation(self, step, used, loss, losses, figures=None):
         """Log an evaluation: what was used of each source (data/loader.py), the mean loss, {source: loss}, and other

@@ -1,10 +1,11 @@
-"""The gradients of a step on all cores, bitwise the same on any number of them.
+"""The gradients of a step on all cores of all ranks, bitwise the same on any number of them.
 
 A run has a number of *shares*, a power of two. Share i is the i-th piece of the rows of each of the step's batches, and
 its gradient is added up over the batches one after the other; shares are added in one binary tree,
-((0 + 1) + (2 + 3)) + …, whose order does not depend on who computes what. A thread owns an aligned run of shares. It
-adds them like a binary counter, in which two numbers of the same length become one of the next: that is the tree, and
-takes log2 of their number in buffers. What each thread has is added as the upper levels of the same tree.
+((0 + 1) + (2 + 3)) + …, whose order does not depend on who computes what. A rank (distributed/) owns an aligned run of
+shares, and of these each of its threads. A thread adds its own like a binary counter, in which two numbers of the same
+length become one of the next: that is the tree, and takes log2 of their number in buffers. What each thread has is
+added as the next levels of the same tree, and what each rank has as the last ones.
 
 Rows draw their random numbers by their place among all rows of the step, so cutting changes no draw.
 """
@@ -16,6 +17,7 @@ import numpy as np
 
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import document_starts
+from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.choice import has_products
 from tinygrad_lm.nn.context import Context
@@ -24,20 +26,21 @@ from tinygrad_lm.threads import cores, in_blocks, parallel
 SMALL = 2e10  # floating-point operations of a step: a fraction of a tenth of a second
 
 
-def default_shares(batch_size):
-    """As many shares as this machine has cores, rounded down to a power of two; no more than a batch has rows."""
-    return power_of_two(min(cores(), batch_size))
+def default_shares(config):
+    """The config's shares, or as many as rank 0 has cores, times ranks, rounded down to a power of two; at most one for
+    each row."""
+    return config.shares or power_of_two(min(world().first(cores()) * world().size, config.batch_size))
 
 
-def shares_of(model, batch_size):
-    """`default_shares`, but one for small steps in bfloat16 on a CPU.
+def shares_of(model, config):
+    """`default_shares`, but one for each rank for small steps in bfloat16 on a CPU.
 
     There the kernels share the cores (kernels/numba/together.py). Threads of Python, which hand its lock to one another
     about every 50 µs, would wait as long as they compute.
     """
-    flops = 6 * model.flat.data.size * batch_size * model.config.block_size
+    flops = 6 * model.flat.data.size * config.batch_size * model.config.block_size
     small = flops < SMALL and model.flat.device == "cpu" and has_products(model.dtype.name)
-    return 1 if small else default_shares(batch_size)
+    return config.shares or world().size if small else default_shares(config)
 
 
 def power_of_two(n):
@@ -54,34 +57,42 @@ class Shares:
     than there are shares have nothing to do.
     """
 
-    def __init__(self, model, batches, config, objective, shares=1, threads=None):
+    def __init__(self, model, batches, config, objective, shares=1, threads=None, ranks=None):
+        self.ranks = ranks = ranks or world()
         if shares < 1 or shares & (shares - 1) or shares > config.batch_size:
             raise ConfigError(
                 f"training: shares must be a power of two and at most the batch's {config.batch_size} rows, "
                 f"found {shares}"
             )
+        if ranks.size & (ranks.size - 1) or ranks.size > shares:
+            raise ConfigError(
+                f"training: {ranks.size} processes cannot divide the {shares} shares of the run between them: expected "
+                f"a power of two, at most {shares}; {power_of_two(min(ranks.size, shares))} can"
+            )
         self.batches, self.config, self.objective, self.shares = batches, config, objective, shares
-        self.threads = power_of_two(min(shares, threads or cores()))
+        self.own = range(shares)[shares // ranks.size * ranks.rank :][: shares // ranks.size]
+        self.threads = power_of_two(min(len(self.own), threads or cores()))
         self.map = parallel if self.threads > 1 else map
         self.replicas = [model, *(replica(model) for _ in range(self.threads - 1))]
-        levels = (shares // self.threads).bit_length() - 1
+        levels = (len(self.own) // self.threads).bit_length() - 1
         self.sums = [[np.empty_like(model.flat.grad) for _ in range(levels)] for _ in self.replicas]
 
     def __call__(self, step):
-        each = self.shares // self.threads  # shares a thread
-        found, parts = np.zeros((self.shares, 2)), []  # summed loss and count of each share
+        each = len(self.own) // self.threads  # shares a thread
+        found, parts = np.zeros((len(self.own), 2)), []  # summed loss and count of each own share
         for turn in range(each):
             mine = [thread * each + turn for thread in range(self.threads)]
             for part in range(self.config.accumulate):
                 if not turn:
                     parts.append(self.batches(step, part))  # drawn once, when its turn comes
                 share = partial(self.share, step, part, parts[part])
-                found[mine] += list(self.map(share, self.replicas, mine))
+                found[mine] += list(self.map(share, self.replicas, [self.own[i] for i in mine]))
             if each > 1:
                 parallel(carry, self.replicas, self.sums, [turn] * self.threads)
         add_up([model.flat.grad for model in self.replicas])
-        loss, count = map(sum, found.T.tolist())
-        return loss / max(count, 1.0), int(count)
+        self.ranks.add_up(self.replicas[0].flat.grad)
+        losses, counts = np.concatenate(self.ranks.gather(found.ravel())).reshape(-1, 2).T.tolist()
+        return sum(losses) / max(sum(counts), 1.0), int(sum(counts))
 
     def share(self, step, part, batch, model, i):
         """Forward and backward of share i of a batch. Returns its summed loss and its count."""

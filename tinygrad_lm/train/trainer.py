@@ -6,6 +6,8 @@ import numpy as np
 
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import to_device
+from tinygrad_lm.distributed.communicator import world
+from tinygrad_lm.distributed.sharded import check_same, sharded
 from tinygrad_lm.errors import DivergedError
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import ADVICE, make_optimizers
@@ -21,17 +23,19 @@ class Trainer:
     On a CPU the gradients come from `Shares` (shares.py); on a GPU whole steps are those of train/device_steps.py.
     shares     how many parts the sum of gradients is made of: it decides the order of additions, so the last bits
     threads    how many replicas of the model there are: train within `workers(trainer.threads)`
+    ranks      the processes that train together [those of this process's job], each of which updates a part
     ahead      how many steps are done before their losses are read
     objective  what is minimised (objective.py)
     pace       where in its plan the run is, which decides the learning rate [by the steps alone] (pace.py)
     """
 
-    def __init__(self, model, batches, config, shares=1, threads=None, objective=next_token):
+    def __init__(self, model, batches, config, shares=1, threads=None, objective=next_token, ranks=None):
         kernels.enable()
+        self.ranks = ranks or world()
         self.model, self.batches, self.config, self.objective = model, batches, config, objective
-        self.optimizers = make_optimizers(model, config)
+        self.optimizers = sharded(make_optimizers(model, config), self.ranks)
         self.shares, on_cpu = shares, model.flat.device == "cpu"
-        self.gradients = Shares(model, batches, config, objective, shares if on_cpu else 1, threads)
+        self.gradients = Shares(model, batches, config, objective, shares if on_cpu else 1, threads, self.ranks)
         self.threads = self.gradients.threads
         self.device_steps = None if on_cpu else DeviceSteps(self)
         self.ahead = 1 if on_cpu else AHEAD
@@ -84,7 +88,11 @@ class Trainer:
         )
 
     def state(self):
-        """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}."""
+        """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}.
+
+        Of many ranks all call it, and rank 0 has it. Raises DeviceError if their weights are not the same.
+        """
+        check_same(self.ranks, to_device(self.model.flat.data, "cpu"))
         states = [optimizer.state().items() for optimizer in self.optimizers]
         optimizer = {f"{i}.{name}": to_device(x, "cpu") for i, state in enumerate(states) for name, x in state}
         return {"model": self.model.flat.arrays(), "optimizer": optimizer}

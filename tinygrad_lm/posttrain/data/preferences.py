@@ -6,10 +6,10 @@ B pairs, n all pairs, T time. Of a pair the better answer comes first.
 import numpy as np
 
 from tinygrad_lm.backend import to_device
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.posttrain.data.conversations import Pairs
 from tinygrad_lm.posttrain.reward import whole_answers
-from tinygrad_lm.threads import parallel
 
 
 class Comparisons(Pairs):
@@ -53,7 +53,8 @@ def every_score(stream, model):
         with no_grad():
             return stream.scores(model, *batch)
 
-    return np.concatenate(parallel(scores, stream.once()))[np.argsort(stream.order, kind="stable")]
+    found = np.concatenate(dealt(scores, stream.once())).reshape(-1, 2).astype(model.flat.data.dtype)
+    return found[np.argsort(stream.order, kind="stable")]
 
 
 def evaluate_pairs(model, stream):

@@ -6,18 +6,18 @@ P prompts, G answers to each (a group), N = P G answers, T time.
 """
 
 from fractions import Fraction
-from itertools import chain
+from itertools import islice
 
 import numpy as np
 
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.loader import BatchStream
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.posttrain.data.conversations import shuffled
 from tinygrad_lm.posttrain.policy import advantages
 from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
-from tinygrad_lm.threads import parallel
 from tinygrad_lm.train.objective import IGNORED
 
 
@@ -61,9 +61,11 @@ class PolicySteps(BatchStream):
 
         def piece(here):
             rows, asked = (first + here).tolist(), [prompts[i] for i in here]
-            return draw_answers(self.model, self.chat, asked, method.limit, self.seed, rows)
+            drawn = draw_answers(self.model, self.chat, asked, method.limit, self.seed, rows)
+            return [x for answer in drawn for x in (len(answer), *answer)]
 
-        answers = as_batch(self.chat, prompts, [*chain(*parallel(piece, self.pieces(self.batch_size)))])
+        numbers = iter(np.concatenate(dealt(piece, self.pieces(self.batch_size))).astype(int).tolist())
+        answers = as_batch(self.chat, prompts, [[*islice(numbers, length)] for length in numbers])
         mask = answers.targets != IGNORED
         logp, values = self.measured(self.model, answers)
         reference, _ = self.measured(self.reference, answers)
@@ -87,8 +89,9 @@ class PolicySteps(BatchStream):
                     return [x.numpy() for x in model.log_probability_and_values(tokens, targets)]
                 return [model.log_probability(tokens, targets).numpy()]
 
-        found = parallel(piece, self.pieces(len(answers.tokens)))
-        logp, *values = (np.concatenate(pieces) for pieces in zip(*found, strict=True))
+        n, T = answers.tokens.shape
+        found = [x.reshape(1 + with_values, -1, T) for x in dealt(piece, self.pieces(n))]
+        logp, *values = np.concatenate(found, axis=1).astype(model.flat.data.dtype)
         return logp, *(values or [None])
 
     def pieces(self, n):
@@ -134,9 +137,9 @@ def learn_from(method, scores, logp, reference, values, mask):
 def facts_of(scores, k1, logp, mask, ended, group):
     """{name: number} of answers, for the log. k1, logp: (N, T) a token's log π / π_ref and log π.
 
-    reward and its standard error; kl, kl3: two estimates of KL(π ‖ π_ref) in nats an answer (Schulman 2020); length in
+    reward and its standard error; kl, kl3: two estimates of KL(π ‖ π_ref) in nats per answer (Schulman 2020); length in
     tokens; ended: the share of answers that did; silent: the share of groups without a difference to learn from;
-    entropy: nats a token; length_reward: the correlation of length and reward within groups
+    entropy: nats per token; length_reward: the correlation of length and reward within groups
     """
     length = mask.sum(axis=1)
     return {

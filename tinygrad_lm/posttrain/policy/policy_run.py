@@ -22,7 +22,7 @@ def policy_trainer(base, chat, prompts, held_out, reward, method, config, shares
     with_values = method.advantage == "gae"
     policy = adapted(scored(base) if with_values else deepcopy(base), config)
     judged = verified if reward is None else partial(judge, load_reward(reward, base.flat.device))
-    shares = shares or default_shares(config.batch_size)
+    shares = shares or default_shares(config)
     steps = PolicySteps(policy, base, chat, prompts, judged, method, config, shares)
     objective = partial(policy_gradient, clip=method.clip)
     if with_values:

@@ -3,10 +3,10 @@
 import numpy as np
 
 from tinygrad_lm.backend import to_device
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
 from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS
-from tinygrad_lm.threads import parallel
 
 ROWS = 64  # prompts that are computed together
 
@@ -26,8 +26,8 @@ def failure(model, chat, prompts, limit, seed=0):
     Where the verifier is `equal` it is exact, by the probability of the one right answer, which needs no draw;
     elsewhere one answer is drawn, the same for the same weights and seed.
     """
-    pieces = [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)]
-    found = parallel(lambda i, piece: right(model, chat, piece, limit, seed, i * ROWS), range(len(pieces)), pieces)
+    starts = range(0, len(prompts), ROWS)
+    found = dealt(lambda i: right(model, chat, prompts[i : i + ROWS], limit, seed, i), starts)
     return by_task(prompts, 1 - np.concatenate(found))
 
 
