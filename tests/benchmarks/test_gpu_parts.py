@@ -39,6 +39,7 @@ def test_a_part_runs_to_its_end(rehearsed, part, monkeypatch):
         names.add(name)
 
 
+@pytest.mark.slow
 def test_all_kernels_are_run_once(capsys):
     gpu_once.main(["--rehearse"])
     ran = capsys.readouterr().out
