@@ -51,6 +51,11 @@ def test_a_recorded_step_is_the_warm_up_and_nothing_else(programs, preset):
     ends_well(programs("captured_step", preset))
 
 
+def test_so_it_is_with_a_second_rank(programs):
+    """What both exchange, through CuPy's own module of NCCL, is in the recording, and their connection comes before."""
+    ends_well(programs("captured_step_of_two_ranks", "modern"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_so_it_is_in_large(programs, preset):
@@ -104,6 +109,7 @@ def test_every_kernel_is_launched_on_larger_arrays(programs, dtype):
             ("an array of the host", ["captured_step", "gpt2"], "H2D transfers are disallowed"),
             ("an array that is kept", ["captured_step", "gpt2"], "launches in the warm-up"),
             ("a number of the step", ["captured_step", "gpt2"], "was recorded as"),
+            ("another stream", ["captured_step_of_two_ranks", "gpt2"], "outside of the graph's stream"),
             ("too many threads", ["captured_step", "gpt2"], "(1056, 1, 1) threads"),
         ],
         lambda row: "a fault",
