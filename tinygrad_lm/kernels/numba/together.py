@@ -65,10 +65,15 @@ def grain_of(size, least):
 
 
 def leader_of(function):
-    """`leader` for a function, as if it were in that function's file, beside which Numba keeps the machine code."""
+    """`leader` for a function, as if it were in that function's file, beside which Numba keeps the machine code.
+
+    The function becomes part of it. Otherwise there would be two, one compiled by itself and one beside the leader, and
+    the process that compiles them would use the first, others, which load the leader, the second: with other last bits.
+    """
     code, name = function.__code__, f"{function.__name__}_shared"
     code = leader.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno, co_name=name)
-    made = types.FunctionType(code, globals() | {"function": numba.njit(nogil=True, **OPTIONS)(function)}, name)
+    part = numba.njit(nogil=True, forceinline=True, **OPTIONS)(function)
+    made = types.FunctionType(code, globals() | {"function": part}, name)
     made.__module__, made.__qualname__ = function.__module__, name
     return compiled(made)
 
