@@ -5,22 +5,31 @@ A command is the same code as its file of examples/ or its module (commands.py h
 
 import ast
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 from tinygrad_lm.commands import COMMAND, COMMANDS, EXAMPLES, file_of, spelled
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.files import nearest
-from tinygrad_lm.programs import program
+from tinygrad_lm.programs import program, status_of
 
 
 def main(arguments=None):
     """Run a command. Returns the exit status."""
     given = sys.argv[1:] if arguments is None else [str(argument) for argument in arguments]
-    return run(*given) if given and given[0] in COMMANDS else explain(given)
+    if not given or given[0] not in COMMANDS:
+        return explain(given)
+    try:
+        start, words = found(given[0])
+    except ImportError as error:
+        if error.name:  # the import system's own
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return status_of(ConfigError())
+    return start([*words, *given[1:]])
 
 
-def run(name, *given):
-    """Run the program of a command, whose help then names commands, too."""
+def found(name):
+    """(main, words): the function of a command, whose help now names commands, and the words before the user's."""
     sys.argv[0] = f"{COMMAND} {name}"  # what argparse and `spelled` call it
     if COMMANDS[name].endswith(".py"):
         sys.path.insert(0, str(EXAMPLES))  # as for `python FILE`: the programs find each other
@@ -30,7 +39,7 @@ def run(name, *given):
         module = import_module(f"{where}.__main__")
     for each in COMMANDS.values():
         module.__doc__ = module.__doc__.replace(f"python {each} ", f"{spelled(each)} ")
-    return module.main([*words, *given])
+    return module.main, words
 
 
 @program
@@ -44,8 +53,9 @@ def explain(given):
         for name in COMMANDS:
             print(f"  {name:{width}}  {first_line(file_of(name))}")
     else:
-        print(f"usage: {COMMAND} COMMAND …", file=sys.stderr)
-        raise ConfigError(f"{given[0]} is not a command{nearest(given[0], COMMANDS)}\n  there are: {', '.join(COMMANDS)}")
+        near = " or ".join(get_close_matches(given[0], COMMANDS))
+        hint = f"did you mean {near}?" if near else f"there are: {', '.join(COMMANDS)}"
+        raise ConfigError(f"{given[0]} is not a command of {COMMAND}; {hint}")
 
 
 def first_line(path):

@@ -1,4 +1,4 @@
-"""The programs by name: the commands of `tinygrad-lm`, where each stands, and how the user starts it from where he is."""
+"""The programs by name: the commands of `tinygrad-lm`, where each stands, and how a user starts it from here."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ COMMANDS = {
     "check-gradients": "examples/check_gradients.py",
     "distributed": "-m tinygrad_lm.distributed",
 }
-ONE_OF_MANY = {"prepare": "curate/prepare.py", "doctor": "learn/doctor/doctor.py"}  # the files that describe these
+DESCRIBED = {"prepare": "curate/prepare.py", "doctor": "learn/doctor/doctor.py"}  # in other files than their program's
 
 
 def spelled(program):
@@ -49,4 +49,4 @@ def file_of(name):
     program = COMMANDS[name]
     if program.endswith(".py"):
         return EXAMPLES.parent / program
-    return PACKAGE / ONE_OF_MANY.get(name, f"{program.removeprefix('-m tinygrad_lm.')}/__main__.py")
+    return PACKAGE / DESCRIBED.get(name, f"{program.removeprefix('-m tinygrad_lm.')}/__main__.py")

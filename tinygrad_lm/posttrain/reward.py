@@ -72,7 +72,9 @@ def load_reward(where, device):
     """The reward model of a run of examples/prefer.py."""
     run = RunFolder(where)
     if run.config.get("heads") != [HEAD]:
-        raise ConfigError(f"reward: {where} is not the run of a reward model; {spelled('examples/prefer.py')} --reward trains one")
+        raise ConfigError(
+            f"reward: {where} is not the run of a reward model; {spelled('examples/prefer.py')} --reward trains one"
+        )
     model = ScoredGPT(run.model_config, None, run.config["dtype"], device)
     model.flat.load(run.read_checkpoint("best")[1]["model"])
     return model

@@ -54,10 +54,11 @@ makes up, or for what it repeats word for word from its training data.
 PROMPTED = 'ids = tokenizer({prompt!r}, return_tensors="pt").input_ids'
 ASKED = """\
 asked = [{"role": "user", "content": "Hello!"}]
-ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=True).input_ids"""
+options = {"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}
+ids = tokenizer.apply_chat_template(asked, **options).input_ids"""
 BOUNDED = """ The logits are bounded by a tanh, which is in
-`modeling_tinygrad_lm.py`: read that file before you trust it. Without `trust_remote_code=True` the same weights rank the
-tokens in the same order, with other probabilities."""
+`modeling_tinygrad_lm.py`: read that file before you trust it. Without `trust_remote_code=True` the same weights rank
+the tokens in the same order, with other probabilities."""
 
 
 def model_card(model, tokenizer, description, chats, source=None):

@@ -35,7 +35,9 @@ def add_arguments(parser):
 def show_response(args):
     """Print one answer, and write its page. Returns the exit status."""
     if "method" not in RunFolder(args.run).config:
-        raise ConfigError(f"response: {args.run} is not the run of a policy; {spelled('examples/reinforce.py')} makes such runs")
+        raise ConfigError(
+            f"response: {args.run} is not the run of a policy; {spelled('examples/reinforce.py')} makes such runs"
+        )
     run = PolicyRun(args.run)
     manifest, state = run.read_checkpoint()
     trainer, _ = run.reopen(resolve_device(args.device))
