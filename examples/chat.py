@@ -18,7 +18,7 @@ from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.posttrain.chat.load import find_chat, load_chat
-from tinygrad_lm.programs import program
+from tinygrad_lm.programs import ask, program
 from tinygrad_lm.serve.history import fit
 
 OPTIONS = {
@@ -54,7 +54,7 @@ def converse(conversation):
     """Answer line after line until the user has enough; wrong input is reported, and asked for again."""
     while True:
         try:
-            line = input("\nyou> ").strip()
+            line = ask("\nyou> ").strip()
             if line == "/quit":
                 return
             if line.startswith("/"):

@@ -11,13 +11,12 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 from tinygrad_lm import Tensor, gradcheck, ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.programs import program
+from tinygrad_lm.programs import program, progress_bar
 from tinygrad_lm.testing import CASES, some_cases
 from tinygrad_lm.testing.gradcheck import central, complex_step, richardson
 
@@ -32,9 +31,10 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
 
     print(f"{'operation':15} {'cases':>6} {'entries':>8}   worst relative error by complex step, by central difference")
-    for name in tqdm(Op.registry, unit="op", leave=False):
+    bar = progress_bar(Op.registry, unit="op", leave=False)
+    for name in bar:
         entries, exact, rough = check(name, args.cases)
-        tqdm.write(f"{name:15} {args.cases:6} {entries:8}   {exact:22.1e} {rough:22.1e}")
+        bar.write(f"{name:15} {args.cases:6} {entries:8}   {exact:22.1e} {rough:22.1e}")
     draw(args.picture)
     print(f"\n{args.picture}: the error of each method against its step size\n")
     causality()

@@ -7,13 +7,13 @@ python examples/generate.py gpt2 --interactive
 
 import argparse
 import sys
-from itertools import takewhile
+from itertools import count, takewhile
 
 from tinygrad_lm.errors import TinygradError, check_ranges
 from tinygrad_lm.generation.generate import generate_batch, until
 from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.pretrained.load import load_pretrained
-from tinygrad_lm.programs import program
+from tinygrad_lm.programs import ask, program
 
 OPTIONS = {
     "--prompt": {"metavar": "TEXT", "help": "the text to continue [the beginning of a document]"},
@@ -55,9 +55,9 @@ def main(arguments=None):
 
 def converse(model, tokenizer, args):
     """Ask for one prompt after the other. A wrong one, such as one with unknown characters, is reported."""
-    while True:
+    for turn in count():
         try:
-            print_samples(model, tokenizer, input("\nprompt> "), args)
+            print_samples(model, tokenizer, ask("\nprompt> "), args, turn)
         except EOFError:
             print()
             return
@@ -65,8 +65,9 @@ def converse(model, tokenizer, args):
             print(f"error: {error}")
 
 
-def print_samples(model, tokenizer, prompt, args):
-    """Print the prompt and its continuation: a single sample token by token, several samples one after the other."""
+def print_samples(model, tokenizer, prompt, args, turn=0):
+    """Print the prompt and its continuation: a single sample token by token, several samples one after the other. No
+    two turns share their random numbers."""
     beginning = [] if tokenizer.bos is None else [tokenizer.bos]
     if not prompt:  # start where a document starts
         prompt = "" if beginning or tokenizer.eot is not None else "\n"
@@ -81,14 +82,16 @@ def print_samples(model, tokenizer, prompt, args):
 
     options = {name: getattr(args, name) for name in (option[2:].replace("-", "_") for option in SAMPLING)}
     options |= {"vocab_size": tokenizer.vocab_size, "logprobs": args.logprobs}
+    options["rows"] = range(turn * args.samples, (turn + 1) * args.samples)
     drawn = generate_batch(model, [before] * args.samples, args.tokens, args.seed, ended, **options)
     if args.logprobs:
         for row, token, logprob, *_ in drawn:
             print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token], before)!r}", flush=True)
     elif args.samples == 1:
         tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, *_ in drawn))
-        print(prompt, end="", flush=True)
-        for text in until(tokenizer.stream(tokens, before), args.stop):
+        texts = until(tokenizer.stream(tokens, before), args.stop)
+        print(prompt + next(texts, ""), end="", flush=True)  # together: compiling kernels prints a line before
+        for text in texts:
             print(text, end="", flush=True)
         print()
     else:

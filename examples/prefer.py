@@ -74,7 +74,7 @@ def start(model=None, data=None, reward=False, beta=0.1, lora=0, device="cpu", d
         PreferenceRun,
         program="examples/prefer.py",
         title=f"{'reward model' if reward else f'DPO, β = {beta:g}'}: {Path(model).name} on {Path(data).name}",
-        measure=["validation loss", "nats a pair"],
+        measure=["validation loss", "nats per pair"],
         questions=[] if reward else [pair.prompt for pair in held_out[:3]],
         data=describe(data) | {"reward": reward, "beta": beta},
         levels={"no preference": math.log(2)}
@@ -110,7 +110,7 @@ class PreferenceRun(ChatRun):
 
     def draw(self):
         config = self.config
-        score = "score" if config["heads"] else "log π / π_ref, nats an answer"
+        score = "score" if config["heads"] else "log π / π_ref, nats per answer"
         path, known = self.path / self.picture, (config["levels"], config["highest"])
         draw_preferences(self.log, path, config["title"], *known, score)
 

@@ -47,7 +47,9 @@ def test_code_on_a_page_runs_or_stands_in_a_file(page, block, tmp_path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_to_files(page):
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text) + re.findall(r'src(?:set)?="(.*?)"', text)
+    for target in targets:
         assert target.startswith("http") or (page.parent / target).exists(), target
 
 

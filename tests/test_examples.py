@@ -1,5 +1,6 @@
 """The command lines of examples/: what they do, and that a mistake ends in a message and nothing half-written."""
 
+import io
 import math
 import os
 import re
@@ -83,7 +84,8 @@ def test_the_same_seed_writes_the_same_text(run, capsys):
 
 
 def test_the_text_comes_as_it_is_written(run, capsys, monkeypatch):
-    """What a token spells is on the terminal before the next one is thought of."""
+    """What a token spells is on the terminal before the next one is thought of. The prompt comes with the first:
+    computing that may compile kernels, which prints a line."""
     program, shown = small_run.example("generate"), []
 
     def watched(*arguments, generate=program.generate_batch, **sampling):
@@ -93,8 +95,7 @@ def test_the_text_comes_as_it_is_written(run, capsys, monkeypatch):
 
     monkeypatch.setattr(program, "generate_batch", watched)
     assert program.main([str(run), "--prompt", "the ", "--tokens", "5", "--temperature", "0"]) == 0
-    assert shown[0] == "the "
-    assert [len(text) for text in shown[1:]] == [1, 1, 1, 1]
+    assert [len(text) for text in shown] == [0, len("the ") + 1, 1, 1, 1]
 
 
 def test_several_samples_are_those_of_a_batch(run, capsys):
@@ -145,6 +146,20 @@ def test_prompts_are_asked_for_until_the_input_ends(run, capsys, monkeypatch):
         capsys.readouterr().out,
         re.DOTALL,
     )
+
+
+def test_each_prompt_has_random_numbers_of_its_own(run, capsys, monkeypatch):
+    """The first answer is that of --prompt, and asking again gives another; all of them by the seed."""
+    told = []
+    for seed in (0, 0, 1):
+        monkeypatch.setattr("sys.stdin", io.StringIO("the \nthe \n"))
+        assert write(run, "--interactive", "--tokens", 9, "--temperature", 3, "--seed", seed) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1] != told[2]
+    first, second = told[0].split("\nprompt> ")[1:3]
+    assert first != second
+    assert write(run, "--prompt", "the ", "--tokens", 9, "--temperature", 3) == 0
+    assert capsys.readouterr().out == first
 
 
 def test_the_best_checkpoint_writes(run, capsys, monkeypatch):
@@ -308,7 +323,7 @@ def test_a_folder_that_is_in_use_or_cannot_be(here, text, run, capsys):
 def test_resume_with_other_settings(run, text, capsys):
     before = small_run.results(run)
     assert pretrain("--resume", run, "--batch-size", 3, "--data", text) == 2
-    assert "leave out --batch-size, --data" in capsys.readouterr().err
+    assert "leave out --batch-size\n" in capsys.readouterr().err
     for steps in ("0", "-1", "5"):
         assert pretrain("--resume", run, "--steps", steps) == 2
         assert "is finished, at step 5" in capsys.readouterr().err
@@ -323,7 +338,7 @@ def test_resume_on_another_text(here, text, capsys):
     assert "is not the text that run was trained on" in capsys.readouterr().err
     Path("text").unlink()
     assert pretrain("--resume", "run", "--steps", 6) == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "is not there any more" in capsys.readouterr().err
     assert RunFolder("run").train_config.steps == 3
 
 

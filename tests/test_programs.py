@@ -11,7 +11,7 @@ from pretrained.small_models import make_run
 from small_run import pretrain
 
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError, DivergedError
-from tinygrad_lm.programs import program
+from tinygrad_lm.programs import ask, program, progress_bar
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,3 +100,32 @@ def test_text_goes_to_any_encoding(name, here):
     assert told
     if name != "learn doctor":  # whose status says whether the run is ill
         assert ended.returncode == (2 if name == "data inspect" else 0), told
+
+
+@pytest.mark.parametrize(("module", "hidden"), [("tqdm.std", None), ("tqdm.notebook", False)])
+def test_a_bar_is_shown_on_terminals_and_in_notebooks(module, hidden, monkeypatch):
+    """A notebook's stream is no terminal, so the widget is asked for; into a file nothing is written."""
+    kind = type(
+        "Bar", (), {"__module__": module, "__init__": lambda self, *iterable, **options: vars(self).update(options)}
+    )
+    monkeypatch.setattr("tqdm.auto.tqdm", kind)
+    assert vars(progress_bar(unit="op")) == {"disable": hidden, "dynamic_ncols": True, "unit": "op"}
+    assert vars(progress_bar(disable=True))["disable"]
+
+
+def test_standard_input_that_is_closed_has_ended(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(EOFError):
+        ask("prompt> ")
+
+
+def test_bytes_that_are_no_text_are_asked_for_all_the_same(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("ü\n".encode() + b"\xff\nb\n"), "utf-8", "strict"))
+    assert [ask("") for _ in range(3)] == ["ü", "\ufffd", "b"]
+    with pytest.raises(EOFError):
+        ask("")
+
+
+def test_a_bar_writes_nothing_into_a_file(capfd):
+    assert list(progress_bar(range(3))) == [0, 1, 2]
+    assert capfd.readouterr() == ("", "")

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
+from tinygrad_lm.errors import ConfigError
+
 
 def write(path, content):
     """Write bytes to a file and sync it to disk."""
@@ -72,3 +74,18 @@ def nearest(path, names=()):
     beside = {p.name: str(p) for p in path.parent.glob("*")}
     found = [beside.get(name, name) for name in get_close_matches(path.name, [*names, *beside], cutoff=0.5)]
     return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def check_picture_path(command, option, path):
+    """The path, if a picture can be written there. Raises ConfigError, which names the command and its option."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    path, formats = Path(path), FigureCanvasBase.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        expected = f"a name that ends in .{', .'.join(sorted(formats))}"
+        raise ConfigError(f"{command}: cannot draw {path}: expected {expected}")
+    if not path.resolve().parent.is_dir():
+        raise ConfigError(
+            f"{command}: cannot draw {path}: its folder does not exist; create it, or choose another {option}"
+        )
+    return path

@@ -56,6 +56,24 @@ def checked_output(failed):
             out.flush()
 
 
+def ask(question):
+    """A line of standard input. EOFError where that has ended or is closed; what is no text becomes "�"."""
+    if sys.stdin is None:
+        raise EOFError
+    if hasattr(sys.stdin, "reconfigure") and sys.stdin.errors != "replace":  # only before the first read
+        sys.stdin.reconfigure(errors="replace")
+    return input(question)
+
+
+def progress_bar(*iterable, **options):
+    """A tqdm bar: on a terminal a line, in a notebook a widget, elsewhere nothing."""
+    from tqdm.auto import tqdm
+
+    widget = any(kind.__module__ == "tqdm.notebook" for kind in tqdm.__mro__)
+    hidden = False if widget else None  # None: unless its stream is a terminal
+    return tqdm(*iterable, **{"disable": hidden, "dynamic_ncols": True} | options)
+
+
 def ignore(error):
     """For training, which survives a closed pipe: everything that matters is in the run's folder."""
 

@@ -22,6 +22,7 @@ from small_mixture import (
 
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.pipeline import worker
+from tinygrad_lm.curate.pipeline.executors import processes
 from tinygrad_lm.curate.readers.record import Damaged
 from tinygrad_lm.errors import DataError
 
@@ -265,4 +266,4 @@ def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     mixture = tmp_path / "mix.toml"
     mixture.write_text('validation = 0.2\n[[source]]\nname = "a"\nweight = 1\nfiles = ["*.txt"]\n')
     expected = contents(prepare_inline(mixture, tmp_path / "inline"))
-    assert contents(module.prepare(mixture, tmp_path / "processes", workers=2)) == expected
+    assert contents(module.prepare(mixture, tmp_path / "processes", processes(2))) == expected

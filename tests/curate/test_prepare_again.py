@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tqdm
+import tqdm.auto
 from curate.preparing import begun, damage, edit, held_out
 from small_mixture import Inline, contents, documents, prepare_inline
 
@@ -100,12 +100,6 @@ def test_a_file_of_cleaning_is_known_by_its_content(mixture, tmp_path, name):
     assert (mixture.parent / name).stat().st_size == size
     with pytest.raises(ConfigError, match=f"{name}: .* before, .* now"):
         prepare_inline(mixture, out)
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_no_workers_are_refused(mixture, tmp_path, workers):
-    with pytest.raises(ConfigError, match=f"--workers: expected 1 or more, found {workers}"):
-        prepare_inline(mixture, tmp_path / "out", workers=workers)
 
 
 # ---- copies among sources of several kinds
@@ -304,7 +298,7 @@ def bars(monkeypatch):
             super().__init__(**options | {"disable": False, "file": io.StringIO()})
             made.append(self)
 
-    monkeypatch.setattr(tqdm, "tqdm", Bar)
+    monkeypatch.setattr(tqdm.auto, "tqdm", Bar)
     return made
 
 

@@ -14,8 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
-from functools import partial
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from small_mixture import Inline, contents, documents, prepare_inline, set_up, w
 from tinygrad_lm.curate import prepare as module
 from tinygrad_lm.curate.output import shard_writer, signatures
 from tinygrad_lm.curate.pipeline import pipeline
-from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.errors import DataError
 
 ROOT = Path(__file__).parents[2]
@@ -277,9 +275,9 @@ def test_asked_to_stop_it_saves_and_tells_how_to_go_on(tmp_path, expected, numbe
         pipeline, "JOURNAL_INTERVAL", 10**9
     )  # so that nothing but the signal makes it save within a source
     executor = Interrupted()
-    monkeypatch.setattr(module, "prepare", partial(prepare, executor=executor))
+    monkeypatch.setattr(module, "find_pool", lambda name, workers: nullcontext((executor, workers)))
     out = tmp_path / "out put"
-    arguments = argparse.Namespace(mixture=str(mixture), out=str(out), workers=1, restart=False)
+    arguments = argparse.Namespace(mixture=str(mixture), out=str(out), executor="processes", workers=1, restart=False)
     with pytest.raises((KeyboardInterrupt, SystemExit)) as stopped:
         module.prepare_command(arguments)
     assert isinstance(stopped.value, KeyboardInterrupt) if status == 130 else stopped.value.code == status
@@ -300,6 +298,7 @@ import multiprocessing, os, signal, sys
 from tinygrad_lm.curate.pipeline import batches, pipeline
 from tinygrad_lm.curate.output import journal
 from tinygrad_lm.curate import prepare
+from tinygrad_lm.curate.pipeline.executors import processes
 
 if __name__ == "__main__":
     batches.BATCH_SIZE, pipeline.JOURNAL_INTERVAL, save, calls = 300, 1000, journal.save_journal, []
@@ -312,7 +311,7 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
 
     journal.save_journal = killing
-    prepare.prepare(sys.argv[1], sys.argv[2], workers=2)
+    prepare.prepare(sys.argv[1], sys.argv[2], processes(2))
 """
 
 
@@ -336,38 +335,8 @@ def test_workers_end_with_a_parent_that_was_killed_and_others_go_on(tmp_path, gp
             os.close(descriptor)
     assert json.loads((tmp_path / "out" / "progress.json").read_bytes())["file"] > 0
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    once = contents(prepare(mixture, tmp_path / "once", executor=Inline()))
-    assert contents(prepare(mixture, tmp_path / "out", executor=Inline())) == once
-
-
-DIES = """
-import os, sys
-from concurrent.futures import ProcessPoolExecutor
-from tinygrad_lm.curate import prepare
-from tinygrad_lm.curate.pipeline import pipeline
-
-def dies(job, items):
-    os._exit(1)
-
-if __name__ == "__main__":
-    pipeline.process_batch = dies
-    try:
-        prepare.prepare(sys.argv[1], sys.argv[2], workers=1)
-    except OSError as error:
-        print(error)
-"""
-
-
-def test_a_worker_that_dies_is_an_error_with_a_way_out(tmp_path, gpt2):
-    (tmp_path / "a.txt").write_text("the")
-    mixture = tmp_path / "mix.toml"
-    mixture.write_text('[[source]]\nname = "a"\nweight = 1\nfiles = ["*.txt"]\n')
-    (tmp_path / "dies.py").write_text(DIES)
-    command = [sys.executable, tmp_path / "dies.py", mixture, tmp_path / "out"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, timeout=100, check=True)
-    assert ended.stdout.startswith("prepare: a worker died: ")
-    assert "the same command resumes" in ended.stdout
+    once = contents(prepare_inline(mixture, tmp_path / "once"))
+    assert contents(prepare_inline(mixture, tmp_path / "out")) == once
 
 
 if __name__ == "__main__":

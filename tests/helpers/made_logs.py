@@ -2,9 +2,14 @@
 
 import numpy as np
 
+from tinygrad_lm.data.tokenizers.tokenizer import make_tokenizer
+from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.log import Log
+from tinygrad_lm.train.run import RunFolder
 
 LOG_2 = float(np.log(2))
+OTHERS = {"dtype": "float32", "title": "t", "data": {"path": "a"}, "levels": {}, "floors": {}, "start": 0, "shares": 1}
 HEALTHY = {  # a figure at the first and at the last step
     "reward": (0.2, 0.7),
     "reward_error": (0.03, 0.03),
@@ -49,3 +54,16 @@ def preference_log(path, steps=60, start=LOG_2, end=0.5, **figures):
             loss = float(losses[step - 1])
             log.records.append({"step": step, "validation": loss, "validation_sources": {"held out": loss}} | found)
     return log
+
+
+def made_run(path, losses=(3.0, 2.0), text="ab", n_embd=4, others=OTHERS, **train):
+    """A run that has evaluations at every tenth step, and no weights."""
+    tokenizer = make_tokenizer("char", text)
+    model = GPTConfig(tokenizer.vocab_size, 8, n_layer=1, n_head=1, n_embd=n_embd)
+    run = RunFolder.create(path, model, TrainConfig(**{"steps": 20, "batch_size": 2} | train), tokenizer, **others)
+    for i, loss in enumerate(losses):
+        run.log.write(step=10 * i + 10, loss=loss, norm=1.0, elapsed=90.0 * (i + 1))
+        run.log.write(step=10 * i + 10, validation=loss, validation_sources={"text": loss}, sources={})
+    if losses:
+        run.log.write(step=10 * len(losses), whole=losses[-1] + 0.5, whole_sources={"text": losses[-1] + 0.5})
+    return run

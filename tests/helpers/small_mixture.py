@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +109,8 @@ def set_up(patch, folder, batch=600, journal=1500):
     return tokenizer
 
 
-def prepare_inline(mixture, out, executor=None, **settings):
-    return prepare.prepare(mixture, out, executor=executor or Inline(), **settings)
+def prepare_inline(mixture, out, executor=None, workers=1, **settings):
+    return prepare.prepare(mixture, out, nullcontext((executor or Inline(), workers)), **settings)
 
 
 def tokens_in(out, source, split):

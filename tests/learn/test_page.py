@@ -15,7 +15,8 @@ from tinygrad_lm import ops
 from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.ledger.page import SCRIPTS, add_arguments, page, write_example, write_page
+from tinygrad_lm.learn.ledger.command import add_arguments, write_example
+from tinygrad_lm.learn.ledger.page import SCRIPTS, page, write_page
 from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.models.gpt import GPT

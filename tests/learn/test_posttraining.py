@@ -29,7 +29,7 @@ def test_the_table_of_a_policy(tmp_path):
     rows = lines(table)
     assert re.findall(r"steps \d+–\d+", table) == ["steps 1–3", "steps 15–17", "steps 29–31"]
     assert rows["reward"] == ["0.217 ± 0.017", "0.450 ± 0.017", "0.683 ± 0.017"]  # 0.2 + 0.5/30 · 1; 0.03 / √3
-    assert rows["KL from the reference, nats an answer: k1"] == ["0.067", "1.000", "1.933"]
+    assert rows["KL from the reference, nats per answer: k1"] == ["0.067", "1.000", "1.933"]
     assert rows["answers that end"] == ["97.1%", "98.0%", "98.9%"]
     assert rows["groups without signal"][-1] == "49.3%"
     assert rows["1 − reward on held-out prompts"] == ["0.8000", "0.2500"]
@@ -40,7 +40,7 @@ def test_the_table_of_a_policy(tmp_path):
 
 
 def test_the_table_of_preferences(tmp_path):
-    table, _ = examine_log(run_of(preference_log(tmp_path), measure=["validation loss", "nats a pair"]))
+    table, _ = examine_log(run_of(preference_log(tmp_path), measure=["validation loss", "nats per pair"]))
     rows = lines(table)
     assert rows["pairs in the right order"] == ["64.7%", "74.0%"]
     assert rows["score of the chosen answers"] == ["-0.83", "-1.50"]

@@ -44,9 +44,15 @@ def test_a_policys_picture_has_the_reward_and_what_it_cost_but_no_surrogate(tmp_
     frontier = [(0.0, 0.2), (1.0, 0.8), (4.0, 1.0)]
     draw_policy(log, tmp_path / "policy.png", "a title", frontier, {"all answers right": 1.0}, "1 − reward")
     panels = drawn()
-    titles = {"held out: 1 − reward", "tokens an answer", "answers that end", "silent groups", "entropy, nats a token"}
+    titles = {
+        "held out: 1 − reward",
+        "tokens per answer",
+        "answers that end",
+        "silent groups",
+        "entropy, nats/token",
+    }
     assert titles < set(panels)
-    by_steps, by_kl = panels["reward: steps"], panels["reward: KL(π ‖ π_ref), nats an answer"]
+    by_steps, by_kl = panels["reward: steps"], panels["reward: KL(π ‖ π_ref), nats per answer"]
     assert 1.0 in numbers(by_steps)
     assert {0.2, 0.8, 1.0} <= set(numbers(by_kl).tolist())
     assert 0.7 in numbers(by_steps)
@@ -76,9 +82,9 @@ def test_a_picture_of_preferences_has_floor_ceiling_and_both_answers(tmp_path, d
     log = preference_log(tmp_path)
     draw_preferences(log, tmp_path / "preferences.png", "a title", {"entropy of the labels": 0.392}, 0.8)
     panels = drawn()
-    assert 0.392 in numbers(panels["loss, nats a pair: steps"])
+    assert 0.392 in numbers(panels["loss, nats per pair: steps"])
     assert 0.8 in numbers(panels["share of pairs in the right order: steps"])
-    scores = panels["log π / π_ref, nats an answer: steps"]
+    scores = panels["log π / π_ref, nats per answer: steps"]
     assert {-1.5, -3.0} <= set(numbers(scores).tolist())
     assert [text.get_text() for text in scores.get_legend().get_texts()] == ["chosen", "rejected"]
 
@@ -89,7 +95,7 @@ def test_a_policys_run_draws_it(tmp_path, drawn):
     run.draw()
     assert (run.path / "policy.png").exists()
     start = -run.log.curve("validation")[1][0]
-    assert {start, start + 0.25} <= set(numbers(drawn()["reward: KL(π ‖ π_ref), nats an answer"]).tolist())
+    assert {start, start + 0.25} <= set(numbers(drawn()["reward: KL(π ‖ π_ref), nats per answer"]).tolist())
 
 
 def test_the_plays_frontier_has_the_slope_beta():

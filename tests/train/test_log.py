@@ -1,8 +1,6 @@
-"""The log of a run, and the curve that is drawn from it."""
+"""The log of a run."""
 
-import numpy as np
-
-from tinygrad_lm.train.log import Log, smooth
+from tinygrad_lm.train.log import Log
 
 
 def test_log_rewinds_and_forgives_a_cut_line(tmp_path):
@@ -36,12 +34,3 @@ def test_the_result_is_of_the_last_evaluation(tmp_path):
         log.write(step=step, **{kind: value, f"{kind}_sources": {"text": value}})
         found.append(log.result())
     assert found == [(value, {"text": value}) for value in (3.0, 2.5, 2.0, 2.25)]
-
-
-def test_the_running_mean_is_one():
-    assert smooth([]) == []
-    np.testing.assert_allclose(smooth([3.0] * 200), 3.0)
-    means = smooth([0.0] * 100 + [1.0] * 100)
-    assert means[:100] == [0.0] * 100
-    assert (np.diff(means[99:]) > 0).all()
-    assert 0.9 < means[-1] < 1

@@ -212,6 +212,29 @@ def test_a_damaged_checkpoint_is_passed_over(start, undisturbed, tmp_path, capsy
     assert "step-000008 is damaged" in capsys.readouterr().out
 
 
+def test_a_moved_text_is_found_again(text, undisturbed, tmp_path, capsys, monkeypatch):
+    """A run that was stopped says what to do, and goes on with a text of the same content alone."""
+    here, there, folder = tmp_path / "here.txt", tmp_path / "there" / text.name, tmp_path / "run"
+    there.parent.mkdir()
+    here.write_text(TEXT)
+    plan = ["--steps", STEPS, "--eval-every", EVERY]
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert pretrain("--preset", "tiny", "--data", here, "--out", folder, *plan) == 130
+    here.rename(there)
+    assert pretrain("--resume", folder) == 2
+    told = capsys.readouterr().err
+    assert f"{here}, which the run was trained on, is not there any more" in told
+    assert f"--resume {folder} --data FILE goes on" in told
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT + "!")
+    assert pretrain("--resume", folder, "--data", other) == 2
+    assert "other.txt is not the text that" in capsys.readouterr().err
+    assert pretrain("--resume", folder, "--data", there) == 0
+    assert results(folder)[:2] == results(undisturbed)[:2]
+    assert RunFolder(folder).config["data"]["path"] == str(there)
+
+
 def test_a_finished_run_goes_on_to_more_steps(start, tmp_path, capsys):
     """Also if it is stopped on that way; then it needs no --steps again."""
     assert start(tmp_path) == 0

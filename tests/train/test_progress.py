@@ -31,9 +31,8 @@ def test_the_curve_is_of_a_part_and_the_result_of_the_whole(tmp_path, monkeypatc
     assert drawn == [([], []), ([4], [whole])]
     told = capsys.readouterr().out
     assert "curve   evaluations measure 64 of 376 validation tokens, the last one all\n" in told
-    result = (
-        f"validation loss {whole:.4f} nats a token on the whole validation split, lowest of the curve {min(curve):.4f}"
-    )
+    result = f"validation loss {whole:.4f} nats per token on the whole validation split"
+    result += f", lowest of the curve {min(curve):.4f}"
     assert f"finished at step 4; {result}\n" in told
     samples = (run / "samples.txt").read_text()
     assert f"--- step 2, validation loss {curve[0]:.4f}\n" in samples

@@ -27,7 +27,8 @@ from tinygrad_lm.train import plan
 from tinygrad_lm.train import run as run_folder
 from tinygrad_lm.train.data import outcome_table, reopen_data, source_table
 from tinygrad_lm.train.evaluate import evaluate
-from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.log import Log
+from tinygrad_lm.train.loss_curve import draw_losses
 from tinygrad_lm.train.run import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -262,6 +263,31 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, data, run, tmp_p
     assert (tmp_path / "samples.txt").read_bytes() == (run / "samples.txt").read_bytes()
 
 
+def test_moved_data_are_found_again(data, run, tmp_path, capsys):
+    """A run that was stopped says what to do, and goes on with data of the same content alone."""
+    here, there, folder = tmp_path / "here", tmp_path / "there", tmp_path / "run"
+    shutil.copytree(data, here)
+
+    def gone(step):
+        if step == 6:
+            raise Gone
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_update(patch, gone)
+        with pytest.raises(Gone):
+            pretrain(here, "--out", folder, *PLAN)
+    here.rename(there)
+    assert pretrain("--resume", folder) == 2
+    assert f"if it was moved, --resume {folder} --prepared FOLDER goes on" in capsys.readouterr().err
+    before = (folder / "config.json").read_bytes()
+    assert pretrain("--resume", folder, "--prepared", two_sources(tmp_path / "other", shift=7)) == 2
+    assert "is not the data that" in capsys.readouterr().err
+    assert (folder / "config.json").read_bytes() == before
+    assert pretrain("--resume", folder, "--prepared", there) == 0
+    assert results(folder) == results(run)
+    assert pretrain("--resume", folder, "--steps", 9) == 0  # it has noted where they are
+
+
 def test_other_data_are_refused(run, tmp_path, capsys):
     """By the seal, with both sides named; nothing is changed."""
     shutil.copytree(run, tmp_path / "run")
@@ -276,7 +302,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
     assert results(tmp_path / "run") == before
     shutil.rmtree(other)
     assert pretrain("--resume", tmp_path / "run", "--steps", 10) == 2
-    assert "manifest.json: No such file" in capsys.readouterr().err
+    assert "is not there any more" in capsys.readouterr().err
 
 
 def test_the_doctor_examines_a_mixture(run, tmp_path, capsys):

@@ -17,7 +17,7 @@ from tinygrad_lm.data.shards import Shards
 from tinygrad_lm.data.synthetic.kinds import make_synthetic_source
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.errors import ConfigError, DataError
-from tinygrad_lm.files import replacing
+from tinygrad_lm.files import check_picture_path, replacing
 
 QUANTILES = {"minimum": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "maximum": 1.0}
 SHOWN_TOKENS = 200  # of a document
@@ -47,7 +47,7 @@ def inspect_command(args):
         problems = verify_dataset(folder, manifest, tokenizer)
         print(problem_list(folder, problems) if problems else f"{folder}: every file matches the manifest")
         return 1 if problems else 0
-    plot = check_plot_path(args.plot or folder / "inspect.png")
+    plot = check_picture_path("inspect", "--plot", args.plot or folder / "inspect.png")
     surveys = {}
     for name, paths in rows.items():
         surveys[name] = survey = Survey(Shards(paths, tokenizer.vocab_size), tokenizer)
@@ -156,17 +156,3 @@ def draw_surveys(surveys, path):
     ranks.legend(fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary)
-
-
-def check_plot_path(path):
-    """The path, if a plot can be written there. Raises ConfigError."""
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    path, formats = Path(path), FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:].lower() not in formats:
-        raise ConfigError(f"inspect: cannot draw {path}: expected a name that ends in .{', .'.join(sorted(formats))}")
-    if not path.resolve().parent.is_dir():
-        raise ConfigError(
-            f"inspect: cannot draw {path}: its folder does not exist; create it, or choose another --plot"
-        )
-    return path

@@ -10,7 +10,6 @@ output; the number of workers and interruptions do not matter.
 
 import shlex
 from concurrent.futures import BrokenExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
 from tinygrad_lm.curate.cleaning.cleaner import cleaning_notes
@@ -24,7 +23,7 @@ from tinygrad_lm.curate.output.resume import (
     refuse_foreign_folder,
     update_finished,
 )
-from tinygrad_lm.curate.pipeline.batches import worker_processes
+from tinygrad_lm.curate.pipeline.executors import NAMES, find_pool, processes
 from tinygrad_lm.curate.pipeline.inputs import find_inputs, open_tokenizer, unmatched_patterns
 from tinygrad_lm.curate.pipeline.pipeline import Pipeline
 from tinygrad_lm.curate.pipeline.progress_bar import ProgressBar
@@ -33,21 +32,19 @@ from tinygrad_lm.data.mixture.mixture_file import load_mixture_config
 from tinygrad_lm.data.mixture.source_weights import gpt3_epochs_line
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.signals import stop_signals
-from tinygrad_lm.threads import cores
 
 
-def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, progress=False):
+def prepare(mixture_path, out=None, pool=None, restart=False, progress=False):
     """Make the dataset of a mixture file in the folder `out` (default: the mixture file's path without its suffix).
 
-    executor: a concurrent.futures executor (default: `workers` processes, or one per core)
+    pool: a context manager of a concurrent.futures executor and its number of workers, which is entered when there is
+        work (default: processes, one per core)
     restart: start again, even if the dataset is finished or was begun with other settings
 
     An interrupted run resumes. A finished dataset is only compared with the mixture file and gets its weights; its raw
     files may be gone. Returns the folder. Raises DataError or ConfigError; after Ctrl-C or SIGTERM, when progress is
     saved, KeyboardInterrupt or SystemExit(143).
     """
-    if workers is not None and workers < 1:
-        raise ConfigError(f"prepare: --workers: expected 1 or more, found {workers}")
     mixture = load_mixture_config(mixture_path)
     out = Path(out or Path(mixture_path).with_suffix(""))
     if out.exists() and not out.is_dir():
@@ -68,7 +65,7 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
             print(note)
         write_tokenizer(out, tokenizer)
         pipeline = Pipeline(mixture, found, out, tokenizer, state)
-        received = run_pipeline(pipeline, ProgressBar(mixture, found, state, progress), executor, workers or cores())
+        received = run_pipeline(pipeline, ProgressBar(mixture, found, state, progress), pool or processes())
         if received:
             without = " without --restart" if restart else ""
             print(f"\n{out}: progress is saved; the same command{without} resumes")
@@ -82,16 +79,17 @@ def prepare(mixture_path, out=None, executor=None, workers=None, restart=False, 
     return out
 
 
-def run_pipeline(pipeline, bar, executor, workers):
+def run_pipeline(pipeline, bar, pool):
     """Process the remaining records. Returns the names of the signals that stopped it."""
-    with stop_signals() as received, bar, nullcontext(executor) if executor else worker_processes(workers) as executor:
+    with stop_signals() as received:
         try:
-            pipeline.process_sources(executor, 2 * workers + 1, received, bar)
+            with pool as (executor, workers), bar:
+                pipeline.process_sources(executor, 2 * workers + 1, received, bar)
         except BrokenExecutor as error:
             if not received:  # a signal to the process group also ends the workers
                 raise DataError(
                     f"prepare: a worker died: {error}\n"
-                    "  hint : it may have run out of memory; try fewer --workers; the same command resumes"
+                    "  hint : it may have run out of memory; fewer workers need less; the same command resumes"
                 ) from error
     return received
 
@@ -101,14 +99,16 @@ def add_arguments(parser):
         "mixture", metavar="MIXTURE.toml", help="sources, weights, cleaning: data/mixture/mixture_file.py"
     )
     parser.add_argument("--out", metavar="DIR", help="folder to write to [the mixture file's path without .toml]")
-    parser.add_argument("--workers", type=int, metavar="N", help="worker processes [one per core]")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes, or ranks that MPI spawns [one per core]")
+    parser.add_argument("--executor", default="processes", metavar="WHERE", help=f"where workers run: {NAMES}")
     parser.add_argument("--restart", action="store_true", help="discard earlier results and start again")
     parser.set_defaults(function=prepare_command)
 
 
 def prepare_command(args):
     """Make the dataset and print where it is. Returns the exit status."""
-    out = prepare(args.mixture, args.out, workers=args.workers, restart=args.restart, progress=True)
+    pool = find_pool(args.executor, args.workers)
+    out = prepare(args.mixture, args.out, pool, restart=args.restart, progress=True)
     print(f"written to {out}: manifest.json, report.json, removed.jsonl, and a folder for each source")
     print(f"inspect it:  python -m tinygrad_lm.data inspect {shlex.quote(str(out))}")
     return 0

@@ -10,6 +10,7 @@ from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim_path, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END
 from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.programs import progress_bar
 
 
 def add_arguments(parser):
@@ -84,10 +85,3 @@ def with_progress(texts):
         for text in texts:
             yield text
             bar.update(len(text))
-
-
-def progress_bar(*iterable, **options):
-    """A tqdm bar, shown only on a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(*iterable, **options, disable=None, dynamic_ncols=True)

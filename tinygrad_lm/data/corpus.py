@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tinygrad_lm.data.synthetic.play import entropy_per_character, play
 from tinygrad_lm.errors import DataError
+from tinygrad_lm.programs import progress_bar
 
 # Tiny Shakespeare: 40,000 lines of the plays, 1,115,394 characters, put together for char-rnn (Karpathy 2015).
 FILE = "tinyshakespeare.txt"
@@ -121,11 +122,9 @@ def fetch(url, path, sha256, timeout=10):
 
 def _download(url, path, timeout):
     """Download url to a file and return the sha256 of what arrived."""
-    from tqdm import tqdm  # imported here, because the package itself needs NumPy alone
-
     digest = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=timeout) as response, open(path, "wb") as file:
-        with tqdm(total=response.length, unit="B", unit_scale=True, desc=url.rpartition("/")[2], disable=None) as bar:
+        with progress_bar(total=response.length, unit="B", unit_scale=True, desc=url.rpartition("/")[2]) as bar:
             while block := response.read(1 << 16):
                 file.write(block)
                 digest.update(block)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.evaluate.score import encode_pair, score
 from tinygrad_lm.generation.generate import generate
+from tinygrad_lm.programs import progress_bar
 from tinygrad_lm.threads import parallel
 
 
@@ -48,11 +49,9 @@ class Evaluator:
 
         Prompts are truncated on the left so that the prompt and n tokens fit into the window.
         """
-        from tqdm import tqdm
-
         tokenizer, first = self.tokenizer, [] if self.tokenizer.bos is None else [self.tokenizer.bos]
         room = max(1, self.model.config.block_size - n - len(first))
-        with tqdm(total=len(prompts), unit="text", desc=title, leave=False, disable=None) as bar:
+        with progress_bar(total=len(prompts), unit="text", desc=title, leave=False) as bar:
 
             def complete_one(prompt):
                 ids, text, before = [], "", [*first, *tokenizer.encode(prompt)[-room:].tolist()]

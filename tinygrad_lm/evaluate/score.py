@@ -8,6 +8,7 @@ import numpy as np
 from tinygrad_lm.backend import array_module, to_device, wide
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError, check_ranges
+from tinygrad_lm.programs import progress_bar
 from tinygrad_lm.threads import parallel
 
 LOGITS = 2**24  # that are computed at once; a window of 8,192 tokens has 24 times as many over 49,152 words
@@ -102,9 +103,7 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
         jobs += [(i, *span) for span in spans(len(sequence) - n, len(sequence), window, stride)]
     jobs.sort(key=lambda job: job[1] - job[3])  # longest first, so that running out of memory shows at once
 
-    from tqdm import tqdm
-
-    with tqdm(total=len(jobs), unit="window", desc=title, leave=False, disable=None) as bar:
+    with progress_bar(total=len(jobs), unit="window", desc=title, leave=False) as bar:
 
         def score_batch(batch):
             _, begin, _, stop = batch[0]

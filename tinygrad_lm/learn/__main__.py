@@ -3,22 +3,26 @@
 import argparse
 import sys
 
+from tinygrad_lm.learn import comparison
 from tinygrad_lm.learn.cost import cost, scale
 from tinygrad_lm.learn.doctor import doctor
-from tinygrad_lm.learn.ledger import page
+from tinygrad_lm.learn.ledger import command as ledger
 from tinygrad_lm.learn.puzzles import check, exercise, puzzle
 from tinygrad_lm.learn.response import command as response
+from tinygrad_lm.learn.watch import watch
 from tinygrad_lm.programs import program
 
 # {name: (module, function)}. The first line of the module's docstring says what the command does, add_arguments(parser)
 # declares its options, and function(args) runs it and returns the exit status.
 COMMANDS = {
-    "page": (page, page.write_example),
+    "page": (ledger, ledger.write_example),
     "bug": (puzzle, puzzle.show_puzzle),
     "exercise": (exercise, exercise.write_exercise),
     "check": (check, check.check_file),
+    "watch": (watch, watch.watch_run),
     "doctor": (doctor, doctor.examine_run),
     "response": (response, response.show_response),
+    "compare": (comparison, comparison.compare_runs),
     "cost": (cost, cost.count_costs),
     "scale": (scale, scale.show_scale),
 }

@@ -13,6 +13,7 @@ from tinygrad_lm.data.corpus import cache_folder
 from tinygrad_lm.errors import CheckpointError, DataError
 from tinygrad_lm.pretrained.table import masked_crc32c
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
+from tinygrad_lm.programs import progress_bar
 
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # short for openai-community/gpt2, …
 PATTERNS = ("config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json")
@@ -82,8 +83,6 @@ def from_openai(size, timeout=10):
 
 def download(url, path, timeout):
     """Download a file, or the rest of it: until it is complete it is called path.part."""
-    from tqdm import tqdm
-
     if path.is_file():
         return
     part = path.with_name(f"{path.name}.part")
@@ -99,7 +98,7 @@ def download(url, path, timeout):
     with response, open(part, "ab" if response.status == 206 else "wb") as file:
         start = there if response.status == 206 else 0
         expected = None if response.length is None else start + response.length
-        with tqdm(initial=start, total=expected, unit="B", unit_scale=True, desc=path.name, disable=None) as bar:
+        with progress_bar(initial=start, total=expected, unit="B", unit_scale=True, desc=path.name) as bar:
             while block := response.read(1 << 20):
                 file.write(block)
                 bar.update(len(block))

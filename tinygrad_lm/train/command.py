@@ -15,7 +15,7 @@ from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.programs import checked_output, ignore
 from tinygrad_lm.threads import peak_memory
-from tinygrad_lm.train.data import outcome_table
+from tinygrad_lm.train.data import outcome_table, place
 from tinygrad_lm.train.following import as_rank
 from tinygrad_lm.train.pace import pace_of
 from tinygrad_lm.train.run import RunFolder, check_free
@@ -50,7 +50,7 @@ OPTIONS = {
     },
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
-    "--resume": {"metavar": "RUN", "help": "continue a run; with --steps, to more steps than it was planned for"},
+    "--resume": {"metavar": "RUN", "help": "continue a run: with --steps to more steps, with --data its moved data"},
 }
 LESS_MEMORY = {  # an option, and what it can do where a GPU's memory is full
     "--accumulate": "half the --batch-size with twice the --accumulate, which trains the same",
@@ -110,7 +110,7 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     """
     model, batches, config = trainer.model, trainer.batches, trainer.config
     run = as_rank(kind).create(
-        world().text(out or time.strftime("runs/%Y-%m-%d-%H%M%S")),
+        world().text(str(out or time.strftime("runs/%Y-%m-%d-%H%M%S"))),
         model.config,
         config,
         tokenizer,
@@ -124,21 +124,26 @@ def create_run(out, trainer, tokenizer, start=None, kind=RunFolder, **others):
     return run
 
 
-def resumed(kind, resume, steps=None, device="auto", **others):
-    """(run, trainer, validate, first): a run that was stopped, from its newest checkpoint."""
+def resumed(kind, resume, steps=None, device="auto", data=None, prepared=None, **others):
+    """(run, trainer, validate, first): a run that was stopped, from its newest checkpoint.
+
+    data or prepared: where its data are now, if they have been moved
+    """
     if others:
         names = ", ".join("MIXTURE" if name == "mixture" else "--" + name.replace("_", "-") for name in others)
         raise ConfigError(f"--resume takes its settings from the run's config.json; leave out {names}")
     kind = as_rank(kind)
     with kind.locked(resume) as lock:  # before anything is read that another process may change
-        run, *rest = reopened(kind, resume, steps, device)
+        run, *rest = reopened(kind, resume, steps, device, data or prepared)
     run.lock = lock
     return run, *rest
 
 
-def reopened(kind, resume, steps, device):
+def reopened(kind, resume, steps, device, moved):
     """As `resumed`, of a folder that is locked."""
     run = kind(resume)
+    if moved is not None:
+        run.config["data"] |= {"prepared" if "prepared" in run.config["data"] else "path": place(moved)}
     manifest, state = run.read_checkpoint()
     before, first = run.train_config, manifest["step"]
     further = steps is not None and steps > first

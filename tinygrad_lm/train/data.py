@@ -7,6 +7,7 @@ run's config.json, so a resumed run sees the same data or refuses to start.
 import hashlib
 from fractions import Fraction
 from pathlib import Path
+from shlex import quote
 
 from tinygrad_lm.data.corpus import load_corpus, split
 from tinygrad_lm.data.loader import Batches, check_length
@@ -55,8 +56,12 @@ def mixture_data(dataset, config, block_size, validation_tokens, inside_document
 
 def describe_text(path, corpus):
     """What config.json says of a corpus that --data named."""
-    place = path if path is None or path == "built-in" else str(Path(path).resolve())
-    return {"path": place, "sha256": digest(corpus.text)}
+    return {"path": place(path), "sha256": digest(corpus.text)}
+
+
+def place(path):
+    """Where a file or folder is, from whatever folder the run is resumed; what is no file stays as it is named."""
+    return path if path is None or not Path(path).exists() else str(Path(path).resolve())
 
 
 def describe_mixture(dataset, validation_tokens, inside_documents):
@@ -71,9 +76,11 @@ def describe_mixture(dataset, validation_tokens, inside_documents):
 
 
 def reopen_data(run):
-    """The batches that a run was trained on, and its validation texts. DataError if they have changed since."""
+    """The batches that a run was trained on, and its validation texts. DataError if they have changed since, or are
+    not where they were."""
     data, config, block_size = run.config["data"], run.train_config, run.model_config.block_size
     if "prepared" in data:
+        check_there(data["prepared"], f"--resume {quote(str(run.path))} --prepared FOLDER")
         dataset = Dataset(data["prepared"])
         if dataset.seal != data["seal"]:
             raise DataError(
@@ -82,14 +89,24 @@ def reopen_data(run):
             )
         dataset.weigh(data["weights"])
         return mixture_data(dataset, config, block_size, data["validation_tokens"], data["inside_documents"])
+    check_there(data["path"], f"--resume {quote(str(run.path))} --data FILE")
     corpus = load_corpus(data["path"])
     if digest(corpus.text) != data["sha256"]:
         raise DataError(f"{corpus.name} is not the text that {run.path} was trained on; its sha256 differs")
     return text_data(corpus, run.tokenizer, config, block_size)
 
 
+def check_there(path, option):
+    """Raise DataError where the data of a run are no longer there."""
+    if path not in (None, "built-in") and not Path(path).exists():
+        raise DataError(
+            f"{path}, which the run was trained on, is not there any more\n"
+            f"  hint : if it was moved, {option} goes on with it: its content is compared with what the run has noted"
+        )
+
+
 def known_floor(corpus, validation):
-    """{label: nats a token}: the lowest expected loss, where it is known."""
+    """{label: nats per token}: the lowest expected loss, where it is known."""
     tokens = sum(len(tokens) for _, tokens in validation.values())
     characters = len(split(corpus.text)[1])
     return {"entropy of the source": corpus.floor * characters / tokens} if corpus.floor else {}
@@ -115,7 +132,7 @@ def source_table(stream, steps):
 
 def outcome_table(log, floors):
     """A table of the result in a Log: the share of each source and its error, the passes over it, and its validation
-    loss beside its floor, where that is known ({source: nats a token or None})."""
+    loss beside its floor, where that is known ({source: nats per token or None})."""
     record = next(record for record in reversed(log.records) if "validation_sources" in record)
     losses = log.result()[1]
     rows = [["source", "asked for", "came", "error", "epochs", "validation", "floor"]]

@@ -1,13 +1,13 @@
-"""The log of a run: one JSON line a step or evaluation, and the loss curve drawn from them."""
+"""The log of a run: one JSON line a step or evaluation."""
 
 import json
 import os
 from contextlib import suppress
-from itertools import cycle, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 from tinygrad_lm.errors import CheckpointError
-from tinygrad_lm.files import replace, replacing
+from tinygrad_lm.files import replace
 
 OF_SOURCES = ("validation_sources", "whole_sources", "sources")
 # What every message about a damaged log ends with.
@@ -110,62 +110,6 @@ def checked(record):
         if type(value) not in types:
             raise ValueError(f"{name} must be {kind}, found {value!r:.100}")
     return record
-
-
-COLOURS = ["tab:green", "tab:red", "tab:purple", "tab:brown", "tab:cyan", "tab:olive", "tab:pink", "tab:gray"]
-
-
-def draw_losses(log, path, title, levels, floors):
-    """Draw training and validation loss against steps, and validation loss on each source if there are several.
-    Stars are the losses on the whole validation texts, of which the curve may show a part.
-
-    levels: {label: loss} for horizontal lines; floors: {source: loss or None} for lines in the colours of the sources
-    """
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    steps, losses = log.curve("loss")
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    axes = figure.add_subplot(xlabel="steps", ylabel="cross-entropy, nats a token", title=title)
-    axes.plot(steps, losses, color="tab:blue", alpha=0.25, linewidth=0.8)
-    axes.plot(steps, smooth(losses), color="tab:blue", label="training (running mean)")
-    steps, losses = log.curve("validation")
-    label = f"validation, lowest {min(losses):.3f}" if losses else "validation"
-    axes.plot(steps, losses, "o-", color="tab:orange", markersize=4, label=label)
-    steps, losses = log.curve("whole")
-    if losses:
-        axes.plot(steps, losses, "*", color="tab:orange", markersize=11, label=f"validation, whole: {losses[-1]:.3f}")
-    sources, wholes = log.curves("validation_sources"), log.curves("whole_sources")
-    for (name, (steps, losses)), colour in zip(sources.items(), cycle(COLOURS)):
-        floor = floors.get(name)
-        and_floor = "" if floor is None else f", floor {floor:.3f}"
-        if len(sources) > 1:
-            *_, last = wholes[name][1] if name in wholes else losses
-            label = f"{name}, {last:.3f}{and_floor}"
-            axes.plot(steps, losses, "o-", color=colour, markersize=2.5, linewidth=1, label=label)
-            if name in wholes:
-                axes.plot(*wholes[name], "*", color=colour, markersize=7)
-        if floor is not None:
-            label = None if len(sources) > 1 else f"{name}{and_floor}"
-            axes.axhline(floor, linestyle="--", color=colour, linewidth=1, label=label)
-    place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "size": 8}
-    for (name, value), style in zip(levels.items(), (":", "-.", "--", "-"), strict=False):
-        axes.axhline(value, linestyle=style, color="gray", linewidth=1)
-        axes.annotate(f"{name} {value:.3f}", (0.995, value), **place)
-    axes.legend(fontsize="small")
-    axes.grid(alpha=0.2)
-    with replacing(path) as temporary:
-        figure.savefig(temporary)
-
-
-def smooth(values):
-    """Running mean with exponentially fading memory, about a fiftieth of all values long, unbiased at its start."""
-    memory = 1 - 1 / (1 + len(values) / 50)
-    total = weight = 0.0
-    means = []
-    for value in values:
-        total, weight = memory * total + value, memory * weight + 1
-        means.append(total / weight)
-    return means
 
 
 def settled(log, patience):

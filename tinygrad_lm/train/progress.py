@@ -2,6 +2,8 @@
 
 import time
 
+from tinygrad_lm.programs import progress_bar
+
 SHOWN = 100  # characters of a sample
 
 
@@ -16,10 +18,8 @@ class Progress:
         self.speed, self.values = "", []
 
     def __enter__(self):
-        from tqdm import tqdm
-
         shape = "{percentage:3.0f}%|{bar}| {elapsed}{postfix}"
-        self.bar = tqdm(total=self.pace.config.steps, bar_format=shape, dynamic_ncols=True, disable=None)
+        self.bar = progress_bar(total=self.pace.config.steps, bar_format=shape)
         return self
 
     def __exit__(self, *_):

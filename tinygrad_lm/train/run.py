@@ -30,7 +30,8 @@ from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.data import reopen_data
 from tinygrad_lm.train.evaluate import Validation
-from tinygrad_lm.train.log import Log, draw_losses
+from tinygrad_lm.train.log import Log
+from tinygrad_lm.train.loss_curve import draw_losses
 from tinygrad_lm.train.trainer import Trainer
 
 # What every message about a damaged config.json ends with.
@@ -47,7 +48,7 @@ class RunFolder:
     """
 
     log_class = Log
-    measure, unit = "validation loss", "nats a token"  # what an evaluation measures, and training lowers
+    measure, unit = "validation loss", "nats per token"  # what an evaluation measures, and training lowers
     picture = "loss.png"  # what `draw` draws
 
     def __init__(self, path):

@@ -23,6 +23,7 @@ from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.module import Module, Parameter
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.schedule import warmup_cosine
+from tinygrad_lm.programs import progress_bar
 
 HELD_OUT = 10  # one text in so many
 BATCH = 64  # texts, half of them good
@@ -159,9 +160,7 @@ def train_classifier_command(args):
 
 def progress_reporter(steps):
     """A function that shows training progress, on a terminal only."""
-    from tqdm import tqdm
-
-    bar = tqdm(total=steps, unit="step", dynamic_ncols=True, disable=None)
+    bar = progress_bar(total=steps, unit="step")
 
     def report(step, loss):
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)

@@ -1,12 +1,6 @@
-"""Group records into batches and map a function over them in worker processes, in order and in bounded memory."""
+"""Group records into batches and map a function over them in workers, in order and in bounded memory."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -92,21 +86,3 @@ def map_in_order(executor, ahead, function, argument, batches):
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-@contextmanager
-def worker_processes(count):
-    """An executor of worker processes. They are spawned, because forking a process with threads can hang."""
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(count, mp_context=context, initializer=start_worker)
-    try:
-        yield executor
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def start_worker():
-    """Start a worker process: ignore Ctrl-C, which the parent handles, and exit when the parent dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

@@ -4,6 +4,7 @@ from itertools import accumulate
 
 from tinygrad_lm.data.mixture.dataset import SPLITS
 from tinygrad_lm.data.synthetic.kinds import make_synthetic_source
+from tinygrad_lm.programs import progress_bar
 
 
 class ProgressBar:
@@ -13,8 +14,6 @@ class ProgressBar:
     """
 
     def __init__(self, mixture, found, state, shown):
-        from tqdm import tqdm
-
         self.places, self.mean, total = {}, {}, 0  # {source: where its files begin, and the end}
         for source in mixture.sources:
             sizes = [path.stat().st_size for paths in found[source.name].values() for path in paths.values()]
@@ -28,8 +27,8 @@ class ProgressBar:
         if done < len(mixture.sources):
             name = mixture.sources[done].name
             begun = self.position(name, state["file"], 0, state["sources"][name])
-        hidden = None if shown else True  # None: hidden unless on a terminal
-        self.bar = tqdm(total=total, initial=begun, unit="B", unit_scale=True, dynamic_ncols=True, disable=hidden)
+        hidden = {} if shown else {"disable": True}
+        self.bar = progress_bar(total=total, initial=begun, unit="B", unit_scale=True, **hidden)
 
     def position(self, source, file, within, entry):
         """Position among all files. within: Batch.within, which can exceed the size of a compressed file"""

@@ -66,7 +66,8 @@ def divergence(draws):
     spread = float(kl[-n:].std(ddof=1)) / n**0.5 if known else math.inf
     return Finding(
         "KL divergence from the reference",
-        f"{last:.3f} nats an answer (k1), {last3:.3f} (k3)" + f"; {begun:.3f} before the first update" * (begun > 1e-3),
+        f"{last:.3f} nats per answer (k1), {last3:.3f} (k3)"
+        + f"; {begun:.3f} before the first update" * (begun > 1e-3),
         judge(not last <= FAR, not begun <= 1e-3 or last < min(-0.05, -4 * spread) or not math.isfinite(last)),
         "What the reward has cost. It is 0 before the first update; and as a mean over answers of the policy it cannot "
         "stay below 0, unless they were drawn from another distribution than the one that is trained.",

@@ -10,12 +10,12 @@ from tinygrad_lm.tables import aligned
 
 OF_POLICIES = {
     "reward": ("reward", "{:.3f}"),
-    "kl": ("KL from the reference, nats an answer: k1", "{:.3f}"),
+    "kl": ("KL from the reference, nats per answer: k1", "{:.3f}"),
     "kl3": ("the same, estimated by k3", "{:.3f}"),
     "length": ("tokens an answer", "{:.1f}"),
     "ended": ("answers that end", "{:.1%}"),
     "silent": ("groups without signal", "{:.1%}"),
-    "entropy": ("entropy, nats a token", "{:.3f}"),
+    "entropy": ("entropy, nats per token", "{:.3f}"),
 }
 OF_PREFERENCES = {
     "accuracy": ("pairs in the right order", "{:.1%}"),

@@ -47,7 +47,7 @@ def chosen_answers(log):
     state = f"both {ways[0]}" if ways[0] == ways[1] else "the chosen {}, the rejected {}".format(*ways)
     return Finding(
         "log-probability of the chosen answers",
-        f"{chosen:+.2f} nats an answer against the reference, of the rejected {rejected:+.2f}: {state}",
+        f"{chosen:+.2f} nats per answer against the reference, of the rejected {rejected:+.2f}: {state}",
         judge(not chosen >= FALLEN, not math.isfinite(chosen)),
         DISPLACED,
         "both fall by some nats, the rejected further (Razin et al. 2024, 'Unintentional unalignment: likelihood "

@@ -6,6 +6,7 @@ The engine keeps nothing of this, so training pays nothing for it. The lines are
 import inspect
 import linecache
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ MACHINERY = (
     *(str(PACKAGE / part) + os.sep for part in ("engine", "ops", "kernels")),
     str(PACKAGE / "nn" / "module.py"),
 )
+# What a prompt calls the values that it has shown: _, __, _12. No name that somebody gave.
+SHOWN = re.compile(r"_+\d*")
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,18 @@ class Line:
 
     @property
     def place(self):
-        """'tinygrad_lm/nn/mlp.py:30' in this package, 'script.py:12' elsewhere."""
+        """'tinygrad_lm/nn/mlp.py:30' in this package, 'script.py:12' elsewhere, 'In[3]:12' in a notebook."""
         path = Path(self.file)
-        short = path.relative_to(PACKAGE.parent).as_posix() if PACKAGE in path.parents else path.name
+        short = path.relative_to(PACKAGE.parent).as_posix() if PACKAGE in path.parents else cell(path) or path.name
         return f"{short}:{self.number}"
+
+
+def cell(path):
+    """'In[3]', if the path is that under which IPython compiled a cell; otherwise None."""
+    if not (shell := getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()):
+        return None
+    _, name = shell.compile.format_code_name(str(path)) or (None, None)
+    return name
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ def name_of(x, frames):
     """What the code calls a tensor: its variable in the outermost of the frames that has one; "" if none has."""
     for variables in (*(frame.f_locals for frame in reversed(frames)), *(frame.f_globals for frame in frames[-1:])):
         for name, value in variables.items():
-            if value is x:
+            if value is x and not SHOWN.fullmatch(name):
                 return name
     return ""
 

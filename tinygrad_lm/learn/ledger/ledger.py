@@ -11,7 +11,8 @@ import numpy as np
 
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn.ledger.calls import Line
-from tinygrad_lm.learn.ledger.ledger_text import ledger_text
+from tinygrad_lm.learn.ledger.ledger_text import heading, ledger_text, reference
+from tinygrad_lm.learn.ledger.page import folded
 from tinygrad_lm.learn.ledger.snapshot import Snapshot
 
 
@@ -35,6 +36,9 @@ class Input:
     before: Snapshot | None = None
     after: Snapshot | None = None
     local: np.ndarray | None = None
+
+    def __repr__(self):
+        return f"Input({self.name}: #{self.number} {self.shape})"
 
 
 @dataclass
@@ -80,6 +84,9 @@ class Step:
         """Module and name in one: "h.0.attn:q"."""
         return ":".join(filter(None, (self.module, self.name)))
 
+    def __repr__(self):
+        return f"Step({reference(self)}: {self.op} {self.shape} {self.dtype})"
+
 
 @dataclass
 class Leaf:
@@ -96,6 +103,9 @@ class Leaf:
     @property
     def label(self):
         return self.name
+
+    def __repr__(self):
+        return f"Leaf({reference(self)}: {self.shape})"
 
 
 @dataclass
@@ -157,3 +167,10 @@ class Ledger:
 
     def __str__(self):
         return ledger_text(self)
+
+    def __repr__(self):
+        return f"Ledger({heading(self)})"
+
+    def _repr_html_(self):
+        """What a notebook shows: the page, folded."""
+        return folded(self, heading(self))

@@ -10,7 +10,6 @@ import base64
 import html
 import json
 import math
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,9 +17,9 @@ import numpy as np
 
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 
 SCRIPTS = ("data.js", "formula.js", "arrays.js", "layout.js", "graph.js", "paths.js", "step.js", "app.js")
+LARGE = 4_000_000  # characters of a page that a notebook shows
 
 
 def write_page(ledger, path, title="A backward pass"):
@@ -41,6 +40,22 @@ def page(ledger, title="A backward pass"):
         "ledger": embed(to_json(ledger)),
     }
     return filled(read("page.html"), parts)
+
+
+def folded(ledger, summary):
+    """The page of a Ledger in an element that unfolds it, for a notebook; the summary is seen before."""
+    head = html.escape(summary)
+    if not ledger.steps:
+        return f"<p>{head}</p>"
+    text = page(ledger)
+    if len(text) > LARGE:  # a notebook keeps what it shows
+        size = f"its page has {len(text) / 1e6:.0f} MB: write_page(ledger, 'page.html') writes it to a file"
+        return f"<p>{head}<br>{html.escape(size)}; ledger.where(name=…, op=…) selects steps</p>"
+    quoted = text.replace("&", "&amp;").replace("'", "&#39;")
+    return (
+        f'<details><summary style="cursor: pointer">{head}</summary><iframe title="{head}" loading="lazy" '
+        f"style=\"width: 100%; height: 44em; border: 1px solid #808080\" srcdoc='{quoted}'></iframe></details>"
+    )
 
 
 def read(name):
@@ -143,21 +158,3 @@ class Pool:
 def finite(x):
     """A number as JSON can say it."""
     return x if math.isfinite(x) else "NaN" if math.isnan(x) else "Infinity" if x > 0 else "-Infinity"
-
-
-def add_arguments(parser):
-    parser.add_argument("--example", choices=EXAMPLES, default="gpt", help="what to differentiate")
-    parser.add_argument("--out", default="page.html", metavar="FILE", help="the page to write")
-
-
-def write_example(args):
-    """Write the page of an example; return the exit status."""
-    example = EXAMPLES[args.example]
-    ledger = example()
-    try:
-        path = write_page(ledger, args.out, title=example.__doc__)
-    except OSError as e:
-        print(f"error: {args.out} cannot be written: {e.strerror}", file=sys.stderr)
-        return 2
-    print(f"{path}: {len(ledger.steps)} steps, {path.stat().st_size / 1e3:.0f} kB. Open it in a browser.")
-    return 0

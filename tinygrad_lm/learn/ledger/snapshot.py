@@ -35,6 +35,9 @@ class Snapshot:
     def size(self):
         return int(np.prod(self.shape, dtype=int))
 
+    def __repr__(self):
+        return f"Snapshot({self.shape} {self.dtype}, norm {self.norm:.4g}, from {self.low:.4g} to {self.high:.4g})"
+
 
 def snapshot(x, keep):
     """The Snapshot of an array (NumPy's or a GPU's), whole if it has at most `keep` entries; None of None."""

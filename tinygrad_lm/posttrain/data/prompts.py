@@ -13,6 +13,7 @@ from tinygrad_lm.data.synthetic.speeches import play_conversations, play_pairs
 from tinygrad_lm.data.synthetic.sums import sums
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.posttrain.data.json_lines import read_conversations, read_pairs, read_prompts
+from tinygrad_lm.train.data import check_there
 
 BUILT_IN = {
     "instructions": instructions,
@@ -76,5 +77,7 @@ def describe(name):
 
 def check_unchanged(data):
     """Raise DataError unless the data that `describe` described are as they were."""
+    if data["path"] not in BUILT_IN:
+        check_there(data["path"], "--resume RUN --data FILE")
     if describe(data["path"]).get("sha256") != data.get("sha256"):
         raise DataError(f"{data['path']} is not the file that the run was trained on; its sha256 differs")

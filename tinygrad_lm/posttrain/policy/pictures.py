@@ -3,23 +3,18 @@
 The loss of a policy gradient is in neither: its value says nothing about how good the answers are.
 """
 
-from contextlib import contextmanager
-
 import numpy as np
 
-from tinygrad_lm.files import replacing
 from tinygrad_lm.posttrain.policy.policy_log import distinct
-from tinygrad_lm.train.log import smooth
+from tinygrad_lm.train.drawing import GREY, finish, horizontal, picture, smoothed, training_curve
 
-# Okabe and Ito's colours, which people with colour blindness can tell apart; the lines also differ in style.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#555555"
-STYLES = ("--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)))
+BLUE, ORANGE, GREEN = "C0", "C1", "C2"  # training; held out; what is known
 POINTS = 30  # of a curve, at most: one step alone is too noisy
 SMALL = {  # the small panels of a policy's picture
-    "length": "tokens an answer",
+    "length": "tokens per answer",
     "ended": "answers that end",
     "silent": "silent groups",
-    "entropy": "entropy, nats a token",
+    "entropy": "entropy, nats/token",
 }
 
 
@@ -39,7 +34,7 @@ def draw_policy(log, path, title, frontier=None, levels=None, measure="validatio
         first, *others = below.subplots(1, 1 + len(SMALL))
         evaluations(first, log, measure)
         for axes, (name, label) in zip(others, SMALL.items(), strict=True):
-            smoothed(axes, draws["step"], draws[name], BLUE)
+            smoothed(axes, draws["step"], draws[name])
             top = max(draws[name] if name in ("length", "entropy") else [1.0], default=1.0)
             axes.set_ylim(-0.04 * top, 1.08 * top)
             finish(axes, title=label)
@@ -65,15 +60,15 @@ def against_kl(axes, means, frontier):
     if frontier:
         bottom, top = axes.get_ylim()
         best = np.array(sorted(frontier))
-        axes.plot(*best.T, color=ORANGE, linewidth=2.5, label="no policy is above")
+        axes.plot(*best.T, color=GREEN, linewidth=2.5, label="no policy is above")
         edge = 1.15 * max([*kl, 0.05])
         reached = [best[best[:, 0] <= edge, 1].max(initial=-np.inf), *np.interp([0, edge], *best.T)]
         axes.set(xlim=(min([*kl, 0.0]) - 0.04 * edge, edge), ylim=(bottom, top + 0.05 * (top - bottom)))
         axes.set_ylim(bottom=min(bottom, reached[1]), top=max(top, *reached) + 0.04 * (top - bottom))
-    finish(axes, "KL(π ‖ π_ref), nats an answer", "reward")
+    finish(axes, "KL(π ‖ π_ref), nats per answer", "reward")
 
 
-def draw_preferences(log, path, title, levels=None, highest=None, score="log π / π_ref, nats an answer"):
+def draw_preferences(log, path, title, levels=None, highest=None, score="log π / π_ref, nats per answer"):
     """Draw a run on preference pairs: loss, how many pairs are in the right order, and the scores of both answers.
 
     levels: {label: loss}, such as the entropy of the labels; highest: the largest expected share of pairs in the right
@@ -81,11 +76,11 @@ def draw_preferences(log, path, title, levels=None, highest=None, score="log π 
     """
     with picture(path, title, (16, 5.5)) as figure:
         losses, order, scores = figure.subplots(1, 3)
-        smoothed(losses, *log.curve("loss"), BLUE, "training")
-        losses.plot(*log.curve("validation"), "o-", color=GREEN, linewidth=2.5, markersize=6, label="held out")
+        training_curve(losses, log, label="training")
+        losses.plot(*log.curve("validation"), "o-", color=ORANGE, linewidth=2.5, markersize=6, label="held out")
         horizontal(losses, levels or {})
-        finish(losses, "steps", "loss, nats a pair")
-        order.plot(*log.curve("accuracy"), "o-", color=GREEN, linewidth=2.5, markersize=6, label="held out")
+        finish(losses, "steps", "loss, nats per pair")
+        order.plot(*log.curve("accuracy"), "o-", color=ORANGE, linewidth=2.5, markersize=6, label="held out")
         horizontal(order, {} if highest is None else {"highest possible": highest})
         finish(order, "steps", "share of pairs in the right order")
         scores.axhline(0, color=GREY, linewidth=1)
@@ -102,46 +97,10 @@ def thinned(draws, names):
     return {name: np.array([mean(name, draws[name][piece]) for piece in pieces]) for name in names}
 
 
-def smoothed(axes, steps, values, colour, label=None):
-    """A curve, and its running mean."""
-    axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(steps, smooth(values), color=colour, linewidth=2.5, label=label)
-
-
 def evaluations(axes, log, measure):
     """What evaluations measured: the mean, and in thin lines what it is the mean of."""
     parts = log.curves("validation_sources")
     for values in parts.values() if len(parts) > 1 else ():
         axes.plot(*values, color=GREY, linewidth=0.8)
-    axes.plot(*log.curve("validation"), "o-", color=GREEN, linewidth=2.5, markersize=6)
+    axes.plot(*log.curve("validation"), "o-", color=ORANGE, linewidth=2.5, markersize=6)
     finish(axes, title=f"held out: {measure}")
-
-
-def horizontal(axes, levels):
-    """Lines at {label: value}."""
-    for (name, value), style in zip(levels.items(), STYLES, strict=False):
-        label = f"{name}, {value:.3f}".replace("-", "−")
-        axes.axhline(value, color=ORANGE, linestyle=style, linewidth=2, label=label)
-
-
-def finish(axes, xlabel="", ylabel="", title=""):
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.set_title(title, size="medium")
-    axes.grid(alpha=0.25)
-    axes.margins(y=0.08)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(fontsize="medium")
-
-
-@contextmanager
-def picture(path, title, size):
-    """A Figure of a size in inches, to be saved at the end; its text can still be read at half the size."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure  # without pyplot: no window, no global state
-
-    with rc_context({"font.size": 14}):
-        figure = Figure(figsize=size, dpi=110, layout="constrained")
-        figure.suptitle(title, size="large")
-        yield figure
-        with replacing(path) as temporary:
-            figure.savefig(temporary)

@@ -137,9 +137,9 @@ def learn_from(method, scores, logp, reference, values, mask):
 def facts_of(scores, k1, logp, mask, ended, group):
     """{name: number} of answers, for the log. k1, logp: (N, T) a token's log π / π_ref and log π.
 
-    reward and its standard error; kl, kl3: two estimates of KL(π ‖ π_ref) in nats an answer (Schulman 2020); length in
+    reward and its standard error; kl, kl3: two estimates of KL(π ‖ π_ref) in nats per answer (Schulman 2020); length in
     tokens; ended: the share of answers that did; silent: the share of groups without a difference to learn from;
-    entropy: nats a token; length_reward: the correlation of length and reward within groups
+    entropy: nats per token; length_reward: the correlation of length and reward within groups
     """
     length = mask.sum(axis=1)
     return {
