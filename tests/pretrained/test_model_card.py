@@ -47,7 +47,7 @@ def test_a_run_is_described(tmp_path):
         "- data: novel.txt",
         "- sha256 of the data: `12ab`",
         "- 2 steps of 12 sequences, seed 5",
-        "- validation loss of these weights: 1.2500 nats a token",
+        "- validation loss of these weights: 1.2500 nats per token",
         "- the same on the whole validation split: 1.5000",
         "- for comparison, uniform: 1.9459",
     ):
