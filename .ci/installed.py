@@ -63,6 +63,7 @@ def main():
     parser.add_argument("pythons", nargs="*", metavar="PYTHON", default=[sys.executable])
     parser.add_argument("--sdist-tests", action="store_true", help="run tests of the unpacked source distribution")
     args = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would the server
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         source, wheel = build(folder)
