@@ -17,6 +17,7 @@ from tinygrad_lm.programs import ask, program
 
 OPTIONS = {
     "--prompt": {"metavar": "TEXT", "help": "the text to continue [the beginning of a document]"},
+    "--special": {"action": "store_true", "help": "special tokens in the prompt, such as <|im_start|>, are tokens"},
     "--interactive": {"action": "store_true", "help": "ask for prompts, one per line, until the end of the input"},
     "--tokens": {"type": int, "metavar": "N", "default": 500, "help": "generate at most N tokens [500]"},
     "--samples": {"type": int, "metavar": "N", "default": 1, "help": "generate N texts, in one batch [1]"},
@@ -72,13 +73,13 @@ def print_samples(model, tokenizer, prompt, args, turn=0):
     if not prompt:  # start where a document starts
         prompt = "" if beginning or tokenizer.eot is not None else "\n"
         beginning = beginning or [tokenizer.eot] * (tokenizer.eot is not None)
-    before = [*beginning, *tokenizer.encode(prompt).tolist()]
+    before = [*beginning, *tokenizer.encode(prompt, args.special).tolist()]
 
     def text_of(tokens):
-        return tokenizer.decode([token for token in tokens if token != tokenizer.eot], before)
+        return tokenizer.decode([token for token in tokens if token not in tokenizer.ends], before)
 
     def ended(tokens):
-        return tokens[-1] == tokenizer.eot or any(stop in text_of(tokens) for stop in args.stop)
+        return tokens[-1] in tokenizer.ends or any(stop in text_of(tokens) for stop in args.stop)
 
     options = {name: getattr(args, name) for name in (option[2:].replace("-", "_") for option in SAMPLING)}
     options |= {"vocab_size": tokenizer.vocab_size, "logprobs": args.logprobs}
@@ -88,7 +89,7 @@ def print_samples(model, tokenizer, prompt, args, turn=0):
         for row, token, logprob, *_ in drawn:
             print(f"{row:3} {logprob:9.4f}  {tokenizer.decode([token], before)!r}", flush=True)
     elif args.samples == 1:
-        tokens = takewhile(lambda token: token != tokenizer.eot, (token for _, token, *_ in drawn))
+        tokens = takewhile(lambda token: token not in tokenizer.ends, (token for _, token, *_ in drawn))
         texts = until(tokenizer.stream(tokens, before), args.stop)
         print(prompt + next(texts, ""), end="", flush=True)  # together: compiling kernels prints a line before
         for text in texts:

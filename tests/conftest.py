@@ -1,4 +1,8 @@
-"""One thread a test process, a reproducible Hypothesis, and where the real data are."""
+"""One thread a test process, the quick profile and the whole, and where the real data are.
+
+Without --runslow the tests marked slow are left out and Hypothesis draws fewer examples, the same in every run. Where
+-m chooses the tests, it has the last word about slow ones too, and Hypothesis draws as many as in the whole.
+"""
 
 import os
 
@@ -12,6 +16,7 @@ import pytest  # noqa: E402
 import strict_array  # noqa: E402
 from cuda_checks import gpu, small_blocks  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from slow import LEFT_OUT, NOTHING_QUICK  # noqa: E402
 
 from tinygrad_lm import backend, kernels  # noqa: E402
 from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
@@ -19,9 +24,41 @@ from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
 kernels.enable()  # as training does, so that no test depends on which came before it
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("normal", max_examples=100, derandomize=False, **common)
+settings.register_profile("quick", max_examples=20, derandomize=True, **common)
+settings.register_profile("whole", max_examples=50, **common)
 settings.register_profile("thorough", max_examples=1000, **common)
-settings.load_profile("normal")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 50 examples, not 20")
+
+
+def quick(config):
+    """Whether the slow tests are left out."""
+    return not (config.option.runslow or config.option.markexpr)
+
+
+def pytest_configure(config):
+    settings.load_profile("quick" if quick(config) else "whole")
+
+
+def pytest_collection_modifyitems(config, items):
+    slow, others = [], []
+    for item in items:
+        (slow if item.get_closest_marker("slow") else others).append(item)
+    config.stash[NOTHING_QUICK] = {item.path for item in slow} - {item.path for item in others}
+    config.stash[LEFT_OUT] = len(slow) if quick(config) else 0
+    if quick(config) and slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = others
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left out"] = config.stash[LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Of a worker of pytest-xdist: each collects all tests and leaves out the same."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left out", 0)
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +90,18 @@ def device(request):
         yield "cuda"
 
 
-def pytest_terminal_summary(terminalreporter):
-    """The table of the mutants, from what test_mutants.py recorded: who was planted, and which checks noticed."""
+def pytest_terminal_summary(terminalreporter, config):
+    table_of_mutants(terminalreporter)
+    if quick(config):
+        terminalreporter.write_line(
+            f"quick profile: {config.stash.get(LEFT_OUT, 0)} slow tests left out, 20 examples of each property; "
+            "everything: python -m pytest --runslow",
+            yellow=True,
+        )
+
+
+def table_of_mutants(terminalreporter):
+    """Say of the mutants that tests recorded who was planted, and which checks noticed."""
     reports = [r for outcome in ("passed", "failed") for r in terminalreporter.getreports(outcome) if r.when == "call"]
     rows = [value for report in reports for key, value in report.user_properties if key == "mutant"]
     if not rows:

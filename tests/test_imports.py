@@ -39,6 +39,7 @@ LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "commands": {"errors"},
     "files": {"errors"},
+    "habits": {"engine"},  # other libraries' names, for messages
     "locks": {"errors"},
     "programs": {"errors", "signals"},
     "signals": {"errors"},
@@ -59,7 +60,7 @@ AROUND = {
     "serve": LEARNING | {"data", "generation", "posttrain", "pretrained"},
     "learn": LEARNING | {"data", "generation", "adapt", "testing", "train", "posttrain"},
     "__main__": PLAIN,
-    "__init__": {"engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
+    "__init__": {"habits", "engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
 }
 ALLOWED = CORE | AROUND | {"examples": CORE.keys() | AROUND.keys()}
 LINES = 3000  # of the core

@@ -9,7 +9,7 @@ The engine is in `engine/`, every operation with its derivative in `ops/`, the p
 optimizers in `optim/`, the transformer in `models/gpt.py`. Around them stands what makes them fast, large and safe.
 """
 
-from tinygrad_lm import models, nn, ops, optim
+from tinygrad_lm import habits, models, nn, ops, optim  # noqa: F401  (habits: for messages)
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.testing.gradcheck import gradcheck

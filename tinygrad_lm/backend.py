@@ -39,9 +39,7 @@ def _cupy():
     try:
         import cupy
     except ImportError as error:
-        raise DeviceError(
-            "device cuda: CuPy cannot be imported; pip install 'tinygrad-lm[cuda13]' or cuda12"
-        ) from error
+        raise DeviceError("cuda: CuPy cannot be imported; pip install 'tinygrad-lm[cuda13]' or cuda12") from error
     return cupy
 
 

@@ -10,6 +10,7 @@ pytest.importorskip("ml_dtypes")
 pytest.importorskip("torch")
 import gpu_once
 from gpu import batches, contenders, environment, goal, kernels, place, products, profile, report, sanitize, steps
+from slow import slow_but
 
 from gpu import curves, tests  # isort: skip
 
@@ -26,7 +27,7 @@ def rehearsed():
         yield here
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", slow_but(PARTS, "gpu.environment", "gpu.products", "gpu.batches"))
 def test_a_part_runs_to_its_end(rehearsed, part, monkeypatch):
     monkeypatch.setattr(batches, "SIZES", (64,))
     names = set()
@@ -156,6 +157,7 @@ def test_what_a_trace_says():
     assert found["rows"][0] == {"name": "a", "calls": 1.0, "us": 4.0, "share": 0.8}
 
 
+@pytest.mark.slow
 def test_failed_tests_are_listed_and_run_again_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tests, "ROOT", tmp_path)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: x")

@@ -82,6 +82,7 @@ def test_modes_and_precision(monkeypatch):
     assert exact[-1] < exact[0] - 0.1
 
 
+@pytest.mark.slow
 def test_bfloat16_moves_the_losses_no_further_than_autocast():
     """Twenty steps of four seeds, in bfloat16 beside float32: our products of rounded numbers, and PyTorch's autocast.
 

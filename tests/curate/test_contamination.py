@@ -4,9 +4,12 @@ import gzip
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import raw_files
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 from small_texts import vocabulary, zipf
 
 from tinygrad_lm.curate.cleaning.contamination import Contamination, evaluation_texts
@@ -172,6 +175,14 @@ def test_each_string_of_a_file_is_a_text(tmp_path):
         ("e.csv", b'a b,"c",d\r\ne,f\r\n'),
     ):
         assert sorted(evaluation_texts([write(name, content)])) == expected
+    for name, content in (("g.jsonl", lines), ("g.ndjson", lines), ("g.json", json.dumps(objects).encode()),
+                          ("g.csv", b"a b,c\nd,e,f"), ("g.tsv", b"a b\tc\nd\te\tf")):  # fmt: skip
+        for suffix in (".gz", ".bz2", ".zst"):
+            raw_files.write_bytes(tmp_path / f"{name}{suffix}", content)
+            assert sorted(evaluation_texts([tmp_path / f"{name}{suffix}"])) == expected, name + suffix
+    rows = [dict.fromkeys(objects[1]) | objects[0], dict.fromkeys(objects[0]) | objects[1]]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "h.parquet")
+    assert sorted(evaluation_texts([tmp_path / "h.parquet"])) == expected
     for name in ("f.txt", "wiki.test.raw"):
         assert list(evaluation_texts([write(name, b"all of\nit")])) == ["all of\nit"]
     both = evaluation_texts([tmp_path / "a.jsonl", str(tmp_path / "f.txt")])

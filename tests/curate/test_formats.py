@@ -24,7 +24,13 @@ NAMES = {
     "parquet": ["000_00000.parquet"],
     "wet": ["CC-MAIN-20240220211055-20240221001055-00000.warc.wet.gz", "a.wet", "a.wet.gz"],
     "warc": ["CC-MAIN-20240220211055-20240221001055-00000.warc.gz", "a.warc"],
-    "wikipedia": ["simplewiki-20240201-pages-articles-multistream.xml.bz2", "a.xml", "a.xml.gz"],
+    "wikipedia": [
+        "simplewiki-20240201-pages-articles-multistream.xml.bz2",
+        "a.xml",
+        "a.xml.gz",
+        "enwiki-20240201-pages-articles1.xml-p1p41242.bz2",
+        "dewiki-latest-pages-articles3.xml-p297013p1262092",
+    ],
 }
 
 
@@ -38,6 +44,7 @@ def test_an_unknown_format_is_told_with_all_names():
     for path, name in [("a.pdf", None), ("a.gz", None), ("a", None), ("a.txt", "word")]:
         with pytest.raises(DataError, match=r"expected one of text, jsonl, .*gutenberg, as `format`") as caught:
             format_of(path, name)
+        assert "FORMAT:a" in str(caught.value)
         assert path in str(caught.value)
         assert str(name or path) in str(caught.value)
 
@@ -71,6 +78,13 @@ def test_what_cannot_be_read_is_refused(name, tmp_path):
         ("a.xml", b"<html></html>", "begins with <mediawiki>, found b'<html></html>'"),
         ("a.xml", b"words", "found b'words'"),
         ("a.parquet", b"PAR1 but no more", "; download it again"),
+        (
+            "a.json",
+            b'[{"text": "a"}, {"text": "b"}]',
+            "expected one object per line, found an array; convert it: jq -c .[",
+        ),
+        ("a.jsonl", b'\xef\xbb\xbf[\n {"text": "a"}\n]', "found an array; convert it"),
+        ("a.json", b'{\n "text": "a"\n}', "found one over several lines; convert it: jq -c . FILE"),
     ],
 )
 def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
@@ -81,12 +95,21 @@ def test_a_file_of_another_format_is_refused(name, content, found, tmp_path):
     assert found in str(error)
 
 
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view", "dictionary"])
+def test_a_table_may_store_its_strings_in_any_way(kind, tmp_path):
+    texts = ["é", None, "b", "é"]
+    types = {"dictionary": pa.dictionary(pa.int32(), pa.string())}
+    array = pa.array(texts, types.get(kind) or getattr(pa, kind)())
+    parquet.write_table(pa.table({"text": array}), tmp_path / "a.parquet")
+    assert read_file(tmp_path / "a.parquet") == (["é", "b", "é"], [], None)
+
+
 def test_a_table_without_texts_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     parquet.write_table(pa.table({"text": [1, 2], "url": ["a", "b"]}), path)
     assert (
-        "expected a column text of strings, found text: int64, url: string; rename the column with the "
-        "documents to text"
+        "expected a column text of strings, found text: int64, url: string; name the one with the documents by "
+        'field = "…" of the source'
     ) in str(read_file(path)[2])
     raw_files.write_parquet(path, [])
     assert "table without rows" in str(read_file(path)[2])
@@ -95,8 +118,7 @@ def test_a_table_without_texts_is_refused(tmp_path):
 def test_a_row_without_text_and_a_damaged_row_group_are_told(tmp_path):
     path = tmp_path / "a.parquet"
     raw_files.write_parquet(path, ["first", None, "third"])
-    found, [damage], _ = read_file(path)
-    assert (found, damage.id, damage.reason) == (["first", "third"], "a.parquet#2", "its text is null")
+    assert read_file(path) == (["first", "third"], [], None)
 
     raw_files.write_parquet(path, [f"text {i}" for i in range(9)], rows=3)
     content = bytearray(path.read_bytes())
@@ -204,10 +226,37 @@ def test_several_members_are_one_file(tmp_path):
         with open_bytes(path) as stream:
             assert stream.read() == b"one" + b"two" * 100_000
             assert stream.damage is None
-        path.write_bytes(whole + b"rubbish")
+        path.write_bytes(whole + b"rubbish, and more of it")
         with open_bytes(path) as stream:
             assert stream.read() == b"one" + b"two" * 100_000
             assert "damaged" in stream.damage or "is truncated" in stream.damage
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+@pytest.mark.parametrize("zeros", [0, 512, 700, 5000])
+@pytest.mark.parametrize("rest", [b"", b"12 othe", b"B"], ids=["nothing", "some bytes", "half a beginning"])
+def test_what_fills_a_file_after_its_last_member(suffix, zeros, rest, tmp_path):
+    """Tapes fill their blocks with zeros. gzip and bzip2 ignore a few other bytes, too; zstd does not."""
+    path = tmp_path / f"a{suffix}"
+    for part in (b"one", b"two" * 100_000):
+        raw_files.write_bytes(tmp_path / f"part{suffix}", part)
+        with open(path, "ab") as file:
+            file.write((tmp_path / f"part{suffix}").read_bytes() + bytes(zeros))
+    with open(path, "ab") as file:
+        file.write(rest)
+    with open_bytes(path) as stream:
+        assert stream.read() == b"one" + b"two" * 100_000
+        assert bool(stream.damage) == (rest != b"" and (suffix == ".zst" or (suffix == ".bz2" and rest == b"B")))
+
+
+@pytest.mark.parametrize("log", [27, 28, 31])
+def test_a_frame_with_a_long_window(log, tmp_path):
+    """As `zstd --long=31` writes them; the header of a frame without a checksum and a size, whose window is 2^log."""
+    frame = b"\x28\xb5\x2f\xfd" + bytes([0, (log - 10) << 3]) + b"\x19\x00\x00abc"  # one raw block, the last
+    (tmp_path / "a.zst").write_bytes(frame)
+    with open_bytes(tmp_path / "a.zst") as stream:
+        assert stream.read() == b"abc"
+        assert stream.damage is None
 
 
 def test_the_example_mixture_is_read_whole(tmp_path):

@@ -13,6 +13,8 @@ from small_mixture import (
     line_records,
     line_text,
     prepare_inline,
+    tiny_tokenizer,
+    tokens_in,
     write_mixture,
 )
 
@@ -59,7 +61,7 @@ def with_ids(content, *ids):
         (lambda c: c[:100], "the file is truncated"),
         (
             lambda c: b"\0" * 1024 + c[1024:],
-            "it is damaged, or not a token file: remove it from the list, or fetch or prepare it again",
+            "it is damaged, or not a token file .nanoGPT's train.bin has no header.: remove it from the list, or",
         ),
         (lambda c: c[:4] + b"\2" + c[5:], "expected magic number and version"),
         (lambda c: c[:8] + b"\xff\xff\xff\xff" + c[12:], "its header says -1"),
@@ -243,12 +245,15 @@ def test_a_million_spaces_in_a_row_are_a_damaged_record(mixture, tmp_path):
     assert "the tokenizer failed" in report["web"]["damage"][1][2]
 
 
-def test_half_a_surrogate_pair_is_a_damaged_record(mixture, tmp_path, monkeypatch):
+def test_half_a_surrogate_pair_is_replaced(mixture, tmp_path, monkeypatch):
+    """By U+FFFD, as tiktoken does, and as normalise.py says."""
     monkeypatch.setattr(
         line_text.__globals__["LINES"].__class__, "extract_text", property(lambda self: surrogate), raising=False
     )
     report = json.loads((prepare_inline(mixture, tmp_path / "out") / "report.json").read_bytes())
-    assert "half a surrogate pair" in report["more"]["damage"][0][2]
+    assert report["more"]["damaged"] == 0
+    texts = tiny_tokenizer(tmp_path / "again").decode(tokens_in(tmp_path / "out", "more", "train").tolist())
+    assert texts.count("\ufffd") == sum(line.startswith("the") for line in texts.split("<|endoftext|>")) > 0
 
 
 def surrogate(content):

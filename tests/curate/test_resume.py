@@ -147,7 +147,7 @@ def whole_so_far(out, expected):
 
 
 @needs_fork
-@pytest.mark.parametrize("pairs", [0, 60], ids=["once", "twice"])
+@pytest.mark.parametrize("pairs", [pytest.param(0, marks=pytest.mark.slow), 60], ids=["once", "twice"])
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path, expected, pairs):
     mixture, expected = expected
     statuses, began = set(), set()
@@ -162,6 +162,7 @@ def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path, expected, pairs)
     assert pairs or (0 in statuses and len(began) > 10)
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_full_disk_is_an_error_that_names_a_file_and_loses_nothing(tmp_path, expected):
     mixture, expected = expected

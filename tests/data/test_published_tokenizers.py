@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tinygrad_lm.data.tokenizers.bpe_tokenizer import BPETokenizer
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer, byte_letters
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
@@ -199,6 +200,33 @@ def test_special_tokens_are_only_text(tokenizer):
     assert not {tokenizer.eot, tokenizer.bos} & set(ids)
     assert tokenizer.decode(ids) == text
     assert (tokenizer.eot, tokenizer.bos) == (0, 1)
+
+
+def test_special_tokens_on_request(tokenizer, gpt2):
+    """As transformers finds them; the tokenizer still takes them for text afterwards."""
+    text = f"one{END}two{BEGIN}"
+    ids = tokenizer.encode(text, special=True).tolist()
+    assert ids == [*tokenizer.encode("one"), 0, *tokenizer.encode("two"), 1]
+    assert 0 not in tokenizer.encode(text)
+    assert gpt2.encode(f"a{END}", special=True).tolist() == [64, 50256]
+    assert 50256 not in gpt2.encode(f"a{END}")
+
+
+@pytest.mark.parametrize("mistake", ["x", -1, [2.0], [True]], ids=str)
+def test_an_end_that_is_not_an_id(mistake, tmp_path):
+    write(tmp_path, bytewise)
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": mistake}))
+    with pytest.raises(DataError, match="eos_token_id must be ids, found"):
+        JsonTokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("blank", [" ", "\n"], ids=["spaces", "line ends"])
+def test_a_million_blanks(gpt2, blank):
+    """More than tiktoken's expression has stack for."""
+    ours = BPETokenizer([bytes([b]) for b in range(256)])
+    for tokenizer in (gpt2, ours):
+        with pytest.raises(TokenError, match="has 1,000,000 white-space characters in a row at position 3, too many"):
+            tokenizer.encode("a b" + blank * 1_000_000 + "c d")
 
 
 def test_ends_and_beginnings(tmp_path):

@@ -3,11 +3,13 @@
 import copy
 import operator
 import pickle
+import re
 
 import numpy as np
 import pytest
 
-from tinygrad_lm import Tensor, ops
+from tinygrad_lm import Tensor, habits, ops
+from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
 
 A = np.array([[1.0, -2.0], [3.0, 0.5]])
@@ -60,6 +62,87 @@ def test_one_number_is_formatted_and_converted():
         f"{Tensor([1.0, 2.0]):.3f}"
 
 
+def test_names_from_other_libraries_are_answered_with_ours():
+    x = Tensor(A, requires_grad=True)
+    for name, spelling in habits.METHODS.items():
+        with pytest.raises(AttributeError) as caught:
+            getattr(x, name)
+        assert str(caught.value) == f"a tensor has no {name}\n  hint : {name} is written {spelling}"
+        assert not hasattr(x, name)
+    with pytest.raises(AttributeError, match=r"^a tensor has no nonsense$"):
+        _ = x.nonsense
+
+
+@pytest.mark.parametrize("name", habits.METHODS)
+def test_every_spelling_works(name):
+    """What stands before the first semicolon is Python."""
+    x, y = Tensor(A + 4.0, requires_grad=True), Tensor(A.T + 5.0)
+    names = {"x": x, "y": y, "ops": ops, "np": np, "Tensor": Tensor, "condition": A > 0, "value": 1.0, "data": A}
+    names |= {"axis": 0, "low": 0.0, "high": 1.0, "rows": [0], "columns": [1], "ids": [1, 0], "n": 1}
+    shaped = Tensor(np.arange(6.0).reshape(1, 2, 3) + 1, requires_grad=True)
+    if "(2, 3" in habits.METHODS[name] or "(1, 0, 2)" in habits.METHODS[name]:
+        names["x"] = shaped[0, 0] if "broadcast_to" in habits.METHODS[name] else shaped
+    exec(habits.METHODS[name].partition("; ")[0].replace('"cuda"', '"cpu"'), names)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: x.sum(dim=0), "sum: got an unexpected keyword argument 'dim'(.|\n)*dim is written axis=0"),
+        (lambda x: x.mean(0, keepdim=True), "keepdim is written keepdims=True"),
+        (lambda x: x.max(dim=1), "max: (.|\n)*axis=None, keepdims=False(.|\n)*dim is written axis=0"),
+        (lambda x: x.softmax(dim=-1), "softmax: (.|\n)*dim is written axis=0"),
+        (lambda x: ops.logsumexp(x, dim=1), "logsumexp: (.|\n)*dim is written axis=0"),
+        (lambda x: ops.cross_entropy(x, [0, 1], reduction="none"), "reduction is written -ops.log_probability"),
+        (lambda x: ops.exp(x, out=x), "out is written y ="),
+        (lambda x: ops.add(x), "add: missing a required argument: 'b'\n  rule : add\\(a, b\\)"),
+    ],
+)
+def test_keywords_of_other_libraries_are_answered_with_ours(call, message):
+    with pytest.raises(TypeError, match=message):
+        call(Tensor(A, requires_grad=True))
+
+
+def test_losses_of_each_position():
+    """What reduction="none" is for."""
+    x, targets = Tensor(A, requires_grad=True), np.array([1, 0])
+    losses = -ops.log_probability(x, targets)
+    assert losses.shape == (2,)
+    assert np.isclose(losses.mean().item(), ops.cross_entropy(x, targets).item(), rtol=1e-15)
+
+
+def test_other_habits_that_work():
+    x = leaf(4.0, -1.0)
+    assert type((x / np.sqrt(64)).data) is np.ndarray
+    assert (x / np.sqrt(64)).requires_grad
+    assert np.array_equal((x + [1, 2]).data, [5, 1])  # noqa: RUF005  a tensor
+    assert np.array_equal(x[x > 0].data, [4])
+    loss = (x * x).mean()
+    total = 0.0
+    total += loss
+    assert total.requires_grad
+    assert loss
+    assert f"{loss:.3f}" == "8.500"
+
+
+def test_products_of_vectors_are_refused_with_their_spelling():
+    a, b = leaf(1, 2), leaf(3, 4)
+    with pytest.raises(ShapeError, match=r"hint : x\[None, :\] is a row.*\(a \* b\)\.sum\(\) is the product of two"):
+        a @ b
+    assert (a * b).sum().item() == 11
+    assert np.array_equal((A @ b[:, None])[:, 0].data, A @ b.data)
+
+
+def test_a_mistake_in_a_gradient_function_names_its_operation():
+    wrong = Op(lambda x: (x * 1, lambda dy: (dy[5],)))
+    try:
+        with pytest.raises(IndexError) as caught:
+            wrong(leaf(1, 2)).sum().backward()
+    finally:
+        del Op.registry[wrong.name]
+    assert caught.value.__notes__ == [f"in the gradient function of {wrong.name}"]
+
+
 def test_absolute_values():
     x = leaf(-2, 0, 3)
     (abs(x) * np.array([1.0, 10, 100])).sum().backward()
@@ -110,10 +193,15 @@ def test_numpys_functions_on_recorded_tensors_are_refused(call, hint):
 
 def test_changing_a_leaf_in_place_is_refused_with_the_way_out():
     w, y = leaf(1, 2), leaf(1, 2) * 2
-    for change in (operator.iadd, operator.isub, operator.imul, operator.itruediv):
-        with pytest.raises(GraphError, match=r"a leaf(.|\n)*x\.data"):
-            change(w, 2.0)
-        assert change(y, 2.0).requires_grad  # a new result under the old name
+    for change, sign in {"iadd": "+", "isub": "-", "imul": "*", "itruediv": "/", "ipow": "**"}.items():
+        with pytest.raises(GraphError, match=rf"a leaf(.|\n)*x\.data {re.escape(sign)}= .*y = x {re.escape(sign)} "):
+            getattr(operator, change)(w, 2.0)
+        z = getattr(operator, change)(y, 2.0)
+        assert z.requires_grad  # a new result under the old name
+        assert np.array_equal(z.data, getattr(operator, change[1:])(y.data, 2.0))
+    square = Tensor(A, requires_grad=True)
+    with pytest.raises(GraphError, match="@=: a leaf"):
+        square @= A
     w.data -= 0.5
     assert np.array_equal(w.data, [0.5, 1.5])
 

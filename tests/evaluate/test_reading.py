@@ -87,6 +87,13 @@ def test_a_damaged_line_is_told_with_its_number(line, told, tmp_path):
     assert f"data file {path}: 1 damaged line; nothing was evaluated\n  {told}" in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.ndjson", "a.json"])
+def test_json_is_not_taken_for_passages(name, tmp_path):
+    line = json.dumps({"text": 'one two "three"'}).encode()
+    (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+    assert lambada.read_lambada(tmp_path / name) == [("one two", ' "three"')]
+
+
 def test_all_damaged_lines_are_counted_and_the_first_told(tmp_path):
     path = tmp_path / "lambada.txt"
     path.write_text("two words\n" + "one\n" * 8)

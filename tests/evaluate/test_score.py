@@ -12,6 +12,7 @@ from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
 from tinygrad_lm.data.tokenizers.tokenizer import ByteTokenizer
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.evaluate import score as module
+from tinygrad_lm.evaluate.evaluator import Evaluator
 from tinygrad_lm.evaluate.score import encode_pair, score, spans
 from tinygrad_lm.ops import log_softmax
 from tinygrad_lm.testing.checks import agree
@@ -185,6 +186,41 @@ def test_only_a_batch_is_in_memory():
     model = uniform(7, 64)
     score(model, [([1] * k, [2]) for k in (1, 64, 2, 63, 1, 32, 33, 2, 30)], batch_size=1)
     assert model.shapes == [(1, 64), (1, 63), (1, 33), (2, 32), (4, 2)]
+
+
+# ---- the beginning of a text
+
+
+class BegunTokenizer(ByteTokenizer):
+    """Bytes 0 to 5, and a token that begins every text."""
+
+    bos = 6
+
+
+@given(context=ids(0, 12), completion=ids(1, 12), stride=st.sampled_from([None, 2, 5]))
+@example(context=[1] * 9, completion=[2], stride=None)
+@example(context=[1] * 9, completion=[2] * 6, stride=2)
+@example(context=[], completion=[2], stride=None)
+def test_every_context_begins_with_bos(context, completion, stride):
+    """Also one that is too long, where a token of it is left: the first prediction is that of a full pass over both."""
+    pair = bytes(context).decode(), bytes(completion).decode()
+    (found,) = Evaluator(MODEL, BegunTokenizer(), stride=stride).score([pair], "pairs")
+    context = BegunTokenizer().encode(pair[0].rstrip()).tolist()
+    completion = BegunTokenizer().encode(pair[0][len(pair[0].rstrip()) :] + pair[1]).tolist()
+    read = min(len(completion), stride or 5)  # of the completion, in the first window
+    room = 5 - read
+    begun = [6, *context][-1:] if room < 1 else [6, *context[max(0, len(context) - room) :]]
+    logprobs, _ = full(MODEL, begun + completion[:read])
+    agree(found.logprobs[:read], logprobs[-read:], "log-probabilities")
+
+
+def test_a_context_has_no_second_beginning():
+    """`complete` and `score` read the same ids in front of the same text; a tokenizer without bos adds none."""
+    seen = []
+    model = Told(lambda tokens: seen.append(tokens.tolist()) or np.zeros((*tokens.shape, 7)), 7, 5)
+    for tokenizer, expected in ((BegunTokenizer(), [6, 1, 2]), (ByteTokenizer(), [1, 2])):
+        Evaluator(model, tokenizer).score([("\1\2", "\3")], "pairs")
+        assert seen.pop() == [expected]
 
 
 # ---- where a text is cut

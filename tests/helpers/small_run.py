@@ -29,14 +29,26 @@ RECIPE = {"lr": 0.01, "muon_lr": 0.02, "embedding_lr": 0.03, "batch_size": 4, "a
 
 
 @contextmanager
-def tiny_preset(**changes):
-    """Within the block there is a preset "tiny", and samples are short; changes: to its recipe."""
+def tiny_preset(pictures=False, **changes):
+    """Within the block there is a preset "tiny", samples are short, and no pictures drawn; changes: to its recipe."""
     with pytest.MonkeyPatch.context() as patch:
+        if not pictures:
+            without_pictures(patch)
         patch.setattr(RunFolder, "sample", lambda self, model, n, sample=RunFolder.sample: sample(self, model, 20))
         patch.setitem(PRESETS, "tiny", GPTConfig(20, 8, dropout=0.1, **MODEL))
         patch.setitem(RECIPES, "tiny", RECIPE | changes)
         patch.setattr("tinygrad_lm.kernels.choice.gain", lambda dtype: 0.0)  # by a clock: runs would differ in dtype
         yield
+
+
+def without_pictures(patch):
+    """No run draws its curves: that takes longer than the steps of a small one."""
+    for place in (
+        "train.run.draw_losses",
+        "posttrain.policy.policy_run.draw_policy",
+        "posttrain.policy.pictures.draw_preferences",
+    ):
+        patch.setattr(f"tinygrad_lm.{place}", lambda *_: None)
 
 
 def example(name):
@@ -49,22 +61,22 @@ def example(name):
     return module
 
 
-def pretrain(*arguments, **recipe):
-    """Run pretrain_shakespeare.py; returns its exit status, also if argparse ends it."""
-    with tiny_preset(**recipe):
+def pretrain(*arguments, **options):
+    """Run pretrain_shakespeare.py; returns its exit status, also if argparse ends it. options: tiny_preset's"""
+    with tiny_preset(**options):
         return status(example("pretrain_shakespeare").main, *arguments)
 
 
-def finetune(*arguments):
+def finetune(*arguments, pictures=False):
     """Run finetune_shakespeare.py; returns its exit status."""
-    with tiny_preset():
+    with tiny_preset(pictures):
         return status(example("finetune_shakespeare").main, *arguments)
 
 
 def teach(*arguments):
     """Run finetune_chat.py, without its pictures; returns its exit status."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunFolder, "draw", lambda self: None)
+        without_pictures(patch)
         return status(example("finetune_chat").main, *arguments)
 
 

@@ -136,26 +136,21 @@ def unaligned(x):
     return flat.reshape(x.shape)
 
 
+def products():
+    """Of every dtype, shape, layout and wish, in an order with something of everything at its beginning."""
+    shapes = (3, 4, 5, ()), (1, 24, 8, ()), (5, 1, 6, ()), (5, 5, 1, ()), (4, 3, 6, (3,)), (2, 3, 2, (2, 3))
+    layouts = *zip(LAYOUTS, reversed(LAYOUTS), strict=True), *zip(LAYOUTS, LAYOUTS, strict=True)
+    every = [
+        (dtype, shape, pair, wanted, made)
+        for dtype, shape, pair in itertools.product(("float32", ml_dtypes.bfloat16), shapes, layouts)
+        for wanted, made in itertools.product(["plain", "added"] if shape[3] else WANTED, (None, "float32"))
+    ]
+    return [every[i] for i in np.random.default_rng(0).permutation(len(every))]
+
+
 def looked_at(multiply):
     """All that must hold of a product and of the implementations, on a few cases."""
     for dtype in ("float32", ml_dtypes.bfloat16):
-        for n, k, m, leading in (
-            (3, 4, 5, ()),
-            (1, 24, 8, ()),
-            (5, 1, 6, ()),
-            (5, 5, 1, ()),
-            (4, 3, 6, (3,)),
-            (2, 3, 2, (2, 3)),
-        ):
-            for first, second in (*zip(LAYOUTS, reversed(LAYOUTS), strict=True), *zip(LAYOUTS, LAYOUTS, strict=True)):
-                for wanted, made in itertools.product(["plain", "added"] if leading else WANTED, (None, "float32")):
-                    bits = []
-                    for _ in range(2):
-                        rng = np.random.default_rng(0)
-                        a = drawn(xp, rng, (*leading, n, k), dtype, first)
-                        b = drawn(xp, rng, (*leading, k, m), dtype, second)
-                        bits.append(product(xp, multiply, rng, a, b, wanted, made))
-                    assert bits[0] == bits[1]
         rng = np.random.default_rng(1)
         a, b = (drawn(xp, rng, shape, dtype) for shape in ((6, 8), (8, 4)))
         for one, other in ((unaligned(a), b), (a, unaligned(b))):
@@ -176,6 +171,14 @@ def looked_at(multiply):
         assert implementation(xp.zeros((2, 2)), xp.zeros((2, 2))) is NotImplemented
     with pytest.raises(ShapeError, match="one entry for each"):
         ops.linear.run(*(xp.zeros(shape, "f4") for shape in ((2, 3), (3, 4), (1,))))
+    for dtype, (n, k, m, leading), (first, second), wanted, made in products():
+        bits = []
+        for _ in range(2):
+            rng = np.random.default_rng(0)
+            a = drawn(xp, rng, (*leading, n, k), dtype, first)
+            b = drawn(xp, rng, (*leading, k, m), dtype, second)
+            bits.append(product(xp, multiply, rng, a, b, wanted, made))
+        assert bits[0] == bits[1]
 
 
 def test_without_a_fault_all_is_right():

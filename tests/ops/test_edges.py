@@ -61,6 +61,9 @@ def test_power_at_zero_and_at_negative_bases():
     a = Tensor(numbers(0, 0, 0, 1), requires_grad=True)
     (a ** numbers(0, 1, 2, 0)).sum().backward()
     assert np.array_equal(a.grad, [0, 1, 0, 0])  # also x⁰ = 1, a constant
+    x = Tensor(numbers(INF, -INF, np.nan), requires_grad=True)
+    (x**0).backward(np.ones(3))
+    assert np.array_equal(x.grad, [0, 0, 0])
     _, _, db = value_and_gradients("power", numbers(0, 1), numbers(2, 5))
     assert np.array_equal(db, [0, 0])
     x = Tensor(numbers(-2, -1, 3), requires_grad=True)

@@ -20,18 +20,30 @@ binary = {name: [
     ((x(2, 3), x(2, 4)), {}, ShapeError, "could not be broadcast together"),
     ((x(2), x(2, dtype="float64")), {}, DtypeError, "hint : x.to(dtype=...) converts"),
 ] for name in ("add", "subtract", "multiply", "divide", "power", "maximum")}  # fmt: skip
-axes = {name: [((x(2, 3),), {"axis": 2}, ShapeError, "axis 2 is out of bounds")] for name in (
-    "sum", "mean", "max", "logsumexp", "softmax", "log_softmax",
-)}  # fmt: skip
+axes = {name: [
+    ((x(2, 3),), {"axis": 2}, ShapeError, "axis 2 is out of bounds"),
+    ((x(2, 3),), {"axis": [0]}, DtypeError, "'list' object cannot be interpreted as an integer"),
+    ((x(2, 3),), {"axis": 0.5}, DtypeError, "float"),
+    ((x(2, 3),), {"axis": "0"}, DtypeError, "'str' object cannot be interpreted as an integer"),
+] for name in ("sum", "mean", "max", "logsumexp", "softmax", "log_softmax")}  # fmt: skip
 
 BAD = binary | axes | {
     "where": [
         ((x(2) > 0, x(2), x(3)), {}, ShapeError, "could not be broadcast together"),
         ((x(2) > 0, x(2), x(2, dtype="float64")), {}, DtypeError, "condition: (2,) bool cpu"),
+        ((x(2), x(2), x(2)), {}, DtypeError, "the condition must be boolean, found float32\n"),
+        ((np.array([0, 1]), x(2), x(2)), {}, DtypeError, "the condition must be boolean, found int64\n"),
     ],
-    "max": [((x(2, 0),), {"axis": 1}, ShapeError, "an entry to every maximum")],
-    "softmax": [((x(0),), {}, ShapeError, "at least one entry")],
-    "reshape": [((x(2, 3),), {"shape": (4, 2)}, ShapeError, "cannot reshape array of size 6")],
+    "max": [*axes["max"], ((x(2, 0),), {"axis": 1}, ShapeError, "an entry to every maximum")],
+    "softmax": [*axes["softmax"], ((x(0),), {}, ShapeError, "at least one entry")],
+    "negate": [((x(2) > 0,), {}, DtypeError, "boolean negative")],
+    "exp": [
+        ((x(2, dtype="uint8"),), {}, DtypeError, "booleans, bytes and unsigned integers have no real functions"),
+    ],
+    "reshape": [
+        ((x(2, 3),), {"shape": (4, 2)}, ShapeError, "cannot reshape array of size 6"),
+        ((x(2, 3),), {"shape": (2.0, 3)}, DtypeError, "'float' object cannot be interpreted as an integer"),
+    ],
     "transpose": [((x(2, 3),), {"axes": (0, 0)}, ShapeError, "repeated axis")],
     "swapaxes": [((x(2, 3),), {"axis1": 0, "axis2": 2}, ShapeError, "out of bounds")],
     "broadcast_to": [((x(2, 3),), {"shape": (2, 4)}, ShapeError, "any shape that broadcasts to `shape`")],
@@ -66,15 +78,23 @@ BAD = binary | axes | {
         ((x(4, 2), np.array([1, 4, -1])), {}, TokenError, "token id 4 is outside the vocabulary of 4 (2 such ids)"),
         ((x(4, 2), np.array([-1])), {}, TokenError, "token id -1 is outside"),
         ((x(4, 2), x(3)), {}, DtypeError, "token ids must be integers, found float32"),
+        ((x(4, 2), np.array([True])), {}, DtypeError, "token ids must be integers, found bool"),
+        *(((x(*shape), ids), {}, ShapeError, f"two axes, found shape {shape}") for shape in [(), (4,), (4, 2, 2)]),
     ],
     "rotary": [
         ((x(2, 3, 1, 5),), {}, ShapeError, "the last of even size"),
         ((x(2, 3, 4),), {}, ShapeError, "four axes"),
+        ((x(1, 3, 1, 4, dtype="int64"),), {}, DtypeError, "floating numbers to turn, found int64"),
+        *(((x(1, 3, 1, 4),), {"base": base}, ConfigError, "base must be positive") for base in (0.0, -1.0, np.nan)),
+        *(((x(1, 3, 1, 4),), {"scaling": scaling}, ConfigError, "all positive, with low below high, found")
+          for scaling in [(8, 4, 1, 6), (8, 4, 4, 6), (0, 1, 4, 6), (8, -1, 4, 6), (8, 1, 4, 0), (8, 1, 4),
+                          (np.nan, 1, 4, 6), (8, 1, np.inf, 6)]),
     ],
     "attention": [
         ((x(2, 3, 4), x(2, 3, 4), x(2, 3, 4)), {}, ShapeError, "four axes each"),
         ((x(1, 2, 2, 4), x(1, 2, 2, 4), x(1, 3, 2, 4)), {}, ShapeError, "k and v the same shape"),
         ((x(1, 2, 2, 4), x(1, 2, 2, 3), x(1, 2, 2, 3)), {}, ShapeError, "the head size of q and k differs"),
+        ([x(1, 2, 2, 0)] * 3, {}, ShapeError, "the head size is 0"),
         ((x(1, 2, 3, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 query heads cannot share 2 key heads"),
         ((x(1, 3, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {}, ShapeError, "3 causal queries need as many keys, found 2"),
         ((x(1, 2, 2, 4), x(1, 2, 2, 4), x(1, 2, 2, 4)), {"p": 1, "key": KEY}, ConfigError, "p must be at least 0"),
@@ -100,10 +120,12 @@ BAD = binary | axes | {
         ((x(2, 3), np.array([0, -1])), {}, TokenError, "token id -1 is outside"),
         ((x(2, 3), np.array([0])), {}, ShapeError, "targets.shape must be logits.shape[:-1]"),
         ((x(2, 3), x(2)), {}, DtypeError, "token ids must be integers"),
+        ((x(2, 3), x(2) > 0), {}, DtypeError, "token ids must be integers, found bool"),
     ],
     "linear_cross_entropy": [
         ((x(2, 4), x(4, 3), np.array([0, 3])), {}, TokenError, "token id 3 is outside the vocabulary of 3"),
         ((x(2, 4), x(4, 3), np.array([0])), {}, ShapeError, "targets.shape must be x.shape[:-1]"),
+        ((x(2, 4), x(4, 3), x(2) > 0), {}, DtypeError, "token ids must be integers, found bool"),
         ((x(2, 4), x(3, 4), np.array([0, 1])), {}, ShapeError, "inner dimensions differ"),
         ((x(2, 4), x(4, 3), x(2)), {}, DtypeError, "token ids must be integers"),
     ],
@@ -112,6 +134,7 @@ BAD = binary | axes | {
         ((x(2, 3), np.array([0, -1])), {}, TokenError, "token id -1 is outside"),
         ((x(2, 3), np.array([0])), {}, ShapeError, "targets.shape must be logits.shape[:-1]"),
         ((x(2, 3), x(2)), {}, DtypeError, "token ids must be integers"),
+        ((x(2, 3), x(2) > 0), {}, DtypeError, "token ids must be integers, found bool"),
     ],
     "recompute": [((x(2, 3), x(2, 4)), {"function": ops.add}, ShapeError, "xs[1]: (2, 4) float32 cpu")],
 }  # fmt: skip

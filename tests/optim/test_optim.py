@@ -1,6 +1,8 @@
 """The optimizers step by step against references of 50 digits (tests/helpers/optim_checks.py), and the schedules."""
 
 import math
+import re
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optim_checks import SHAPES, Bag, Course, clips, follows_adamw, follows_muon
 
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm import kernels
+from tinygrad_lm.backend import dtype_of
+from tinygrad_lm.errors import ConfigError, DtypeError
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.clipping import clip_gradients
-from tinygrad_lm.optim.muon import Muon, orthogonalize
+from tinygrad_lm.optim.muon import COEFFICIENTS, Muon, orthogonalize, product
 from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
 
 seeds = st.integers(0, 2**32 - 1)
@@ -50,7 +54,7 @@ def test_first_step_of_adamw_is_the_learning_rate():
     bag = Bag(SHAPES, np.random.default_rng(0))
     before, gradient = bag.flat.data.copy(), bag.flat.grad
     gradient[...] = [-3.0, 1e-3] * (gradient.size // 2)
-    AdamW(bag.parameters(), lr=0.25, eps=0.0, weight_decay=0.0).step(0.5)
+    AdamW(bag.parameters(), lr=0.25, eps=1e-300, weight_decay=0.0).step(0.5)
     np.testing.assert_allclose(bag.flat.data - before, -0.125 * np.sign(gradient), rtol=1e-12)
 
 
@@ -117,6 +121,38 @@ def test_orthogonalize_knows_no_scale_and_no_sides(seed, rows, columns):
     np.testing.assert_allclose(orthogonalize(1e6 * x), y, atol=1e-6)
     np.testing.assert_allclose(orthogonalize(x.T), y.T, atol=1e-10)
     np.testing.assert_allclose(orthogonalize(-x), -y, atol=1e-10)
+
+
+def polynomial(size):
+    for a, b, c in COEFFICIENTS:
+        size = a * size + b * size**3 + c * size**5
+    return size
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_refused_where_the_polynomial_explodes(dtype):
+    """A singular value of 1 that half precision makes 1.01 would become 7,400."""
+    assert 1.85 < polynomial(1.0) < 1.86
+    assert polynomial(1.002) > 20
+    assert polynomial(1.01) > 7000
+    x = np.eye(4).astype(dtype_of(dtype))
+    for wrong in (x, x[:2], x[:, :2]):
+        with pytest.raises(DtypeError, match=f"Muon: {dtype} rounds singular values to above 1"):
+            orthogonalize(wrong)
+
+
+def test_no_product_of_muon_rounds_what_it_multiplies():
+    """Whatever stands in for it is for float32 as it is, on every device, with all kernels imported."""
+    assert product.implementations
+    assert {dtype for _, dtype in product.implementations} <= {"float32", "float64"}
+
+
+@pytest.mark.parametrize("shape", [(64, 256), (256, 64), (64, 64)])
+def test_one_dominant_direction_stays_below_two_in_float32(shape):
+    """Rank one is where the largest singular value is 1 up to rounding."""
+    rng = np.random.default_rng(0)
+    x = np.outer(rng.standard_normal(shape[0]), rng.standard_normal(shape[1])).astype("float32")
+    assert np.linalg.norm(orthogonalize(x), 2) < 1.87
 
 
 # ---- clipping
@@ -246,19 +282,69 @@ def test_after_its_last_step_a_schedule_stays_where_it_is(schedule):
     assert 0 <= end <= 0.1
 
 
+NAN = math.nan
+RATE, PAIR, MOMENTUM = "at least 0 and finite", r"two numbers in \[0, 1\)", r"in \[0, 1\)"
+REFUSED = {
+    (AdamW, "lr", RATE): [-1, NAN, math.inf, "a", None, 1j, [1e-3], np.array([1e-3])],
+    (AdamW, "eps", "positive and finite"): [-1, 0, 0.0, NAN, math.inf, "a"],
+    (AdamW, "betas", PAIR): [(1, 0), (0, 1.0), (-0.1, 0.9), (0.9, NAN), (0.9,), (0.9, 0.9, 0.9), 0.9, "ab", None],
+    (AdamW, "weight_decay", RATE): [-1, NAN, math.inf, "a"],
+    (Muon, "lr", RATE): [-1, NAN, math.inf, "a", None],
+    (Muon, "momentum", MOMENTUM): [1.5, 1, -0.1, NAN, "a", None, (0.9,)],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("make", "wrong"),
+    ("make", "name", "rule", "value"),
     [
-        (lambda p: AdamW(p, lr=-1), "lr must be at least 0, found -1"),
-        (lambda p: AdamW(p, lr=float("nan")), "lr must be at least 0, found nan"),
-        (lambda p: AdamW(p, eps=-1), "eps must be at least 0"),
-        (lambda p: AdamW(p, betas=(1, 0)), "betas must be two numbers in"),
-        (lambda p: AdamW(p, weight_decay=-1), "weight_decay must be at least 0"),
-        (lambda p: Muon(p, momentum=1.5), r"momentum must be in \[0, 1\), found 1.5"),
-        (lambda p: Muon(p, lr=math.inf), "lr must be at least 0, found inf"),
+        pytest.param(*key, x, id=f"{key[0].__name__}-{key[1]}-{i}")
+        for key, xs in REFUSED.items()
+        for i, x in enumerate(xs)
     ],
 )
-def test_settings_outside_their_range_are_refused(make, wrong):
+def test_settings_outside_their_range_are_refused(make, name, rule, value):
+    """When the optimizer is made, naming the setting, its range and what was found; before, (1, 0) divided by zero."""
     bag = Bag({"a": (2, 3)}, np.random.default_rng(0))
-    with pytest.raises(ConfigError, match=wrong):
-        make(bag.parameters())
+    with pytest.raises(ConfigError, match=f"^{make.__name__}: {name} must be {rule}, found {re.escape(repr(value))}$"):
+        make(bag.parameters(), **{name: value})
+
+
+def test_all_wrong_settings_are_in_one_message():
+    bag = Bag({"a": (2, 3)}, np.random.default_rng(0))
+    with pytest.raises(ConfigError, match=r"betas must(.|\n)*eps must(.|\n)*lr must(.|\n)*weight_decay must"):
+        AdamW(bag.parameters(), lr=-1, betas=(2, 0), eps=0, weight_decay=NAN)
+
+
+def test_settings_at_the_ends_of_their_ranges_are_taken():
+    bag = Bag({"a": (2, 3)}, np.random.default_rng(0))
+    bag.flat.grad[...] = 1
+    for optimizer in (
+        AdamW(bag.parameters(), lr=0, betas=[0, np.float32(0)], eps=1e-300, weight_decay=0),
+        AdamW(bag.parameters(), lr=np.float64(1e-3), betas=(0.0, 0.999999)),
+        Muon(bag.parameters(), lr=0, momentum=0),
+    ):
+        optimizer.step()
+        assert np.isfinite(bag.flat.data).all()
+
+
+@pytest.mark.parametrize("limit", [-1, -1e-9, NAN, math.inf, "a", None])
+def test_clipping_to_no_norm_is_refused(limit):
+    """To a norm of −1 all gradients would turn round; to NaN all would be lost."""
+    bag = Bag({"a": (2, 3)}, np.random.default_rng(0))
+    bag.flat.grad[...] = 1
+    with pytest.raises(ConfigError, match="clip_gradients: max_norm must be at least 0 and finite, found"):
+        clip_gradients(bag.flat, limit)
+    assert np.array_equal(bag.flat.grad, np.ones(6))
+
+
+@pytest.mark.parametrize("size", [1e20, 3e38, 1e-30])
+@pytest.mark.parametrize("enabled", [True, False], ids=["kernels", "definitions"])
+def test_squares_beyond_float32_are_clipped_as_any_others(size, enabled):
+    """1e20² overflows float32, and 1e-30² underflows; the norm does not."""
+    bag = Bag({"a": (2, 8)}, np.random.default_rng(0)).initialize()
+    assert bag.flat.grad.dtype == "float32"
+    bag.flat.grad[...] = size
+    with nullcontext() if enabled else kernels.disabled(), np.errstate(over="ignore"):
+        norm = clip_gradients(bag.flat, size)
+    assert math.isclose(norm, 4 * size, rel_tol=1e-6)
+    np.testing.assert_allclose(bag.flat.grad, size / 4, rtol=1e-6)

@@ -6,6 +6,7 @@ import shutil
 from itertools import product
 
 import pytest
+from slow import first_of_each
 from small_chats import make_base, turns
 from small_run import after_update, editing, results, teach
 
@@ -88,6 +89,7 @@ def test_only_what_is_trained_has_moved(way, undisturbed):
         assert (before[name].data != after[name]).any() == (name in trained), name
 
 
+@pytest.mark.slow
 def test_it_learns_to_answer_and_to_end(start, folder, tmp_path, capsys):
     """What is printed before and after: losses, and the share of right answers, of both splits and by task."""
     assert start(tmp_path / "run", "--steps", 60, "--eval-every", 60) == 0
@@ -122,7 +124,12 @@ class Gone(BaseException):
     """The process ended here: nothing below catches it."""
 
 
-@pytest.mark.parametrize(("way", "stop"), [("all", 1), ("all", 3), ("adapters", 1), ("frozen", 3), ("packed", 3)])
+@pytest.mark.parametrize(
+    ("way", "stop"),
+    first_of_each(
+        [("all", 1), ("all", 3), ("adapters", 1), ("frozen", 3), ("packed", 3)], lambda place: "a way and a step"
+    ),
+)
 def test_resumed_at_any_step_it_is_the_run_without_a_stop(way, stop, start, undisturbed, tmp_path, monkeypatch, capsys):
     """Bit for bit, from the weights that it began with (1) or from a later checkpoint (3)."""
     folder = tmp_path / "run"

@@ -6,8 +6,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from slow import first_of_each, slow_but
 from small_chats import make_base, turns
-from small_run import after_update, example, results, status
+from small_run import after_update, example, results, status, without_pictures
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.posttrain.chat.load import load_chat
@@ -18,7 +19,6 @@ from tinygrad_lm.posttrain.reward import load_reward, scored
 from tinygrad_lm.posttrain.run import ChatRun
 from tinygrad_lm.testing.checks import agree
 from tinygrad_lm.train.objective import IGNORED
-from tinygrad_lm.train.run import RunFolder
 
 WORDS = ["".join(letters) for n in (1, 2, 3) for letters in product("ab", repeat=n)]
 REINFORCE = ["--batch-size", 8, "--limit", 4, "--lr", 0.003, "--steps", 4, "--eval-every", 2]
@@ -44,8 +44,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr(RunFolder, "draw", lambda self: None)
+def no_pictures(monkeypatch):
+    without_pictures(monkeypatch)
 
 
 def run(name, *arguments):
@@ -74,7 +74,7 @@ def undisturbed(start, tmp_path_factory):
     def undisturbed(way):
         if way not in made:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(RunFolder, "draw", lambda self: None)
+                without_pictures(patch)
                 assert start(way, folder / way) == 0
             made.add(way)
         return folder / way
@@ -88,7 +88,10 @@ class Gone(BaseException):
 
 @pytest.mark.parametrize(
     ("way", "stop"),
-    [("rloo", 1), ("rloo", 3), ("grpo", 3), ("ppo", 1), ("ppo", 3), ("dpo", 1), ("dpo", 3), ("reward", 3)],
+    first_of_each(
+        [("ppo", 3), ("ppo", 1), ("rloo", 1), ("rloo", 3), ("grpo", 3), ("dpo", 3), ("dpo", 1), ("reward", 3)],
+        lambda place: place[0] in METHODS,
+    ),
 )
 def test_resumed_at_any_step_it_is_the_run_without_a_stop(way, stop, start, undisturbed, tmp_path, monkeypatch):
     """Bit for bit: answers that were drawn after the last checkpoint are drawn again."""
@@ -107,7 +110,7 @@ def test_resumed_at_any_step_it_is_the_run_without_a_stop(way, stop, start, undi
     assert (folder / "samples.txt").read_bytes() == (undisturbed(way) / "samples.txt").read_bytes()
 
 
-@pytest.mark.parametrize("way", ["rloo", "ppo", "dpo"])
+@pytest.mark.parametrize("way", slow_but(["rloo", "ppo", "dpo"], "ppo"))
 def test_the_number_of_threads_changes_no_bit(way, start, undisturbed, tmp_path, monkeypatch):
     """The run's shares fix the order of all sums; here one thread computes what two did."""
     shares = ChatRun(undisturbed(way)).config["shares"]
@@ -146,6 +149,7 @@ def test_a_run_with_a_value_head_is_a_model_to_talk_to(undisturbed):
     assert model.config.vocab_size == chat.vocab_size
 
 
+@pytest.mark.slow
 def test_rewards_make_right_answers_likely(folder, tmp_path):
     options = ["--batch-size", 64, "--limit", 2, "--lr", 0.01, "--steps", 40, "--eval-every", 40]
     assert (
@@ -167,6 +171,13 @@ def test_dpo_begins_without_a_preference(undisturbed):
     assert last["validation"] < first["validation"]
     agree(last["margin"], last["chosen"] - last["rejected"], "margin", 1e-6)
     assert {"accuracy", "chosen", "rejected", "margin"} <= last.keys()
+
+
+def test_a_run_of_preferences_draws_its_picture(undisturbed, monkeypatch):
+    folder = undisturbed("dpo")
+    monkeypatch.undo()
+    example("prefer").PreferenceRun(folder).draw()
+    assert (folder / "preferences.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_references_belong_to_their_pairs(folder):

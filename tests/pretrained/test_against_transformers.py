@@ -123,6 +123,27 @@ def test_old_files_of_gpt2(folder):
 
 
 @families
+def test_a_model_without_a_head(folder, family):
+    """As GPT2Model, LlamaModel and Qwen3Model save themselves; the head is the embedding, or is missing."""
+    theirs = one(family, tie_word_embeddings=True)
+    theirs.base_model.save_pretrained(path := folder())
+    agree(ours(path)(TOKENS).data, their_logits(theirs, TOKENS), "logits")
+    edit(path / "config.json", tie_word_embeddings=False)
+    with pytest.raises(CheckpointError, match=r"lm_head.weight is missing"):
+        ours(path)
+
+
+def test_the_other_names_of_gpt2_s_fields(folder):
+    theirs = one("gpt2")
+    theirs.save_pretrained(path := folder())
+    names = {"n_embd": "hidden_size", "n_positions": "max_position_embeddings"}
+    names |= {"n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}
+    config = json.loads((path / "config.json").read_text())
+    edit(path / "config.json", **{new: config[old] for old, new in names.items()}, **dict.fromkeys(names))
+    agree(ours(path)(TOKENS).data, their_logits(theirs, TOKENS), "logits")
+
+
+@families
 def test_a_tied_head_may_be_in_the_file_if_it_is_the_embedding(folder, family):
     theirs = one(family, tie_word_embeddings=True)
     theirs.save_pretrained(path := folder())

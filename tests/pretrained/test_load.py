@@ -31,6 +31,7 @@ from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 from tinygrad_lm.testing.checks import agree, same
+from tinygrad_lm.train.run import RunFolder
 
 LLAMA = {"norm": "rms", "position": "rotary", "activation": "silu", "gated": True, "bias": False, "tied": False}
 
@@ -85,6 +86,18 @@ def test_a_run(tmp_path):
         same(weights(again)[name], w, name)
     assert tokenizer.characters == SEVEN.characters
     assert load_pretrained(tmp_path / "run", dtype=np.float64)[0].flat.data.dtype == np.float64
+
+
+def test_a_published_model_is_not_a_run(folder):
+    """As for `learn doctor`; one without a model_type may be a published model that is damaged."""
+    with pytest.raises(
+        CheckpointError, match=r'"model", "train", "tokenizer", so it is not a run\'s; it is a published'
+    ):
+        RunFolder(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(folder, 'its config.json should have a "model_type": fetch it again')
 
 
 def test_a_damaged_run(tmp_path):
@@ -288,6 +301,8 @@ def test_the_index_of_several_files(folder):
         ("n_head", "2", "n_head must be a positive whole number, found '2'"),
         ("n_head", 3, "n_embd must be a multiple of n_head 3, found 8"),
         ("quantization_config", {"bits": 4}, "quantised weights are not supported"),
+        ("is_causal", False, "is_causal must be True, the only supported value, found False"),
+        ("num_attention_heads", 4, "n_head = 2 and num_attention_heads = 4 are two values of one field"),
         ("model_type", "mamba", "model_type must be gpt2, llama or qwen3, found 'mamba'"),
     ],
 )
@@ -327,6 +342,12 @@ def test_a_gpt2_that_ours_cannot_be(folder, field, value, message):
         ({"hidden_act": "mish"}, "hidden_act must be one of"),
         ({"head_dim": -4}, "head_dim must be a positive whole number, found -4"),
         ({"head_dim": 5}, "head size must be even for rotary positions, found 5"),
+        ({"is_causal": False}, "is_causal must be True, the only supported value, found False"),
+        ({"model_type": "qwen3", "is_causal": False}, "is_causal must be True, the only supported value, found False"),
+        (
+            {"rope_parameters": dict.fromkeys(LLAMA3, 4.0) | {"rope_type": "llama3", "low_freq_factor": 5.0}},
+            "low_freq_factor must be below high_freq_factor, 4.0, found 5.0",
+        ),
         ({"rms_norm_eps": None}, "rms_norm_eps must be a positive number, found None"),
         ({"vocab_size": True}, "vocab_size must be a positive whole number, found True"),
         (
@@ -501,3 +522,51 @@ def test_somebody_else_s_vocabulary_under_gpt_2_s_names(folder):
     assert load_pretrained(folder)[1].name == "tokenizer.json"
     (folder / "tokenizer.json").unlink()
     refused(folder, "are not a vocabulary like GPT-2's: expected the ids of 256 bytes", error=DataError)
+
+
+# Weights
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_reported(folder, llama, value):
+    """By the tensor's name, the parameter's, and how many."""
+    for where, name, parameter in ((folder, "transformer.h.0.attn.c_attn.weight", "h.0.attn.c_k.weight"),
+                                   (llama, "model.layers.0.mlp.up_proj.weight", "h.0.mlp.c_fc.weight")):  # fmt: skip
+        w = safetensors.numpy.load_file(where / "model.safetensors")[name].copy()
+        w[1, 12 if where == folder else 0] = value
+        w[0, 11 if where == folder else 1] = -value
+        change(where, {name: w})
+        refused(where, "weights are damaged", f"{name}: 2 of the ", f" values of {parameter} are not finite")
+
+
+def test_an_index_that_was_left_behind(folder, capsys):
+    """Saving one file over several removes them, but not their index; transformers takes the file, too."""
+    expected = load_pretrained(folder, dtype=np.float64)[0].flat.data
+    whole = (folder / "model.safetensors").read_bytes()
+    index = {"weight_map": shard(folder)}
+    (folder / "model.safetensors").write_bytes(whole)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    stored = safetensors.numpy.load_file(folder / "model-00001-of-00002.safetensors")
+    safetensors.numpy.save_file({n: w + 1 for n, w in stored.items()}, folder / "model-00001-of-00002.safetensors")
+    same(load_pretrained(folder, dtype=np.float64)[0].flat.data, expected, "weights")
+    assert "holds model.safetensors, which is read, and the files of model.safetensors.ind" in capsys.readouterr().err
+    for path in folder.glob("model-*"):
+        path.unlink()
+    same(load_pretrained(folder, dtype=np.float64)[0].flat.data, expected, "weights")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.bool_], ids=["int32", "uint8", "bool"])
+def test_a_tensor_that_is_not_of_floating_point(tmp_path, dtype):
+    safetensors.numpy.save_file({"x": np.zeros(3, dtype), "y": np.ones(2)}, tmp_path / "model.safetensors")
+    tensors = SafetensorsFolder(tmp_path)
+    assert tensors["y"].tolist() == [1, 1]
+    with pytest.raises(CheckpointError, match=r"x is stored as (I32|U8|BOOL), expected one of F64, F32, F16, BF16"):
+        tensors["x"]
+
+
+def test_a_tensor_of_more_axes_than_numpy_has(tmp_path):
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1] * 65, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match="x has 65 axes; NumPy's arrays have at most 64"):
+        SafetensorsFolder(tmp_path)

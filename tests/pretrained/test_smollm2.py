@@ -71,6 +71,7 @@ def test_it_is_the_whole_model(ours):
     assert tokenizer.vocab_size == model.config.vocab_size == 49_152
 
 
+@pytest.mark.slow
 def test_ids(ours, theirs):
     """Also of words for which another program published them."""
     tokenizer = ours[1]
@@ -80,6 +81,7 @@ def test_ids(ours, theirs):
     assert tokenizer.encode("Café déjà vu.").tolist() == [51, 1939, 2756, 32564, 90, 16739, 386, 101, 30]
 
 
+@pytest.mark.slow
 def test_logits(logits):
     _, found, expected = logits
     difference = abs(found - expected).max() / abs(expected).max()
@@ -89,6 +91,7 @@ def test_logits(logits):
     assert agreeing == 1
 
 
+@pytest.mark.slow
 def test_perplexity(ours, theirs, logits):
     """By the task `text`, and from their logits."""
     model, tokenizer, _ = ours
@@ -109,6 +112,7 @@ def messages(talk):
     return first + [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", TALKS, ids=["question", "talk", "system"])
 def test_the_chat_template(ours, theirs, talk):
     talk = messages(talk)
@@ -121,6 +125,7 @@ def test_a_user_cannot_end_a_turn(ours):
     assert prompts[0].count(2) == prompts[1].count(2) == 2
 
 
+@pytest.mark.slow
 def test_an_answer(ours, theirs):
     """The likeliest tokens, to the end of the answer."""
     model, _, chat = ours

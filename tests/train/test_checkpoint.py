@@ -4,7 +4,6 @@ Run as a program this file is the victim: it forks a process for each thing that
 lets that process die (or find the disk full) there. The tests look at what is left.
 """
 
-import errno
 import hashlib
 import itertools
 import json
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from interruptions import at_call, disk_full, kill, needs_fork
 
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.files import seal
@@ -67,36 +67,6 @@ def steps_in(folder):
 
 # ---- the victim
 
-WRITES, REMOVES = {"os.mkdir", "os.rename"}, {"os.remove", "os.rmdir"}
-
-
-def at_call(k, act):
-    """From the k-th call on that opens, makes, renames, removes or syncs something, `act(event)` comes before it."""
-    calls = itertools.count(1)
-
-    def hook(event, arguments):
-        if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax"):
-            event = "write"
-        if event in WRITES | REMOVES | {"open", "write", "fsync"} and next(calls) >= k:
-            act(event)
-
-    def watched(descriptor, fsync=os.fsync):
-        hook("fsync", ())
-        fsync(descriptor)
-
-    sys.addaudithook(hook)  # Python calls it for all of these but fsync
-    os.fsync = watched
-
-
-def kill(event):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def disk_full(event):
-    """Nothing can be written any more; reading and removing goes on."""
-    if event in WRITES | {"write", "fsync"}:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
 
 def victim(folder, act):
     """Save step 3 over and over, each time into a folder of its own, stopped at the first, second, … call."""
@@ -120,14 +90,11 @@ def victim(folder, act):
 
 def outcomes(folder, act):
     """(folder, exit status) for each place to be stopped at."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])}
     subprocess.run([sys.executable, __file__, folder, act], env=environment, check=True, timeout=120)
     folders = sorted(folder.iterdir(), key=lambda path: int(path.name))
     assert len(folders) > 12  # three files are made and synced, two folders, two are made or renamed, …
     return [(path, int((path / "status").read_text())) for path in folders]
-
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @needs_fork

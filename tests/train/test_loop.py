@@ -14,6 +14,7 @@ import pytest
 import small_run
 from hypothesis import given
 from hypothesis import strategies as st
+from slow import slow_but
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, after_update, pretrain, results
 
@@ -89,7 +90,8 @@ def test_validation_stays_inside_documents_as_training_does(tmp_path):
 
 def test_the_loss_falls(text, tmp_path, capsys):
     """Below what counting pairs can reach, and its log, picture and samples say so."""
-    assert pretrain("--preset", "tiny", "--data", text, "--out", tmp_path, "--steps", 150, "--eval-every", 50) == 0
+    options = ["--steps", 150, "--eval-every", 50]
+    assert pretrain("--preset", "tiny", "--data", text, "--out", tmp_path, *options, pictures=True) == 0
     log = Log(tmp_path / "log.jsonl")
     (steps, losses), (when, validation) = log.curve("loss"), log.curve("validation")
     assert steps == list(range(1, 151))
@@ -132,7 +134,7 @@ def gone(*_):
     raise Gone
 
 
-@pytest.mark.parametrize("stop", range(EVERY + 1, STEPS + 1))
+@pytest.mark.parametrize("stop", slow_but(range(EVERY + 1, STEPS + 1), 5))
 def test_resumed_at_any_step_it_is_the_run_without_a_stop(stop, start, undisturbed, tmp_path, monkeypatch):
     """Bit for bit: weights, moments, and every loss in the log. It goes on from the last checkpoint."""
     with monkeypatch.context() as patch:

@@ -72,7 +72,8 @@ def prepare(mixture_path, out=None, pool=None, restart=False, progress=False):
             raise KeyboardInterrupt if received[0] == "SIGINT" else SystemExit(143)
         write_results(out, mixture, state)
     print(report.report_table(state["sources"]))
-    for warning in report.held_out_warnings(mixture, state["sources"]):
+    marks = report.mark_warnings(state["sources"], tokenizer.decode([tokenizer.eot]))
+    for warning in [*report.held_out_warnings(mixture, state["sources"]), *marks]:
         print(warning)
     if mixture.preset:
         print(gpt3_epochs_line())

@@ -1,10 +1,11 @@
-"""Learn a byte-level BPE vocabulary from files."""
+"""Learn a byte-level BPE vocabulary from files, normalised as `prepare` normalises texts."""
 
 import time
 from itertools import islice
 from pathlib import Path
 from sys import maxunicode
 
+from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.readers.formats import read_texts
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim_path, tokenizer_path
@@ -57,7 +58,7 @@ def train_tokenizer_command(args):
     BPETokenizer(ALPHABET, special)  # checks the special tokens before the work begins
 
     began = time.perf_counter()
-    counts = count_words(with_progress(read_texts(args.files)))
+    counts = count_words(map(normalise, with_progress(read_texts(args.files))))
     if not counts:
         raise DataError(f"{', '.join(args.files)}: expected text to learn from, found none")
     counted = time.perf_counter()
@@ -68,7 +69,7 @@ def train_tokenizer_command(args):
     tokenizer = BPETokenizer(tokens, special)
     tokenizer.save(path)
     size = sum(n * len(word.encode()) for word, n in counts.items())
-    length = sum(n * len(tokenizer.encode(word)) for word, n in counts.items())
+    length = sum(n * sum(len(tokenizer.encode(part)) for part in parts(word)) for word, n in counts.items())
     print(f"words   {len(counts):,} distinct in {size:,} bytes of text, counted in {counted - began:.1f} s")
     print(f"merges  {len(tokens) - len(ALPHABET):,} in {ended - counted:.1f} s")
     if tokenizer.vocab_size < args.vocab_size:
@@ -77,6 +78,11 @@ def train_tokenizer_command(args):
     print(f"file    {path}")
     print(f"use     --tokenizer {args.out}, or in a mixture file, with a path relative to it")
     return 0
+
+
+def parts(word, most=2**16):
+    """The word, or pieces of one that is longer than tiktoken can split, such as a million spaces."""
+    return (word[i : i + most] for i in range(0, len(word), most))
 
 
 def with_progress(texts):

@@ -89,7 +89,8 @@ def check_shard(path, expected=None):
         known = " or ".join(f"{magic}, {version}" for magic, (_, version) in kinds.items())
         raise DataError(
             f"token file {path}: expected magic number and version {known}, found {magic}, {version}; it is damaged, "
-            "or not a token file: remove it from the list, or fetch or prepare it again"
+            "or not a token file (nanoGPT's train.bin has no header): remove it from the list, or fetch or prepare it "
+            "again"
         )
     dtype = kinds[magic][0]
     size = os.stat(path).st_size

@@ -6,6 +6,18 @@ from types import SimpleNamespace
 from tinygrad_lm.errors import GraphError, ShapeError
 
 operations = SimpleNamespace()  # every operation by its name; @op puts it there
+spellings = {}  # how what other libraries have is written here, for messages; tinygrad_lm/habits.py puts it there
+
+
+def spelled(*names):
+    """A hint for each of these names that is known from another library."""
+    return "".join(f"\n  hint : {name} is written {spellings[name]}" for name in names if name in spellings)
+
+
+def both_ways(name):
+    """The methods for x + y and y + x, by the operation of this name."""
+    operation = lambda x, y: getattr(operations, name)(x, y)
+    return operation, lambda self, other: operation(other, self)
 
 
 def compared(comparison):
@@ -13,73 +25,36 @@ def compared(comparison):
     return lambda self, other: comparison(self.data, values(other))
 
 
-class Arithmetic:
-    """What `Tensor` inherits: x + y, x @ y, x[i], x > y, x.sum(), …"""
+def in_place(sign):
+    """A method for an operator such as +=: it gives a result, as + does, and refuses a leaf."""
 
-    __slots__ = ()
-
-    def __add__(self, other):
-        return operations.add(self, other)
-
-    def __radd__(self, other):
-        return operations.add(other, self)
-
-    def __sub__(self, other):
-        return operations.subtract(self, other)
-
-    def __rsub__(self, other):
-        return operations.subtract(other, self)
-
-    def __mul__(self, other):
-        return operations.multiply(self, other)
-
-    def __rmul__(self, other):
-        return operations.multiply(other, self)
-
-    def __truediv__(self, other):
-        return operations.divide(self, other)
-
-    def __rtruediv__(self, other):
-        return operations.divide(other, self)
-
-    def __pow__(self, other):
-        return operations.power(self, other)
-
-    def __rpow__(self, other):
-        return operations.power(other, self)
-
-    def __matmul__(self, other):
-        return operations.matmul(self, other)
-
-    def __rmatmul__(self, other):
-        return operations.matmul(other, self)
-
-    def __neg__(self):
-        return operations.negate(self)
-
-    def __abs__(self):
-        return operations.maximum(self, operations.negate(self))
-
-    def __iadd__(self, other):
-        return self._not_a_leaf("+=") + other
-
-    def __isub__(self, other):
-        return self._not_a_leaf("-=") - other
-
-    def __imul__(self, other):
-        return self._not_a_leaf("*=") * other
-
-    def __itruediv__(self, other):
-        return self._not_a_leaf("/=") / other
-
-    def _not_a_leaf(self, sign):
+    def refuse(self, other):
         if self.node is not None and self.node.op is None:
             raise GraphError(
                 f"{sign}: a leaf {self.describe()} would be replaced by a result, and would never be trained again\n"
-                f"  hint : x.data {sign} ... changes its values in place; y = x {sign[0]} ... makes a result"
+                f"  hint : x.data {sign} ... changes its values in place; y = x {sign[:-1]} ... makes a result"
             )
-        return self
+        return NotImplemented  # then Python takes the operator without =
 
+    return refuse
+
+
+class Arithmetic:
+    """What `Tensor` inherits: x + y, x[i], x.sum(), … foreign: others' keywords (dim=0), for operations to refuse."""
+
+    __slots__ = ()
+
+    __add__, __radd__ = both_ways("add")
+    __sub__, __rsub__ = both_ways("subtract")
+    __mul__, __rmul__ = both_ways("multiply")
+    __truediv__, __rtruediv__ = both_ways("divide")
+    __pow__, __rpow__ = both_ways("power")
+    __matmul__, __rmatmul__ = both_ways("matmul")
+    __neg__ = lambda self: operations.negate(self)
+    __abs__ = lambda self: operations.where(self < 0, operations.negate(self), operations.relu(self))
+
+    __iadd__, __isub__, __imul__ = in_place("+="), in_place("-="), in_place("*=")
+    __itruediv__, __ipow__, __imatmul__ = in_place("/="), in_place("**="), in_place("@=")
     __eq__, __ne__ = compared(operator.eq), compared(operator.ne)
     __lt__, __le__ = compared(operator.lt), compared(operator.le)
     __gt__, __ge__ = compared(operator.gt), compared(operator.ge)
@@ -87,26 +62,21 @@ class Arithmetic:
 
     def __bool__(self):
         if self.size != 1:
-            raise ShapeError(
-                f"bool: a tensor of shape {self.shape} is not one truth value\n  hint : (x > 0).all() or (x > 0).any()"
-            )
+            raise ShapeError(f"bool: a tensor of shape {self.shape} is not one truth value\n  hint : (x > 0).any()")
         return bool(self.item())
 
-    def __float__(self):
-        return float(self.item())
-
-    def __int__(self):
-        return int(self.item())
+    __float__ = lambda self: float(self.item())
+    __int__ = lambda self: int(self.item())
 
     def __format__(self, spec):
         """f"{loss:.3f}": a specification is for the one number in it."""
         return format(self.item(), spec) if spec else str(self)
 
-    def __len__(self):
-        return len(self.data)
+    def __getattr__(self, name):
+        raise AttributeError(f"a tensor has no {name}{spelled(name)}", name=name, obj=self)
 
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
+    __len__ = lambda self: len(self.data)
+    __iter__ = lambda self: (self[i] for i in range(len(self)))
 
     def __getitem__(self, index):
         """x[i, 2:5, ids]: NumPy's indices; tensors among them are taken as arrays."""
@@ -131,20 +101,20 @@ class Arithmetic:
     def relu(self):
         return operations.relu(self)
 
-    def softmax(self, axis=-1):
-        return operations.softmax(self, axis=axis)
+    def softmax(self, axis=-1, **foreign):
+        return operations.softmax(self, axis=axis, **foreign)
 
-    def sum(self, axis=None, keepdims=False):
+    def sum(self, axis=None, keepdims=False, **foreign):
         """The sum over an axis, a tuple of axes, or all of them."""
-        return operations.sum(self, axis=axis, keepdims=keepdims)
+        return operations.sum(self, axis=axis, keepdims=keepdims, **foreign)
 
-    def mean(self, axis=None, keepdims=False):
+    def mean(self, axis=None, keepdims=False, **foreign):
         """The mean over an axis, a tuple of axes, or all of them."""
-        return operations.mean(self, axis=axis, keepdims=keepdims)
+        return operations.mean(self, axis=axis, keepdims=keepdims, **foreign)
 
-    def max(self, axis=None, keepdims=False):
+    def max(self, axis=None, keepdims=False, **foreign):
         """The maximum over an axis, a tuple of axes, or all of them; equal ones share the gradient."""
-        return operations.max(self, axis=axis, keepdims=keepdims)
+        return operations.max(self, axis=axis, keepdims=keepdims, **foreign)
 
     def reshape(self, *shape):
         """x.reshape(2, 3) or x.reshape((2, 3)); one axis may be -1."""
@@ -157,10 +127,7 @@ class Arithmetic:
     def swapaxes(self, axis1, axis2):
         return operations.swapaxes(self, axis1=axis1, axis2=axis2)
 
-    @property
-    def T(self):
-        """x with its axes reversed."""
-        return operations.transpose(self)
+    T = property(lambda self: operations.transpose(self), doc="x with its axes reversed.")
 
     def to(self, device=None, dtype=None):
         """x on a device, "cpu" or "cuda", or in another floating dtype (dtype=…); x itself if it is so already."""

@@ -33,13 +33,8 @@ class Node:
     created = count().__next__
 
     def __init__(self, op, parents, backward, shape, name=""):
-        self.order = Node.created()
-        self.op = op
-        self.parents = parents
-        self.backward = backward
-        self.shape = shape
-        self.grad = None
-        self.name = name
+        self.order, self.grad = Node.created(), None
+        self.op, self.parents, self.backward, self.shape, self.name = op, parents, backward, shape, name
 
     def accumulate(self, dx):
         """Add dx to this node's gradient: a value used twice gets two contributions, and the chain rule adds them."""
@@ -74,7 +69,11 @@ def backpropagate(root, dy):
             continue
         dy, node.grad = node.grad, None
         if dy is not None:  # None: no gradient arrived, all its uses were without one
-            dxs = [arriving(dx, parent) for parent, dx in zip(node.parents, node.backward(dy), strict=True)]
+            try:
+                dxs = [arriving(dx, parent) for parent, dx in zip(node.parents, node.backward(dy), strict=True)]
+            except Exception as error:
+                error.add_note(f"in the gradient function of {node.op.name}")
+                raise
             for observer in observers:
                 observer.step(node, dy, dxs)
             for parent, dx in zip(node.parents, dxs, strict=True):

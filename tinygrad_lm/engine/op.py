@@ -68,11 +68,10 @@ class Op(Replaceable):
         try:
             y, backward = self.chosen(arrays)(*arrays, **options)
         except (ValueError, IndexError, TypeError) as error:
-            explain.failure(self, error, inputs)
-            raise
+            explain.failure(self, error, inputs, options)
         dtype = y.dtype
         for x in arrays:
-            if x.dtype is not dtype and len(arrays) > 1:
+            if x.dtype is not dtype and (len(arrays) > 1 or self.name not in precision.MOVES):
                 explain.check_dtypes(self, inputs, y)
                 break
         if not y.ndim:

@@ -106,9 +106,7 @@ class Tensor(Arithmetic):
         name = function.__name__
         if recorded([*arguments, *options.values()]):
             here = f"ops.{name}" if hasattr(operations, name) else "an operation of tinygrad_lm.ops"
-            raise GraphError(
-                f"np.{name}: it would lose the graph of a recorded tensor\n  hint : use {here}, or the values x.numpy()"
-            )
+            raise GraphError(f"np.{name}: it would lose the graph of a recorded tensor\n  hint : {here}, or x.numpy()")
         return function(*map(plain, arguments), **{key: plain(x) for key, x in options.items()})
 
     def __reduce__(self):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinygrad_lm.errors import ConfigError, check_ranges
-from tinygrad_lm.evaluate.score import encode_pair, score
+from tinygrad_lm.evaluate.score import encode_pair, score, started
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.programs import progress_bar
 from tinygrad_lm.threads import parallel
@@ -37,12 +37,24 @@ class Evaluator:
         return self.tokenizer.eot if self.tokenizer.bos is None else self.tokenizer.bos
 
     def score(self, texts, title):
-        """A Score for each pair of texts (context, completion)."""
-        return self.score_ids([encode_pair(self.tokenizer, *pair) for pair in texts], title)
+        """A Score for each pair of texts (context, completion).
+
+        A context begins with bos if the tokenizer has one, also where it is too long for the window: many models
+        predict badly without.
+        """
+        pairs, bos, window = [encode_pair(self.tokenizer, *pair) for pair in texts], self.tokenizer.bos, self.window
+        if bos is not None:
+            room = lambda completion: window - min(len(completion), self.stride or window)  # for a context beside bos
+            pairs = [(started(bos, context, room(completion)), completion) for context, completion in pairs]
+        return self.score_ids(pairs, title)
 
     def score_ids(self, pairs, title):
         """A Score for each pair of arrays of token ids."""
         return score(self.model, pairs, self.start, self.stride, self.batch_size, title)
+
+    @property
+    def window(self):
+        return self.model.config.block_size
 
     def complete(self, prompts, n, ends, title):
         """Continue each prompt greedily, for at most n tokens, up to the first of the texts `ends`.
@@ -50,13 +62,13 @@ class Evaluator:
         Prompts are truncated on the left so that the prompt and n tokens fit into the window.
         """
         tokenizer, first = self.tokenizer, [] if self.tokenizer.bos is None else [self.tokenizer.bos]
-        room = max(1, self.model.config.block_size - n - len(first))
+        room = max(1, self.window - n - len(first))
         with progress_bar(total=len(prompts), unit="text", desc=title, leave=False) as bar:
 
             def complete_one(prompt):
                 ids, text, before = [], "", [*first, *tokenizer.encode(prompt)[-room:].tolist()]
                 for token in generate(self.model, before, n, temperature=0, vocab_size=tokenizer.vocab_size):
-                    if token == tokenizer.eot:
+                    if token in tokenizer.ends:
                         break
                     ids.append(token)
                     text = tokenizer.decode(ids, before)

@@ -8,8 +8,8 @@ from tinygrad_lm.evaluate.report import exponential, mean
 
 
 def read_lambada(path):
-    """[(context, " word")] of a .jsonl file with {"text": …} lines, or of a plain file with one passage per line."""
-    if ".jsonl" in Path(path).suffixes:
+    """[(context, " word")] of a JSON lines file with {"text": …} lines, or of a plain one with one passage per line."""
+    if {".jsonl", ".ndjson", ".json"} & set(Path(path).suffixes):
         return read_json_lines(path, lambda record: split_last_word(*expect(record, text=str)))
     return convert_lines(path, enumerate(read_lines(path), start=1), split_last_word)
 

@@ -1,7 +1,6 @@
 """Score completions: the log-probability of each of their tokens. All likelihood tasks share this computation."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -41,6 +40,13 @@ def encode_pair(tokenizer, context, completion):
     return start, tokenizer.encode(context[end:] + completion)
 
 
+def started(bos, context, room):
+    """The context after bos. One that is too long for `room` tokens beside it loses its own beginning."""
+    if room < 1:  # the completion fills the window: its first token is predicted from the last one before it
+        return np.append(bos, context)[-1:]
+    return np.append(bos, context[max(0, len(context) - room) :])
+
+
 def spans(start, end, window, stride):
     """Windows over a sequence of tokens that predict each of start … end − 1 exactly once.
 
@@ -73,7 +79,7 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
     A context that is too long for the window loses its beginning. A completion that is too long is scored window by
     window (see `spans`; stride None: the window). An empty context means the start of a text, `eot`. Windows of similar
     length share a batch of at most batch_size · window tokens and are padded on the right, which a causal model does
-    not see. Each thread of `workers` holds the logits of at most LOGITS // vocab_size tokens.
+    not see. Each thread of `workers` holds the logits of at most LOGITS // vocab_size tokens of its batch at once.
 
     Raises ConfigError for an empty completion, for an empty context without eot and for a stride outside the window;
     TokenError for ids outside the vocabulary; DivergedError for logits that are not finite.
@@ -110,15 +116,23 @@ def score(model, pairs, eot=None, stride=None, batch_size=1, title="scoring"):
             tokens = np.zeros((len(batch), stop - 1 - begin), np.int64)
             for row, (i, begin, _, stop) in zip(tokens, batch, strict=True):
                 row[: stop - 1 - begin] = sequences[i][begin : stop - 1]
+            targets = np.concatenate([sequences[i][first:stop] for i, _, first, stop in batch])
+            rows = np.concatenate([np.full(stop - first, row) for row, (*_, first, stop) in enumerate(batch)])
+            times = np.concatenate([np.arange(first, stop) - 1 - begin for _, begin, first, stop in batch])
+            logprobs, greedy = np.empty(len(targets)), np.empty(len(targets), bool)
             with no_grad():
                 features = model.features(to_device(tokens, device))  # (B, T, C)
-                for row, (i, begin, *scored) in zip(features, batch, strict=True):
-                    for first, stop in pairwise([*range(*scored, chunk), scored[1]]):
-                        n, whole = len(scores[i].logprobs), len(sequences[i])
-                        place = slice(first - whole + n, stop - whole + n)  # of these targets in the completion
-                        logits = model.logits(row[first - 1 - begin : stop - 1 - begin]).data
-                        targets = to_device(sequences[i][first:stop], device)
-                        scores[i].logprobs[place], scores[i].greedy[place] = token_scores(logits, targets)
+                for start in range(0, len(targets), chunk):  # of all rows together: each call reads the whole head
+                    here = slice(start, start + chunk)
+                    picked = features[to_device(rows[here], device), to_device(times[here], device)]
+                    found = token_scores(model.logits(picked).data, to_device(targets[here], device))
+                    logprobs[here], greedy[here] = found
+            done = 0
+            for i, _, first, stop in batch:
+                place = slice(first - len(sequences[i]) + len(scores[i].logprobs), None)  # in the completion
+                scores[i].logprobs[place][: stop - first] = logprobs[done : done + stop - first]
+                scores[i].greedy[place][: stop - first] = greedy[done : done + stop - first]
+                done += stop - first
             bar.update(len(batch))
 
         parallel(score_batch, padded_batches(jobs, batch_size * window))

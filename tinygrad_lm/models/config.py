@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from tinygrad_lm.errors import check_ranges
+from tinygrad_lm.ops.rotary import SCALING, is_scaling
 
 CHOICES = {
     "norm": ("layer", "rms"),
@@ -11,7 +12,7 @@ CHOICES = {
 }
 
 POSITIVE = "vocab_size", "block_size", "n_layer", "n_head", "kv_heads", "n_embd"
-NOT_NEGATIVE = "n_hidden", "n_head_embd", "norm_eps"
+NOT_NEGATIVE = "n_hidden", "n_head_embd", "n_kv_head", "norm_eps", "softcap"
 
 
 @dataclass(frozen=True)
@@ -44,33 +45,22 @@ class GPTConfig:
     def __post_init__(self):
         ranges = {name: (x := getattr(self, name), "positive", x >= 1) for name in POSITIVE}
         ranges |= {name: (x := getattr(self, name), "at least 0", x >= 0) for name in NOT_NEGATIVE}
-        ranges |= {
-            name: (x := getattr(self, name), f"one of {', '.join(allowed)}", x in allowed)
-            for name, allowed in CHOICES.items()
-        }
+        for name, allowed in CHOICES.items():
+            ranges[name] = (x := getattr(self, name)), f"one of {', '.join(allowed)}", x in allowed
         ranges["rope_base"] = self.rope_base, "positive", self.rope_base > 0
+        ranges["rope_scaling"] = self.rope_scaling, f"() or {SCALING}", is_scaling(self.rope_scaling)
         ranges["dropout"] = self.dropout, "in [0, 1)", 0 <= self.dropout < 1
         check_ranges("model configuration", ranges)
         whole = self.n_head_embd or self.n_embd % self.n_head == 0
         even = self.position != "rotary" or self.head_size % 2 == 0
-        fits = {
-            "n_embd": (self.n_embd, f"a multiple of n_head {self.n_head}", whole),
-            "head size": (self.head_size, "even for rotary positions", even or not whole),
-            "n_head": (self.n_head, f"a multiple of n_kv_head {self.kv_heads}", self.n_head % self.kv_heads == 0),
-        }
+        fits = {"n_embd": (self.n_embd, f"a multiple of n_head {self.n_head}", whole)}
+        fits["head size"] = self.head_size, "even for rotary positions", even or not whole
+        fits["n_head"] = self.n_head, f"a multiple of n_kv_head {self.kv_heads}", self.n_head % self.kv_heads == 0
         check_ranges("model configuration", fits)
 
-    @property
-    def kv_heads(self):
-        return self.n_kv_head or self.n_head
-
-    @property
-    def head_size(self):
-        return self.n_head_embd or self.n_embd // self.n_head
-
-    @property
-    def hidden(self):
-        return self.n_hidden or 4 * self.n_embd
+    kv_heads = property(lambda self: self.n_kv_head or self.n_head)
+    head_size = property(lambda self: self.n_head_embd or self.n_embd // self.n_head)
+    hidden = property(lambda self: self.n_hidden or 4 * self.n_embd)
 
 
 # What the years since GPT-2 have found to learn faster.

@@ -27,10 +27,7 @@ class Parameter(Tensor):
         super().__init__(np.zeros(shape, np.float32), requires_grad=True)
         self.std, self.mean, self.store = std, mean, None
 
-    @property
-    def flat(self):
-        """The FlatParameters that it has its place in, or None."""
-        return self.store and self.store()
+    flat = property(lambda self: self.store and self.store(), doc="The FlatParameters that it lies in, or None.")
 
     def __setattr__(self, name, value):
         if name == "data" and getattr(self, "store", None) and value is not self.data:

@@ -69,8 +69,8 @@ def check_inputs(q, k, v, causal, document_starts):
     """Return q's shape, if k, v and document_starts fit it."""
     if q.ndim != 4 or k.ndim != 4 or k.shape != v.shape:
         raise ShapeError("q, k and v need four axes each, and k and v the same shape")
-    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
-        raise ShapeError("the batch or the head size of q and k differs")
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or not q.shape[3]:
+        raise ShapeError("the batch or the head size of q and k differs, or the head size is 0")
     if k.shape[2] == 0 or q.shape[2] % k.shape[2]:
         raise ShapeError(f"{q.shape[2]} query heads cannot share {k.shape[2]} key heads evenly")
     if causal and q.shape[1] > k.shape[1]:

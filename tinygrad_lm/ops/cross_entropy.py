@@ -22,7 +22,7 @@ def log_probability(logits, targets, *, ignore_index=-100):
     x = logits.reshape(targets.size, shape[-1])
     target = targets.reshape(-1)
     counted = target != ignore_index
-    target = xp.where(counted, target, 0)
+    target = xp.where(counted, target, target.dtype.type(0))  # which leaves booleans what they are
     check_ids(target, shape[-1])
     row = xp.arange(len(target))
 

@@ -2,6 +2,7 @@
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
+from tinygrad_lm.errors import DtypeError
 
 
 @op
@@ -51,8 +52,8 @@ def power(a, b):
     y = a**b
 
     def backward(dy):
-        # At b = 0 and at y = 0 the products are 0, whatever the other factor: it must only not be infinite.
-        da = lambda: dy * b * a ** xp.where(b == 0, xp.ones_like(b), b - 1)
+        # At b = 0 and at y = 0 the products are 0, whatever the other factor, if it is finite. a⁰ = 1 for any a.
+        da = lambda: dy * b * a ** xp.where(b == 0, b, b - 1)
         db = lambda: dy * y * xp.log(xp.where(y == 0, xp.ones_like(y), a))
         return da, db
 
@@ -119,5 +120,7 @@ def where(condition, a, b):
 
     condition (boolean), a, b: any shapes that broadcast
     """
+    if condition.dtype != bool:
+        raise DtypeError(f"the condition must be boolean, found {condition.dtype}\n  hint : x > 0 compares")
     xp = array_module(a)
     return xp.where(condition, a, b), lambda dy: (None, xp.where(condition, dy, 0), xp.where(condition, 0, dy))

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.op import op
-from tinygrad_lm.errors import DtypeError, TokenError
+from tinygrad_lm.errors import DtypeError, ShapeError, TokenError
 
 
 @op
@@ -15,6 +15,8 @@ def embedding(w, ids):
 
     The same as the product of one-hot rows with w, without the multiplications by zero.
     """
+    if w.ndim != 2:
+        raise ShapeError(f"the table needs two axes, found shape {w.shape}")
     check_ids(ids, len(w))
     xp, shape = array_module(w), w.shape
 

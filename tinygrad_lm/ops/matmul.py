@@ -18,7 +18,7 @@ def matmul(a, b):
     if a.ndim < 2 or b.ndim < 2:
         raise ShapeError(
             f"it needs at least two axes, found shapes {a.shape} and {b.shape}\n"
-            "  hint : x[None, :] is a row, x[:, None] a column"
+            "  hint : x[None, :] is a row, x[:, None] a column; (a * b).sum() is the product of two vectors"
         )
     if a.shape[-1] != b.shape[-2]:
         hint = "\n  hint : b.swapaxes(-1, -2) would fit" if a.shape[-1] == b.shape[-1] else ""

@@ -57,9 +57,7 @@ def check_channels(x, *weights):
     """Weights and biases have one entry a channel."""
     for p in weights:
         if p is not None and p.shape != x.shape[-1:]:
-            raise ShapeError(
-                f"a weight of shape {p.shape} where one entry for each of {x.shape[-1:]} channels is expected"
-            )
+            raise ShapeError(f"a weight of shape {p.shape}; expected one entry for each of {x.shape[-1:]} channels")
 
 
 def present(*gradients):

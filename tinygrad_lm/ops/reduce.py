@@ -5,9 +5,12 @@ from tinygrad_lm.engine.op import op
 
 
 def spread(y, axis, shape, keepdims):
-    """A reduction's result as a view of the shape that went in: each entry once for all that it was computed from."""
+    """A reduction's result as a view of the shape that went in: each entry once for all that it was computed from.
+
+    A 0-d array has an axis 0 for NumPy's reductions, and an axis −1, over one entry.
+    """
     xp = array_module(y)
-    if axis is not None and not keepdims:
+    if axis is not None and not keepdims and shape:
         y = xp.expand_dims(y, axis if isinstance(axis, tuple) else (axis,))
     return xp.broadcast_to(y, shape)
 
@@ -29,7 +32,7 @@ def mean(x, *, axis=None, keepdims=False):
     x: any shape
     """
     shape = x.shape
-    y = x.mean(axis, keepdims=keepdims)
+    y = x.mean(axis, keepdims=keepdims) if shape else x.sum(axis) / 1
     share = (y.size or 1) / (x.size or 1)  # 1/n
     return y, lambda dy: (spread(dy * share, axis, shape, keepdims),)
 
@@ -63,4 +66,4 @@ def logsumexp(x, *, axis=None, keepdims=False):
     def backward(dy):
         return (spread(dy, axis, e.shape, keepdims) * (e / total),)  # exp(x − y), without the rounding of a large y
 
-    return y if keepdims else y.squeeze(axis), backward
+    return y if keepdims or not e.ndim else y.squeeze(axis), backward

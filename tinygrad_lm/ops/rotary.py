@@ -4,9 +4,9 @@ import functools
 
 import numpy as np
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, is_floating
 from tinygrad_lm.engine.op import op
-from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.errors import DtypeError, ShapeError, check_ranges
 
 
 @op
@@ -27,9 +27,11 @@ def rotary(x, *, base=10000.0, start=0, scaling=()):
 
 
 def check_pairs(x):
-    """x has the shape that rotary takes."""
+    """x has the shape and the kind of numbers that rotary takes."""
     if x.ndim != 4 or x.shape[-1] % 2:
         raise ShapeError(f"expected four axes, the last of even size, found {x.shape}")
+    if not is_floating(x.dtype):
+        raise DtypeError(f"expected floating numbers to turn, found {x.dtype}")
 
 
 def turn(x, cos, sin):
@@ -47,12 +49,21 @@ def angles(xp, T, D, base, start, scaling, dtype):
     left, and between them one goes over into the other (Llama Team 2024, "The Llama 3 herd of models").
     """
     length = 1 << (start + T - 1).bit_length()
-    return tuple(table[start : start + T] for table in tables(xp, length, D, base, scaling, dtype))
+    return tuple(table[start : start + T] for table in tables(xp, length, D, base, tuple(scaling), dtype))
+
+
+SCALING = "(factor, low, high, length), all positive, with low below high"
+
+
+def is_scaling(scaling):
+    """Whether it is none, or SCALING."""
+    return not scaling or (len(scaling) == 4 and all(0 < x < np.inf for x in scaling) and scaling[1] < scaling[2])
 
 
 @functools.cache  # for good: a captured step reads them where they lay
 def tables(xp, length, D, base, scaling, dtype):
     """cos and sin of the angles of positions 0 to length − 1, computed in float64."""
+    check_ranges("angles", {"base": (base, "positive", base > 0), "scaling": (scaling, SCALING, is_scaling(scaling))})
     frequency = base ** (-2 / D * np.arange(D // 2))
     if scaling:
         factor, low, high, context = scaling

@@ -1,13 +1,11 @@
 """AdamW: gradient descent with steps scaled by the size of recent gradients. The page's, on long flat arrays."""
 
-from math import inf
-
 import numpy as np
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import check_ranges
-from tinygrad_lm.optim.optimizer import Optimizer
+from tinygrad_lm.optim.optimizer import Optimizer, is_number
 
 
 class AdamW(Optimizer):
@@ -28,9 +26,11 @@ class AdamW(Optimizer):
 
     def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
         super().__init__(parameters)
-        ranges = {"lr": (lr, "at least 0", 0 <= lr < inf), "eps": (eps, "at least 0", 0 <= eps < inf)}
-        ranges["betas"] = betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
-        ranges["weight_decay"] = weight_decay, "at least 0", 0 <= weight_decay < inf
+        pair = isinstance(betas, (tuple, list)) and len(betas) == 2
+        ranges = {"betas": (betas, "two numbers in [0, 1)", pair and all(is_number(beta, 1) for beta in betas))}
+        ranges["eps"] = eps, "positive and finite", is_number(eps) and eps > 0
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            ranges[name] = value, "at least 0 and finite", is_number(value)
         check_ranges("AdamW", ranges)
         self.lr, self.betas, self.eps, self.weight_decay = lr, betas, eps, weight_decay
         of_kind = lambda kind: [self.flat.slices[p.node.name] for p in self.parameters if (p.ndim >= 2) == kind]

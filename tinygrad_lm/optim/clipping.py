@@ -2,6 +2,8 @@
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.replaceable import replaceable
+from tinygrad_lm.errors import check_ranges
+from tinygrad_lm.optim.optimizer import is_number
 
 
 def clip_gradients(flat, max_norm, count=1):
@@ -12,6 +14,7 @@ def clip_gradients(flat, max_norm, count=1):
     array where the gradients are, because reading it would synchronise a GPU.
     Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
     """
+    check_ranges("clip_gradients", {"max_norm": (max_norm, "at least 0 and finite", is_number(max_norm))})
     xp = array_module(flat.grad)
     norm = xp.sqrt(sum_of_squares(flat.grad)) / count
     limit = xp.where(xp.isfinite(norm), max_norm / xp.maximum(norm, max_norm), 1) if max_norm else xp.ones_like(norm)
@@ -21,7 +24,8 @@ def clip_gradients(flat, max_norm, count=1):
 
 @replaceable
 def sum_of_squares(x):
-    """Σ x² of a flat array, as a 0-d array."""
+    """Σ x² of a flat array, as a 0-d array of float64, in which no square of a float32 number overflows."""
+    x = x.astype("float64", copy=False)
     return (x * x).sum()
 
 

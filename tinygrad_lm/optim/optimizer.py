@@ -1,7 +1,15 @@
 """What all optimizers share: which parameters they train, and where their state lies. The page trains all."""
 
+from math import inf
+from numbers import Real
+
 from tinygrad_lm.backend import array_module, device_of, to_device
 from tinygrad_lm.errors import ConfigError
+
+
+def is_number(x, end=inf):
+    """Whether x is one number from 0 to below `end`."""
+    return isinstance(x, Real) and 0 <= x < end
 
 
 class Optimizer:
@@ -32,10 +40,7 @@ class Optimizer:
         if len({id(p.flat) for p in self.parameters}) > 1:
             raise ConfigError(f"{name}: the parameters are of several models; make an optimizer for each")
 
-    @property
-    def flat(self):
-        """The store that the parameters lie in (nn/flat.py)."""
-        return self.parameters[0].flat
+    flat = property(lambda self: self.parameters[0].flat, doc="The store that the parameters lie in (nn/flat.py).")
 
     def moments(self):
         """A new flat array of zeros with an entry for each entry of the pieces."""

@@ -47,6 +47,8 @@ def export(model, tokenizer, folder, files=None, source=None):
     family = gpt2 if config.norm == "layer" else llama
     texts = tokenizer_files(tokenizer) if files is None else dict(files)
     ends = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eot}
+    if len(tokenizer.ends) > 1:
+        ends["eos_token_id"] = sorted(tokenizer.ends, key=lambda end: (end != tokenizer.eot, end))
     generation = ends | json.loads(texts.get("generation_config.json", "{}"))
     ends = {name: generation[name] for name in ends}
     description = family.write_config(config) | {"dtype": model.flat.data.dtype.name} | ends

@@ -4,7 +4,7 @@ import json
 import math
 from pathlib import Path
 
-from tinygrad_lm.errors import CheckpointError, check_ranges
+from tinygrad_lm.errors import CheckpointError, ConfigError, check_ranges
 
 # Hugging Face's names of the activations, and ours; export uses the first of several.
 ACTIVATIONS = {
@@ -36,6 +36,22 @@ def positive(fields, names):
     """The fields of these names as positive numbers, for check_ranges."""
     is_positive = lambda x: type(x) in (int, float) and 0 < x < math.inf
     return {name: (fields[name], "a positive number", is_positive(fields[name])) for name in names}
+
+
+def unaliased(config, aliases):
+    """A config.json with every field under its own name. Raises ConfigError where an alias has another value.
+
+    aliases: {other name: own name}
+    """
+    given = {alias: name for alias, name in aliases.items() if alias in config}
+    if differing := [
+        f"{name} = {config[name]} and {alias} = {config[alias]}"
+        for alias, name in given.items()
+        if config.get(name, config[alias]) != config[alias]
+    ]:
+        raise ConfigError(f"config.json: {', '.join(differing)} are two values of one field; remove the wrong one")
+    others = {name: value for name, value in config.items() if name not in given}
+    return others | {name: config[alias] for alias, name in given.items()}
 
 
 def check_fields(config, sizes, optional, numbers, activation, flags, only):

@@ -5,19 +5,32 @@ import re
 import numpy as np
 
 from tinygrad_lm.models.config import GPTConfig
-from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check_fields
+from tinygrad_lm.pretrained.fields import ACTIVATIONS, NAMES, check_fields, unaliased
 from tinygrad_lm.pretrained.places import Place, columns
 
 SIZES = ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")
 DEFAULTS = {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True}
 FLAGS = ("tie_word_embeddings",)
-ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
+ONLY = {
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "is_causal": True,  # else transformers lets every position see the whole text
+}
+# Other names of four fields, which transformers reads too.
+ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+PREFIX = "transformer."  # of all tensors but the head's
 SPARE = re.compile(r"\.attn\.(masked_)?bias$")  # the causal mask, which old files also hold
 
 
 def read_config(config):
     """The GPTConfig of a config.json, without its dropout, which is a choice of training."""
-    config = DEFAULTS | config
+    config = DEFAULTS | unaliased(config, ALIASES)
     check_fields(config, SIZES, ("n_inner",), ("layer_norm_epsilon",), "activation_function", FLAGS, ONLY)
     return GPTConfig(
         vocab_size=config["vocab_size"],
@@ -56,7 +69,7 @@ def read_hparams(hparams):
     return read_config(hparams | names)
 
 
-def places(model, prefix="transformer."):
+def places(model, prefix=PREFIX):
     """Hugging Face's layout. Their Conv1D stores (in, out), as we do; their head, a Linear, stores (out, in)."""
     C = model.config.n_embd
     for name, p in model.flat.items():

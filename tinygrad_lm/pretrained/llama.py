@@ -20,13 +20,17 @@ SIZES = (
 DEFAULTS = {"hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
 DEFAULT_HEAD = {"llama": 0, "qwen3": 128}  # head_dim where it is absent; 0: hidden_size / num_attention_heads
 FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
-ONLY = {"llama": {}, "qwen3": {"use_sliding_window": False, "attention_bias": False}}
+ONLY = {
+    "llama": {"is_causal": True},  # else transformers lets every position see the whole text
+    "qwen3": {"is_causal": True, "use_sliding_window": False, "attention_bias": False},
+}
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+PREFIX = "model."  # of all tensors but the head's
 SPARE = re.compile(r"\.rotary_emb\.inv_freq$")  # the frequencies, which old files also hold
 
 MODULES = {
-    "wte": "model.embed_tokens",
-    "ln_f": "model.norm",
+    "wte": "embed_tokens",
+    "ln_f": "norm",
     "lm_head": "lm_head",
     "ln_1": "input_layernorm",
     "ln_2": "post_attention_layernorm",
@@ -91,6 +95,9 @@ def read_rope(config):
     if missing := [name for name in scaling if name not in rope]:
         raise ConfigError(f"config.json: rotary scaling llama3 lacks {', '.join(missing)}, found {rope}")
     check_ranges("config.json", positive(rope, ("rope_theta", *scaling)))
+    if scaling:
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        check_ranges("config.json", {"low_freq_factor": (low, f"below high_freq_factor, {high}", low < high)})
     return rope["rope_theta"], tuple(rope[name] for name in scaling)
 
 
@@ -123,11 +130,12 @@ def write_config(config):
     }
 
 
-def places(model):
-    """Their Linear stores (out, in), ours (in, out)."""
+def places(model, prefix=PREFIX):
+    """Their Linear stores (out, in), ours (in, out). prefix: of what is not the head"""
     for name, p in model.flat.items():
         _, block, module, kind = re.fullmatch(r"(h\.(\d+)\.)?(.*)\.(\w+)", name).groups()
-        theirs = f"model.layers.{block}." * (block is not None) + f"{MODULES[module]}.{kind}"
+        theirs = f"layers.{block}." * (block is not None) + f"{MODULES[module]}.{kind}"
+        theirs = theirs if module == "lm_head" else prefix + theirs
         if p.ndim == 2 and module != "wte":
             yield Place(name, theirs, p.shape[::-1], np.transpose)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
-from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, chat_template, read_files
+from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, read_files
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.files import nearest
 from tinygrad_lm.kernels.cuda.driver import resolve_device
@@ -19,6 +19,7 @@ from tinygrad_lm.pretrained import gguf_layout, gpt2, hub, llama
 from tinygrad_lm.pretrained.fields import read_json
 from tinygrad_lm.pretrained.gguf_file import GGUFFile
 from tinygrad_lm.pretrained.gguf_tokenizer import published_files
+from tinygrad_lm.pretrained.more_than_gpt2 import more_than_gpt2
 from tinygrad_lm.pretrained.places import copy_weights
 from tinygrad_lm.pretrained.safetensors_folder import FILE, INDEX, SafetensorsFolder
 from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
@@ -118,9 +119,8 @@ def load_hugging_face(folder, config, device, dtype):
         family = gpt2 if kind == "gpt2" else llama
         model = GPT(family.read_config(config), None, dtype, device)
         tensors = SafetensorsFolder(folder)
-        places = list(family.places(model))
-        if kind == "gpt2" and not any(name.startswith("transformer.") for name in tensors):
-            places = list(family.places(model, prefix=""))
+        bare = not any(name.startswith(family.PREFIX) for name in tensors)  # as the class without a head saves it
+        places = list(family.places(model, "" if bare else family.PREFIX))
         head, tied = "lm_head.weight", model.config.tied
         copy_weights(model, tensors, places, lambda name: family.SPARE.search(name) or (tied and name == head))
         if tied and head in tensors:
@@ -140,25 +140,25 @@ def load_gguf(path, device, dtype):
 
 
 def find_tokenizer(folder, kind, vocab_size):
-    """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files.
-
-    A chat template may use special tokens that only tokenizer.json has.
-    """
+    """The tokenizer of a published model's folder; OpenAI's for a GPT-2 of its vocabulary without tokenizer files."""
     with naming(folder):
-        problem = "it has no tokenizer.json"
         files = read_files(folder)
-        if kind == "gpt2" and not ("tokenizer.json" in files and chat_template(files, folder)):
+        if "tokenizer.json" in files:
+            return JsonTokenizer(folder, files)
+        problem = "it has no tokenizer.json; download the file that the model was published with"
+        if kind == "gpt2":
             try:
-                if files_in(folder):
-                    return GPT2Tokenizer(folder)
-                if "tokenizer.json" not in files:
-                    check_openai_vocabulary(folder, vocab_size)
-                    return GPT2Tokenizer()
+                if pair := files_in(folder):
+                    with_more = more_than_gpt2(*pair, files)
+                    return JsonTokenizer(folder, with_more) if with_more else GPT2Tokenizer(folder)
+                check_openai_vocabulary(folder, vocab_size)
+                return GPT2Tokenizer()
             except DataError as error:  # other tokenizers use the same file names
-                problem = error
-        if "tokenizer.json" not in files:
-            raise DataError(f"tokenizer: {problem}; download the file that the model was published with")
-        return JsonTokenizer(folder, files)
+                problem = f"{error}; download the file that the model was published with"
+        if (folder / "tokenizer.model").is_file():  # SentencePiece's
+            convert = f"AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
+            problem = f"it has tokenizer.model but no tokenizer.json; make one with transformers: {convert}"
+        raise DataError(f"tokenizer: {problem}")
 
 
 def check_openai_vocabulary(folder, vocab_size):

@@ -32,7 +32,8 @@ def copy_weights(model, tensors, places, spare=lambda name: False):
     places: one Place for each parameter
     spare: spare(name) says whether a tensor without a Place may be in the file
 
-    Raises one CheckpointError that lists everything that does not fit; nothing is copied then.
+    Raises one CheckpointError that lists everything that does not fit; nothing is copied then. And one for values that
+    are not finite, after all is copied.
     """
     wanted = {}
     for place in places:
@@ -50,12 +51,24 @@ def copy_weights(model, tensors, places, spare=lambda name: False):
             problems.append(f"{name} is stored as {dtype}, expected floating-point numbers of 16 to 64 bits")
     if problems:
         raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(shortened(problems)))
-    device = model.flat.device
+    device, problems = model.flat.device, []
     for name, parts in wanted.items():
         stored = tensors[name]
         for part in parts:
             w, values = model.flat[part.parameter].data, part.view(stored)
-            w[...] = values if device == "cpu" else to_device(values.astype(w.dtype), device)
+            w[...] = values if device == "cpu" else to_device(values := values.astype(w.dtype), device)
+            if n := not_finite(w if device == "cpu" else values):
+                problems.append(f"{name}: {n} of the {values.size} values of {part.parameter} are not finite")
+    if problems:
+        head = "weights are damaged, or of a training that diverged; download them again"
+        raise CheckpointError("\n  ".join([head, *shortened(problems)]))
+
+
+def not_finite(values, block=2**13):
+    """How many values of an array are NaN or infinite; the array of booleans is a block's."""
+    flat = values.reshape(-1)
+    blocks = (flat[i : i + block] for i in range(0, flat.size, block))
+    return flat.size - sum(np.count_nonzero(np.isfinite(part)) for part in blocks)
 
 
 def shortened(problems, most=30):

@@ -58,7 +58,7 @@ class Service:
     def completions(self, request, gone):
         given = self.read(request, fields.COMPLETION, "prompt")
         tokenizer, top = self.chat.tokenizer, given["logprobs"]
-        ends = self.chat.ends | ({tokenizer.eot} - {None})
+        ends = self.chat.ends | tokenizer.ends
         spelled = lambda ids: tokenizer.stream(takewhile(lambda i: i not in ends, ids))
         form = CompletionForm(self.chat, self.name, given["n"], top is not None, given["return_token_ids"])
         way = {"spell": spelled, "ends": ends, "vocab_size": tokenizer.vocab_size, "top": top or 0}

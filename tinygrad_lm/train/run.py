@@ -34,6 +34,7 @@ from tinygrad_lm.train.log import Log
 from tinygrad_lm.train.loss_curve import draw_losses
 from tinygrad_lm.train.trainer import Trainer
 
+FETCH_AGAIN = 'if the folder is of a published model, its config.json should have a "model_type": fetch it again'
 # What every message about a damaged config.json ends with.
 DAMAGED = 'hint : restore it from a copy, or begin another run; if it was changed on purpose, delete its entry "seal"'
 
@@ -64,9 +65,9 @@ class RunFolder:
                 self.config = files.unsealed(self.config)
             missing = [f'"{name}"' for name in ("model", "train", "tokenizer") if name not in self.config]
             if missing and isinstance(self.config, dict):
+                hint = "it is a published model's" if "model_type" in self.config else FETCH_AGAIN
                 raise CheckpointError(
-                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; if the "
-                    f'folder is of a published model, its config.json should have a "model_type": fetch it again'
+                    f"run: {self.path / 'config.json'} has no {', '.join(missing)}, so it is not a run's; {hint}"
                 )
             self.model_config = GPTConfig(**self.config["model"])
             self.train_config = TrainConfig(**self.config["train"])

@@ -10,16 +10,19 @@ pass over all the data, which is left out; so a common phrase of an evaluation i
 """
 
 import csv
-import gzip
+import io
 import json
-import zlib
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from tinygrad_lm.curate.cleaning.normalise import normalise
 from tinygrad_lm.curate.cleaning.words import grams, hashes, places, words
-from tinygrad_lm.curate.readers.formats import FORMATS, read_texts
+from tinygrad_lm.curate.readers.compression import open_bytes
+from tinygrad_lm.curate.readers.formats import FORMATS, bare_name, read_texts
+from tinygrad_lm.curate.readers.record import require_library
 from tinygrad_lm.errors import DataError
 
 GRAM = 13  # words
@@ -96,17 +99,20 @@ def too_short(paths):
 
 
 def evaluation_texts(paths):
-    """Yield the texts of evaluation files.
+    """Yield the texts of evaluation files, compressed or not.
 
-    In JSON and CSV every string is a text, because each task has its own field names. Other files are read like
-    training files; a file of unknown format is plain text.
+    In JSON, CSV and Parquet every string is a text, because each task has its own field names. Other files are read
+    like training files; a file of unknown format is plain text.
     """
     for path in map(Path, paths):
-        name = path.name.lower().removesuffix(".gz")
-        if name.endswith((".json", ".jsonl", ".csv")):
+        name = bare_name(path)
+        read = next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
+        if read:
             try:
-                yield from _cells(path) if name.endswith(".csv") else _strings(path)
-            except (OSError, EOFError, zlib.error, csv.Error, ValueError, RecursionError) as error:
+                yield from read(path)
+            except DataError:
+                raise
+            except (OSError, csv.Error, ValueError, RecursionError) as error:
                 raise DataError(f"evaluation file {path}: {error}; repair it, or download it again") from None
         elif name.endswith(tuple(suffix for format in FORMATS.values() for suffix in format.suffixes)):
             yield from read_texts([path], damage=0)
@@ -114,13 +120,25 @@ def evaluation_texts(paths):
             yield from read_texts([f"text:{path}"], damage=0)
 
 
+@contextmanager
 def _open(path):
-    return (gzip.open if path.suffix.lower() == ".gz" else open)(path, "rt", encoding="utf-8", newline="")
+    """Yield a file as text, without translated line ends. Raises DataError for damage."""
+    with open_bytes(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        try:
+            yield text
+        except ValueError as error:
+            raise DataError(
+                f"evaluation file {path}: {stream.damage or error}; repair it, or download it again"
+            ) from None
+        if stream.damage:
+            raise DataError(f"evaluation file {path}: {stream.damage}; download it again")
+        text.detach()
 
 
-def _cells(path):
+def _cells(path, delimiter=","):
     with _open(path) as file:
-        for row in csv.reader(file):
+        for row in csv.reader(file, delimiter=delimiter):
             yield from row
 
 
@@ -132,18 +150,41 @@ def _line(numbered):
         raise ValueError(f"line {number:,}: expected JSON ({error.msg} at column {error.colno})") from None
 
 
-def _strings(path):
-    """Yield all strings of a JSON or JSON lines file."""
+def _json(path):
     with _open(path) as file:
-        if path.name.lower().removesuffix(".gz").endswith(".json"):
-            values = [json.load(file)]
-        else:
-            values = map(_line, enumerate(file, start=1))
-        for value in values:
-            stack = [value]
-            while stack:
-                value = stack.pop()
-                if isinstance(value, str):
-                    yield value
-                elif isinstance(value, (list, dict)):
-                    stack += value.values() if isinstance(value, dict) else value
+        yield from strings([json.load(file)])
+
+
+def _json_lines(path):
+    with _open(path) as file:
+        yield from strings(map(_line, enumerate(file, start=1)))
+
+
+def _parquet(path):
+    require_library("pyarrow", "a Parquet file")
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(256, use_threads=False):
+            yield from strings(batch.to_pylist())
+
+
+def strings(values):
+    """Yield all strings in nested lists and objects."""
+    for value in values:
+        stack = [value]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, (list, dict)):
+                stack += value.values() if isinstance(value, dict) else value
+
+
+READERS = {
+    (".json",): _json,
+    (".jsonl", ".ndjson"): _json_lines,
+    (".csv",): _cells,
+    (".tsv",): partial(_cells, delimiter="\t"),
+    (".parquet",): _parquet,
+}

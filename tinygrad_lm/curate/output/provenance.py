@@ -14,7 +14,7 @@ def recorded_config(mixture):
     sources = {}
     for source in mixture.sources:
         sources[source.name] = as_json_value(
-            {kind: getattr(source, kind) for kind in (*FILE_KEYS, "format", "synthetic")}
+            {kind: getattr(source, kind) for kind in (*FILE_KEYS, "format", "synthetic")} | source.options
         )
         if source.files:
             sources[source.name]["clean"] = as_json_value(asdict(source.clean))
@@ -35,7 +35,8 @@ def recorded_inputs(mixture, found, tokenizer):
         sizes = {
             kind: {n: path.stat().st_size for n, path in paths.items()} for kind, paths in found[source.name].items()
         }
-        sources[source.name] = {"format": source.format, "synthetic": as_json_value(source.synthetic)} | sizes
+        settings = {"format": source.format, "synthetic": as_json_value(source.synthetic)} | source.options
+        sources[source.name] = settings | sizes
         if source.files:
             sources[source.name]["clean"] = as_json_value(asdict(source.clean)) | {
                 "files": checksums(source.clean, mixture.folder)

@@ -50,8 +50,8 @@ def merge_removals(removed, more):
 
 def add_batch(report, result):
     """Add a worker's BatchResult."""
-    for key in ("records", "pieces", "characters"):
-        report[key] += getattr(result, key)
+    for key in ("records", "pieces", "characters", "marked"):
+        report[key] = report.get(key, 0) + getattr(result, key)
     merge_removals(report["removed"], result.removed)
     for file, damaged in result.damaged:
         report["damaged"] += 1
@@ -148,6 +148,16 @@ def damaged_lines(report):
         yield f"      {file}, {id}: {reason}"
     if report["damaged"] > SHOWN:
         yield f"      … more in report.json; most are in {report['worst'][0]}"
+
+
+def mark_warnings(sources, mark):
+    """Yield a line for each source whose texts hold the tokenizer's end-of-text token `mark` as ordinary text."""
+    for name, source in sources.items():
+        if marked := source["report"].get("marked"):
+            yield (
+                f"warning: source {name}: {marked:,} documents hold {mark} as ordinary text, which ends nothing; "
+                f'separator = "{mark}" ends documents of text files there'
+            )
 
 
 def held_out_warnings(mixture, sources):

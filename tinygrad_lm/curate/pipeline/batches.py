@@ -43,13 +43,16 @@ def make_batches(found, size=None):
 
 def content_size(content):
     """The size of a record's content: a text, bytes, or a tuple of these."""
-    return sum(map(content_size, content)) if isinstance(content, tuple) else len(content)
+    return sum(map(content_size, content)) if isinstance(content, tuple) else len(content or b"")
 
 
-def items_from_files(paths, format, file=0, record=0):
-    """Yield (file number, record number, WorkItem) of all records from a place on. paths: {name: Path}"""
+def items_from_files(paths, format, file=0, record=0, **options):
+    """Yield (file number, record number, WorkItem) of all records from a place on.
+
+    paths: {name: Path}; options: of the format
+    """
     for number, (name, path) in islice(enumerate(paths.items()), file, None):
-        kind = format_of(path, format)
+        kind = format_of(path, format, **options)
         first = record if number == file else 0
         for count, found in islice(enumerate(kind.read_records(path), 1), first, None):
             yield number, count, WorkItem(name, kind.name, found)

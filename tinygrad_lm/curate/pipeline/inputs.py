@@ -31,7 +31,8 @@ def open_tokenizer(mixture):
 def open_named_tokenizer(name, folder):
     """The tokenizer of this name, or of this path relative to `folder`."""
     path = Path(folder, name).resolve()
-    return make_tokenizer(str(path) if path.is_file() else name, "\n")
+    there = path.is_file() or (path / "tokenizer.json").is_file()
+    return make_tokenizer(str(path) if there else name, "\n")
 
 
 def expand_patterns(patterns, folder, out=None):
@@ -97,7 +98,7 @@ def input_checks(mixture, found, tokenizer):
         for kind, paths in found[source.name].items():
             for path in paths.values():
                 if kind == "files":
-                    yield source.name, check_file, path, source.format, begun
+                    yield source.name, check_file, path, source.format, begun, source.options
                 else:
                     yield source.name, Shards, [path], tokenizer.vocab_size
         if source.synthetic:
@@ -108,9 +109,9 @@ def input_checks(mixture, found, tokenizer):
         yield ", ".join(names), check_cleaning, clean, mixture.folder
 
 
-def check_file(path, format, begun):
+def check_file(path, format, begun, options):
     """Check that the format is known, the file not empty and, for the first file of its kind, its library installed."""
-    format = format_of(path, format)
+    format = format_of(path, format, **options)
     if not path.stat().st_size:
         raise DataError(f"data file {path}: expected documents, found an empty file; remove it from the list")
     if (kind := (format.name, path.suffix)) not in begun:

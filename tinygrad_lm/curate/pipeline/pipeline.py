@@ -103,7 +103,7 @@ class Pipeline:
             texts = make_synthetic_source(source.synthetic).documents(count, seed, first)
             return items_from_texts(source.name, texts, first)
         paths = self.found[source.name]["files"]
-        return items_from_files(paths, source.format, self.state["file"], self.state["record"])
+        return items_from_files(paths, source.format, self.state["file"], self.state["record"], **source.options)
 
     def job(self, source):
         """The workers' description of a source."""

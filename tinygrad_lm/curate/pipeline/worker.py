@@ -21,7 +21,7 @@ from tinygrad_lm.data.shards import token_dtype
 from tinygrad_lm.data.synthetic.kinds import make_synthetic_source
 from tinygrad_lm.data.synthetic.synthetic_source import SyntheticSource
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
-from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer
 from tinygrad_lm.errors import DataError
 
 LOCK = Lock()  # threads share one set of tools
@@ -75,6 +75,7 @@ class BatchResult:
     records: int = 0
     characters: int = 0
     pieces: int = 0  # additional documents from cutting
+    marked: int = 0  # documents that hold the text of the tokenizer's end-of-text token
     damaged: list = field(default_factory=list)  # (file, Damaged)
     removed: dict = field(default_factory=dict)  # see report.count_removal
     documents: list = field(default_factory=list)
@@ -106,8 +107,6 @@ def make_documents(job, tools, result, record, format):
     """The TokenizedDocuments of a record; what was removed is counted in the result."""
     try:
         text = FORMATS[format].extract_text(record.content) if format else record.content
-        if text:
-            utf8(text)
     except (ValueError, DataError) as error:
         raise Unreadable(record.id, str(error)) from error
     if not text:
@@ -124,6 +123,7 @@ def make_documents(job, tools, result, record, format):
         if not texts:
             return []
         text = normalise(text) if cleaned.removed else texts[0]  # equal without removals, and faster
+    result.marked += tools.tokenizer.decode([tools.tokenizer.eot]) in text
     held_out = is_held_out(text.encode(), job.validation)  # one decision for all pieces of a text
     return [make_document(job, tools, record.id, piece, held_out) for piece in texts]
 

@@ -25,6 +25,8 @@ BEGINS = {
     ".zst": re.compile(re.escape(MAGIC[".zst"])),
 }
 HEADER = 10  # bytes of the longest of these
+SHORTEST = {".gz": 20, ".bz2": 14, ".zst": 0}  # bytes of an empty member; gzip and bzip2 ignore fewer after another
+LONGEST_WINDOW = 2**31  # bytes, as of zstd --long=31; a frame takes as much memory as its window
 
 
 @contextmanager
@@ -120,6 +122,8 @@ class Members(io.RawIOBase):
         """Decompress one piece of the file. Returns False at its end."""
         hungry = getattr(self.member, "needs_input", True)  # only bzip2 limits its output
         piece = (self.rest or self.file.read(PIECE)) if hungry else b""
+        if self.member is None and self.given:
+            piece, self.rest = self._without_padding(piece), b""
         if hungry and not piece:
             if self.member is not None:
                 self.cut = True
@@ -142,6 +146,16 @@ class Members(io.RawIOBase):
             self.rest, self.member = self.member.unused_data, None
             self.whole = self.read_so_far + len(self.ready)
         return True
+
+    def _without_padding(self, piece):
+        """A piece after the end of a member, without what is not another one: zeros, with which tapes fill their
+        blocks, and a few other bytes at the end of the file."""
+        while (piece := piece.lstrip(b"\0")) == b"" and (block := self.file.read(PIECE)):
+            piece = block
+        if len(piece) < SHORTEST[self.suffix] and not MAGIC[self.suffix].startswith(piece[:3]):
+            piece += self.file.read(PIECE)
+            piece = b"" if len(piece) < SHORTEST[self.suffix] else piece
+        return piece
 
     def resume(self, size):
         """Search for the next member from the beginning of the damaged one, whose length is unknown."""
@@ -166,4 +180,5 @@ def _decompressor(suffix):
     require_library("zstandard", "a .zst file")
     import zstandard
 
-    return lambda: zstandard.ZstdDecompressor().decompressobj(), zstandard.ZstdError, ()
+    library = zstandard.ZstdDecompressor(max_window_size=LONGEST_WINDOW)
+    return library.decompressobj, zstandard.ZstdError, ()

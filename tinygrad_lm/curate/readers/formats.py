@@ -6,9 +6,10 @@ extract_text(content)  the text of a record, None if it has none (a picture, an 
                        Raises ValueError for a damaged record.
 """
 
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from glob import glob
 from pathlib import Path
@@ -23,20 +24,21 @@ SHOWN_RECORDS = 5  # damaged records of a file that are printed
 
 @dataclass(frozen=True)
 class Format:
-    """A format. suffixes: of its files, without those of compression"""
+    """A format. suffixes: of its files, without those of compression; options: more arguments of read_records"""
 
     name: str
     suffixes: tuple
     read_records: Callable
     extract_text: Callable
+    options: tuple = ()
 
 
 FORMATS = {
     format.name: format
     for format in [
-        Format("text", (".txt",), plain.plain_records, plain.plain_text),
-        Format("jsonl", (".jsonl", ".ndjson", ".json"), json_lines.json_records, json_lines.json_text),
-        Format("parquet", (".parquet",), parquet.parquet_records, plain.plain_text),
+        Format("text", (".txt",), plain.text_records, plain.plain_text, ("separator",)),
+        Format("jsonl", (".jsonl", ".ndjson", ".json"), json_lines.json_records, json_lines.json_text, ("field",)),
+        Format("parquet", (".parquet",), parquet.parquet_records, plain.plain_text, ("field",)),
         Format("wet", (".wet",), partial(warc.warc_records, kind="conversion"), plain.plain_text),
         Format("warc", (".warc",), html.page_records, html.page_text),
         Format("wikipedia", (".xml",), wikipedia.article_records, wikitext.article_text),
@@ -45,20 +47,34 @@ FORMATS = {
 }
 
 
-def format_of(path, name=None):
-    """The Format of this name; without a name, by the file's suffix. Raises DataError if unknown."""
+def format_of(path, name=None, **options):
+    """The Format of this name; without a name, by the file's suffix. Raises DataError if unknown.
+
+    options: {name: value or None}, of those in Format.options; one that the format lacks is an error
+    """
     if name is None:
-        file = Path(path).name.lower()
-        for suffix in MAGIC:
-            file = file.removesuffix(suffix)
+        file = bare_name(path)
         name = next((f.name for f in FORMATS.values() if f.suffixes and file.endswith(f.suffixes)), None)
     if name not in FORMATS:
         found = f"format {name!r} is unknown" if name else "its name does not imply its format"
         raise DataError(
             f"data file {path}: {found}; expected one of {', '.join(FORMATS)}, as `format` in a mixture file or "
-            f"before the path on a command line: text:{path}"
+            f"before the path on a command line: FORMAT:{path}"
         )
-    return FORMATS[name]
+    format, given = FORMATS[name], {key: value for key, value in options.items() if value is not None}
+    if wrong := [key for key in given if key not in format.options]:
+        able = ", ".join(other.name for other in FORMATS.values() if wrong[0] in other.options)
+        raise DataError(f"data file {path}: {wrong[0]} is for the formats {able}, found {name}; leave it out")
+    return replace(format, read_records=partial(format.read_records, **given)) if given else format
+
+
+def bare_name(path):
+    """A file's name in lower case, without the suffix of compression, and without the part of a dump of Wikimedia: for
+    enwiki-20240201-pages-articles1.xml-p1p41242.bz2 it ends in .xml."""
+    file = Path(path).name.lower()
+    for suffix in MAGIC:
+        file = file.removesuffix(suffix)
+    return re.sub(r"-p\d+p\d+$", "", file)
 
 
 def match_files(pattern, folder="."):

@@ -1,21 +1,28 @@
-"""JSON lines: one object per line, whose field "text" is a document; the format of the Pile, C4 and many others."""
+"""JSON lines: one object per line, one field of which is a document; the format of the Pile, C4 and many others."""
 
 import json
 from pathlib import Path
 
 from tinygrad_lm.curate.readers.compression import open_bytes
 from tinygrad_lm.curate.readers.record import LARGEST_RECORD, Damaged, Record
-from tinygrad_lm.data.tokenizers.vocabulary import utf8
+from tinygrad_lm.errors import DataError
 
 FIELD = "text"
+BOM = b"\xef\xbb\xbf"
 
 
-def json_records(path):
-    """Yield the lines as bytes, without empty ones."""
+def json_records(path, field=FIELD):
+    """Yield (line as bytes, field), without empty lines. Raises DataError for a file that is one array or object."""
     name, number = Path(path).name, 0
     with open_bytes(path) as stream:
         while (line := stream.readline(LARGEST_RECORD + 1)) or stream.damage:
             number += 1
+            first = line.strip().removeprefix(BOM)
+            if number == 1 and (first.startswith(b"[") or first == b"{"):
+                found, query = ("an array", ".[]") if first.startswith(b"[") else ("one over several lines", ".")
+                raise DataError(
+                    f"data file {path}: expected one object per line, found {found}; convert it: jq -c {query} FILE"
+                )
             if len(line) > LARGEST_RECORD:
                 size = len(line)
                 while line and not line.endswith(b"\n"):
@@ -28,11 +35,12 @@ def json_records(path):
                 if stream.damage:
                     return
             elif line.strip():
-                yield Record(f"{name}#{number}", line)
+                yield Record(f"{name}#{number}", (line, field))
 
 
 def json_text(content):
-    """The field "text" of a line."""
+    """The field of a line, None if it is null."""
+    content, field = content
     try:
         found = json.loads(str(content, "utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -41,8 +49,11 @@ def json_text(content):
         raise ValueError("expected an object with a text, found too deeply nested brackets") from None
     except ValueError as error:
         raise ValueError(f"expected JSON, found {content[:40]!r}: {error}") from None
-    value = found.get(FIELD) if isinstance(found, dict) else None
+    if isinstance(found, dict) and field in found and found[field] is None:
+        return None
+    value = found.get(field) if isinstance(found, dict) else None
     if not isinstance(value, str):
-        raise ValueError(f"expected an object with a text {FIELD!r}, found {str(found)[:60]}")
-    utf8(value)  # raises for half a surrogate pair, which JSON can express and UTF-8 cannot
+        others = [name for name, other in found.items() if isinstance(other, str)] if isinstance(found, dict) else []
+        hint = f"; field = {others[0]!r}, for the source, names another" if others else ""
+        raise ValueError(f"expected an object with a text {field!r}, found {str(found)[:60]}{hint}")
     return value

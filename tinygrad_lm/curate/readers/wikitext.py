@@ -1,11 +1,9 @@
-"""Extract the text of MediaWiki's markup, without templates, tables, references, files and categories.
+"""Extract the text of MediaWiki's markup, without most templates, tables, references, files and categories.
 
 What remains is the text of paragraphs, lists and links, and the headings of sections that are not empty.
 """
 
 import re
-
-from tinygrad_lm.data.tokenizers.vocabulary import utf8
 
 # The content of these tags is layout, code, or a note.
 REMOVED = {
@@ -14,6 +12,19 @@ REMOVED = {
     "templatedata", "templatestyles", "timeline",
 }  # fmt: skip
 GONE = "\0"  # marks removed markup; XML cannot contain it
+GAP = r"[ \t,;:\0]*"  # what may stand around it in brackets
+HOLES = [  # (what removed markup leaves behind, what should be there)
+    (re.compile(rf"\({GAP}\0{GAP}"), "("),
+    (re.compile(rf"{GAP}\0{GAP}\)"), ")"),
+    (re.compile(r"[ \t]*\0[ \t]*(?=[,.;:])"), ""),
+]
+MEDIA = re.compile(r"\.(jpe?g|png|gif|svg|tiff?|webp|webm|og[gvam]|oga|mp[34]|wav|flac|midi?|pdf|djvu|xcf|stl)$", re.I)
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*")  # the prefix of a link to the same article in another language
+SWITCH = re.compile(r"__(?:[^\W\d_]|_(?!_))+__")  # such as __NOTOC__, in the language of the wiki
+VARIANT = re.compile(r"-\{([^{}]*)\}-")  # a word in several scripts, -{zh-hans:…; zh-hant:…}-
+LEAKED = re.compile(r"^[ \t]*(?:\{\||\|).*$", re.M)  # rows of a table that is not closed
+TAGS = re.compile(r"</?(?:ref|references|div|span|small|su[bp]|center|table|t[rdh])\b[^<>]*>", re.I)
+BETWEEN = {"to", "and", "or", "by", "x", "×", "-", "–", "to(-)"}  # of two numbers of {{convert}}
 EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets that became empty, unlike f()
 
 
@@ -40,9 +51,7 @@ def article_text(content):
         if body or below > level:
             parts += [body, heading.strip()]
             below = level
-    found = "\n\n".join(part for part in reversed(parts) if part)
-    utf8(found)  # raises for half a surrogate pair, such as "&#xD800;"
-    return found or None
+    return "\n\n".join(part for part in reversed(parts) if part) or None
 
 
 def _words(code, hidden):
@@ -63,8 +72,8 @@ def _node(node, hidden):
         case nodes.ExternalLink():
             return _words(node.title, hidden)
         case nodes.Wikilink():
-            namespace, colon, _ = str(node.title).partition(":")
-            if colon and namespace.strip().lower() in hidden:
+            namespace, colon, page = str(node.title).partition(":")
+            if colon and namespace.strip() and _hides(namespace.strip(), page.strip(), node.text, hidden):
                 return GONE
             label = _words(node.text, hidden)
             return label if label.strip(GONE) else _words(node.title, hidden).removeprefix(":")
@@ -73,13 +82,39 @@ def _node(node, hidden):
             return "\n" if name == "br" else GONE if name in REMOVED else _words(node.contents, hidden)
         case nodes.Comment():
             return ""
-    return GONE  # templates and their arguments
+        case nodes.Template():
+            return _template(node, hidden)
+    return GONE  # arguments of templates
+
+
+def _hides(namespace, page, label, hidden):
+    """Whether a link with a prefix is not text: of a hidden namespace, media in any language, or interlanguage."""
+    if namespace.lower() in hidden or MEDIA.search(page) or "|" in str(label or ""):
+        return True
+    return label is None and LANGUAGE.fullmatch(namespace) is not None
+
+
+def _template(node, hidden):
+    """The text of the few templates that carry words of their sentence."""
+    name = str(node.name).strip().lower()
+    values = [_words(p.value, hidden).strip() for p in node.params if not p.showkey]
+    if name in ("nowrap", "nobr") and values:
+        return values[0]
+    if name == "lang" and len(values) > 1:
+        return values[1]
+    if name in ("convert", "cvt") and len(values) > 1:
+        return " ".join(values[: 4 if values[1] in BETWEEN else 2])
+    return GONE
 
 
 def _tidy(text):
     """Remove what removed markup leaves behind: empty brackets, double spaces, several empty lines."""
-    text = re.sub(r"__[A-Z]+__", "", text)  # such as __NOTOC__
-    text = EMPTIED.sub("", text).replace(GONE, "")
+    text = SWITCH.sub(lambda found: "" if found[0] == found[0].upper() else found[0], text)
+    text = VARIANT.sub(lambda found: found[1].split(";")[0].rpartition(":")[2].strip(), text)
+    text = EMPTIED.sub("", TAGS.sub("", LEAKED.sub("", text)))
+    for pattern, rest in HOLES:
+        text = pattern.sub(rest, text)
+    text = text.replace(GONE, "")
     text = re.sub(r"[ \t]+", " ", text)
     text = re.sub(r" ?\n ?", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()

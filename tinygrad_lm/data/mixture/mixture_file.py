@@ -1,6 +1,6 @@
 """A mixture file: the sources of a dataset, the weight and the cleaning of each, in TOML.
 
-tokenizer = "gpt2"                 # or the path of a trained one (.tiktoken)
+tokenizer = "gpt2"                 # or the path of a trained one (.tiktoken), or of a published tokenizer.json
 validation = 0.01                  # share of documents to hold out
 shard_tokens = 100_000_000         # tokens per file
 damage = 0.01                      # largest allowed share of damaged records; more than that is an error
@@ -17,6 +17,8 @@ name = "web"
 weight = 0.6                       # or "3/5"; weights are exact and must add up to 1
 files = ["crawl/*.warc.wet.gz"]    # patterns, relative to this file
 format = "wet"                     # needed only if the file name does not imply it
+# field = "content"                # jsonl, parquet: which field or column is the document ["text"]
+# separator = "<|endoftext|>"      # text: documents end where this stands
 
 [[source]]
 name = "counting"
@@ -69,10 +71,18 @@ class SourceConfig:
     weight: Fraction
     files: tuple = ()  # patterns
     format: str | None = None
+    field: str | None = None
+    separator: str | None = None
     shards: tuple = ()  # patterns
     validation_shards: tuple = ()
     synthetic: dict | None = None
     clean: CleaningConfig = CleaningConfig()
+
+    @property
+    def options(self):
+        """How the files are read besides their format, {name: value}, without what is left out."""
+        options = {"field": self.field, "separator": self.separator}
+        return {name: value for name, value in options.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,8 @@ def _source(source, weight, clean, problems):
     given = [key for key in ("files", "shards", "synthetic") if key in values]
     if len(given) != 1:
         problems.append(f"{where}: expected one of files, shards, synthetic, found {' and '.join(given) or 'none'}")
-    for key, other in (("format", "files"), ("validation_shards", "shards")):
+    needs = dict.fromkeys(("format", "field", "separator"), "files") | {"validation_shards": "shards"}
+    for key, other in needs.items():
         if key in values and other not in given:
             problems.append(f"{where}: {key}: needs {other}, and there are none; leave it out")
     return SourceConfig(**{"name": "", "weight": weight, "clean": cleaned} | values)
@@ -185,6 +196,8 @@ SOURCE_KEYS = {
     "name": ("a text", lambda name: isinstance(name, str)),
     "files": texts_kind(PATTERNS, least=1),
     "format": text_kind("the name of a format"),
+    "field": text_kind("the name of a field"),
+    "separator": text_kind("the text between documents"),
     "shards": texts_kind(PATTERNS, least=1),
     "validation_shards": texts_kind(PATTERNS, least=1),
     "synthetic": table_kind(),

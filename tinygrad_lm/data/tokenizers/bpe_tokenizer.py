@@ -11,10 +11,8 @@ import os
 from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
 from tinygrad_lm.data.corpus import cache_folder
-from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, PATTERN
+from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, PATTERN, encode_with_tiktoken
 from tinygrad_lm.data.tokenizers.ranks import read_ranks, write_ranks
 from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
 from tinygrad_lm.errors import ConfigError, DataError
@@ -25,10 +23,7 @@ DEFAULTS = {"special": [END], "pattern": PATTERN}
 
 
 class BPETokenizer(Tokenizer):
-    """tokens: [bytes of each token] in the order of their ranks; special: the texts of the tokens that follow.
-
-    A special token in a text is encoded as ordinary text, so that no text can end itself.
-    """
+    """tokens: [bytes of each token] in the order of their ranks; special: the texts of the tokens that follow."""
 
     name = "bpe"
 
@@ -84,10 +79,9 @@ class BPETokenizer(Tokenizer):
         except OSError as error:
             raise ConfigError(f"tokenizer {path}: cannot be written: {error.strerror}; choose another place") from error
 
-    def encode(self, text):
-        """(number of tokens,) int32."""
-        utf8(text)  # raises TokenError for invalid text
-        return self._bpe.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
+    def encode(self, text, special=False):
+        """(number of tokens,) int32. Raises TokenError for a text that tiktoken cannot split."""
+        return encode_with_tiktoken(self._bpe, text, special)
 
     def to_dict(self):
         return super().to_dict() | {"folder": os.path.abspath(self.path.parent), "file": self.path.name}

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from tinygrad_lm.data.corpus import fetch
 from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
-from tinygrad_lm.errors import DataError
+from tinygrad_lm.errors import DataError, TokenError
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
 SHA256 = {
@@ -52,16 +53,33 @@ class GPT2Tokenizer(Tokenizer):
         super().__init__([*pieces, *(end.encode() for end in ends)])
         self.eot = ends.get(END)
 
-    def encode(self, text):
-        """(number of tokens,) int32. <|endoftext|> in the text is encoded as ordinary text."""
-        utf8(text)
-        return self._bpe.encode_to_numpy(text, disallowed_special=()).astype(np.int32)
+    def encode(self, text, special=False):
+        """(number of tokens,) int32. Raises TokenError for a text that tiktoken cannot split."""
+        return encode_with_tiktoken(self._bpe, text, special)
 
     def to_dict(self):
         return super().to_dict() | ({"folder": os.path.abspath(self.folder)} if self.folder else {})
 
     def contents(self):
         return {name: Path(path).read_bytes() for name, path in zip(NAMES[0], self.files, strict=True)}
+
+
+def encode_with_tiktoken(bpe, text, special):
+    """(number of tokens,) int32, with special tokens if they are `special`, else as ordinary text.
+
+    Raises TokenError for half a surrogate pair, and where the regular expression needs more stack than there is: at
+    about a million spaces or line ends in a row.
+    """
+    utf8(text)
+    try:
+        ids = bpe.encode_to_numpy(text, allowed_special="all" if special else set(), disallowed_special=())
+    except ValueError as error:
+        run = max(re.finditer(r"\s+", text), key=lambda found: len(found[0]), default=re.match("", text))
+        raise TokenError(
+            f"the text has {len(run[0]):,} white-space characters in a row at position {run.start():,}, too many for "
+            f"the tokenizer's regular expression; shorten them ({error})"
+        ) from None
+    return ids.astype(np.int32)
 
 
 def files_in(folder):

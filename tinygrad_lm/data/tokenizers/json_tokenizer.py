@@ -5,6 +5,7 @@ import json
 import os
 import re
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from tinygrad_lm.errors import DataError, TokenError
 
 TEMPLATE = "chat_template.jinja"
 NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
-NAMES += ("generation_config.json", TEMPLATE)
+NAMES += ("generation_config.json", "added_tokens.json", TEMPLATE)
 
 
 class JsonTokenizer(Tokenizer):
     """The tokenizer.json of a model. Raises DataError if it is missing or damaged.
 
     folder: where the model is; files: {file name: content}, by default those of the folder
-    eot: the end token of tokenizer_config.json or config.json; bos: the token that the tokenizer puts before a text
+    ends: the end token of tokenizer_config.json, and those of config.json and generation_config.json; eot: the first of
+    them; bos: the token that the tokenizer puts before a text
     """
 
     name = "tokenizer.json"
@@ -35,13 +37,12 @@ class JsonTokenizer(Tokenizer):
             if (content := self.files.get(path.name)) is None:
                 raise DataError("No such file")
             self._library = tokenizers.Tokenizer.from_str(content.decode())
-            self.eot = self._end(
-                json_object(self.files, "tokenizer_config.json"), json_object(self.files, "config.json")
-            )
+            ends = self._end_ids()
         except ImportError as error:
             raise DataError(f"{path}: {error}; pip install 'tinygrad-lm[weights]'") from None
         except Exception as error:  # the library raises no other type
             raise DataError(f"{path}: expected the description of a tokenizer, found: {error}") from error
+        self.eot, self._ends = next(iter(ends), None), frozenset(ends)
         self._library.encode_special_tokens = True  # special tokens in a text are ordinary text
         self._library.no_truncation()
         self._library.no_padding()
@@ -51,11 +52,21 @@ class JsonTokenizer(Tokenizer):
             text = self._library.encode("a", add_special_tokens=True)
             self.bos = text.ids[0] if text.special_tokens_mask[0] else None
 
-    def _end(self, settings, config):
-        if end := settings.get("eos_token"):
-            return self._library.token_to_id(end["content"] if isinstance(end, dict) else end)
-        ends = config.get("eos_token_id")  # the first is the pretrained model's, the others a chat model's
-        return ends[0] if isinstance(ends, list) else ends
+    def _end_ids(self):
+        """The ids that end a text, the tokenizer's own first. A chat model often has several."""
+        settings = json_object(self.files, "special_tokens_map.json") | json_object(self.files, "tokenizer_config.json")
+        own, found = settings.get("eos_token"), []
+        for name in ("config.json", "generation_config.json"):
+            found += end_ids(json_object(self.files, name))
+        if wrong := [i for i in found if type(i) is not int or i < 0]:
+            raise ValueError(f"eos_token_id must be ids, found {wrong[0]!r}")
+        if own:
+            found = [self._library.token_to_id(own["content"] if isinstance(own, dict) else own), *found]
+        return [i for i in dict.fromkeys(found) if i is not None]
+
+    @property
+    def ends(self):
+        return self._ends
 
     @property
     def vocab_size(self):
@@ -66,11 +77,18 @@ class JsonTokenizer(Tokenizer):
         """sha256 of the file in hex."""
         return self._sha256
 
-    def encode(self, text):
-        """(number of tokens,) int32. Special tokens in the text are ordinary text; none are added."""
+    @cached_property
+    def _with_special(self):
+        """The library's tokenizer that finds special tokens in a text."""
+        library = type(self._library).from_str(self._library.to_str())
+        library.encode_special_tokens = False
+        return library
+
+    def encode(self, text, special=False):
+        """(number of tokens,) int32. No special tokens are added."""
         utf8(text)
         try:
-            ids = self._library.encode(text, add_special_tokens=False).ids
+            ids = (self._with_special if special else self._library).encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises no other type
             raise TokenError(f"{self.name} tokenizer: the vocabulary cannot express this text: {error}") from None
         return np.array(ids, np.int32)
@@ -122,6 +140,12 @@ def read_files(folder):
 def json_object(files, name):
     """The object in a JSON file; {} if there is no file."""
     return json.loads(files[name]) if name in files else {}
+
+
+def end_ids(config):
+    """The ids of eos_token_id, which is one, a list or null."""
+    ids = config.get("eos_token_id")
+    return [] if ids is None else ids if isinstance(ids, list) else [ids]
 
 
 def chat_template(files, folder):

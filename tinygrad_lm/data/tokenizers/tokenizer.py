@@ -5,6 +5,7 @@ The others are GPT-2's (gpt2_tokenizer.py), trained ones (bpe_tokenizer.py) and 
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class CharTokenizer(Tokenizer):
         utf8(text)  # raises TokenError with the place of invalid text
         return cls("".join(sorted(set(text))))
 
-    def encode(self, text):
+    def encode(self, text, special=False):
         """(len(text),) int32. Raises TokenError for a character that the vocabulary lacks."""
         codes = _code_points(text)
         ids = np.searchsorted(self._codes, codes).astype(np.int32)
@@ -60,13 +61,14 @@ class ByteTokenizer(Tokenizer):
     def __init__(self):
         super().__init__([bytes([b]) for b in range(256)])
 
-    def encode(self, text):
+    def encode(self, text, special=False):
         """(number of bytes,) int32."""
         return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
 
 
 def make_tokenizer(name, text):
-    """Make a tokenizer: char (with the characters of `text`), byte, gpt2, or the name or path of a trained one.
+    """Make a tokenizer: char (with the characters of `text`), byte, gpt2, the name or path of a trained one, or the
+    path of a published tokenizer.json or of its folder.
 
     Raises ConfigError for other names.
     """
@@ -79,9 +81,13 @@ def make_tokenizer(name, text):
     path = tokenizer_path(str(name))
     if path.is_file() or str(name).endswith(SUFFIX):
         return BPETokenizer.load(path)
+    published = Path(str(name))
+    folder = published.parent if published.name == "tokenizer.json" else published
+    if (folder / "tokenizer.json").is_file():
+        return JsonTokenizer(folder)
     raise ConfigError(
-        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX}, or the name of one "
-        f"in {path.parent}"
+        f"tokenizer {name!r} is unknown; expected char, byte or gpt2, the path of a file *{SUFFIX} or tokenizer.json, "
+        f"the folder of the latter, or the name of a tokenizer in {path.parent}"
     )
 
 

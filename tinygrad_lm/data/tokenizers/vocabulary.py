@@ -12,12 +12,20 @@ class Tokenizer:
     """Base class: decodes ids. A subclass adds `name`, a vocabulary and `encode`.
 
     eot: the id that ends a document; bos: the id that every prompt starts with; None if there is none
+
+    encode(text, special=False) gives int32 (number of tokens,). A special token in a text, such as <|endoftext|>, is
+    ordinary text, so that no text can end itself; with special=True it is the token.
     """
 
     eot = bos = None
 
     def __init__(self, vocabulary):
         self.vocabulary = vocabulary  # list of bytes
+
+    @property
+    def ends(self):
+        """All ids that end a text, `eot` among them."""
+        return frozenset({self.eot} - {None})
 
     @property
     def vocab_size(self):

@@ -18,7 +18,7 @@ TABLE = 2**24  # counts, 64 MB: a longer strip where it would be more
 @embedding.on("cuda", "float32", "bfloat16")
 def embedding_on_gpu(w, ids):
     """An implementation of `embedding` of ops/embedding.py, which adds in the order of the positions."""
-    if not covered(w) or not ids.size:
+    if not covered(w) or not ids.size or w.ndim != 2:
         return NotImplemented
     check_ids(ids, len(w))
     xp, w, (V, C) = array_module(w), contiguous(w), w.shape

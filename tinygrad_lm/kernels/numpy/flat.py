@@ -26,7 +26,8 @@ def muon_on_all_cores(_, matrices, lr, momentum):
 @sum_of_squares.on("cpu", "float32", "float64")
 def sum_of_squares_in_blocks(x):
     """The definition of optim/clipping.py; the blocks' sums are added in float64."""
-    return np.float64(sum(in_blocks(lambda here: float(np.vdot(x[here], x[here])), x.size)))
+    total = np.float64(sum(in_blocks(lambda here: float(np.vdot(x[here], x[here])), x.size)))
+    return total if 0 < total < np.inf else NotImplemented  # the definition's squares are in float64
 
 
 @scale.on("cpu", "float32", "float64")

@@ -35,7 +35,7 @@ class TemplateChat(ChatFormat):
             raise ConfigError(f"chat: {tokenizer.folder}: {error}") from error
         added = set(self.texts.ids.values())
         end = next((i for i in self.texts.encode(after).tolist() if i in added), tokenizer.eot)
-        ends = {*end_ids(tokenizer.files), tokenizer.eot, end} - {None}
+        ends = {*tokenizer.ends, end} - {None}
         if end is None:
             raise ConfigError(f"chat: {tokenizer.folder}: no token ends the answers of its template, and it has no eos")
         super().__init__(tokenizer, int(ids[0]), end, ends)
@@ -137,10 +137,3 @@ def special_words(files):
     settings = json_object(files, "special_tokens_map.json") | json_object(files, "tokenizer_config.json")
     texts = {name: token["content"] if isinstance(token, dict) else token for name, token in settings.items()}
     return {name: text for name, text in texts.items() if name.endswith("_token") and isinstance(text, str)}
-
-
-def end_ids(files):
-    """The ids that end a text, as generation_config.json and config.json have them: one, or a list."""
-    for name in ("generation_config.json", "config.json"):
-        ends = json_object(files, name).get("eos_token_id")
-        yield from ends if isinstance(ends, list) else [ends]
