@@ -26,7 +26,7 @@ def started(monkeypatch):
     known = set(sys.modules)
     yield lambda *arguments: main(list(map(str, arguments)))
     for name in set(sys.modules) - known:
-        if not name.startswith("tinygrad_lm"):
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent == ROOT / "examples":
             del sys.modules[name]
 
 
