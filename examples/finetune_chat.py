@@ -86,7 +86,8 @@ def supervised(base, chat, conversations, held_out, config, packed, shares=None)
     even = base.flat.device != "cpu"
     stream = partial(Conversations, chat=chat, batch_size=config.batch_size, block_size=base.config.block_size)
     batches = stream(conversations, seed=config.seed, accumulate=config.accumulate, packed=packed, even=even)
-    trainer = Trainer(adapted(deepcopy(base), config), batches, config, shares or default_shares(config))
+    shares = shares or default_shares(config, base.flat.device)
+    trainer = Trainer(adapted(deepcopy(base), config), batches, config, shares)
     return trainer, Examination(stream, conversations[:LEARNT], held_out)
 
 

@@ -24,13 +24,13 @@ from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
 kernels.enable()  # as training does, so that no test depends on which came before it
 
 common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-settings.register_profile("quick", max_examples=20, derandomize=True, **common)
+settings.register_profile("quick", max_examples=10, derandomize=True, **common)
 settings.register_profile("whole", max_examples=50, **common)
 settings.register_profile("thorough", max_examples=1000, **common)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 50 examples, not 20")
+    parser.addoption("--runslow", action="store_true", help="run the slow tests too, and draw 50 examples, not 10")
 
 
 def quick(config):
@@ -94,7 +94,7 @@ def pytest_terminal_summary(terminalreporter, config):
     table_of_mutants(terminalreporter)
     if quick(config):
         terminalreporter.write_line(
-            f"quick profile: {config.stash.get(LEFT_OUT, 0)} slow tests left out, 20 examples of each property; "
+            f"quick profile: {config.stash.get(LEFT_OUT, 0)} slow tests left out, 10 examples of each property; "
             "everything: python -m pytest --runslow",
             yellow=True,
         )

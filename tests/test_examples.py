@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_run
+from slow import slow_but
 from small_run import TEXT, pretrain, write
 
 from tinygrad_lm.data.corpus import Corpus
@@ -49,7 +50,7 @@ def no_gpu():
 # ---- what they do
 
 
-@pytest.mark.parametrize("tokenizer", ["char", "byte", "gpt2", "bpe"])
+@pytest.mark.parametrize("tokenizer", slow_but(["char", "byte", "gpt2", "bpe"], "byte"))
 def test_five_steps_and_a_text(tokenizer, text, tmp_path, capsys):
     if tokenizer == "gpt2" and not os.environ.get("TIKTOKEN_CACHE_DIR"):
         pytest.skip("TIKTOKEN_CACHE_DIR names no folder with GPT-2's vocabulary")
@@ -204,6 +205,7 @@ def test_minutes_are_planned(text, tmp_path, monkeypatch):
     assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[1]["model"]["wte.weight"].dtype == np.float64
 
 
+@pytest.mark.slow
 def test_time_is_not_used_to_learn_a_text_by_heart(text, tmp_path, capsys, monkeypatch):
     """However fast the machine, a run planned by time stops after the recipe's epochs."""
     monkeypatch.setattr(plan, "speed", lambda *_: (1e-6, 1e-9))

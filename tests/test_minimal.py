@@ -216,6 +216,7 @@ def test_the_page_learns(tmp_path):
     assert len(ended.stdout.rpartition("'\n")[2]) == 501  # the sample
 
 
+@pytest.mark.slow
 def test_the_page_finds_a_text(tmp_path):
     assert run(tmp_path, "missing.txt", "1").returncode
     assert int(run(tmp_path, "", "1").stdout.split()[0].replace(",", "")) > 100_000  # Python's language reference

@@ -32,6 +32,7 @@ def test_it_is_stored_without_outputs(path):
         assert (FOLDER / target).exists(), target
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("default")  # the libraries' own: of sockets and event loops
 def test_it_runs(path, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ def test_each_file_has_a_test_that_is_not_slow(request):
 
 def test_slow_tests_and_more_examples_come_together(request):
     chosen = bool(request.config.option.runslow or request.config.option.markexpr)
-    assert settings.default.max_examples >= (50 if chosen else 20)
+    assert settings.default.max_examples >= (50 if chosen else 10)
     assert chosen or not [item.name for item in request.session.items if item.get_closest_marker("slow")]
 
 

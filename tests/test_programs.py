@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from pretrained.small_models import make_run
+from slow import slow_but
 from small_run import pretrain
 
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError, DivergedError
@@ -89,7 +90,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", slow_but(COMMANDS, "generate", "data inspect"))
 def test_text_goes_to_any_encoding(name, here):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     command = [sys.executable, *map(str, COMMANDS[name])]

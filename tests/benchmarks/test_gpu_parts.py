@@ -27,7 +27,7 @@ def rehearsed():
         yield here
 
 
-@pytest.mark.parametrize("part", slow_but(PARTS, "gpu.environment", "gpu.products", "gpu.batches"))
+@pytest.mark.parametrize("part", slow_but(PARTS, "gpu.environment", "gpu.products"))
 def test_a_part_runs_to_its_end(rehearsed, part, monkeypatch):
     monkeypatch.setattr(batches, "SIZES", (64,))
     names = set()
@@ -39,6 +39,7 @@ def test_a_part_runs_to_its_end(rehearsed, part, monkeypatch):
         names.add(name)
 
 
+@pytest.mark.slow
 def test_all_kernels_are_run_once(capsys):
     gpu_once.main(["--rehearse"])
     ran = capsys.readouterr().out

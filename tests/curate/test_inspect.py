@@ -57,6 +57,7 @@ def test_a_survey_counts_what_is_there(tmp_path_factory, ids, block, cut, data):
             assert found.quantiles([0, 0.5, 1]) == [lengths[0], lengths[(len(lengths) - 1) // 2], lengths[-1]]
 
 
+@pytest.mark.slow
 def test_what_is_told_of_a_prepared_folder(out, tmp_path, capsys):
     tokenizer = tiny_tokenizer(tmp_path / "vocabulary")
     capsys.readouterr()

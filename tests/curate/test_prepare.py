@@ -246,6 +246,7 @@ def test_any_executor_writes_the_same_bytes(mixture, tmp_path, undisturbed, work
         assert executor.submit(int).result() == 0  # the caller's executor stays usable
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(st.integers(1, 5000), st.integers(1, 20_000))
 def test_the_size_of_a_batch_and_the_journal_do_not_matter(tmp_path_factory, batch, journal):

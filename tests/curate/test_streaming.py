@@ -131,6 +131,7 @@ def test_a_line_that_is_too_long_is_passed_over(small, tmp_path):
     assert (len(texts), damage.id) == (1, "a.jsonl#1")
 
 
+@pytest.mark.slow
 def test_an_archive_s_record_that_is_too_long_is_passed_over(small, tmp_path):
     for name in ("a.warc.wet", "a.warc.wet.gz"):
         path = tmp_path / name

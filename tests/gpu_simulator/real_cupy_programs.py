@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cupy_without_a_driver as without
 import fake_cuda
+import fake_nccl_library
 import numpy as np
 import small_run
 from cupy_without_a_driver import cupy
@@ -18,6 +19,7 @@ from small_gpt import tiny
 
 from tinygrad_lm import kernels
 from tinygrad_lm.data.loader import Batches
+from tinygrad_lm.distributed.communicator import Alone, Communicator
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.kernels.cuda.graph import Graph
 from tinygrad_lm.models.gpt import GPT
@@ -25,8 +27,10 @@ from tinygrad_lm.train.config import RECIPES, TrainConfig
 from tinygrad_lm.train.evaluate import evaluate
 from tinygrad_lm.train.trainer import Trainer
 
-WORK = {"launch", "memsetAsync", "memcpyAsync on the device", "cublasLtMatmul"}
-BESIDE = {"cublasLtMatmulDescSetAttribute"}  # all else that may be called while a graph is recorded
+TALK = {"ncclSend", "ncclRecv", "ncclBroadcast"}
+WORK = {"launch", "memsetAsync", "memcpyAsync on the device", "cublasLtMatmul"} | TALK
+# All else that may be called while a graph is recorded.
+BESIDE = {"cublasLtMatmulDescSetAttribute", "ncclGroupStart", "ncclGroupEnd"}
 TOKENS = np.random.default_rng(0).integers(0, 7, 2000).astype(np.int32)
 DOCUMENT = 3
 PROGRAMS = {"operations": operations, "larger": larger}
@@ -38,16 +42,17 @@ def program(function):
 
 
 SMALL = {"n_embd": 32, "n_head": 2, "dropout": 0.1, "block_size": 64}  # heads of 16: their attention has a kernel
+ALONE = Alone()
 LARGE = SMALL | {"n_layer": 1, "n_embd": 768, "n_head": 12, "block_size": 1024, "vocab_size": 50304}  # GPT-2's
 
 
-def trainer(preset, dtype, sizes=SMALL, B=2, seed=0):
+def trainer(preset, dtype, sizes=SMALL, B=2, seed=0, ranks=ALONE):
     """With dropout, documents, two batches a step."""
     shape, T = replace(tiny(preset), **sizes), sizes["block_size"]
     config = TrainConfig(**RECIPES[preset] | {"steps": 20, "batch_size": B, "accumulate": 2})
     batches = Batches(np.resize(TOKENS, max(len(TOKENS), 2 * B * T + 1)), B, T, accumulate=2)
     batches.document_token = DOCUMENT
-    return Trainer(GPT(shape, seed, dtype, "cuda"), batches, config)
+    return Trainer(GPT(shape, seed, dtype, "cuda"), batches, config, ranks.size, ranks=ranks)
 
 
 @contextmanager
@@ -92,6 +97,28 @@ def captured_step(preset):
     recorded = check_recorded(runs)
     missing = {"attention_forward", "attention_dkv", "adamw", "total", "dropout"} - {call.kernel for call in recorded}
     assert not missing, f"not launched: {missing}"
+
+
+class Halved(Communicator):
+    """One of two ranks; the other one says what this one does."""
+
+    rank, size = 0, 2
+
+    def gather(self, x):
+        return [x, x]
+
+
+@program
+def captured_step_of_two_ranks(preset):
+    fake_nccl_library.load(without.folder.name)
+    with watched() as runs:
+        trainer(preset, "bfloat16", ranks=Halved()).steps(0, 5)
+    recorded = [call for call in check_recorded(runs) if call.name.startswith("nccl")]
+    names = [call.name.removeprefix("nccl") for call in recorded]
+    assert names == ["GroupStart", "Send", "Recv", "GroupEnd"] * 4 + ["Broadcast"] * (len(names) - 16), names
+    assert {call.numbers[2] for call in recorded if call.name in TALK} == {0, 1}  # two parts; one partner
+    connections = [call for call in fake_cuda.calls if call.name == "ncclCommInitRank"]
+    assert [(call.numbers, call.capturing) for call in connections] == [((2, 7, 0), False)]
 
 
 @program

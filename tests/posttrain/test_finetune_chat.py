@@ -107,6 +107,7 @@ def test_it_learns_to_answer_and_to_end(start, folder, tmp_path, capsys):
         assert chat.parse(list(generate(model, chat.prompt(turns(word)), 9, temperature=0))) == (word[0], True)
 
 
+@pytest.mark.slow
 def test_it_can_be_a_foundation_itself(undisturbed, folder, tmp_path):
     """Its chat format stays, and its embedding is not grown again."""
     options = ["--data", folder / "data.jsonl", "--out", tmp_path / "run", "--steps", 1, *SMALL]

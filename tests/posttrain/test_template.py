@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from small_chats import CONVERSATIONS, conversations, json_tokenizer, turns
 
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, read_files
 from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.posttrain.chat import template
 from tinygrad_lm.posttrain.chat.hiding import HidingTokenizer
 from tinygrad_lm.posttrain.chat.template import TemplateChat
 
@@ -203,13 +205,15 @@ def test_it_may_be_a_file_or_one_of_several(folder_of, tmp_path):
     assert tokenizer.decode(chat.prompt(question)) == "<|begin_of_text|>Hi<|endoftext|>"
 
 
-def test_the_date_is_kept(chat_of):
+def test_the_date_is_kept(chat_of, monkeypatch):
     """A run that is resumed tomorrow sees the same ids."""
-    chat = chat_of("llama3")
-    then = TemplateChat(chat.tokenizer, "2024-02-29T12:00:00")
+    today = datetime(2024, 3, 1)
+    monkeypatch.setattr(template, "datetime", SimpleNamespace(now=lambda: today, fromisoformat=datetime.fromisoformat))
+    tokenizer = chat_of("llama3").tokenizer
+    chat, then = TemplateChat(tokenizer), TemplateChat(tokenizer, "2024-02-29T12:00:00")
     assert "Today Date: 29 Feb 2024" in chat.tokenizer.decode(then.prompt(turns("Hi")))
     assert then.to_dict() == {"name": "template", "date": "2024-02-29T12:00:00"}
-    assert f"Today Date: {datetime.now():%d %b %Y}" in chat.tokenizer.decode(chat.prompt(turns("Hi")))
+    assert "Today Date: 01 Mar 2024" in chat.tokenizer.decode(chat.prompt(turns("Hi")))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def test_logits_loss_and_gradients(folder, family, data):
         agree(found[name], wanted[name], f"gradient of {name}", 1e-12)
 
 
+@pytest.mark.slow
 @families
 @settings(max_examples=10)
 @given(data=st.data())

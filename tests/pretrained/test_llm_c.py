@@ -87,6 +87,7 @@ def test_the_tokens_are_those_of_llm_c(shakespeare):
     assert y[3, -1] == expected[256]
 
 
+@pytest.mark.slow
 def test_the_same_ten_steps_in_pytorch(tmp_path):
     """The machinery above, from a small model with random weights: their losses and ours."""
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")

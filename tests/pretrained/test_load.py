@@ -463,6 +463,7 @@ def gpt2_files():
     return GPT2Tokenizer().files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"), ()])
 def test_the_whole_way_with_gpt_2_s_own_tokens(gpt2_files, names, tmp_path):
     """From a prompt over tokens and logits to a text, the model being a small one with random weights."""

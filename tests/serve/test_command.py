@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
@@ -102,15 +101,25 @@ def test_a_port_that_is_taken(started):
     assert (found, f"cannot listen on 127.0.0.1, port {port}: Address already in use" in err) == (2, True)
 
 
+# python -m tinygrad_lm.serve, waiting an hour for a request; and Ctrl-C reaches it in the background of a shell, too
+PATIENT = """
+import runpy, signal
+from tinygrad_lm.serve import handler
+signal.signal(signal.SIGINT, signal.default_int_handler)
+handler.READ = 3600.0
+runpy.run_module("tinygrad_lm.serve", run_name="__main__", alter_sys=True)
+"""
+
+
 def test_a_process_of_its_own(run):
-    command = [sys.executable, "-m", "tinygrad_lm.serve", str(run), "--port", "0"]
+    command = [sys.executable, "-c", PATIENT, str(run), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with (
         subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process,
         ExitStack() as ends,
     ):
-        ends.callback(process.kill)  # or a failure would wait for it: in the background of a shell it ignores Ctrl-C
+        ends.callback(process.kill)  # or a failure would wait for it
         process.stdout.readline()
         port = int(re.search(r":(\d+) ", process.stdout.readline())[1])
         connection = HTTPConnection("127.0.0.1", port, timeout=20)
@@ -118,9 +127,7 @@ def test_a_process_of_its_own(run):
         assert b'"id": "run"' in connection.getresponse().read()
         connection.close()
         idle = socket.create_connection(("127.0.0.1", port))  # a client that says nothing holds nothing up
-        begun = time.monotonic()
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=20) == ("\nGoodbye.\n", "")
-        assert time.monotonic() - begun < 5
+        assert process.communicate(timeout=100) == ("\nGoodbye.\n", "")
         idle.close()
     assert process.returncode == 0

@@ -1,6 +1,8 @@
 """The page in a real Chromium: it talks to the model, and shows of it what the model computes."""
 
+import itertools
 import re
+import threading
 import time
 
 import browser
@@ -229,9 +231,10 @@ def test_tokens_are_shaded_and_say_how_likely_they_were(page, server):
 
 
 def test_the_stop_button(page, service, monkeypatch):
-    forward = type(service.model).forward
+    forward, clicked, tokens = type(service.model).forward, threading.Event(), itertools.count()
 
     def slow(*arguments):
+        assert next(tokens) < 20 or clicked.wait(60)
         time.sleep(0.02)
         return forward(*arguments)
 
@@ -240,6 +243,7 @@ def test_the_stop_button(page, service, monkeypatch):
     page.begin("Hello")
     page.wait("document.querySelectorAll('.assistant .t').length > 2")
     page.click("#stop")
+    clicked.set()
     page.wait_for_tokens()
     assert 2 < len(page.text(".assistant .bubble")) < 60
     assert not service.line.line

@@ -63,6 +63,7 @@ def outcome_of(copy, select, *files):
 PROVE = "from tinygrad_lm import ops; from tinygrad_lm.testing import prove; prove(ops.softplus, examples=20)"
 
 
+@pytest.mark.slow
 def test_one_file_and_one_entry(copy):
     add(copy)
     status, output = python(copy, "-c", PROVE)
@@ -73,6 +74,7 @@ def test_one_file_and_one_entry(copy):
     assert "passed" in output
 
 
+@pytest.mark.slow
 def test_a_wrong_derivative_is_red(copy):
     add(copy, RULE.replace("xp.exp(-x)", "xp.exp(x)"))
     status, output = python(copy, "-c", PROVE)

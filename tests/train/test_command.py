@@ -4,8 +4,11 @@ from dataclasses import replace
 
 import pytest
 from small_run import TEXT, pretrain
+from thread_ranks import here, together
 
-from tinygrad_lm.train.command import rate_jump
+from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.train import command
+from tinygrad_lm.train.command import common_device, rate_jump
 from tinygrad_lm.train.config import TrainConfig
 
 
@@ -38,3 +41,18 @@ def test_a_run_that_is_extended_says_that_its_rate_jumps(tmp_path, capsys):
     note = capsys.readouterr().out
     assert "\nnote    the learning rate jumps from 0.25 to 0.5 of its largest: 8 steps are\n" in note
     assert "stable-decay, resumed before it decays, has no jump" in note
+
+
+@pytest.mark.parametrize(("gpus", "expected"), [(0, "cpu"), (1, None), (3, "cuda")])
+def test_all_ranks_are_on_gpus_or_none(gpus, expected, monkeypatch):
+    monkeypatch.setattr(command, "world", lambda: here.rank)
+    monkeypatch.setattr(command, "resolve_device", lambda device: "cuda" if here.rank.rank < gpus else "cpu")
+
+    def common(rank):
+        if expected is None:
+            with pytest.raises(ConfigError, match="3 processes need as many GPUs, and there is none for rank 1, 2\n"):
+                common_device("auto")
+            return None
+        return common_device("auto")
+
+    assert together(3, common) == [expected] * 3

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import small_run
 import strict_capture
+from slow import slow_but
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.loader import Batches
@@ -43,7 +44,7 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", slow_but(PRESETS, "modern"))
 def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypatch):
     replayed = trainer(preset, device)
     found = replayed.steps(0, 3)
@@ -89,6 +90,7 @@ def test_what_waits_for_the_gpu_within_a_step_is_noticed(device, monkeypatch):
         trainer("gpt2", device).steps(0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("document_token", [None, 3])
 def test_half_precision_follows_single_precision(device, preset, document_token):
@@ -126,6 +128,7 @@ def test_an_optimizers_step_reaches_the_weights_that_compute(preset):
         assert (model(x).numpy() != before).any()
 
 
+@pytest.mark.slow
 def test_what_diverged_is_reported_with_its_step(device):
     broken = trainer("gpt2", device, "float32", lr=1e30, clip=0.0, warmup=0)
     message = r"step \d+ has loss (nan|inf) .* \d+ steps later"
@@ -156,6 +159,7 @@ def test_a_resumed_run_goes_on_bit_for_bit(device):
     same(weights(resumed), weights(undisturbed))
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, capsys):
     """In bfloat16, as a newcomer with a GPU would: trained, evaluated, saved, resumed, written from on the CPU."""
     monkeypatch.setattr(driver, "gpu_problem", lambda: None)

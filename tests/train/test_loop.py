@@ -279,6 +279,7 @@ def test_asked_twice_it_stops_at_once(start, tmp_path, monkeypatch):
     assert checkpoint.read_checkpoint(tmp_path / "checkpoints")[0]["step"] == 3
 
 
+@pytest.mark.slow
 def test_killed_for_real_and_resumed(text, tmp_path):
     """kill -9 from outside, whatever it is doing; then the example itself goes on, in a process of its own."""
     plan = ["--preset", "tiny", "--data", str(text), "--steps", "500", "--eval-every", "100"]

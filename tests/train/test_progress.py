@@ -22,7 +22,7 @@ def test_the_curve_is_of_a_part_and_the_result_of_the_whole(tmp_path, monkeypatc
     (tmp_path / "text").write_text(TEXT)
     run = tmp_path / "run"
     options = ["--preset", "tiny", "--data", tmp_path / "text", "--out", run, "--steps", 4, "--eval-every", 2]
-    assert pretrain(*options, curve_tokens=64) == 0
+    assert pretrain(*options, pictures=True, curve_tokens=64) == 0
     log = small_run.Log(run / "log.jsonl")
     (steps, (whole,)), (when, curve) = log.curve("whole"), log.curve("validation")
     assert (steps, when) == ([4], [2, 4])

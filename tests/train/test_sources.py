@@ -485,6 +485,7 @@ def test_wrong_options(options, message, data, tmp_path, monkeypatch, capsys):
     assert "steps of" not in told.out
 
 
+@pytest.mark.slow
 def test_as_a_program(tmp_path):
     ended = subprocess.run(
         [sys.executable, ROOT / "examples" / "pretrain.py", tmp_path / "missing.toml"],

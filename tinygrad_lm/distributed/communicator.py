@@ -5,9 +5,12 @@ by a clock, a signal or a name, it decides by what one of them says, so that the
 """
 
 import time
+from functools import cached_property
 
 import numpy as np
 
+from tinygrad_lm.backend import device_of
+from tinygrad_lm.distributed.nccl import Nccl
 from tinygrad_lm.distributed.tree import tree_sum
 
 
@@ -18,11 +21,19 @@ class Communicator:
     gather(x)                          [x of rank 0, x of rank 1, …], flat arrays of any sizes, everywhere
     collect(x)                         these behind one another, on rank 0 alone; x itself elsewhere
     broadcast(x, root)                 x ← that of one rank, in place
+
+    These are for arrays of the host; for those of GPUs there are the first and the last one, as `transport` has them.
     """
+
+    nccl = cached_property(Nccl)
+
+    def transport(self, x):
+        """What exchanges and broadcasts arrays that lie where x does: this object, or NCCL between GPUs (nccl.py)."""
+        return self if device_of(x) == "cpu" else self.nccl
 
     def add_up(self, x):
         """x ← the sum of a flat array over ranks, a power of two of them, in place, in the order of a binary tree."""
-        tree_sum(self.exchange, self.rank, self.size, x)
+        tree_sum(self.transport(x).exchange, self.rank, self.size, x)
 
     def meet(self):
         """Wait until all ranks have come here."""

@@ -46,7 +46,7 @@ OPTIONS = {
         "type": int,
         "metavar": "N",
         "help": "parts that a batch is divided into: with the same number, any cores and processes give the same bits "
-        "[cores times processes]",
+        "[cores times processes, on GPUs processes]",
     },
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
@@ -85,8 +85,20 @@ def command(description, options, start, train, arguments, kind=RunFolder):
 
 def resolve(device, dtype):
     """(device, dtype) of a run, by name, where "auto" leaves them to the machine: on all ranks those of rank 0."""
-    device = resolve_device(device)
+    device = common_device(device)
     return device, world().text(resolve_dtype(dtype, device))
+
+
+def common_device(device):
+    """The name of a device, where "auto" leaves it to the machine. ConfigError unless it is the same on all ranks."""
+    found = world().texts(resolve_device(device))
+    if len(set(found)) > 1:
+        without = ", ".join(str(rank) for rank, name in enumerate(found) if name == "cpu")
+        raise ConfigError(
+            f"--device {device}: {len(found)} processes need as many GPUs, and there is none for rank {without}\n"
+            f"  hint : {found.count('cuda')} processes or fewer, or --device cpu"
+        )
+    return found[0]
 
 
 def vocab_size(tokenizer, device):
@@ -150,7 +162,7 @@ def reopened(kind, resume, steps, device, moved):
     if further:
         run.plan(steps)
     run.log.check_steps(first, ("seconds", "position") if run.train_config.seconds else ("seconds",))
-    trainer, validate = run.reopen(resolve_device(device))
+    trainer, validate = run.reopen(common_device(device))
     trainer.pace = pace_of(trainer.config, trainer.batches, run.log.records)
     if trainer.pace.over(first) or not (steps is None or further):
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")

@@ -7,7 +7,7 @@ from tinygrad_lm.kernels.cuda.graph import Graph
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.ops.attention import attention
 from tinygrad_lm.optim.clipping import clip_gradients
-from tinygrad_lm.train.shares import backward, starts_of
+from tinygrad_lm.train.shares import backward, carry, starts_of
 
 AHEAD = 20  # steps whose batches are on the GPU at once
 
@@ -21,6 +21,9 @@ class DeviceSteps:
 
     In bfloat16 a step is captured as a CUDA graph. Not in float32, where attention has no kernel: its rule's products
     are CuPy's, which cannot be captured.
+
+    Of several ranks each has a GPU, and computes the shares that it owns (shares.py), one after the other. Gradients
+    are added over the ranks within the step, and the weights handed round, so both are captured too (distributed/).
     """
 
     def __init__(self, trainer):
@@ -28,6 +31,7 @@ class DeviceSteps:
         self.xp = xp = array_module(flat.data)
         self.place, self.rows, self.tables, self.drawn = xp.zeros((), np.int64), xp.arange(AHEAD), {}, {}
         self.losses, self.norms = (xp.zeros(AHEAD, flat.data.dtype) for _ in range(2))
+        self.of_shares = xp.zeros((trainer.shares, 2), flat.data.dtype)  # summed loss and count of each
         self.launched = Graph(xp) if capturable(trainer.model) else lambda function: function()
 
     def __call__(self, trainer, first, count):
@@ -49,16 +53,24 @@ class DeviceSteps:
         """One update by the rows at `place`: launches alone, and nothing that the host has to wait for."""
         from tinygrad_lm.kernels.cuda.rounding import rounded_once  # registers it, so not where CuPy is not
 
-        config, flat = trainer.config, trainer.model.flat
+        config, flat, shares = trainer.config, trainer.model.flat, trainer.gradients
         row = {name: table.take(self.place, axis=0) for name, table in self.tables.items()}
-        total = counted = 0.0
+        B = row["batch 0"].shape[1]
+        self.of_shares.fill(0)
         with rounded_once(flat.data, trainer.model.dtype):
-            for part in range(config.accumulate):
-                batch = [table[part] for name, table in row.items() if name.startswith("batch ")]
-                starts = row["starts"][part] if "starts" in row else None
-                context = Context((config.seed, row["counters"][part]), starts)
-                loss, count = backward(trainer.objective, trainer.model, batch, context)
-                total, counted = total + loss * count, counted + count
+            for turn, share in enumerate(shares.own):
+                rows, total, counted = shares.rows(share, B), 0.0, 0.0
+                for part in range(config.accumulate):
+                    batch = [table[part, rows] for name, table in row.items() if name.startswith("batch ")]
+                    starts = row["starts"][part, rows] if "starts" in row else None
+                    context = Context((config.seed, row["counters"][turn, part]), starts)
+                    loss, count = backward(trainer.objective, trainer.model, batch, context)
+                    total, counted = total + loss * count, counted + count
+                self.of_shares[share, 0], self.of_shares[share, 1] = total, counted
+                carry(trainer.model, shares.sums[0], turn)
+        trainer.ranks.add_up(flat.grad)
+        trainer.ranks.add_up(self.of_shares.reshape(-1))  # to the zeros of the ranks that have other shares
+        total, counted = self.of_shares.sum(axis=0)
         counted = self.xp.maximum(counted, 1)
         norm = clip_gradients(flat, config.clip, counted)
         for i, optimizer in enumerate(trainer.optimizers):
@@ -81,9 +93,11 @@ def draw(trainer, step):
 
 def numbers_of(trainer, steps, dtype):
     """The counters of the random numbers and the numbers of the optimizers, by name, a row a step."""
-    config = trainer.config
-    first_rows = [part * config.batch_size for part in range(config.accumulate)]
-    rows = {"counters": np.array([[(step, row) for row in first_rows] for step in steps], np.uint64)}
+    config, shares = trainer.config, trainer.gradients
+    places = [shares.rows(share, config.batch_size).start for share in shares.own]
+    first_rows = [[part * config.batch_size + place for part in range(config.accumulate)] for place in places]
+    counters = [[[(step, row) for row in parts] for parts in first_rows] for step in steps]
+    rows = {"counters": np.array(counters, np.uint64)}
     factors = [trainer.pace.rate_factor(step) for step in steps]
     for i, optimizer in enumerate(trainer.optimizers):
         rows[f"optimizer {i}"] = np.array([optimizer.numbers(factor) for factor in factors], dtype)

@@ -8,6 +8,11 @@ length become one of the next: that is the tree, and takes log2 of their number 
 added as the next levels of the same tree, and what each rank has as the last ones.
 
 Rows draw their random numbers by their place among all rows of the step, so cutting changes no draw.
+
+A GPU is one thread: its rank adds its own shares one after the other (device_steps.py), in the same order, so they are
+the same bits on 1, 2, 4, … GPUs of a kind. A GPU is fastest with all its rows at once, so a run there has one share for
+each rank by default: more GPUs can resume it only if it was begun with more, and one that was begun on a CPU keeps its
+shares, however small they are for a GPU.
 """
 
 import copy
@@ -15,7 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.data.loader import document_starts
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import ConfigError
@@ -26,10 +31,11 @@ from tinygrad_lm.threads import cores, in_blocks, parallel
 SMALL = 2e10  # floating-point operations of a step: a fraction of a tenth of a second
 
 
-def default_shares(config):
-    """The config's shares, or as many as rank 0 has cores, times ranks, rounded down to a power of two; at most one for
-    each row."""
-    return config.shares or power_of_two(min(world().first(cores()) * world().size, config.batch_size))
+def default_shares(config, device="cpu"):
+    """The config's shares, or as many as rank 0 has cores, one on a GPU, times ranks, rounded down to a power of two;
+    at most one for each row."""
+    each = world().first(cores()) if device == "cpu" else 1
+    return config.shares or power_of_two(min(each * world().size, config.batch_size))
 
 
 def shares_of(model, config):
@@ -40,7 +46,7 @@ def shares_of(model, config):
     """
     flops = 6 * model.flat.data.size * config.batch_size * model.config.block_size
     small = flops < SMALL and model.flat.device == "cpu" and has_products(model.dtype.name)
-    return config.shares or world().size if small else default_shares(config)
+    return config.shares or world().size if small else default_shares(config, model.flat.device)
 
 
 def power_of_two(n):
@@ -75,7 +81,8 @@ class Shares:
         self.map = parallel if self.threads > 1 else map
         self.replicas = [model, *(replica(model) for _ in range(self.threads - 1))]
         levels = (len(self.own) // self.threads).bit_length() - 1
-        self.sums = [[np.empty_like(model.flat.grad) for _ in range(levels)] for _ in self.replicas]
+        xp, grad = array_module(model.flat.grad), model.flat.grad
+        self.sums = [[xp.empty_like(grad) for _ in range(levels)] for _ in self.replicas]
 
     def __call__(self, step):
         each = len(self.own) // self.threads  # shares a thread
@@ -96,14 +103,18 @@ class Shares:
 
     def share(self, step, part, batch, model, i):
         """Forward and backward of share i of a batch. Returns its summed loss and its count."""
-        size, larger = divmod(len(batch[0]), self.shares)  # as np.array_split cuts
-        here = slice(*(j * size + min(j, larger) for j in (i, i + 1)))
+        here = self.rows(i, len(batch[0]))
         batch = [x[here] for x in batch]
         key = (self.config.seed, step, part * self.config.batch_size + here.start)
         context = Context(key, starts_of(self.batches, batch[0]))
         batch = [to_device(x, model.flat.device) for x in batch]
         loss, count = backward(self.objective, model, batch, context)
         return loss.item() * count.item(), count.item()
+
+    def rows(self, i, count):
+        """Where share i has its rows among so many: as np.array_split cuts."""
+        size, larger = divmod(count, self.shares)
+        return slice(*(j * size + min(j, larger) for j in (i, i + 1)))
 
 
 def backward(objective, model, batch, context):

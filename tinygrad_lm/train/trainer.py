@@ -35,7 +35,7 @@ class Trainer:
         self.model, self.batches, self.config, self.objective = model, batches, config, objective
         self.optimizers = sharded(make_optimizers(model, config), self.ranks)
         self.shares, on_cpu = shares, model.flat.device == "cpu"
-        self.gradients = Shares(model, batches, config, objective, shares if on_cpu else 1, threads, self.ranks)
+        self.gradients = Shares(model, batches, config, objective, shares, threads if on_cpu else 1, self.ranks)
         self.threads = self.gradients.threads
         self.device_steps = None if on_cpu else DeviceSteps(self)
         self.ahead = 1 if on_cpu else AHEAD
