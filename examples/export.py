@@ -21,7 +21,7 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     model, tokenizer = load_pretrained(args.model)
     chat = find_chat(args.model, tokenizer)
-    export(model, tokenizer, args.folder, chat and chat_files(chat))
+    export(model, tokenizer, args.folder, chat and chat_files(chat), source=args.model)
     print(f"wrote {args.folder}")
 
 

@@ -25,6 +25,7 @@ import pretrain
 import reinforce
 
 from tinygrad_lm import files
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.curate.prepare import prepare
 from tinygrad_lm.data.synthetic.instructions import instructions
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET
@@ -85,7 +86,7 @@ def main(arguments=None):
         card = report_card(folder, list(plan), held_out, LIMIT)
         files.replace(folder / "report.md", card.encode())
     print(f"\n{card}\nin {folder}: report.md, and a run for each stage")
-    print(f"talk to it:  python examples/chat.py {folder / 'reinforcement'}")
+    print(f"talk to it:  {spelled('examples/chat.py')} {folder / 'reinforcement'}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What README and docs/ show is in the repository: code runs, quoted rules are the files', links lead somewhere."""
+"""What the pages show is in the repository: code runs, quoted rules are the files', links lead somewhere."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 NEEDS = {
     "docs/models.md": "a model from the hub",
     "docs/proving.md": "tests/testing/test_prove.py, which runs it block after block",

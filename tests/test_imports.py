@@ -25,6 +25,7 @@ CORE = {
     "models": {"nn", "ops", "backend", "errors"},
 }
 PLAIN = {
+    "commands",
     "errors",
     "files",
     "locks",
@@ -36,6 +37,7 @@ PLAIN = {
 }  # they know of no arrays that learn
 LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
+    "commands": {"errors"},
     "files": {"errors"},
     "habits": {"engine"},  # other libraries' names, for messages
     "locks": {"errors"},
@@ -57,6 +59,7 @@ AROUND = {
     "evaluate": LEARNING | {"data", "generation", "pretrained"},
     "serve": LEARNING | {"data", "generation", "posttrain", "pretrained"},
     "learn": LEARNING | {"data", "generation", "adapt", "testing", "train", "posttrain"},
+    "__main__": PLAIN,
     "__init__": {"habits", "engine", "ops", "nn", "optim", "models", "testing"},  # what `import tinygrad_lm` gives
 }
 ALLOWED = CORE | AROUND | {"examples": CORE.keys() | AROUND.keys()}

@@ -7,6 +7,7 @@ import numpy as np
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import array_module, to_device, wide
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
@@ -71,7 +72,9 @@ def load_reward(where, device):
     """The reward model of a run of examples/prefer.py."""
     run = RunFolder(where)
     if run.config.get("heads") != [HEAD]:
-        raise ConfigError(f"reward: {where} is not the run of a reward model; examples/prefer.py --reward trains one")
+        raise ConfigError(
+            f"reward: {where} is not the run of a reward model; {spelled('examples/prefer.py')} --reward trains one"
+        )
     model = ScoredGPT(run.model_config, None, run.config["dtype"], device)
     model.flat.load(run.read_checkpoint("best")[1]["model"])
     return model

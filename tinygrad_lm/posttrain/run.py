@@ -2,6 +2,7 @@
 
 from shlex import quote
 
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.models.gpt import GPT
@@ -35,7 +36,7 @@ class ChatRun(RunFolder):
         return adapted(self.base_model(device), self.train_config)
 
     def how_to_use(self):
-        return f"talk to it:  python examples/chat.py {quote(str(self.path))}"
+        return f"talk to it:  {spelled('examples/chat.py')} {quote(str(self.path))}"
 
     def sample(self, model, n):
         """The likeliest answers to the run's questions, at most n tokens each."""

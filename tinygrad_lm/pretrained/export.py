@@ -18,24 +18,26 @@ from pathlib import Path
 import numpy as np
 
 from tinygrad_lm.adapt.lora import merge
+from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sync, write
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.pretrained import gpt2, llama
 from tinygrad_lm.pretrained.export_tokenizer import tokenizer_files
+from tinygrad_lm.pretrained.model_card import model_card
 
 MODELING = "modeling_tinygrad_lm.py"
 
 
-def export(model, tokenizer, folder, files=None):
-    """Write a new folder: config.json, model.safetensors, generation_config.json and the tokenizer's files.
+def export(model, tokenizer, folder, files=None, source=None):
+    """Write a new folder: config.json, model.safetensors, generation_config.json, the tokenizer's files, and README.md.
 
     Layer norms make a GPT2LMHeadModel, RMS norms a LlamaForCausalLM or, with normalised queries and keys as in our
     presets `modern`, a Qwen3ForCausalLM. The folder is written under a temporary name and then renamed. Raises
     ConfigError for a model that none of them can express and for a folder that exists, CheckpointError for a folder
     that cannot be written.
 
-    files: {file name: content} in place of the tokenizer's
+    files: {file name: content} in place of the tokenizer's; source: where the model came from, for the model card
     """
     import safetensors.numpy
 
@@ -54,7 +56,9 @@ def export(model, tokenizer, folder, files=None):
         auto_map = {"AutoModelForCausalLM": "modeling_tinygrad_lm.TinygradLMForCausalLM"}
         description |= {"softcap": config.softcap, "auto_map": auto_map}
         texts[MODELING] = resources.files("tinygrad_lm.pretrained").joinpath(f"{MODELING}.txt").read_bytes()
+    card = model_card(model, tokenizer, description, TEMPLATE in texts, source)
     texts |= {
+        "README.md": card.encode(),
         "config.json": json.dumps(description, indent=2).encode(),
         "generation_config.json": json.dumps(generation, indent=2).encode(),
     }

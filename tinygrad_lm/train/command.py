@@ -5,6 +5,7 @@ import math
 import time
 from shlex import quote
 
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.job import connected
 from tinygrad_lm.errors import ConfigError
@@ -198,7 +199,7 @@ def conclude(run, trainer, ended):
     ended: "finished", "settled" (the validation loss no longer fell), or the signal that asked to stop.
     """
     path, config = quote(str(run.path)), trainer.config
-    again = f"python {run.config['program']} --resume {path}"
+    again = f"{spelled(run.config['program'])} --resume {path}"
     if ended.startswith("SIG"):
         print(f"\nstopped by {ended} and saved; continue with\n  {again}")
         return {"SIGINT": 130, "SIGTERM": 143}[ended]

@@ -19,6 +19,7 @@ from pathlib import Path
 from shlex import quote
 
 from tinygrad_lm import files
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.data.tokenizers.tokenizer import tokenizer_from_dict
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, TokenError
@@ -220,7 +221,7 @@ class RunFolder:
     def how_to_use(self):
         """The command that uses the model."""
         prompt = "" if self.config["floors"] else prompt_option(self.tokenizer)
-        return f"write more:  python examples/generate.py {quote(str(self.path))}{prompt}"
+        return f"write more:  {spelled('examples/generate.py')} {quote(str(self.path))}{prompt}"
 
     def sample(self, model, n, **options):
         """A text of n tokens from the model, beginning as the training text does."""

@@ -7,6 +7,7 @@ of its answers, and writes the same as a page.
 from pathlib import Path
 
 from tinygrad_lm import files
+from tinygrad_lm.commands import spelled
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.learn.response.response import examine_response
@@ -34,7 +35,9 @@ def add_arguments(parser):
 def show_response(args):
     """Print one answer, and write its page. Returns the exit status."""
     if "method" not in RunFolder(args.run).config:
-        raise ConfigError(f"response: {args.run} is not the run of a policy; examples/reinforce.py makes such runs")
+        raise ConfigError(
+            f"response: {args.run} is not the run of a policy; {spelled('examples/reinforce.py')} makes such runs"
+        )
     run = PolicyRun(args.run)
     manifest, state = run.read_checkpoint()
     trainer, _ = run.reopen(resolve_device(args.device))
