@@ -1,8 +1,12 @@
 """All cores on one piece of work: every part is computed once, whoever comes to help and whenever."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -227,3 +231,38 @@ def test_other_cores_are_used_where_nobody_else_uses_them(partners, monkeypatch)
         with workers(1):
             here(size, least)
     assert used == ["work", "alone", "work", "alone", "alone", "alone"]
+
+
+ROOT = Path(__file__).parents[2]
+STEP = """
+import hashlib
+
+import numpy as np
+from small_gpt import shaken, tiny
+
+from tinygrad_lm import kernels
+from tinygrad_lm.nn.context import Context
+
+kernels.enable()
+found = hashlib.sha256()
+for preset in ("gpt2", "modern"):
+    model = shaken(tiny(preset, n_embd=16, block_size=8), dtype=np.float32)
+    tokens = np.random.default_rng(0).integers(0, 7, (4, 9))
+    model.loss(tokens[:, :-1], tokens[:, 1:], Context(key=(0, 0, 0))).backward()
+    found.update(model.flat.grad)
+print(found.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_first_process_has_the_bits_of_all_others(tmp_path):
+    """The one that compiles the kernels: it had others where a loop was compiled by itself, and into its leader."""
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])
+    environment = os.environ | {"PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(tmp_path)}
+    run = lambda: subprocess.run(
+        [sys.executable, "-c", STEP], env=environment, capture_output=True, text=True, check=True
+    )
+    first, second = run(), run()
+    assert "compiling the CPU kernels" in first.stderr
+    assert "compiling" not in second.stderr
+    assert first.stdout == second.stdout
