@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
 
 
 @needs_fork
-@pytest.mark.parametrize("every", [1000, pytest.param(11, marks=pytest.mark.slow)], ids=["one", "one in eleven"])
+@pytest.mark.parametrize("every", [1000, pytest.param(40, marks=pytest.mark.slow)], ids=["one", "one in forty"])
 @pytest.mark.parametrize("what", ["new", "resumed"])
 @pytest.mark.parametrize("act", ["kill", "disk_full"])
 def test_it_goes_on_or_says_why_not(act, what, every, folder, capsys):
@@ -81,7 +81,7 @@ def test_it_goes_on_or_says_why_not(act, what, every, folder, capsys):
     subprocess.run(command, env=environment, check=True, timeout=1000, stdout=subprocess.DEVNULL)
     expected = folder / ("run" if what == "new" else "more")
     statuses = {path: int(path.read_text()) for path in folder.glob(f"{what}-*.status")}
-    assert len(statuses) > 40 // every
+    assert len(statuses) >= 2
     stopped = -signal.SIGKILL if act == "kill" else 2
     assert {*statuses.values()} == {0, stopped}
     for path, status in statuses.items():
