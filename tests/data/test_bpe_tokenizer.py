@@ -301,8 +301,8 @@ def test_by_path_and_by_name(tokenizer, tmp_path, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         make_tokenizer("mine", "")
     assert str(caught.value) == (
-        "tokenizer 'mine' is unknown; expected char, byte or gpt2, the path of a file *.tiktoken, or the name of one "
-        f"in {path.parent}"
+        "tokenizer 'mine' is unknown; expected char, byte or gpt2, the path of a file *.tiktoken or tokenizer.json, "
+        f"the folder of the latter, or the name of a tokenizer in {path.parent}"
     )
     tokenizer.save(path)
     monkeypatch.chdir(path.parent)

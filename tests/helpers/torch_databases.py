@@ -9,6 +9,7 @@ import unittest
 from types import ModuleType
 
 import numpy as np
+from hypothesis import settings
 
 from tinygrad_lm import Tensor
 
@@ -20,9 +21,11 @@ def databases():
         stand_in = ModuleType("expecttest")
         stand_in.TestCase = unittest.TestCase
         sys.modules["expecttest"] = stand_in
+    ours = settings.get_current_profile_name()
     from torch.testing._internal.common_methods_invocations import op_db
     from torch.testing._internal.common_optimizers import optim_db
 
+    settings.load_profile(ours)  # torch has loaded one of its own, for all tests
     return {(info.name, info.variant_test_name): info for info in op_db}, {o.optim_cls.__name__: o for o in optim_db}
 
 

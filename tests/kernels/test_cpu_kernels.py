@@ -293,7 +293,8 @@ def test_the_passes_over_the_gradient_are_the_definitions(size, least, monkeypat
     x = np.full(size, 1.1, "f4")
     x[: size // 2] *= np.linspace(0.5, 1, size // 2, dtype="f4") if size < 2**17 else 1
     squares, scale = (getattr(clipping, name).implementation("cpu", x.dtype) for name in ("sum_of_squares", "scale"))
-    assert squares(x) == pytest.approx((x.astype("f8") ** 2).sum(), rel=1e-6)
+    found, right = squares(x), (x.astype("f8") ** 2).sum()
+    assert found is NotImplemented if not right else found == pytest.approx(right, rel=1e-6)
     expected = x * np.float32(0.3)
     scale(x, 0.3)
     np.testing.assert_array_equal(x, expected)
