@@ -99,4 +99,4 @@ def test_its_lines_run_in_transformers(kind, tmp_path, monkeypatch, capsys):
     (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(tmp_path / "model")
     exec(lines.replace("max_new_tokens=100", "max_new_tokens=3, pad_token_id=0"), {})
-    assert capsys.readouterr().out.strip("\n")
+    assert len(capsys.readouterr().out) > 1  # drawn at random: it may be blank lines
