@@ -135,5 +135,6 @@ def end(comm, error, stream):
     else:
         text = "".join(traceback.format_exception(error))
     print(f"error: rank {comm.rank}: {text}", file=stream, flush=True)
+    time.sleep(GRACE / 10)  # MPICH's launcher drops what it has not read when it ends all
     comm.Abort(status_of(error))
     os._exit(status_of(error))  # the launcher is already ending all
