@@ -85,7 +85,7 @@ def test_what_is_not_known_is_not_invented(source, said, tmp_path):
 
 @pytest.mark.parametrize("kind", ["plain", "bounded", "chat"])
 def test_its_lines_run_in_transformers(kind, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle of this test, is not installed")
     pytest.importorskip("transformers", reason="transformers, the oracle of this test, is not installed")
     tokenizer, files = SEVEN, None
     if kind == "chat":
@@ -98,5 +98,6 @@ def test_its_lines_run_in_transformers(kind, tmp_path, monkeypatch, capsys):
     assert ("trust_remote_code=True" in card, "tinygrad-lm chat" in card) == (kind == "bounded", kind == "chat")
     (lines,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     monkeypatch.chdir(tmp_path / "model")
+    torch.manual_seed(3)  # the text is drawn: of others some are blank lines alone
     exec(lines.replace("max_new_tokens=100", "max_new_tokens=3, pad_token_id=0"), {})
-    assert len(capsys.readouterr().out) > 1  # drawn at random: it may be blank lines
+    assert capsys.readouterr().out.strip("\n")

@@ -43,16 +43,18 @@ def connected():
     ranks, aside, errors = Job(comm), comm.Dup(), sys.stderr
     before = enter(ranks)
     try:
-        with Watch(ranks, aside), silent() if ranks.rank else nullcontext():
-            print("ranks  ", introduced(ranks))
-            yield
-            ranks.meet()
-    except BaseException as error:
-        if not all_come(aside):
-            end(comm, error, errors)
-        if ranks.rank:
-            raise SystemExit(status_of(error)) from None
-        raise
+        with Watch(ranks, aside):  # to the end: a rank that waits for the others' errors is not lost
+            try:
+                with silent() if ranks.rank else nullcontext():
+                    print("ranks  ", introduced(ranks))
+                    yield
+                    ranks.meet()
+            except BaseException as error:
+                if not all_come(aside):
+                    end(comm, error, errors)
+                if ranks.rank:
+                    raise SystemExit(status_of(error)) from None
+                raise
     finally:
         enter(before)
 
