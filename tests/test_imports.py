@@ -39,7 +39,7 @@ LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "commands": {"errors"},
     "files": {"errors"},
-    "habits": {"engine"},  # other libraries' names, for messages
+    "habits": {"engine", "ops", "nn", "optim"},  # other libraries' names, for messages
     "locks": {"errors"},
     "programs": {"errors", "signals"},
     "signals": {"errors"},

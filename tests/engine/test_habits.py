@@ -1,6 +1,7 @@
 """What people are used to from NumPy and PyTorch works, or says what to write instead. Nothing is lost in silence."""
 
 import copy
+import math
 import operator
 import pickle
 import re
@@ -77,7 +78,17 @@ def test_names_from_other_libraries_are_answered_with_ours():
 def test_every_spelling_works(name):
     """What stands before the first semicolon is Python."""
     x, y = Tensor(A + 4.0, requires_grad=True), Tensor(A.T + 5.0)
-    names = {"x": x, "y": y, "ops": ops, "np": np, "Tensor": Tensor, "condition": A > 0, "value": 1.0, "data": A}
+    names = {
+        "x": x,
+        "y": y,
+        "ops": ops,
+        "np": np,
+        "math": math,
+        "Tensor": Tensor,
+        "condition": A > 0,
+        "value": 1.0,
+        "data": A,
+    }
     names |= {"axis": 0, "low": 0.0, "high": 1.0, "rows": [0], "columns": [1], "ids": [1, 0], "n": 1}
     shaped = Tensor(np.arange(6.0).reshape(1, 2, 3) + 1, requires_grad=True)
     if "(2, 3" in habits.METHODS[name] or "(1, 0, 2)" in habits.METHODS[name]:

@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, shaken, tiny
 
+from tinygrad_lm import Tensor
 from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
 from tinygrad_lm.generation.generate import generate, generate_batch, until
 from tinygrad_lm.generation.sampling import Sampler
@@ -173,3 +174,16 @@ def test_what_is_sure_comes_at_once_and_no_more_is_asked_for():
 def test_mistakes_are_told_before_the_first_token():
     with pytest.raises(ConfigError, match="top_k"):
         generate_batch(GPT(tiny("gpt2")), [[0]], 1, top_k=-1)
+
+
+@pytest.mark.parametrize("prompt", ["Hello", [[1, 2]], np.array([[1, 2]]), [1.0, 2.0], 3, ["a"]], ids=repr)
+def test_a_prompt_that_is_no_list_of_ids_is_refused(prompt):
+    with pytest.raises(TokenError, match=r"a prompt must be a list of token ids, found (.|\n)*tokenizer\.encode"):
+        generate(GPT(tiny("gpt2")), prompt, 3)
+
+
+def test_ids_come_as_lists_arrays_and_tensors():
+    model = GPT(tiny("gpt2"))
+    expected = list(generate(model, [1, 2], 3))
+    for prompt in ((1, 2), np.array([1, 2], "uint16"), Tensor([1, 2])):
+        assert list(generate(model, prompt, 3)) == expected

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinygrad_lm.backend import random, to_device
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, TokenError
 from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
@@ -64,13 +64,24 @@ def generate_batch(
     rows = list(range(len(prompts))) if rows is None else [int(row) for row in rows]
     if n < 0:
         raise ConfigError(f"generate: n must be at least 0, found {n}")
-    if not all(len(prompt) for prompt in prompts):
+    texts = [token_ids(prompt) for prompt in prompts]
+    if not all(texts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
     if len(rows) != len(prompts) or not all(0 <= row < 2**64 for row in rows):
         raise ConfigError(f"generate: rows must be a whole number below 2⁶⁴ for each of {len(prompts)}, found {rows}")
     random(seed, "sample")  # refuses a wrong seed now, not at the first token
-    texts = [[int(token) for token in prompt] for prompt in prompts]
     return write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, Sampler(**sampling))
+
+
+def token_ids(prompt):
+    """The token ids of a prompt as a list: from a list, an array or a tensor with one axis."""
+    array = np.asarray(prompt)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise TokenError(
+            f"generate: a prompt must be a list of token ids, found {prompt!r:.60}\n"
+            "  hint : tokenizer.encode(text) gives ids; generate_batch(model, prompts, n) takes several prompts"
+        )
+    return array.tolist()
 
 
 def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler):
