@@ -1,6 +1,7 @@
 """docs/coming-from.md, line by line: what a line gives there it gives here; pasted here it works, or is answered."""
 
 import copy
+import importlib
 import inspect
 import io
 import math
@@ -11,11 +12,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import tinygrad_lm
-from tinygrad_lm import Tensor, models, nn, no_grad, ops, optim
+from tinygrad_lm import Tensor, gradcheck, gradcheck_module, models, nn, no_grad, ops, optim
 from tinygrad_lm.errors import ConfigError, DtypeError, GraphError, ShapeError
 from tinygrad_lm.generation import generate
+from tinygrad_lm.learn.ledger.trace import trace
+from tinygrad_lm.learn.notebook import tree
 
 PAGE = (Path(__file__).parents[1] / "docs" / "coming-from.md").read_text(encoding="utf-8")
 SETUP = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
@@ -203,6 +207,16 @@ def test_a_function_that_is_looked_for_in_ops_is_answered():
             assert not problem(line, here, {"torch": ops, "F": ops}, {})
             tried += 1
     assert tried > 40
+
+
+def test_the_package_and_hasattr_are_answered_too():
+    with pytest.raises(AttributeError, match=r"^tinygrad_lm has no tensor\n  hint : tensor is written Tensor\("):
+        tinygrad_lm.tensor([1.0])
+    with pytest.raises(AttributeError, match=r"^Linear has no nonsense$"):
+        _ = nn.Linear(3, 4).nonsense
+    assert not any(hasattr(owner, "cat") for owner in (tinygrad_lm, ops, nn, optim, nn.Linear(3, 4), Tensor([1.0])))
+    with pytest.raises(AttributeError, match=r"flat is written model\.initialize\(seed=0\)"):
+        _ = nn.Linear(3, 4).flat
 
 
 def test_there_are_enough():
@@ -408,6 +422,84 @@ MEANINGS = {
         o.net.weight.data.copy(), o.net.initialize(seed=0).weight.data
     ),
 }  # fmt: skip
+
+
+# ---- the tables without a library of their own, and the loop
+
+
+def of_batches(o):
+    xs, rows = np.arange(64), np.random.default_rng(0).permutation(64).reshape(-1, 32)
+    return sorted(np.concatenate([xs[these] for these in rows])) == list(xs)
+
+
+def of_compilation(o):
+    kernels = importlib.import_module("tinygrad_lm.kernels")
+    with kernels.disabled():
+        expected = ops.softmax(o.x).data
+        kernels.enable()
+        return np.allclose(ops.softmax(o.x).data, expected)
+
+
+def of_seeds(o):
+    model = models.GPT(models.PRESETS["modern-tiny"], seed=0)
+    drops = [nn.Dropout(0.5).initialize()(o.x, nn.Context(key=(0, 1, 0))).data for _ in range(2)]
+    drawn = [list(generate(model, [1], 5, seed=0)) for _ in range(2)]
+    return np.array_equal(*drops) and drawn[0] == drawn[1]
+
+
+def of_loss(o):
+    model, ids = models.GPT(models.PRESETS["modern-tiny"]), np.array([[1, 2, 3]])
+    return model(ids).shape == (1, 3, 65) and model.loss(ids, ids).shape == ()
+
+
+def has(module, *names):
+    return all(hasattr(importlib.import_module(f"tinygrad_lm.{module}"), name) for name in names)
+
+
+HERE = {
+    "torch.autograd.gradcheck(f, x)": lambda o: (
+        gradcheck(ops.tanh, o.x, verbose=False) and gradcheck_module(lambda net, x: net(x), o.net, o.a, verbose=False)
+    ),
+    "torch.utils.checkpoint.checkpoint(f, x)": lambda o: ops.recompute(o.x, function=ops.tanh).requires_grad,
+    "x.register_hook": lambda o: trace(lambda: o.net(o.x).sum()).steps,
+    "create_graph=True": lambda o: type((o.x * o.x).sum().backward() or o.x.grad) is np.ndarray,
+    "jax.jit": of_compilation,
+    "jax.vmap": lambda o: (o.s @ o.s.swapaxes(1, 2)).shape == (2, 3, 3),
+    "DataLoader(dataset, batch_size=32, shuffle=True)": of_batches,
+    "torch.manual_seed(0)": of_seeds,
+    "AutoModelForCausalLM.from_pretrained(name)": lambda o: has("pretrained.load", "load_pretrained"),
+    "model.save_pretrained(folder)": lambda o: has("pretrained.export", "export"),
+    "logits, loss = model(x, y)": of_loss,
+    "model.generate(ids, max_new_tokens=20)": lambda o: has("generation", "generate"),
+    "DistributedDataParallel(net)": lambda o: has("distributed.job", "__name__"),
+    "print(net)": lambda o: "weight (3, 4), bias (4,)" in tree(o.net),
+}
+
+
+def test_what_is_only_here():
+    titles = [re.search("`(.*?)`", row[0])[1] for row in tables("there", "here")]
+    assert titles == list(HERE)
+    assert not [title for title in titles if not HERE[title](SimpleNamespace(**here_names()))]
+
+
+@pytest.mark.parametrize("side", ["here", pytest.param("there", marks=pytest.mark.slow)])
+def test_the_loop_side_by_side(side, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    there = side == "there"
+    names = torch_names() if there else here_names()
+    lines = re.search(r"```\n# PyTorch.*?\n```", PAGE, re.DOTALL)[0].splitlines()[1:-1]
+    names |= {"Net": lambda: names["nn"].Linear(3, 4), "steps": 20, "xs": names["x"].detach(), "targets": names["ids"]}
+    names |= {"save_file": save_file, "load_file": load_file}
+    if there:
+        torch = names["torch"]
+        names |= {"CosineAnnealingLR": torch.optim.lr_scheduler.CosineAnnealingLR, "targets": torch.tensor([2, 0])}
+        names["clip_grad_norm_"] = torch.nn.utils.clip_grad_norm_
+    exec("\n".join(line[:56].rstrip() if there else line[56:] for line in lines), names)
+    losses = [float(line) for line in capsys.readouterr().out.split()]
+    assert len(losses) == 20
+    assert losses[-1] < losses[0] - 0.05
+    assert len(names["classes"]) == 2
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_each_other_meaning_has_its_check():

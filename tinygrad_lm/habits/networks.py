@@ -36,7 +36,7 @@ OF_A_MODULE = {
     "from_pretrained": "load_pretrained(name); from tinygrad_lm.pretrained.load import load_pretrained",
     "compile": "kernels.enable(); from tinygrad_lm import kernels",
     "configure_optimizers": "optim.AdamW(model.parameters()): only matrices decay",
-    "flat": "model.initialize(seed=0) makes it",
+    "flat": "model.initialize(seed=0), which makes it; then model.flat",
 } | dict.fromkeys(("train", "eval", "training"), NO_MODE)  # fmt: skip
 for _one, _all in {"cuda": "to", "cpu": "to", "half": "to", "float": "to", "children": "modules",
                    "named_children": "modules", "buffers": "register_buffer"}.items():  # fmt: skip
