@@ -64,7 +64,7 @@ BARE = {
     "loss = x.mean(); loss.backward(retain_graph=True); loss.backward(); x.grad": "argument 'retain_graph'",
 }
 # These run, and give something else: the page's first table says so.
-OTHERWISE = {"with torch.no_grad(): z = x * 2", "net.weight.T"}
+OTHERWISE = {"with torch.no_grad(): z = x * 2", "with torch.inference_mode(): z = x * 2", "net.weight.T"}
 
 
 GENERAL = "an operation of tinygrad_lm.ops, or x.numpy()"  # of NumPy's functions that ours have no name for

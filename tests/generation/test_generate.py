@@ -177,7 +177,7 @@ def test_mistakes_are_told_before_the_first_token():
 
 
 @pytest.mark.parametrize("prompt", ["Hello", [[1, 2]], np.array([[1, 2]]), [1.0, 2.0], 3, ["a"]], ids=repr)
-def test_a_prompt_that_is_no_list_of_ids_is_refused(prompt):
+def test_a_prompt_must_be_a_list_of_ids(prompt):
     with pytest.raises(TokenError, match=r"a prompt must be a list of token ids, found (.|\n)*tokenizer\.encode"):
         generate(GPT(tiny("gpt2")), prompt, 3)
 
