@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -47,7 +48,7 @@ def loss_at(model, x, y, context=NONE):
 # ---- every entry of the gradient
 
 
-@every_preset
+@pytest.mark.parametrize("preset", slow_but(PRESETS, "gpt2", "modern"))
 def test_every_parameter_entry_by_complex_step(preset):
     """All weights are complex numbers here, one of them with an imaginary part of 1e-30. Dropout is on."""
     config = tiny(preset, dropout=0.2)

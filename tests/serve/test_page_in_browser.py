@@ -123,6 +123,7 @@ class Page:
         self.js("document.getElementById('form').requestSubmit()")
 
 
+@pytest.mark.slow
 def test_a_conversation(page):
     page.set("seed", 3)
     page.set("tokens", 12)
@@ -265,6 +266,7 @@ def test_a_plain_text_is_continued(page):
     assert page.js("return document.querySelectorAll('.given').length") == 14
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(page, monkeypatch, chromium):
     page.begin("é")  # its vocabulary has it
     page.wait("document.querySelector('#log .here')")

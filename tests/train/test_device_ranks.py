@@ -57,6 +57,7 @@ def same(found, expected):
             assert found[1][name][key].tobytes() == x.tobytes(), f"{name} {key}"
 
 
+@pytest.mark.slow
 @EMULATED
 @pytest.mark.parametrize(("preset", "shares", "accumulate"), [("modern", 2, 2), ("gpt2", 4, 1)])
 def test_many_ranks_have_the_bits_of_one(device, preset, shares, accumulate, monkeypatch):

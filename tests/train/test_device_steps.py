@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import small_run
 import strict_capture
-from slow import slow_but
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.loader import Batches
@@ -44,7 +43,8 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("preset", slow_but(PRESETS, "modern"))
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
 def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypatch):
     replayed = trainer(preset, device)
     found = replayed.steps(0, 3)
