@@ -10,6 +10,7 @@ from dataclasses import replace
 import browser
 import numpy as np
 import pytest
+from slow import slow_but
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
@@ -278,7 +279,7 @@ def odd_ledgers():
     }
 
 
-@pytest.mark.parametrize("name", odd_ledgers())
+@pytest.mark.parametrize("name", slow_but(odd_ledgers(), "part"))
 def test_odd_ledgers_are_shown_too(name, opened):
     ledger = odd_ledgers()[name]
     page = opened(ledger)
@@ -323,7 +324,7 @@ def test_formulas_in_type_say_what_the_rules_say(opened):
         page.click("#next")
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", slow_but([390, 1440], 390))
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_nothing_is_wider_than_the_window(name, width, opened):
     ledger = EXAMPLES[name]()

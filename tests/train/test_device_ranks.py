@@ -92,6 +92,7 @@ def check_captured(calls, size, shares):
     assert {call.partner for call in captured if call.name == "broadcast"} == set(range(size))
 
 
+@pytest.mark.slow
 @EMULATED
 def test_in_single_precision_the_same_without_a_recording(device):
     """And, but for rounding, as on a CPU: with the same noise in each row, and its own document's beginnings."""

@@ -69,6 +69,7 @@ def at_step(monkeypatch, step, act):
     after_update(monkeypatch, lambda i: i == step and act())
 
 
+@pytest.mark.slow
 def test_validation_stays_inside_documents_as_training_does(tmp_path):
     """The loop of the program hands the batches' token of documents to evaluation."""
     model = shaken(tiny("modern"))
