@@ -94,6 +94,7 @@ def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_pat
     assert cards[0] == cards[1]
 
 
+@pytest.mark.slow
 def test_a_finished_story_is_told_again_without_training(tell, told, capsys):
     before = {stage: results(told / stage) for stage in STAGES}
     assert tell(told) == 0
@@ -124,6 +125,7 @@ def test_impossible_times_are_refused(tell, tmp_path, capsys, options, complaint
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_other_folders_and_other_times_are_refused(tell, told, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert tell(tmp_path) == 2

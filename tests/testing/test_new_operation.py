@@ -85,7 +85,6 @@ def test_a_wrong_derivative_is_red(copy):
     assert "1 failed" in output
 
 
-@pytest.mark.slow
 def test_a_file_without_its_entry_is_red(copy):
     add(copy, entry="")
     status, output = outcome_of(copy, "every_operation_has_cases", "tests/ops/test_properties.py")
