@@ -2,10 +2,16 @@
 
 import sys
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinygrad_lm.errors import ConfigError, DeviceError
+
+Array = NDArray[Any]  # NumPy's, or on a GPU CuPy's, which has the same methods
+Shape = tuple[int, ...]
+Axis = int | tuple[int, ...] | None  # one axis, several, or all
 
 
 def array_module(x):
@@ -20,7 +26,7 @@ def device_of(x):
     return "cpu" if array_module(x) is np else "cuda"
 
 
-def to_device(x, device):
+def to_device(x: Array, device: str) -> Array:
     """x on the named device; x itself if it is there already."""
     if device_of(x) == device:
         return x

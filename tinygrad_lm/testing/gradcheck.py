@@ -14,7 +14,8 @@ import numpy as np
 
 from tinygrad_lm.backend import is_floating, random
 from tinygrad_lm.engine.graph import ancestors
-from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import ConfigError, DtypeError, GradientError, check_ranges
 from tinygrad_lm.testing.form import differentiate, value_of
 from tinygrad_lm.testing.report import Report, Row

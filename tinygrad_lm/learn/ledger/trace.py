@@ -16,7 +16,8 @@ import numpy as np
 
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.observe import observing
-from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import ConfigError, GraphError
 from tinygrad_lm.learn.ledger.backward import BackwardObserver
 from tinygrad_lm.learn.ledger.calls import CallObserver
