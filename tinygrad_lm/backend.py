@@ -5,7 +5,7 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tinygrad_lm.errors import ConfigError, DeviceError
 
@@ -26,7 +26,7 @@ def device_of(x):
     return "cpu" if array_module(x) is np else "cuda"
 
 
-def to_device(x: Array, device: str) -> Array:
+def to_device(x: Any, device: str) -> Array:
     """x on the named device; x itself if it is there already."""
     if device_of(x) == device:
         return x
@@ -66,7 +66,7 @@ def wide(dtype):
     return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
 
 
-def dtype_of(name):
+def dtype_of(name: DTypeLike | None) -> np.dtype:
     """The floating dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes.
 
     ConfigError says which there are, where it is unknown, not floating, or not in this machine's order of bytes.

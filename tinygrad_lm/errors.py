@@ -5,12 +5,8 @@ has none.
 """
 
 
-class TinygradError(Exception):
-    """The base of all errors that this package raises on purpose."""
-
-
 # fmt: off
-# ruff: noqa: E701
+class TinygradError(Exception): """The base of all errors that this package raises on purpose."""
 class ShapeError(TinygradError, ValueError): """Arrays whose shapes do not fit an operation."""
 class DtypeError(TinygradError, ValueError): """Arrays whose element types do not fit an operation, or each other."""
 class GraphError(TinygradError, ValueError): """A backward pass that the recorded graph cannot answer."""

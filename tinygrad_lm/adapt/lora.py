@@ -37,8 +37,9 @@ def lora(model, rank, seed=0):
                 adapted = LoRALinear(part, rank)
                 adapted.name, adapted.ready = part.name, True
                 a = adapted.lora_a
+                _, std = a.initial
                 noise = random(seed, f"init/{part.name}.lora_a").standard_normal(a.shape)
-                a.data = to_device((a.std * noise).astype(part.weight.dtype), part.weight.device)
+                a.data = to_device((std * noise).astype(part.weight.dtype), part.weight.device)
                 adapted.lora_b.data = to_device(adapted.lora_b.data.astype(part.weight.dtype), part.weight.device)
                 setattr(module, key, adapted)
     model.lay_out()

@@ -118,12 +118,6 @@ class Op(Replaceable, Generic[P]):
             names += [f"{p.name}[{i}]" for i in range(n)] if p.kind is p.VAR_POSITIONAL else [p.name]
         return names[:n]
 
-    @property
-    def halves(self):
-        """The formula's two parts: that of the value, and that of the gradients."""
-        value, _, gradients = self.formula.partition("        ")
-        return value, gradients.strip()
-
     def __repr__(self):
         return f"<op {self.name}: {self.formula}>"
 

@@ -39,8 +39,6 @@ def in_place(sign):
 class Tensor(Variable):
     """An n-dimensional array that operations record a graph for.
 
-    Tensor(data, requires_grad=False, name="")
-
     data is a NumPy or CuPy array (shared, not copied), a number, or nested lists (numbers become float32 and int64).
     With requires_grad=True it is a leaf: after `loss.backward()` its `grad` holds ∂loss/∂data. Gradients of several
     backward passes add up until `zero_grad()`.
