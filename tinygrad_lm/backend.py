@@ -14,14 +14,14 @@ Shape = tuple[int, ...]
 Axis = int | tuple[int, ...] | None  # one axis, several, or all
 
 
-def array_module(x):
+def array_module(x: Any) -> Any:
     """The library that x belongs to: numpy, or cupy for an array on a GPU. Rules call it to run on both."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
-def device_of(x):
+def device_of(x: Any) -> str:
     """'cpu' or 'cuda'."""
     return "cpu" if array_module(x) is np else "cuda"
 
@@ -35,7 +35,7 @@ def to_device(x: Any, device: str) -> Array:
     return x.get() if device == "cpu" else _cupy().asarray(x)
 
 
-def zeros(shape, dtype, device):
+def zeros(shape: Shape | int, dtype: DTypeLike, device: str) -> Array:
     """A new array of zeros on the named device."""
     return (np if device == "cpu" else _cupy()).zeros(shape, dtype)
 
@@ -49,7 +49,7 @@ def _cupy():
     return cupy
 
 
-def is_floating(dtype):
+def is_floating(dtype: np.dtype) -> bool:
     """Whether numbers of this dtype have derivatives: float16 to float64, complex ones, and ml_dtypes' bfloat16.
 
     NumPy knows nothing of bfloat16: its kind is "V", as that of any bytes.
@@ -61,7 +61,7 @@ FLOAT32 = np.dtype(np.float32)
 DTYPES = "float16, bfloat16, float32, float64, complex64 or complex128"
 
 
-def wide(dtype):
+def wide(dtype: np.dtype) -> np.dtype:
     """The dtype to compute in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
     return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
 

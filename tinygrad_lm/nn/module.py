@@ -93,7 +93,7 @@ class Module:
         lines = "".join(line + f" × {n}" * (n > 1) for line, n in alike.items())
         return f"{type(self).__name__}: {sum(p.size for _, p in starred):,} parameters{lines}"
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """Raise ConfigError if this module has parameters that were never initialised."""
         names = [name for name, p in self.named_parameters() if p.flat is None]
         if names:
@@ -137,7 +137,8 @@ class Module:
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
         for _, module in self.named_modules():
-            module.ready or module.check_ready()
+            if not module.ready:
+                module.check_ready()
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
         self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():

@@ -40,12 +40,12 @@ class AdamW(Optimizer):
         self.pieces = [(here, kind) for kind in (True, False) for here in self.flat.runs(of_kind(kind))]
         self.m, self.v, self.t = self.moments(), self.moments(), np.array(0)
 
-    def numbers(self, factor):
+    def numbers(self, factor: float) -> list:
         """The learning rate, and 1 − βᵗ for both β, which count the updates."""
         self.t += 1
         return [self.lr * factor, *(1 - beta ** self.t.item() for beta in self.betas)]
 
-    def apply(self, numbers):
+    def apply(self, numbers: list) -> None:
         """The update with these numbers, which may be an array where the weights are."""
         lr, *corrections = numbers
         for *arrays, matrices in self.runs(self.m, self.v):

@@ -35,11 +35,11 @@ class Muon(Optimizer):
         self.pieces = [(self.flat.slices[p.node.name], p.shape) for p in self.parameters]
         self.m = self.moments()
 
-    def numbers(self, factor):
+    def numbers(self, factor: float) -> list:
         """The learning rate."""
         return [self.lr * factor]
 
-    def apply(self, numbers):
+    def apply(self, numbers: list) -> None:
         """The update with these numbers, which may be an array where the weights are."""
         (lr,) = numbers
         matrices = [[x.reshape(shape) for x in arrays] for *arrays, shape in self.runs(self.m)]

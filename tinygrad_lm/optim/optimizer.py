@@ -1,6 +1,6 @@
 """What all optimizers share: which parameters they train, and where their state lies. The page trains all."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from numbers import Real
 from typing import Any
@@ -44,12 +44,12 @@ class Optimizer:
 
     flat = property(lambda self: self.parameters[0].flat, doc="The store that the parameters lie in (nn/flat.py).")
 
-    def moments(self):
+    def moments(self) -> Array:
         """A new flat array of zeros with an entry for each entry of the pieces."""
         size, data = sum(here.stop - here.start for here, _ in self.pieces), self.flat.data
         return array_module(data).zeros(size, data.dtype)
 
-    def runs(self, *moments):
+    def runs(self, *moments: Array) -> Iterator[tuple]:
         """(weights, gradients, ..., known) of each piece. The moments' lie one behind the other."""
         start = 0
         for here, known in self.pieces:
