@@ -23,7 +23,7 @@ CORE = {
     "ops": {"engine", "backend", "errors"},
     "nn": {"ops", "engine", "backend", "errors"},
     "optim": {"engine", "backend", "errors"},
-    "models": {"nn", "ops", "backend", "errors"},
+    "models": {"nn", "ops", "engine", "backend", "errors"},
 }
 PLAIN = {
     "commands",

@@ -11,6 +11,7 @@ from small_run import status
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.learn import __main__ as program
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.puzzles.bugs import BUGS, PUZZLES
 from tinygrad_lm.learn.puzzles.compare import compare, gradients
 from tinygrad_lm.learn.puzzles.examples import EXAMPLES, Example
@@ -124,7 +125,7 @@ def test_every_law_is_broken_by_some_bug(symptoms):
 @pytest.mark.parametrize("name", PUZZLES)
 def test_neither_question_nor_hint_gives_the_answer(name, symptoms):
     bug = PUZZLES[name]
-    right = Op.registry[bug.operation].halves[1]
+    right = halves(Op.registry[bug.operation])[1]
     said = question(bug, symptoms[name]) + hint(bug, symptoms[name])
     for secret in (bug.title, bug.mistake, bug.reason, bug.reason.split(". ")[0]):
         assert secret not in said

@@ -16,6 +16,7 @@ from small_gpt import random_tokens, shaken, tiny
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.ledger.page import write_page
 from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.paths import paths
@@ -304,7 +305,7 @@ def test_odd_ledgers_are_shown_too(name, opened):
 def test_formulas_in_type_say_what_the_rules_say(opened):
     """Raised and lowered signs stand for the same; a root has a bar in place of brackets; lines part the equations."""
     ledger = trace(lambda x: x * 2, 1.0)
-    formulas = [op.halves for op in Op.registry.values()]
+    formulas = [halves(op) for op in Op.registry.values()]
     ledger.steps = [
         replace(ledger.steps[0], number=100 + i, forward=a, backward=b) for i, (a, b) in enumerate(formulas)
     ]
