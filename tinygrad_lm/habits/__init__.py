@@ -7,8 +7,7 @@ import inspect
 import sys
 
 from tinygrad_lm import nn, ops, optim
-from tinygrad_lm.engine.arithmetic import spelled, spellings
-from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.tensor import Tensor, spelled, spellings
 from tinygrad_lm.habits.networks import OF_A_MODULE, OF_AN_OPTIMIZER, OPTIMIZERS, PARTS
 from tinygrad_lm.habits.tensors import FUNCTIONS, KEYWORDS, METHODS
 from tinygrad_lm.optim.optimizer import Optimizer
