@@ -46,8 +46,8 @@ def assignment(x, index, value):
 
 
 spellings |= FUNCTIONS | METHODS | KEYWORDS
-Tensor.__torch_function__ = classmethod(foreign_function)
-Tensor.__setitem__ = assignment
+for name, method in {"__torch_function__": classmethod(foreign_function), "__setitem__": assignment}.items():
+    setattr(Tensor, name, method)  # unseen by type checkers, which are to mark x[0] = 1
 answer(sys.modules["tinygrad_lm"], spellings)
 answer(ops, spellings)
 answer(nn, PARTS)
