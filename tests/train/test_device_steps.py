@@ -185,3 +185,12 @@ def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, 
     capsys.readouterr()
     assert small_run.write(run, "--prompt", "the", "--tokens", 5, "--device", "cpu") == 0
     assert capsys.readouterr().out.startswith("the")
+
+
+def test_gradients_left_by_a_look_do_not_count(device):
+    """As on a CPU: before a captured step, too."""
+    looked, other = trainer("gpt2", device), trainer("gpt2", device)
+    for first in (0, 4):
+        looked.model.flat.grad.fill(1)
+        assert looked.steps(first, 4) == other.steps(first, 4)
+    same(weights(looked), weights(other))

@@ -57,6 +57,7 @@ class DeviceSteps:
         row = {name: table.take(self.place, axis=0) for name, table in self.tables.items()}
         B = row["batch 0"].shape[1]
         self.of_shares.fill(0)
+        flat.zero_grad()
         with rounded_once(flat.data, trainer.model.dtype):
             for turn, share in enumerate(shares.own):
                 rows, total, counted = shares.rows(share, B), 0.0, 0.0
@@ -75,7 +76,6 @@ class DeviceSteps:
         norm = clip_gradients(flat, config.clip, counted)
         for i, optimizer in enumerate(trainer.optimizers):
             optimizer.apply(row[f"optimizer {i}"])
-        flat.zero_grad()
         here = self.rows == self.place
         for found, value in ((self.losses, total / counted), (self.norms, norm)):
             found[...] = self.xp.where(here, value, found)
