@@ -16,6 +16,7 @@ from tinygrad_lm.testing.derivatives import COMPLEX, real_derivative
 from tinygrad_lm.testing.drawing import seeds
 from tinygrad_lm.testing.mutants import generic_mutants
 from tinygrad_lm.testing.proof import Proof
+from tinygrad_lm.testing.report import show
 
 
 def prove(op, strategy=None, reference=None, *, checks=None, roundings=20, analytic=True, examples=100, verbose=True):
@@ -71,7 +72,7 @@ def prove(op, strategy=None, reference=None, *, checks=None, roundings=20, analy
             "  hint : draw larger and more varied inputs, where the gradient is not close to 0"
         )
     if verbose:
-        print(report)
+        show(report)
     return report
 
 
