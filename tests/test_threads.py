@@ -62,11 +62,12 @@ def test_peak_memory_counts_what_was_used_and_given_back():
 
 
 FORKED = """
-import os, signal
+import os, signal, threading
 from tinygrad_lm.threads import parallel, workers
 
 with workers(2):
-    assert parallel(abs, [-1, -2]) == [1, 2]
+    both = threading.Barrier(2)
+    parallel(lambda _: both.wait(10), range(2))  # now both threads are there
     if (child := os.fork()) == 0:
         signal.alarm(10)  # instead of waiting for ever
         os._exit(parallel(abs, [-3, -4]) != [3, 4])
