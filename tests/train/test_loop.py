@@ -418,3 +418,19 @@ def test_an_evaluation_may_leave_gradients(start, undisturbed, tmp_path, monkeyp
     monkeypatch.setattr(Validation, "__call__", looking)
     assert start(tmp_path) == 0
     assert results(tmp_path) == results(undisturbed)
+
+
+def test_what_a_stopped_run_cannot_go_on_with(start, tmp_path, monkeypatch, capsys):
+    """Fewer steps than it has made, while it is not finished; and data that are nowhere."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert start(tmp_path / "run") == 130
+    for options, message in (
+        (["--steps", 3], f"--steps 3: {tmp_path}/run is at step 4; give more, or leave it out"),
+        (
+            ["--data", tmp_path / "rum"],
+            f"rum: there is no such file or folder to go on with; did you mean {tmp_path}/run?",
+        ),
+    ):
+        assert pretrain("--resume", tmp_path / "run", *options) == 2
+        assert message in capsys.readouterr().err
