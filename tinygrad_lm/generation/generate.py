@@ -66,10 +66,10 @@ def generate_batch(
     texts = [ids_of(prompt) for prompt in prompts]
     rows = list(range(len(texts)) if rows is None else rows)
     ranges = {
-        "n": (n, "a whole number, at least 0", is_whole(n)),
-        "seed": (seed, "a whole number below 2⁶⁴", is_whole(seed) and seed < 2**64),
-        "top": (top, "a whole number, at least 0", is_whole(top)),
-        "vocab_size": (vocab_size, "a positive whole number", vocab_size is None or is_whole(vocab_size, 1)),
+        "n": (n, "at least 0 and a whole number", is_whole(n)),
+        "seed": (seed, "a whole number from 0 to 2⁶⁴ − 1", is_whole(seed) and seed < 2**64),
+        "top": (top, "at least 0 and a whole number", is_whole(top)),
+        "vocab_size": (vocab_size, "at least 1 and a whole number", vocab_size is None or is_whole(vocab_size, 1)),
         "rows": (
             rows,
             f"a whole number below 2⁶⁴ for each of {len(texts)}",

@@ -37,7 +37,7 @@ class Sampler:
     def __post_init__(self):
         ranges = {
             "temperature": ("at least 0", lambda x: 0 <= x < np.inf),
-            "top_k": ("a whole number, at least 0", is_whole),
+            "top_k": ("at least 0 and a whole number", is_whole),
             "top_p": ("above 0 and at most 1", lambda x: 0 < x <= 1),
             "min_p": ("from 0 to 1", lambda x: 0 <= x <= 1),
             "repetition_penalty": ("positive", lambda x: 0 < x < np.inf),
