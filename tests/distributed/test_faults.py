@@ -11,7 +11,7 @@ from faulty_run import PLACES
 from small_job import PLAN, launch, prepare
 from small_run import after_update, pretrain, results
 
-from tinygrad_lm.distributed.__main__ import find_launcher
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.train import checkpoint

@@ -19,7 +19,7 @@ import pytest
 from small_run import pretrain
 
 from tinygrad_lm.distributed import watch
-from tinygrad_lm.distributed.job import MARKS
+from tinygrad_lm.distributed.launcher import own_rank
 from tinygrad_lm.train.run import RunFolder
 
 
@@ -56,10 +56,9 @@ PLACES = {
 def plant(patch, act, place, number, rank):
     """Let a rank act before this call of a function."""
     function, calls = pkgutil.resolve_name(place), itertools.count(1)
-    own = next(int(os.environ[name]) for name in MARKS if name in os.environ)
 
     def acting(*arguments, **options):
-        if own == rank and next(calls) == number:
+        if own_rank() == rank and next(calls) == number:
             act()
         return function(*arguments, **options)
 

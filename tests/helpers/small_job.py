@@ -25,7 +25,7 @@ from small_run import TEXT, after_update, example, finetune, pretrain, status
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.distributed import communicator, job
-from tinygrad_lm.distributed.__main__ import find_launcher
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.train import command
 from tinygrad_lm.train.run import RunFolder
 
