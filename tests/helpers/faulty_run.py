@@ -19,6 +19,7 @@ import pytest
 from small_run import pretrain
 
 from tinygrad_lm.distributed import watch
+from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.launcher import own_rank
 from tinygrad_lm.train.run import RunFolder
 
@@ -39,6 +40,7 @@ FAULTS = {
     "SIGTERM": send(signal.SIGTERM),
     "SIGSTOP": send(signal.SIGSTOP),
     "hang": threading.Event().wait,
+    "other call": lambda: world().meet(),
     "sleep": lambda: time.sleep(3 * watch.time_limit()),
 }
 # The function before which it happens, and in which of its calls. Runs are resumed at a checkpoint.

@@ -28,14 +28,14 @@ class Communicator:
     These are for arrays of the host; for those of GPUs there are the first and the last one, as `transport` has them.
     """
 
+    nccl = None  # until it is wanted
+
     def begins(self, name):
         """This rank begins one of CALLS: how a Job's watch sees that it follows the others."""
 
     def grouped(self):
         """Within the block all that is sent may be sent at once (nccl.py)."""
         return nullcontext()
-
-    nccl = None  # when it is wanted
 
     def transport(self, x):
         """What exchanges and broadcasts arrays that lie where x does: this object, or NCCL between GPUs (nccl.py)."""
