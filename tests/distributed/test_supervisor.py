@@ -103,6 +103,15 @@ def test_one_that_waits_for_others_is_the_second_to_speak(watching, waiting):
     assert problem == "has waited for others for 2 s, and not all of them have come"
 
 
+def test_each_wait_has_its_own_time(watching, waiting):
+    found = watching()
+    waiting.touch()
+    for _ in range(int(LIMIT / BEAT)):
+        assert found.problem() is None
+    found.heard(JOINS)
+    assert patience(found)[0] > LIMIT + 1
+
+
 @pytest.mark.parametrize("words", [[JOINS, JOINED], [JOINS, JOINED, LEFT]])
 def test_one_that_has_joined_has_another_watch(words, watching, waiting):
     waiting.touch()
@@ -190,14 +199,15 @@ def test_one_that_hangs_says_where(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "variables", [{"PMI_SIZE": "1"}, {"PMI_RANK": "", "PMI_SIZE": "1"}], ids=["of one", "without a launcher"]
+    "variables",
+    [{"PMI_RANK": "0", "PMI_SIZE": "1"}, {"SLURM_STEP_NUM_TASKS": "4"}, {}],
+    ids=["of one", "without a number", "without a launcher"],
 )
 def test_a_process_alone_has_none(variables, monkeypatch):
     for name in (*MARKS, *SIZES):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
-        if value:
-            monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("it has forked"))
     supervisor.supervised()
 

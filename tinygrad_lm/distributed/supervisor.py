@@ -8,7 +8,6 @@ known to none of them.
     python -m tinygrad_lm.distributed.supervisor PROGRAM …        # as `python PROGRAM …`, watched from its start on
 """
 
-import faulthandler
 import math
 import os
 import platform
@@ -55,7 +54,6 @@ def supervised():
     if _line is None and possible:
         limit = time_limit()
         reading, _line = os.pipe()
-        sys.stdout.flush()
         numbers = signal.SIGINT, signal.SIGTERM
         before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)  # until it is clear who handles them
         if child := os.fork():
@@ -67,7 +65,6 @@ def supervised():
             os._exit(Supervisor(child, os.fdopen(reading, "rb", 0), limit, asked).run())
         os.close(reading)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        faulthandler.enable(sys.__stderr__)  # by which it says where it hangs
 
 
 def say(word):
@@ -151,7 +148,7 @@ class Supervisor:
 
 
 if __name__ == "__main__":
-    os.environ["PYTHONFAULTHANDLER"] = "1"
+    os.environ["PYTHONFAULTHANDLER"] = "1"  # so that SIGABRT makes it say where it is
     supervised()
     if _line is not None:
         os.set_inheritable(_line, True)
