@@ -98,7 +98,12 @@ def test_in_single_precision_the_same_without_a_recording(device):
     """And, but for rounding, as on a CPU: with the same noise in each row, and its own document's beginnings."""
 
     def of(ranks, device=device):
-        return course(trainer_of("gpt2", device, ranks, 2, "float32"), range(2))
+        begun = []
+        ranks.begins = begun.append  # what the job's watch sees
+        trainer = trainer_of("gpt2", device, ranks, 2, "float32")
+        found = course(trainer, range(2))
+        assert begun == ["steps"] * (device != "cpu")
+        return found
 
     expected = of(Alone())
     same(together(2, of, in_turns=True)[0], expected)
