@@ -61,7 +61,7 @@ def connected():
 
 
 def introduced(ranks):
-    """The processes of all ranks in their order: launchers name one that is killed by its machine and number."""
+    """The processes of all ranks in their order, by which a user or a monitor knows them."""
     found = [text.split() for text in ranks.texts(f"{platform.node()} {os.getpid()}")]
     machines = groupby(found, key=lambda process: process[0])
     return "; ".join(f"processes {', '.join(number for _, number in here)} on {name}" for name, here in machines)

@@ -1,8 +1,7 @@
 """A process for each rank of a job that waits for it, and names it if it ends, or hangs, without a word of its own.
 
 Launchers end a job in which a process has failed, but not all of them say which: MPICH's names none that calls
-`os._exit`, and the memory's end looks the same everywhere. And a rank that hangs before it has joined the others is
-known to none of them.
+`os._exit`, and may name one that it has killed itself. And none knows of a rank that hangs before it has joined.
 
     supervised()                                                  # by the rank itself, before it joins
     python -m tinygrad_lm.distributed.supervisor PROGRAM …        # as `python PROGRAM …`, watched from its start on
@@ -144,7 +143,7 @@ class Supervisor:
         if not self.asked:
             name = f"rank {own_rank()} (process {self.child} on {platform.node()})"
             print(f"error: {name} {problem}\n{more}".rstrip(), file=sys.__stderr__, flush=True)
-            time.sleep(BEAT)  # MPICH's launcher drops what it has not read when it ends all
+            time.sleep(5 * BEAT)  # MPICH's launcher drops what it has not read when it ends all
 
 
 if __name__ == "__main__":
