@@ -21,7 +21,7 @@ from tinygrad_lm.posttrain.chat.load import find_chat, load_chat
 from tinygrad_lm.programs import ask, program
 from tinygrad_lm.serve.history import fit
 
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
     "--system": {"metavar": "TEXT", "default": "", "help": "instructions, before the conversation [none]"},
     "--tokens": {"type": int, "metavar": "N", "default": 500, "help": "at most N tokens an answer [500]"},
     "--temperature": {"type": float, "default": 0.8, "help": "0 always takes the most likely token [0.8]"},

@@ -45,7 +45,8 @@ def check(name, count):
     entries, exact, rough = 0, 0.0, 0.0
     for case in some_cases(CASES[name], count):
         f = partial(Op.registry[name], **case.options)
-        options = {"allow_unused": range(len(case.inputs)), "verbose": False}  # `prove` asks for influence in some case
+        # `prove` asks for influence in some case.
+        options: dict = {"allow_unused": range(len(case.inputs)), "verbose": False}
         report = gradcheck(f, *case.inputs, method="complex", **options)
         entries += sum(row.checked for row in report.rows)
         exact = max(exact, report.worst)
@@ -55,7 +56,7 @@ def check(name, count):
 
 def draw(path):
     """The V: a large step is inexact because the function bends, a small one because a difference of equals is lost."""
-    functions = {"exp": ops.exp, "gelu_tanh": ops.gelu_tanh, "softmax": ops.softmax, "layer_norm": ops.layer_norm}
+    functions = {name: Op.registry[name] for name in ("exp", "gelu_tanh", "softmax", "layer_norm")}
     x = np.array([0.7, -1.2, 0.4, 1.9])
     figure = Figure(figsize=(11, 7), dpi=120, layout="constrained")
     for axes, (name, f) in zip(figure.subplots(2, 2, sharex=True, sharey=True).flat, functions.items(), strict=True):

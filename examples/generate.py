@@ -15,7 +15,7 @@ from tinygrad_lm.kernels.cuda.errors import explained
 from tinygrad_lm.pretrained.load import load_pretrained
 from tinygrad_lm.programs import ask, program
 
-OPTIONS = {
+OPTIONS: dict[str, dict] = {
     "--prompt": {"metavar": "TEXT", "help": "the text to continue [the beginning of a document]"},
     "--special": {"action": "store_true", "help": "special tokens in the prompt, such as <|im_start|>, are tokens"},
     "--interactive": {"action": "store_true", "help": "ask for prompts, one per line, until the end of the input"},

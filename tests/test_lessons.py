@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from slow import slow_but
 from small_run import EXAMPLES, example
 
 ROOT = Path(__file__).parents[1]
@@ -54,7 +55,7 @@ def test_they_are_numbered_without_a_gap():
     assert PICTURES.keys() <= {path.stem for path in LESSONS}
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", slow_but(LESSONS, LESSONS[0]), ids=lambda path: path.stem)
 def test_it_tells_something_and_draws_what_it_promises(path, lesson):
     _, _, told, folder = lesson(int(path.name[:2]))
     lines, text = told.splitlines(), path.read_text()
@@ -82,6 +83,7 @@ def test_the_docs_list_every_lesson():
     assert [path.name for path in LESSONS if path.name not in page] == []
 
 
+@pytest.mark.slow
 def test_as_a_program(tmp_path):
     """It draws where one is."""
     program = EXAMPLES / "lessons" / "05_product_and_softmax.py"

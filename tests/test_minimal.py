@@ -202,6 +202,7 @@ def run(folder, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_page_learns(tmp_path):
     """A text of three words in random order, nearly: after 40 steps its letters are known."""
     words = np.random.default_rng(0).choice(["the ", "cat ", "sat\n"], size=500)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow_but
 from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.data.shards import shard_header
@@ -14,7 +15,7 @@ from tinygrad_lm.data.shards import shard_header
 ROOT = Path(__file__).parents[1]
 PRETRAIN = [ROOT / "tests" / "helpers" / "small_run.py", "--preset", "tiny", "--steps", 3, "--eval-every", 2]
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-BUFFERED = pytest.mark.parametrize("buffered", [True, False])
+BUFFERED = pytest.mark.parametrize("buffered", slow_but([True, False], True))
 
 
 def ended(command, buffered, unread=("stdout",), **streams):
@@ -44,6 +45,7 @@ def test_a_training_outlives_its_reader(buffered, unread, tmp_path):
     assert results(tmp_path / "run") == results(tmp_path / "read")
 
 
+@pytest.mark.slow
 @FULL
 def test_a_training_outlives_a_full_disk_for_its_output(tmp_path):
     (tmp_path / "text").write_text(TEXT)

@@ -2,25 +2,31 @@
 
 import sys
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from tinygrad_lm.errors import ConfigError, DeviceError
 
+Array = NDArray[Any]  # NumPy's, or on a GPU CuPy's, which has the same methods
+Shape = tuple[int, ...]
+Axis = int | tuple[int, ...] | None  # one axis, several, or all
 
-def array_module(x):
+
+def array_module(x: Any) -> Any:
     """The library that x belongs to: numpy, or cupy for an array on a GPU. Rules call it to run on both."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
-def device_of(x):
+def device_of(x: Any) -> str:
     """'cpu' or 'cuda'."""
     return "cpu" if array_module(x) is np else "cuda"
 
 
-def to_device(x, device):
+def to_device(x: Any, device: str) -> Array:
     """x on the named device; x itself if it is there already."""
     if device_of(x) == device:
         return x
@@ -29,7 +35,7 @@ def to_device(x, device):
     return x.get() if device == "cpu" else _cupy().asarray(x)
 
 
-def zeros(shape, dtype, device):
+def zeros(shape: Shape | int, dtype: DTypeLike, device: str) -> Array:
     """A new array of zeros on the named device."""
     return (np if device == "cpu" else _cupy()).zeros(shape, dtype)
 
@@ -43,7 +49,7 @@ def _cupy():
     return cupy
 
 
-def is_floating(dtype):
+def is_floating(dtype: np.dtype) -> bool:
     """Whether numbers of this dtype have derivatives: float16 to float64, complex ones, and ml_dtypes' bfloat16.
 
     NumPy knows nothing of bfloat16: its kind is "V", as that of any bytes.
@@ -55,12 +61,12 @@ FLOAT32 = np.dtype(np.float32)
 DTYPES = "float16, bfloat16, float32, float64, complex64 or complex128"
 
 
-def wide(dtype):
+def wide(dtype: np.dtype) -> np.dtype:
     """The dtype to compute in: float32 for the half precisions, whose sums overflow or stall; else dtype itself."""
     return FLOAT32 if dtype.itemsize == 2 and is_floating(dtype) else dtype
 
 
-def dtype_of(name):
+def dtype_of(name: DTypeLike | None) -> np.dtype:
     """The floating dtype of a name such as "float32" or "bfloat16", the latter from the library ml_dtypes.
 
     ConfigError says which there are, where it is unknown, not floating, or not in this machine's order of bytes.

@@ -1,6 +1,6 @@
 """How what people know from NumPy and PyTorch is written here. Importing the package puts it into the messages."""
 
-from tinygrad_lm.engine.arithmetic import spellings
+from tinygrad_lm.engine.tensor import spellings
 
 METHODS = {
     "view": "x.reshape(2, 3)",

@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.observe import Observer, observing
+from tinygrad_lm.learn.formula import halves
 
 VALUES = {"w": 1.5, "x": 0.8, "b": -0.4, "t": 0.2}
 
@@ -67,7 +68,7 @@ def engine(values):
 
 class Printer(Observer):
     def step(self, node, dy, dxs):
-        value, derivative = node.op.halves
+        value, derivative = halves(node.op)
         print(f"  {node.op.name:9} {value:11} {derivative:34} dy = {dy:+.6f}")
 
 

@@ -13,6 +13,7 @@ from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.testing.checks import agree
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(drawn=configs(), more=st.integers(0, 3), lacking=st.integers(0, 3), rank=st.integers(0, 1))
 def test_what_was_known_is_predicted_as_before(drawn, more, lacking, rank):

@@ -52,6 +52,7 @@ sys.exit(gpu_check.main())
 """
 
 
+@pytest.mark.slow
 def test_what_one_part_does_the_others_survive(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(benchmarks=str(ROOT / "benchmarks"), root=str(ROOT)))

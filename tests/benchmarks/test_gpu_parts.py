@@ -105,6 +105,7 @@ def test_who_fails_leaves_the_race_and_the_others_go_on(rehearsed):
     assert both["their ms"] > 0
 
 
+@pytest.mark.slow
 def test_both_train_on_the_same_from_the_same(rehearsed):
     """Without dropout and in float32 the losses are the same but for rounding."""
     task = contenders.Task(rehearsed, "nanogpt-cpu", 12)
@@ -113,6 +114,7 @@ def test_both_train_on_the_same_from_the_same(rehearsed):
     np.testing.assert_allclose(ours.run(0, 5), theirs.run(0, 5), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_of_both_libraries_is_counted(rehearsed, monkeypatch):
     """PyTorch's peak less what others have, and CuPy's."""
     told = {"init": None, "reset_peak_memory_stats": None, "memory_allocated": 10**9, "max_memory_allocated": 4 * 10**9}
@@ -143,6 +145,7 @@ def test_the_arithmetic_of_a_token():
     assert frequent[0] > 5 * frequent[9] > 0
 
 
+@pytest.mark.slow
 def test_operations_are_timed_forth_and_back(rehearsed):
     found = profile.by_operation(rehearsed, contenders.Task(rehearsed, "gpt2", 2))
     names = {row["name"] for row in found["rows"]}

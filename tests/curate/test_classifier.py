@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from slow import slow_but
 
 from tinygrad_lm.curate.cleaning.classifier import FEATURES, FILE_FORMAT, Classifier, features
 from tinygrad_lm.errors import DataError
@@ -43,7 +44,7 @@ def test_the_score_is_the_sigmoid_of_what_the_words_weigh():
         assert Classifier(weight, bias, {}).score("good") == (bias > 0)
 
 
-@pytest.mark.parametrize("score", [0.001, 0.3, 0.5, 0.8, 0.95, 0.999])
+@pytest.mark.parametrize("score", slow_but([0.001, 0.3, 0.5, 0.8, 0.95, 0.999], 0.95))
 def test_texts_are_kept_as_often_as_pareto_says(score):
     classifier, n = constant(score), 20_000
     kept = sum(classifier.keeps(f"text {i}") for i in range(n))
@@ -51,7 +52,7 @@ def test_texts_are_kept_as_often_as_pareto_says(score):
     assert abs(kept - n * p) < 4 * np.sqrt(n * p * (1 - p)) + 1
 
 
-@pytest.mark.parametrize("score", [0.1, 0.5, 0.7, 0.95])
+@pytest.mark.parametrize("score", slow_but([0.1, 0.5, 0.7, 0.95], 0.5))
 def test_texts_are_kept_as_often_as_numpys_pareto_would(score):
     """Brown et al. 2020, appendix A: kept if np.random.pareto(α) > 1 − score."""
     theirs = np.random.default_rng(0).pareto(9, 10**6) > 1 - score

@@ -28,6 +28,7 @@ def test_a_signature_has_one_length(text):
     assert len(signature("fuzzy", text)) == 8 * BANDS
 
 
+@pytest.mark.slow
 def test_signatures_are_the_same_everywhere():
     """If they changed, interrupted runs could not be resumed."""
     text = "The quick brown fox jumps over the lazy dog, and over the dog again."

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from make import write_mixture
+from slow import slow_but
 from small_mixture import Inline, contents, prepare_inline
 
 from tinygrad_lm.curate.pipeline import executors
@@ -163,7 +164,7 @@ def run(example, out, executor, order=""):
     return ended.returncode, ended.stderr
 
 
-@pytest.mark.parametrize("executor", ["processes", "mpi", "dask", "ray"])
+@pytest.mark.parametrize("executor", slow_but(["processes", "mpi", "dask", "ray"], "processes"))
 def test_dead_workers_are_an_error_and_the_same_command_finishes(example, tmp_path, executor):
     """Clusters begin again three times."""
     status, words = run(example, tmp_path / "out", executor, "die 99")
@@ -187,7 +188,7 @@ def test_a_cluster_repeats_what_a_dead_worker_had(example, tmp_path, executor):
     assert contents(tmp_path / "out") == example[1]
 
 
-@pytest.mark.parametrize("executor", ["processes", "mpi", "dask", "ray"])
+@pytest.mark.parametrize("executor", slow_but(["processes", "mpi", "dask", "ray"], "processes"))
 def test_a_workers_own_error_is_the_programs(example, tmp_path, executor):
     status, words = run(example, tmp_path / "out", executor, "raise")
     assert status == 2

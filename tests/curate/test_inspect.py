@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from slow import first_of_each
 from small_mixture import contents, prepare_inline, set_up, tiny_tokenizer, tokens_in, write_mixture
 
 from tinygrad_lm.curate import inspect, survey
@@ -86,6 +87,7 @@ def test_what_is_told_of_a_prepared_folder(out, tmp_path, capsys):
     assert capsys.readouterr().out != told
 
 
+@pytest.mark.slow
 def test_a_folder_of_bare_token_files_needs_a_tokenizer(out, tmp_path, capsys, gpt2):
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -143,7 +145,10 @@ def test_texts_cannot_play_with_the_terminal(tmp_path, capsys, monkeypatch):
 # ---- the picture
 
 
-@pytest.mark.parametrize(("name", "begins"), [("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.PDF", b"%PDF")])
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    first_of_each([("x.png", b"\x89PNG"), ("x.svg", b"<?xml"), ("x.PDF", b"%PDF")], lambda row: "suffix"),
+)
 def test_the_suffix_says_how_it_is_drawn(name, begins, out, tmp_path, capsys):
     assert main(["inspect", out, "--plot", tmp_path / name]) == 0
     assert (tmp_path / name).read_bytes().startswith(begins)

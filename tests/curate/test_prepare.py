@@ -259,6 +259,7 @@ def test_the_size_of_a_batch_and_the_journal_do_not_matter(tmp_path_factory, bat
         assert contents(prepare_inline(mixture, folder / "two")) == expected
 
 
+@pytest.mark.slow
 def test_processes_write_the_same_bytes(tmp_path, monkeypatch):
     """The default: spawned processes, which share nothing with this one."""
     set_up(monkeypatch, tmp_path)

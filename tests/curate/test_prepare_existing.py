@@ -244,6 +244,7 @@ def test_a_damaged_journal_is_refused_and_can_be_made_anew(mixture, tmp_path, mo
     assert contents(prepare_inline(mixture, out, restart=True)) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1])])
 def test_files_that_were_changed_meanwhile_are_noticed(mixture, tmp_path, monkeypatch, change):
     edit(mixture, ("shard_tokens = 10000", "shard_tokens = 100"))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow_but
 from small_mixture import Inline, contents, documents, prepare_inline, set_up, write_mixture
 
 from tinygrad_lm.curate import prepare as module
@@ -146,8 +147,9 @@ def whole_so_far(out, expected):
         assert all((out / name).read_bytes() == content for name, content in expected.items())
 
 
+@pytest.mark.slow
 @needs_fork
-@pytest.mark.parametrize("pairs", [pytest.param(0, marks=pytest.mark.slow), 60], ids=["once", "twice"])
+@pytest.mark.parametrize("pairs", [0, 60], ids=["once", "twice"])
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path, expected, pairs):
     mixture, expected = expected
     statuses, began = set(), set()
@@ -317,7 +319,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system cannot wait for processes of others")
-@pytest.mark.parametrize("entry", [2, 4])
+@pytest.mark.parametrize("entry", slow_but([2, 4], 2))
 def test_workers_end_with_a_parent_that_was_killed_and_others_go_on(tmp_path, gpt2, entry, monkeypatch):
     for i, text in enumerate(documents(60, seed=5)):
         (tmp_path / f"{i:02}.txt").write_bytes(text.encode())

@@ -30,6 +30,7 @@ def test_merges_are_those_of_tokenizers(text, merges):
     assert list(islice(learn_merges(count_words([text])), merges)) == merges_of(library([text], merges))
 
 
+@pytest.mark.slow
 def test_merges_of_tiny_shakespeare_are_those_of_tokenizers(shakespeare):
     text = shakespeare.read_text()
     found = list(islice(learn_merges(count_words([text])), 1024))
@@ -68,6 +69,7 @@ def test_when_every_word_is_one_token_no_pair_is_left():
     assert list(learn_merges({"a": 5})) == list(learn_merges({})) == []
 
 
+@pytest.mark.slow
 def test_a_long_word_is_no_trouble():
     """Only its occurrences of the pair are visited, not all its pairs."""
     assert [len(left + right) for left, right in learn_merges({"ab" * 2**17: 1})] == [2 ** (i + 1) for i in range(18)]
@@ -109,6 +111,7 @@ def test_a_long_text_takes_little_memory():
     assert counts == {" " + c * 23: 10_000 for c in "bcdefghij"} | {"a" * 23: 1, " " + "a" * 23: 9_999, " ": 1}
 
 
+@pytest.mark.slow
 def test_a_stream_of_texts_takes_the_memory_of_one():
     count_words(["one"])  # loads what it needs
     tracemalloc.start()

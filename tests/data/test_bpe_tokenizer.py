@@ -56,6 +56,7 @@ def test_ids_are_those_of_tokenizers(learnt, text):
     assert trained(learnt, 50).encode(learnt).tolist() == theirs.encode(learnt).ids
 
 
+@pytest.mark.slow
 def test_ids_of_tiny_shakespeare_are_those_of_tokenizers(shakespeare):
     text = shakespeare.read_text()
     assert trained(text, 1024).encode(text).tolist() == library([text], 1024).encode(text).ids
@@ -86,6 +87,7 @@ def test_special_tokens_come_last_and_are_never_read_in_a_text():
             BPETokenizer(ALPHABET, wrong)
 
 
+@pytest.mark.slow
 def test_gpt2_s_ranks_are_gpt2(gpt2, tmp_path):
     path = tmp_path / "mine.tiktoken"
     path.write_bytes(write_ranks(gpt2.vocabulary[:-1]))
@@ -95,6 +97,7 @@ def test_gpt2_s_ranks_are_gpt2(gpt2, tmp_path):
         assert tokenizer.encode(text).tolist() == gpt2.encode(text).tolist()
 
 
+@pytest.mark.slow
 def test_gpt2_s_merges_are_found_by_their_ranks(gpt2):
     byte = {letter: bytes([b]) for b, letter in byte_letters().items()}
     tokens = gpt2.vocabulary[:-1]

@@ -147,12 +147,14 @@ def test_the_offset_of_what_is_not_utf8_is_named(tmp_path_factory, before, bad, 
 # The built-in play
 
 
+@pytest.mark.slow
 def test_the_play_can_be_asked_for(capsys):
     found = load_corpus("built-in")
     assert (found.name, found.text, found.floor) == ("built-in play", play(), entropy_per_character())
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_offline_it_stands_in_and_one_line_says_so(capsys):
     found = load_corpus()
     out, err = capsys.readouterr()
@@ -163,6 +165,7 @@ def test_offline_it_stands_in_and_one_line_says_so(capsys):
     assert err == ""
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_reported_too_when_offline(capsys, cached):
     cached.parent.mkdir(parents=True)
     cached.write_bytes(GOOD[:-1])
@@ -172,6 +175,7 @@ def test_a_damaged_cache_is_reported_too_when_offline(capsys, cached):
     assert f"{cached} is damaged, and the download of" in out
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_no_reason_to_stop(capsys, cached):
     cached.parent.parent.write_text("a file where a folder is wanted")
     assert load_corpus().name == "built-in play"

@@ -305,6 +305,7 @@ def test_the_floors_of_labels_by_brute_force():
     assert label_floors() == pytest.approx((nats, accuracy), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_pairs_are_labelled_as_often_as_their_probability():
     """What the best possible labeller loses and how often it is right, on drawn pairs, are the floors."""
     d = [count_lines(pair.rejected) - count_lines(pair.chosen) for pair in play_pairs(3000)]

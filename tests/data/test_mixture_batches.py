@@ -123,6 +123,7 @@ def test_no_token_is_a_target_again_before_the_others_of_its_source(weights, dat
             assert length - 1 - len(seen) < 10
 
 
+@pytest.mark.slow
 def test_epochs_begin_at_all_places_and_in_all_orders():
     """Two windows of four in a text of 16, from eight places on: each in 1/16 of 4,800 epochs."""
     stream = mixture([Fraction(1)], [16], batch_size=2, block_size=4)

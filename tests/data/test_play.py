@@ -127,6 +127,7 @@ def test_information_is_that_of_the_derivation(randoms):
     assert play_nats(text) == pytest.approx(nats, rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_entropy_is_the_mean_information_of_the_play():
     h = entropy_per_character()
     speeches = [speech + "\n\n" for speech in whole_speeches(play(7, 150_000)).split("\n\n")[:-1]]

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import first_of_each
 
 from tinygrad_lm.data.synthetic.instructions import instructions
 from tinygrad_lm.data.synthetic.island import WORDS, Island, people
@@ -32,6 +33,7 @@ SMALL = {
 USUAL = {kind: make_synthetic_source({"kind": kind, "documents": 1}) for kind in KINDS}
 SOURCES = SMALL | {f"{kind} as it comes": source for kind, source in USUAL.items()}
 every_source = pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+a_source = pytest.mark.parametrize("source", first_of_each(SOURCES.values(), type), ids=SOURCES)  # takes time
 quick = settings(max_examples=20)
 
 
@@ -129,6 +131,7 @@ def test_sentences_of_an_island_are_equally_likely_and_differ():
     assert source.entropy.character == pytest.approx(math.log(112) * 112 / len("".join(source.lines)), rel=1e-14)
 
 
+@pytest.mark.slow
 def test_additions_are_right_and_none_is_held_out():
     lines = Additions().lines
     questions = (c.messages[0]["content"] for c in instructions(3000, split="held-out") if c.task == "add")
@@ -149,7 +152,7 @@ def test_a_world_is_the_same_under_every_seed_and_its_people_have_their_own_craf
         assert sorted(person.craft for person in people(world)) == sorted(WORDS["craft"].split())
 
 
-@every_source
+@a_source
 def test_entropy_is_the_mean_of_what_documents_cost(source):
     """Within four standard errors, which are small enough that an error of 5 % would show."""
     documents = list(source.documents(1000 if isinstance(source, Play) else 4000, seed=5))

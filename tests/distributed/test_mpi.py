@@ -158,6 +158,7 @@ def test_help_is_given_once(two):
     assert first["out"].count("usage: ") == 1
 
 
+@pytest.mark.slow
 def test_our_program_starts_the_processes(one, tmp_path):
     """Everything on the streams that a user sees, each line once, and the status of the ranks."""
     words = [*small_job.PLAN, "--data", one.parent / "text", "--out", tmp_path / "run"]

@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 from hypothesis import given
+from slow import slow_but
 from watching import steps
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -36,6 +37,7 @@ def chain(x, length):
     return x, kept
 
 
+@pytest.mark.slow
 def test_a_chain_of_100_000_operations_is_walked_and_freed():
     """A recursive walk would end at Python's limit of 1,000, a recursive deallocation in the C stack's overflow."""
     x = leaf(1)
@@ -152,7 +154,7 @@ KEEP_NO_INPUT = {
 }
 
 
-@pytest.mark.parametrize("name", KEEP_NO_INPUT)
+@pytest.mark.parametrize("name", slow_but(KEEP_NO_INPUT, "max", "sum"))
 def test_a_gradient_that_does_not_need_its_input_does_not_keep_it(name):
     """One that asks x for its shape, and only for that, would keep all of x."""
     x = -leaf(1, -2, 3)

@@ -9,7 +9,7 @@ from watching import steps
 from tinygrad_lm import Tensor, ops
 from tinygrad_lm.backend import dtype_of
 from tinygrad_lm.engine.op import Op
-from tinygrad_lm.engine.tensor import as_array
+from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import DtypeError, ShapeError
 from tinygrad_lm.testing.drawing import positive
 

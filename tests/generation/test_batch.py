@@ -30,6 +30,7 @@ def tokens_of(texts):
     return [[drawn.token for drawn in text] for text in texts]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(drawn=configs(), seed=seeds, data=st.data())
 def test_each_text_of_a_batch_is_written_as_if_alone(drawn, seed, data):
@@ -69,6 +70,7 @@ def test_texts_end_one_by_one():
     assert list(map(len, asked)) == [1, 2, 3]  # of the tokens that were drawn, without the prompt
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(drawn=configs(), seed=seeds, data=st.data())
 def test_what_a_text_draws_depends_on_its_own_row(drawn, seed, data):

@@ -45,6 +45,7 @@ def test_caches_of_different_lengths_in_one_call(drawn, seed, data):
     agree(found, np.concatenate([model(text).data[:, -1] for text in texts]), "logits")
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(drawn=configs(), seed=seeds, data=st.data())
 def test_selected_rows_grow_differently(drawn, seed, data):

@@ -22,6 +22,7 @@ def draw(sampler, logits, text, u):
     return tokens[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(drawn=configs(), seed=seeds, length=st.integers(1, 9), n=st.integers(0, 12))
 def test_the_likeliest_text(drawn, seed, length, n):
@@ -40,6 +41,7 @@ def test_the_likeliest_text(drawn, seed, length, n):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_the_same_seed_writes_the_same_text():
     model = shaken(tiny("modern"))
     text = lambda seed, **options: list(generate(model, [1, 2], 40, seed=seed, **options))
@@ -82,6 +84,7 @@ def test_tokens_are_drawn_as_the_probabilities_say(seed, V, temperature, top_k, 
         u += w / total
 
 
+@pytest.mark.slow
 def test_the_random_numbers_are_even():
     """A head of zeros finds all tokens equally likely; chi-square of 3,000 draws and of which follows which."""
     model, V = GPT(tiny("modern", n_layer=1)), 7

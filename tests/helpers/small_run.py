@@ -34,7 +34,7 @@ def tiny_preset(pictures=False, **changes):
     with pytest.MonkeyPatch.context() as patch:
         if not pictures:
             without_pictures(patch)
-        patch.setattr(RunFolder, "sample", lambda self, model, n, sample=RunFolder.sample: sample(self, model, 20))
+        patch.setattr(RunFolder, "sample", lambda self, model, n, sample=RunFolder.sample: sample(self, model, 4))
         patch.setitem(PRESETS, "tiny", GPTConfig(20, 8, dropout=0.1, **MODEL))
         patch.setitem(RECIPES, "tiny", RECIPE | changes)
         patch.setattr("tinygrad_lm.kernels.choice.gain", lambda dtype: 0.0)  # by a clock: runs would differ in dtype

@@ -7,6 +7,7 @@ import strict_array
 from cuda_checks import agree, cotangent, expected, on_device, on_host
 from cuda_sizes import documents
 from hypothesis import given, settings
+from slow import first_of_each, slow_but
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import random
@@ -32,7 +33,7 @@ def inputs(dtype, B, T, S, H, G, D):
     return tuple(numbers(dtype, *shape) for shape in ((B, T, H, D), (B, S, G, D), (B, S, G, D)))
 
 
-@pytest.mark.parametrize(("T", "D"), [(60, 64), (100, 128), (16, 16)])
+@pytest.mark.parametrize(("T", "D"), first_of_each([(16, 16), (60, 64), (100, 128)], lambda size: "size"))
 def test_the_weights_dropped_are_the_definitions(xp, bf16, T, D):
     """Seen one by one: equal weights times unit vectors, forward and in both ways back."""
     B, H, S, key = 2, 4, D, (1, "test", 5, 2**40)
@@ -73,7 +74,7 @@ def test_the_counter_may_lie_on_the_device(xp, bf16, name):
             on_device(xp, name, Case(case.inputs, {"p": 0.3, "key": (9, "a", wrong)}), dy)
 
 
-@pytest.mark.parametrize("capability", ["80", "90", "100"])
+@pytest.mark.parametrize("capability", slow_but(["80", "90", "100"], "90"))
 def test_heads_of_64_are_right_with_each_gpus_instructions(xp, bf16, monkeypatch, capability):
     """Several tiles and blocks, with and without dropout: 9.x alone has wgmma."""
     if xp is not strict_array:

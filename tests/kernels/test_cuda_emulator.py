@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import strict_array as xp
 from cuda_emulator import LaunchError
+from slow import first_of_each
 
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 
@@ -32,28 +33,31 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [
-        ("y[i] = i;", None),
-        ("y[i + 1] = i;", r"outside the arrays.*block \(1, 0, 0\), thread 63.*byte 512 of an array \(128,\)"),
-        ("y[i] = y[i + 1];", "outside the arrays"),
-        ("y[i - 1] = i;", "wrote beside"),  # the array's start is not always at a page's
-        ("y[i - 5000] = i;", "outside the arrays"),
-        ("float x[4]; x[i % 5] = i; y[i] = x[0];", "index outside"),
-        ("__shared__ float x[64]; x[i] = i; y[i] = x[0];", "index outside"),
-        ("packet<float> p = *(packet<float>*)(y + i % 2); y[i] = p.at[0];", "misaligned"),
-        ("y[i] = (n << 10) * (n << 10) * i;", "overflows"),
-        ("if (i % 64 < 40) __syncthreads(); y[i] = 0;", "for one that has ended"),
-        ("if (i % 2) __syncthreads();\nelse __syncthreads(); y[i] = 0;", "different places"),
-        ("if (i % 32) y[i] = __shfl_xor_sync(~0u, 1.0f, 1);", "for one that has ended"),
-        ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
-        ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
-        ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
-        (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
-        (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
-        (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),
-        (f"{X} copy_later_4(x + i, y + i, 0); wait_for_copies();", "misaligned"),
-        (f"{X} copy_later_4(y + i, x, 0); wait_for_copies();", "misaligned"),
-    ],
+    first_of_each(
+        [
+            ("y[i] = i;", None),
+            ("y[i + 1] = i;", r"outside the arrays.*block \(1, 0, 0\), thread 63.*byte 512 of an array \(128,\)"),
+            ("y[i] = y[i + 1];", "outside the arrays"),
+            ("y[i - 1] = i;", "wrote beside"),  # the array's start is not always at a page's
+            ("y[i - 5000] = i;", "outside the arrays"),
+            ("float x[4]; x[i % 5] = i; y[i] = x[0];", "index outside"),
+            ("__shared__ float x[64]; x[i] = i; y[i] = x[0];", "index outside"),
+            ("packet<float> p = *(packet<float>*)(y + i % 2); y[i] = p.at[0];", "misaligned"),
+            ("y[i] = (n << 10) * (n << 10) * i;", "overflows"),
+            ("if (i % 64 < 40) __syncthreads(); y[i] = 0;", "for one that has ended"),
+            ("if (i % 2) __syncthreads();\nelse __syncthreads(); y[i] = 0;", "different places"),
+            ("if (i % 32) y[i] = __shfl_xor_sync(~0u, 1.0f, 1);", "for one that has ended"),
+            ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
+            ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
+            ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
+            (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
+            (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
+            (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),
+            (f"{X} copy_later_4(x + i, y + i, 0); wait_for_copies();", "misaligned"),
+            (f"{X} copy_later_4(y + i, x, 0); wait_for_copies();", "misaligned"),
+        ],
+        lambda row: row[1] is None,
+    ),
 )
 def test_a_fault_is_reported(body, message):
     if message is None:
@@ -69,16 +73,19 @@ BARRIER = "__syncthreads();"
 
 @pytest.mark.parametrize(
     ("body", "right"),
-    [
-        ("x[t] = t; {} y[i] = x[63 - t];", BARRIER),
-        ("x[t] = t; __syncthreads(); float v = x[(t + 1) % 64]; {} x[t] = v; y[i] = x[t] + v;", BARRIER),
-        ("for (int k = 0; k < 3; k++) {{ if (t == k) x[0] = k; __syncthreads(); y[i] += x[0]; {} }}", BARRIER),
-        ("if (t == 0) x[0] = 7; {} y[i] = x[0];", BARRIER),
-        ("if (t < 63) x[t] = t; __syncthreads(); y[i] = x[63{}];", "- 1"),  # never written: NaN
-        ("x[t] = 0; copy_later_4(x + t, y + i, 1); {} y[i] = x[t]; wait_for_copies();", "wait_for_copies();"),
-        ("copy_later_4(x + t, y + i, 1); wait_for_copies(); {} y[i] = x[63 - t] + t;", BARRIER),
-        ("x[t] = t; __syncthreads(); y[i] = x[63 - t]; {} copy_later_4(x + t, y, 1); wait_for_copies();", BARRIER),
-    ],
+    first_of_each(
+        [
+            ("x[t] = t; {} y[i] = x[63 - t];", BARRIER),
+            ("x[t] = t; __syncthreads(); float v = x[(t + 1) % 64]; {} x[t] = v; y[i] = x[t] + v;", BARRIER),
+            ("for (int k = 0; k < 3; k++) {{ if (t == k) x[0] = k; __syncthreads(); y[i] += x[0]; {} }}", BARRIER),
+            ("if (t == 0) x[0] = 7; {} y[i] = x[0];", BARRIER),
+            ("if (t < 63) x[t] = t; __syncthreads(); y[i] = x[63{}];", "- 1"),  # never written: NaN
+            ("x[t] = 0; copy_later_4(x + t, y + i, 1); {} y[i] = x[t]; wait_for_copies();", "wait_for_copies();"),
+            ("copy_later_4(x + t, y + i, 1); wait_for_copies(); {} y[i] = x[63 - t] + t;", BARRIER),
+            ("x[t] = t; __syncthreads(); y[i] = x[63 - t]; {} copy_later_4(x + t, y, 1); wait_for_copies();", BARRIER),
+        ],
+        lambda row: row[1],
+    ),
 )
 def test_a_missing_line_shows_in_some_order(body, right):
     """A barrier left out gives other numbers in one of the orders; with it all orders give the same."""

@@ -14,6 +14,7 @@ from cuda_emulator import KERNELS
 from cuda_sizes import LARGER
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but
 
 from tinygrad_lm import ops
 from tinygrad_lm.backend import dtype_of, random
@@ -47,7 +48,7 @@ def test_kernel_agrees_with_its_rule(xp, name, data):
     agree(on_device(xp, name, case, dy), expected(name, case, dy), case, "float32")
 
 
-@every_kernel
+@pytest.mark.parametrize("name", slow_but(KERNELS, "linear", "rms_norm", "cross_entropy"))
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @few
 @given(data=st.data())

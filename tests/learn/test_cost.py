@@ -79,6 +79,7 @@ def test_broadcasting_back_is_adding():
     assert flops.entrywise("cross_entropy", [(4, 3), (4,)], (), [True, False]) == (48, 12)
 
 
+@pytest.mark.slow
 @given(small_gpt.configs(), st.integers(1, 3), st.sampled_from([0.0, 0.2]), st.sampled_from([0, 0, 1, 2]))
 @settings(max_examples=40)
 def test_what_is_followed_by_shapes_is_what_is_recorded(drawn, batch_size, dropout, rank):

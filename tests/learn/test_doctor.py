@@ -110,6 +110,7 @@ def test_a_healthy_run_is_fine_everywhere_and_left_as_it_was(patient, capsys):
     assert before.items() <= after.items()
 
 
+@pytest.mark.slow
 def test_an_ill_run_is_told_what_to_do(patient, capsys):
     def explode(record):
         if "norm" in record:
@@ -124,6 +125,7 @@ def test_an_ill_run_is_told_what_to_do(patient, capsys):
     json.loads((patient / "doctor.json").read_text(), parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_a_run_is_examined_when_it_has_ended(start, capsys):
     status, folder = start("examined", "--doctor")
     assert status == 0

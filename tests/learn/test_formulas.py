@@ -17,6 +17,7 @@ from tinygrad_lm import ops
 from tinygrad_lm.backend import random
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.testing.cases import CASES
 from tinygrad_lm.testing.drawing import signed
 
@@ -203,7 +204,7 @@ def test_a_formula_stands_in_its_docstring_word_for_word(name):
 @pytest.mark.parametrize("name", sorted(ops.__all__))
 def test_every_operation_states_both_ways_and_names_its_inputs(name):
     op = Op.registry[name]
-    forward, backward = op.halves
+    forward, backward = halves(op)
     assert forward.startswith("y = ")
     assert backward.startswith("d")
     assert "   " not in forward + backward

@@ -10,11 +10,13 @@ from dataclasses import replace
 import browser
 import numpy as np
 import pytest
+from slow import slow_but
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.ledger.page import write_page
 from tinygrad_lm.learn.ledger.page_examples import EXAMPLES
 from tinygrad_lm.learn.ledger.paths import paths
@@ -278,7 +280,7 @@ def odd_ledgers():
     }
 
 
-@pytest.mark.parametrize("name", odd_ledgers())
+@pytest.mark.parametrize("name", slow_but(odd_ledgers(), "part"))
 def test_odd_ledgers_are_shown_too(name, opened):
     ledger = odd_ledgers()[name]
     page = opened(ledger)
@@ -303,7 +305,7 @@ def test_odd_ledgers_are_shown_too(name, opened):
 def test_formulas_in_type_say_what_the_rules_say(opened):
     """Raised and lowered signs stand for the same; a root has a bar in place of brackets; lines part the equations."""
     ledger = trace(lambda x: x * 2, 1.0)
-    formulas = [op.halves for op in Op.registry.values()]
+    formulas = [halves(op) for op in Op.registry.values()]
     ledger.steps = [
         replace(ledger.steps[0], number=100 + i, forward=a, backward=b) for i, (a, b) in enumerate(formulas)
     ]
@@ -323,7 +325,7 @@ def test_formulas_in_type_say_what_the_rules_say(opened):
         page.click("#next")
 
 
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("width", slow_but([390, 1440], 390))
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_nothing_is_wider_than_the_window(name, width, opened):
     ledger = EXAMPLES[name]()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -47,7 +48,7 @@ def loss_at(model, x, y, context=NONE):
 # ---- every entry of the gradient
 
 
-@every_preset
+@pytest.mark.parametrize("preset", slow_but(PRESETS, "modern"))
 def test_every_parameter_entry_by_complex_step(preset):
     """All weights are complex numbers here, one of them with an imaginary part of 1e-30. Dropout is on."""
     config = tiny(preset, dropout=0.2)
@@ -72,6 +73,7 @@ def test_any_configuration_by_complex_step(drawn, seed):
     assert abs(gradient @ direction - found) <= 1e-12 * max(1.0, abs(gradient * direction).sum())
 
 
+@pytest.mark.slow
 def test_every_parameter_entry_by_richardson():
     """A second judge that needs real numbers only."""
     model = shaken(tiny("gpt2", n_layer=1, n_embd=4))

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_gpt import differentiate, random_tokens, shaken, tiny
 
+from tinygrad_lm import nn
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import CheckpointError
 from tinygrad_lm.models.gpt import GPT
@@ -165,3 +166,28 @@ def test_a_parameter_s_gradient_is_cleared_in_its_place():
     assert not model.wte.weight.grad.any()
     assert not model.flat.grad[model.flat.slices["wte.weight"]].any()
     assert np.array_equal(differentiate(model, x, y)[1], expected)
+
+
+def test_a_model_shows_its_names_shapes_and_counts():
+    class Net(nn.Module):
+        def __init__(self):
+            self.ln_1 = nn.LayerNorm(2)
+            self.h = [nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 3, bias=False)]
+
+    net = nn.freeze(Net(), "h.2.*")
+    assert repr(net).split("\n") == [
+        "Net: 22 parameters",
+        "  ln_1.weight                (2,)",
+        "  ln_1.bias                  (2,)",
+        "  h.*.weight                 (2, 2) × 2",
+        "  h.*.bias                   (2,) × 2",
+        "  h.*.weight                 (2, 3) frozen",
+    ]
+    assert repr(nn.Dropout(0.5)) == "Dropout: 0 parameters"
+
+
+def test_a_parameter_has_the_methods_of_a_tensor():
+    """What it is initialised with has another name than any of them."""
+    p = nn.Linear(2, 3, std=1.0).initialize(seed=0).weight
+    assert p.mean().item() == p.data.mean()
+    assert p.initial == (0.0, 1.0)

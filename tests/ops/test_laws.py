@@ -265,6 +265,7 @@ def test_a_checkpoint_keeps_nothing_of_the_inside():
 # ---- dropout
 
 
+@pytest.mark.slow
 def test_dropout_keeps_the_mean_and_is_a_function_of_its_key():
     x = np.ones(100_000)
     drop = lambda *key: ops.dropout(x, p=0.3, key=key).data

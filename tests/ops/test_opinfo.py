@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from slow import slow_but
 from torch_databases import NotHereError, both, info, samples
 
 from tinygrad_lm import Tensor, ops
@@ -176,7 +177,7 @@ def tally(found, listed):
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # negative numbers to broken powers, NaN in both
-@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("dtype", slow_but(TOLERANCES, "float64"))
 @pytest.mark.parametrize("name", OURS)
 def test_values_and_gradients_are_torchs(name, dtype, record_property):
     found, compared = [], 0
@@ -284,7 +285,7 @@ WHOLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("dtype", slow_but(WHOLE, "uint8"))
 @pytest.mark.parametrize("name", OURS)
 def test_integers_and_booleans(name, dtype):
     """As torch, or refused where NumPy's would be wrong: 1 − 2 is 255 for bytes, so their softmax would be, too."""

@@ -6,7 +6,7 @@ import shutil
 from itertools import product
 
 import pytest
-from slow import first_of_each
+from slow import first_of_each, slow_but
 from small_chats import make_base, turns
 from small_run import after_update, editing, results, teach
 
@@ -66,7 +66,7 @@ def weights(run, which="newest"):
 # ---- what it does
 
 
-@every_way
+@pytest.mark.parametrize("way", slow_but(WAYS, "adapters"))
 def test_it_begins_with_the_loss_of_the_foundation_model(way, folder, undisturbed):
     run = ChatRun(undisturbed(way))
     model, chat = load_chat(folder / "base")

@@ -71,6 +71,7 @@ def test_thinning_keeps_means_and_their_errors(tmp_path):
     assert few["step"].tolist() == [*range(1, 8)]
 
 
+@pytest.mark.slow
 def test_a_log_without_steps_can_be_drawn(tmp_path):
     draw_policy(Log(tmp_path / "log.jsonl"), tmp_path / "policy.png", "nothing yet", [(0.0, 0.0), (1.0, 1.0)])
     draw_preferences(Log(tmp_path / "log.jsonl"), tmp_path / "preferences.png", "nothing yet")

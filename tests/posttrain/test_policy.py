@@ -119,6 +119,7 @@ def test_the_end_is_learnt():
         assert targets[learnt[-1]] == CHAT.end
 
 
+@pytest.mark.slow
 def test_the_probability_of_success_is_exact():
     """It is that of the one right answer, and the mean of many draws."""
     model = a_model(n_embd=16)

@@ -6,6 +6,7 @@ from itertools import islice
 
 import pytest
 from chat_templates import CHATML, LLAMA3
+from slow import slow_but
 from small_chats import json_tokenizer, make_base, tokenizer_named, turns
 from small_run import example, status, teach
 
@@ -104,7 +105,7 @@ def like_gpt2(folder):
     return GPT2Tokenizer(folder)
 
 
-@pytest.mark.parametrize("name", ["char", "byte", "bpe", "gpt2", "json"])
+@pytest.mark.parametrize("name", slow_but(["char", "byte", "bpe", "gpt2", "json"], "bpe"))
 def test_the_built_in_template_is_published(name, tmp_path):
     """transformers renders the same ids, and generates the same answer with the same logits."""
     tokenizer = like_gpt2(tmp_path) if name == "gpt2" else tokenizer_named(name)

@@ -36,6 +36,7 @@ def test_it_matches_what_re_matches(expression, text):
     assert match_whole(expression, text) == bool(re.fullmatch(expression, text, re.ASCII))
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(st.data())
 def test_texts_of_an_expression_match(data):

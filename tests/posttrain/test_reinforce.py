@@ -123,7 +123,7 @@ def test_the_number_of_threads_changes_no_bit(way, start, undisturbed, tmp_path,
     assert results(tmp_path / "run")[:2] == results(undisturbed(way))[:2]
 
 
-@pytest.mark.parametrize("way", METHODS)
+@pytest.mark.parametrize("way", slow_but(METHODS, "ppo"))
 def test_what_a_policy_run_says(way, undisturbed):
     """The log has rewards and what came of them; the surrogate is not called a loss; the reference is the base."""
     run = ChatRun(undisturbed(way))
@@ -180,6 +180,7 @@ def test_a_run_of_preferences_draws_its_picture(undisturbed, monkeypatch):
     assert (folder / "preferences.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_references_belong_to_their_pairs(folder):
     """Computed in batches of pairs of about one length, they lie with the pairs in their order."""
     model, chat = load_chat(folder / "base", dtype="float64")

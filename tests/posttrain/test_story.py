@@ -58,6 +58,7 @@ def interrupt(log, stage, step_of_it, write=Log.write, **record):
     write(log, **record)
 
 
+@pytest.mark.slow
 def test_three_runs_and_a_report(told):
     held_out = load_prompts("instructions")[1]
     card = (told / "report.md").read_text()
@@ -75,6 +76,7 @@ def test_three_runs_and_a_report(told):
     ]
 
 
+@pytest.mark.slow
 def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_path, capsys):
     folder = tmp_path / "assistant"
     shutil.copytree(told, folder, ignore=shutil.ignore_patterns(*STAGES, "report.md"))
@@ -92,6 +94,7 @@ def test_stopped_at_every_stage_it_continues_to_the_same_end(tell, told, tmp_pat
     assert cards[0] == cards[1]
 
 
+@pytest.mark.slow
 def test_a_finished_story_is_told_again_without_training(tell, told, capsys):
     before = {stage: results(told / stage) for stage in STAGES}
     assert tell(told) == 0
@@ -99,6 +102,7 @@ def test_a_finished_story_is_told_again_without_training(tell, told, capsys):
     assert {stage: results(told / stage) for stage in STAGES} == before
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_killed_before_its_first_checkpoint_begins_again(tell, told, tmp_path):
     folder = tmp_path / "assistant"
     shutil.copytree(told, folder)
@@ -121,6 +125,7 @@ def test_impossible_times_are_refused(tell, tmp_path, capsys, options, complaint
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_other_folders_and_other_times_are_refused(tell, told, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert tell(tmp_path) == 2

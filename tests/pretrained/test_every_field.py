@@ -12,6 +12,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from slow import slow_but
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle of these tests, is not installed")
 transformers = pytest.importorskip("transformers", reason="transformers, the oracle of these tests, is not installed")
@@ -105,7 +106,7 @@ def outcome(folder, config, state):
     return "equal" if abs(found - expected).max() < 1e-4 * scale else f"differs by {abs(found - expected).max():.2g}"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow_but(FAMILIES, "gpt2"))
 def test_every_field(family, tmp_path):
     module, sizes = FAMILIES[family]
     config = transformers.CONFIG_MAPPING[family](**sizes, bos_token_id=0, eos_token_id=0)

@@ -84,6 +84,7 @@ def test_there_and_back(new, config, seed, rank):
     assert not list(folder.parent.glob(".*"))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(config=expressible(), seed=st.integers(0, 2**32 - 1), rank=st.sampled_from([0, 0, 2]))
 def test_transformers_gives_the_same(new, config, seed, rank):

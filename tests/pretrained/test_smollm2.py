@@ -65,6 +65,7 @@ def logits(ours, theirs):
         return ids, ours[0](ids[None]).data[0], theirs[0](torch.tensor(ids[None])).logits[0].numpy()
 
 
+@pytest.mark.slow
 def test_it_is_the_whole_model(ours):
     model, tokenizer, _ = ours
     assert len(model.flat.data) == 134_515_008

@@ -26,7 +26,7 @@ def write(service):
         pieces = list(write_answers(service.model, PROMPT, n, limit, spell, frozenset(ends), stops, gone, **options))
         found = []
         for index in range(n):
-            own = [piece for piece in pieces if piece.index == index]
+            own = [piece for piece in pieces if piece.number == index]
             assert [piece.finish for piece in own[:-1]] == [None] * (len(own) - 1)
             tokens = [drawn.token for piece in own for drawn in piece.drawn]
             found.append(("".join(piece.text for piece in own), tokens, own[-1].finish))

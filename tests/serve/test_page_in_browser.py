@@ -7,6 +7,7 @@ import time
 
 import browser
 import pytest
+from slow import slow_but
 from small_service import post, serving, small_service
 
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -123,6 +124,7 @@ class Page:
         self.js("document.getElementById('form').requestSubmit()")
 
 
+@pytest.mark.slow
 def test_a_conversation(page):
     page.set("seed", 3)
     page.set("tokens", 12)
@@ -265,6 +267,7 @@ def test_a_plain_text_is_continued(page):
     assert page.js("return document.querySelectorAll('.given').length") == 14
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_said(page, monkeypatch, chromium):
     page.begin("é")  # its vocabulary has it
     page.wait("document.querySelector('#log .here')")
@@ -300,8 +303,8 @@ def test_an_untrained_model_begins_with_plain_text(chromium):
         assert "not trained to chat" in page.text("#facts")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("scheme", slow_but(["light", "dark"], "light"))
+@pytest.mark.parametrize("width", slow_but([390, 1440], 390))
 def test_it_fits_and_can_be_read(width, scheme, page):
     browser.resize(page.browser, width, 844, scheme)
     page.set("tokens", 30)

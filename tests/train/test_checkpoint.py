@@ -97,6 +97,7 @@ def outcomes(folder, act):
     return [(path, int((path / "status").read_text())) for path in folders]
 
 
+@pytest.mark.slow
 @needs_fork
 def test_killed_anywhere_the_newest_whole_checkpoint_loads(tmp_path):
     *killed, (last, survived) = outcomes(tmp_path, "kill")
@@ -116,6 +117,7 @@ def test_killed_anywhere_the_newest_whole_checkpoint_loads(tmp_path):
     assert set(found) == {2, 3}  # killed before the rename, and after it
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_full_disk_is_an_error_and_leaves_the_earlier_ones(tmp_path):
     *full, (_, survived) = outcomes(tmp_path, "disk_full")

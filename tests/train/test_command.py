@@ -32,6 +32,7 @@ def test_a_jump_of_the_learning_rate_has_a_note(schedule, first, jump):
     assert rate_jump(before, before, min(first, 3), min(first, 3)) == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_is_extended_says_that_its_rate_jumps(tmp_path, capsys):
     (tmp_path / "text").write_text(TEXT)
     options = ["--preset", "tiny", "--data", tmp_path / "text", "--out", tmp_path / "run", "--steps", 4]

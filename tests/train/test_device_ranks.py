@@ -57,6 +57,7 @@ def same(found, expected):
             assert found[1][name][key].tobytes() == x.tobytes(), f"{name} {key}"
 
 
+@pytest.mark.slow
 @EMULATED
 @pytest.mark.parametrize(("preset", "shares", "accumulate"), [("modern", 2, 2), ("gpt2", 4, 1)])
 def test_many_ranks_have_the_bits_of_one(device, preset, shares, accumulate, monkeypatch):
@@ -93,6 +94,7 @@ def check_captured(calls, size, shares):
     assert 0 not in {call.group for call in handed}  # those of an optimizer at once
 
 
+@pytest.mark.slow
 @EMULATED
 def test_in_single_precision_the_same_without_a_recording(device):
     """And, but for rounding, as on a CPU: with the same noise in each row, and its own document's beginnings."""

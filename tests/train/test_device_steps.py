@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import small_run
 import strict_capture
-from slow import slow_but
 from small_gpt import shaken, tiny
 
 from tinygrad_lm.data.loader import Batches
@@ -44,7 +43,8 @@ def same(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-@pytest.mark.parametrize("preset", slow_but(PRESETS, "modern"))
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
 def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypatch):
     replayed = trainer(preset, device)
     found = replayed.steps(0, 3)
@@ -66,6 +66,7 @@ def test_what_has_no_kernel_is_not_captured(device):
     assert odd.model.config.dropout
 
 
+@pytest.mark.slow
 def test_a_trainer_is_freed_at_once(device):
     """Its graph's memory with it: nothing waits for the garbage collector."""
     gc.collect()
@@ -148,6 +149,7 @@ def test_steps_come_in_stretches_between_evaluations():
     assert {15, 30, 50} <= {steps.stop for steps in found}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_bit_for_bit(device):
     """From float32 weights, which the state holds; the new one's first steps are eager, the old one's replayed."""
     undisturbed, stopped = trainer("modern", device), trainer("modern", device)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from slow import slow_but
 from small_gpt import Given, random_tokens, shaken, tiny
 from small_run import TEXT, WORDS, after_update, finetune, pretrain, results, write
 
@@ -165,7 +166,7 @@ class Gone(BaseException):
 
 
 @every_way
-@pytest.mark.parametrize("stop", [1, 3])
+@pytest.mark.parametrize("stop", slow_but([1, 3], 3))
 def test_resumed_at_any_step_it_is_the_run_without_a_stop(way, stop, start, undisturbed, tmp_path, monkeypatch):
     """Bit for bit, from the weights it began with or from a later checkpoint."""
     folder = tmp_path / "run"
@@ -210,7 +211,7 @@ def test_a_finished_run_goes_on_to_more_steps(undisturbed, tmp_path):
 # ---- training with frozen parameters
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("threads", slow_but([1, 2, 4], 2))
 @pytest.mark.parametrize("frozen", [("wte.*", "h.0.*"), ("h.1.*", "ln_f*"), ("*.attn.*",)])
 @pytest.mark.parametrize("lora", [0, 2])
 def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads):
@@ -241,8 +242,8 @@ def test_threads_add_up_and_leave_frozen_parameters_alone(lora, frozen, threads)
 # ---- dtypes
 
 
-@pytest.mark.parametrize("found", ["bfloat16", "float32", "float64"])
-@pytest.mark.parametrize("wanted", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("found", slow_but(["bfloat16", "float32", "float64"], "bfloat16"))
+@pytest.mark.parametrize("wanted", slow_but(["bfloat16", "float32", "float64"], "float32"))
 def test_no_digit_of_the_foundation_is_lost(found, wanted, texts, tmp_path):
     """A step of no length: what is trained and saved is what was, in the precision that is asked for."""
     if "bfloat16" in (found, wanted):

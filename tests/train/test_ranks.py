@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from slow import slow_but
 from small_gpt import Given, random_tokens, shaken, tiny
 from thread_ranks import together
 
@@ -48,7 +49,7 @@ def course(preset, ranks, threads, steps=4, **changes):
     return [trainer.step(step) for step in range(steps)], digest(trainer)
 
 
-@pytest.mark.parametrize("preset", ["gpt2", "modern"])
+@pytest.mark.parametrize("preset", slow_but(["gpt2", "modern"], "modern"))
 @pytest.mark.parametrize("changes", [{}, {"accumulate": 1, "clip": 0.0}, {"muon_lr": 0.0}], ids=str)
 def test_weights_moments_losses_and_norms(preset, changes):
     """Dropout, accumulation, clipping, targets that are not counted, Muon and AdamW; each rank updates its part."""

@@ -50,6 +50,7 @@ def contents(folder):
 # ---- one writer
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_and_disturbs_nothing(copy, run, tmp_path, monkeypatch):
     """Both when the first has just begun the run and when it has resumed it; who only reads needs no lock."""
     pytest.importorskip("fcntl", reason="this system has no such locks")

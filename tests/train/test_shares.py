@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from slow import slow_but
 from small_gpt import Given, random_tokens, shaken, tiny
 
 from tinygrad_lm.data.loader import document_starts
@@ -90,7 +91,7 @@ def trained(preset, dtype, shares, threads):
 
 
 @FAMILIES
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", slow_but(["float32", "float64", "bfloat16"], "float32"))
 def test_any_number_of_threads_gives_the_same_bits(preset, dtype):
     """Dropout, micro-batches, clipping, targets not counted, Muon and AdamW: weights, moments, losses and norms."""
     expected = trained(preset, dtype, shares=8, threads=1)

@@ -305,6 +305,7 @@ def test_other_data_are_refused(run, tmp_path, capsys):
     assert "is not there any more" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_doctor_examines_a_mixture(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "run")
     doctor.report(RunFolder(tmp_path / "run"), seconds=0.1, device="cpu")
@@ -401,6 +402,7 @@ def test_asked_to_stop_while_preparing(file, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_minutes_are_planned(data, tmp_path, monkeypatch):
     """And stop after the recipe's epochs of the source that is passed most often."""
     monkeypatch.setattr(plan, "speed", lambda *_: (1e-6, 1e-9))

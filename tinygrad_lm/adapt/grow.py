@@ -1,6 +1,7 @@
 """More tokens for a model that is there: rows that are added to its embedding and to its head."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from tinygrad_lm.errors import check_ranges
 from tinygrad_lm.nn.layers import Embedding, Linear
 
 
-def grow(model, vocab_size, known, seed=0):
+def grow(model: Any, vocab_size: int, known: int, seed: int = 0) -> Any:
     """Give a GPT `vocab_size` tokens, at least as many as it has, in place. Returns the model.
 
     known: how many of its rows belong to tokens; published models have some more, which no token has trained. The

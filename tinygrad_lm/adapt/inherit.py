@@ -1,9 +1,11 @@
 """From one model to another: weights handed on."""
 
+from typing import Any
+
 from tinygrad_lm.errors import ConfigError
 
 
-def inherit(model, base):
+def inherit(model: Any, base: Any) -> Any:
     """Give a GPT the weights of another, by name. Returns the model.
 
     Its context may be shorter: then it takes over the first of the learned positions. CheckpointError lists what does

@@ -1,9 +1,10 @@
 """Recomputation of whole modules: memory for time."""
 
 from tinygrad_lm import ops
+from tinygrad_lm.nn.module import Module
 
 
-def recomputed(*modules):
+def recomputed(*modules: Module) -> None:
     """Let modules keep only their first input, x, for the backward pass, and compute the rest again when it comes.
 
     Where x needs no gradient, below all that is trained, they run as they are: nothing inside would be recorded.

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+import numpy as np
+
 from tinygrad_lm.data.synthetic.play import entropy_per_character, play
 from tinygrad_lm.errors import DataError
 from tinygrad_lm.programs import progress_bar
@@ -29,7 +31,7 @@ class Corpus:
     floor: float | None
 
 
-def load_corpus(path=None):
+def load_corpus(path: str | Path | None = None) -> Corpus:
     """Load the file `path`; the built-in play for "built-in"; tiny Shakespeare for None.
 
     Tiny Shakespeare comes from $TINYGRAD_LM_DATA, else from the user's cache, else from a download into the cache. If
@@ -60,13 +62,13 @@ def load_corpus(path=None):
     return Corpus("tiny Shakespeare", read_text(file), floor=None)
 
 
-def split(tokens):
+def split(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(the first 90 % for training, the last 10 % for validation)"""
     cut = int(0.9 * len(tokens))
     return tokens[:cut], tokens[cut:]
 
 
-def read_text(path):
+def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, line ends unchanged. Raises DataError if it cannot be read or is empty."""
     if os.path.isdir(path):
         raise DataError(f"data file {path}: expected a text file, found a folder; name a file in it")
@@ -87,7 +89,7 @@ def read_text(path):
     return text
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """The user's cache folder on this system; it may not exist yet."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local", "tinygrad_lm")

@@ -3,6 +3,7 @@
 The target of each position is the next token, so a window of T + 1 tokens gives T examples.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 
@@ -23,17 +24,18 @@ class BatchStream:
     document_token: the end-of-text id if attention stays inside documents (`document_starts`), else None
     """
 
-    document_token = None
+    document_token: int | None = None
+    counts: Callable[[int], list[int]]
 
-    def __init__(self, sources, batch_size, block_size, seed, accumulate):
+    def __init__(self, sources: dict, batch_size: int, block_size: int, seed: int, accumulate: int):
         self.sources, self.batch_size, self.block_size = sources, batch_size, block_size
         self.seed, self.accumulate = seed, accumulate
 
     @property
-    def tokens_a_step(self):
+    def tokens_a_step(self) -> int:
         return self.batch_size * self.accumulate * self.block_size
 
-    def used(self, steps):
+    def used(self, steps: int) -> dict[str, dict[str, float]]:
         """{source: {"requested", "realised", "error", "epochs"}} after so many steps: the requested and the realised
         share of the tokens, their difference, and the passes over the source. {} for no steps."""
         n = steps * self.accumulate * self.batch_size
@@ -48,17 +50,17 @@ class BatchStream:
             if n
         }
 
-    def amount(self, steps):
+    def amount(self, steps: int) -> str:
         """What so many steps are, in words."""
         size = self.tokens_a_step
         epochs = steps * size / sum(len(tokens) for _, tokens in self.sources.values())
         return f"{steps:,} steps of {size:,} tokens, {epochs:.2g} epochs"
 
-    def figures(self, step, loss):
+    def figures(self, step: int, loss: float) -> dict[str, float]:
         """What the log says of a step, {name: number}, the first of them first; loss: what was minimised."""
         return {"loss": loss}
 
-    def steps_within(self, epochs):
+    def steps_within(self, epochs: int) -> int:
         """The most steps that pass over no source more than `epochs` times; at least one."""
         steps = (epochs * len(tokens) // (weight * self.tokens_a_step) for weight, tokens in self.sources.values())
         return max(1, min(steps))
@@ -72,28 +74,31 @@ class Batches(BatchStream):
     twentieth of the text in three epochs.)
     """
 
-    def __init__(self, tokens, batch_size, block_size, seed=0, accumulate=1, name="text"):
+    def __init__(
+        self, tokens: np.ndarray, batch_size: int, block_size: int, seed: int = 0, accumulate: int = 1,
+        name: str = "text",
+    ):  # fmt: skip
         check_length(tokens, block_size)
         super().__init__({name: (Fraction(1), tokens)}, batch_size, block_size, seed, accumulate)
         self.tokens = tokens
 
-    def __call__(self, step, part=0):
+    def __call__(self, step: int, part: int = 0) -> tuple[np.ndarray, np.ndarray]:
         first = (step * self.accumulate + part) * self.batch_size
         starts = [self.start(i) for i in range(first, first + self.batch_size)]
         windows = self.tokens[np.array(starts)[:, None] + np.arange(self.block_size + 1)]
         return windows[:, :-1], windows[:, 1:]
 
-    def start(self, i):
+    def start(self, i: int) -> int:
         """Where window i of the run begins."""
         count, slack = epoch_windows(len(self.tokens), self.block_size)
         epoch, place = divmod(i, count)
         offset, order = shuffled_windows(self.seed, epoch, count, slack)
         return offset + int(order[place]) * self.block_size
 
-    def counts(self, n):
+    def counts(self, n: int) -> list[int]:
         return [n]
 
-    def beginning(self, count):
+    def beginning(self, count: int) -> np.ndarray:
         """The first `count` tokens of the text, or all."""
         return self.tokens[:count]
 

@@ -3,9 +3,9 @@
 import inspect
 
 from tinygrad_lm.backend import is_floating, wide
-from tinygrad_lm.engine.arithmetic import spelled
 from tinygrad_lm.engine.observe import current_module
 from tinygrad_lm.engine.precision import is_half
+from tinygrad_lm.engine.tensor import spelled
 from tinygrad_lm.errors import DeviceError, DtypeError, ShapeError, TinygradError
 
 

@@ -6,7 +6,7 @@ empty list. The page is not watched.
 """
 
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 
 class _Thread(threading.local):
@@ -20,7 +20,7 @@ class _Thread(threading.local):
 
 
 thread = _Thread()
-observers = []
+observers: list["Observer"] = []
 
 
 class Observer:
@@ -68,6 +68,6 @@ def within(**settings):
         vars(thread).update(before)
 
 
-def no_grad():
+def no_grad() -> AbstractContextManager[None]:
     """Within `with no_grad():` nothing is recorded and nothing is kept for a backward pass: for evaluation."""
     return within(recording=False)

@@ -23,7 +23,9 @@ wanted; faster implementations, half precision and observers; errors that name t
 """
 
 import inspect
+from collections.abc import Callable
 from functools import partial
+from typing import Any, Generic, ParamSpec
 
 import numpy as np
 
@@ -32,10 +34,13 @@ from tinygrad_lm.engine import explain, precision
 from tinygrad_lm.engine.graph import Node
 from tinygrad_lm.engine.observe import observers, thread
 from tinygrad_lm.engine.replaceable import Replaceable
-from tinygrad_lm.engine.tensor import Tensor, as_array, operations, recorded
+from tinygrad_lm.engine.tensor import Tensor, operations
+from tinygrad_lm.engine.variable import as_array, recorded
+
+P = ParamSpec("P")  # a rule's parameters are its operation's, so that editors know them
 
 
-class Op(Replaceable):
+class Op(Replaceable, Generic[P]):
     """An operation on tensors. Called, it computes the rule's value and records a node.
 
     name       the rule's name, under which Op.registry lists it
@@ -46,7 +51,7 @@ class Op(Replaceable):
 
     registry = vars(operations)
 
-    def __init__(self, rule):
+    def __init__(self, rule: Callable[P, Any]):
         super().__init__(rule)
         self.name, self.rule = rule.__name__, rule
         lines = [line for line in (inspect.getdoc(rule) or "").splitlines() if line]
@@ -54,32 +59,35 @@ class Op(Replaceable):
         self.formula, self.signature = lines[0], lines[1]
         self.parameters = [p for p in inspect.signature(rule).parameters.values() if p.kind is not p.KEYWORD_ONLY]
         Op.registry[self.name] = self
+        if (method := vars(Tensor).get(self.name)) and not method.__doc__:
+            method.__doc__ = rule.__doc__  # so that help(x.exp) shows the formula
 
-    def __call__(self, *inputs, **options):
+    def __call__(self, *inputs: P.args, **options: P.kwargs) -> Tensor:
+        tensors: Any = inputs
         try:
-            parents = [x.node for x in inputs]
-            arrays = [x.data for x in inputs]
+            parents = [x.node for x in tensors]
+            arrays = [x.data for x in tensors]
         except AttributeError:  # a bare array or number is among them; arrays have .data, too, but no .node
-            inputs = self.tensors(inputs)
-            arrays = [x.data for x in inputs]
-            parents = [x.node for x in inputs]
+            tensors = self.tensors(inputs)
+            arrays = [x.data for x in tensors]
+            parents = [x.node for x in tensors]
         for observer in observers:
             observer.before(self)
         try:
             y, backward = self.chosen(arrays)(*arrays, **options)
         except (ValueError, IndexError, TypeError) as error:
-            explain.failure(self, error, inputs, options)
+            explain.failure(self, error, tensors, options)
         dtype = y.dtype
         for x in arrays:
             if x.dtype is not dtype and (len(arrays) > 1 or self.name not in precision.MOVES):
-                explain.check_dtypes(self, inputs, y)
+                explain.check_dtypes(self, tensors, y)
                 break
         if not y.ndim:
             y = as_array(y)  # NumPy's reductions give scalars of their own kind
         wanted = thread.recording and any(parents)
         result = Tensor.of(y, Node(self, parents, backward, y.shape) if wanted else None)
         for observer in observers:
-            observer.operation(self, inputs, options, result)
+            observer.operation(self, tensors, options, result)
         return result
 
     def run(self, *arrays, **options):
@@ -109,12 +117,6 @@ class Op(Replaceable):
         for p in self.parameters:
             names += [f"{p.name}[{i}]" for i in range(n)] if p.kind is p.VAR_POSITIONAL else [p.name]
         return names[:n]
-
-    @property
-    def halves(self):
-        """The formula's two parts: that of the value, and that of the gradients."""
-        value, _, gradients = self.formula.partition("        ")
-        return value, gradients.strip()
 
     def __repr__(self):
         return f"<op {self.name}: {self.formula}>"

@@ -1,21 +1,43 @@
-"""Tensor: an array, and where it came from.
+"""Tensor: its operators and methods, a line each; the operations behind them are in ops/. The page has only +."""
 
-What this adds to examples/minimal.py: any number of axes, dtypes and devices; operators and methods for every operation
-(arithmetic.py); and habits that would lose a gradient in silence are refused with the way out.
-"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
-from tinygrad_lm.backend import array_module, device_of, is_floating
-from tinygrad_lm.engine.arithmetic import Arithmetic, operations
-from tinygrad_lm.engine.graph import Node, backpropagate
-from tinygrad_lm.errors import DtypeError, GraphError, ShapeError
+from tinygrad_lm.backend import Array, Axis
+from tinygrad_lm.engine.variable import Variable, plain, recorded
+from tinygrad_lm.errors import GraphError, ShapeError
+
+operations = SimpleNamespace()  # every operation by its name; @op puts it there
+spellings: dict[str, str] = {}  # how what other libraries have is written here; tinygrad_lm/habits.py puts it there
 
 
-class Tensor(Arithmetic):
+def spelled(*names):
+    """A hint for each of these names that is known from another library."""
+    return "".join(f"\n  hint : {name} is written {spellings[name]}" for name in names if name in spellings)
+
+
+def in_place(sign):
+    """A method for an operator such as +=: it gives a result, as + does, and refuses a leaf."""
+
+    def refuse(self: Tensor, other: ArrayLike) -> Tensor:
+        if self.node is not None and self.node.op is None:
+            raise GraphError(
+                f"{sign}: a leaf {self.describe()} would be replaced by a result, and would never be trained again\n"
+                f"  hint : x.data {sign} ... changes its values in place; y = x {sign[:-1]} ... makes a result"
+            )
+        return NotImplemented  # then Python takes the operator without =
+
+    return refuse
+
+
+class Tensor(Variable):
     """An n-dimensional array that operations record a graph for.
-
-    Tensor(data, requires_grad=False, name="")
 
     data is a NumPy or CuPy array (shared, not copied), a number, or nested lists (numbers become float32 and int64).
     With requires_grad=True it is a leaf: after `loss.backward()` its `grad` holds ∂loss/∂data. Gradients of several
@@ -25,81 +47,101 @@ class Tensor(Arithmetic):
     the new values.
     """
 
-    __slots__ = ("__weakref__", "data", "node")
-    __array_ufunc__ = None  # so that `array + tensor` comes to Tensor.__radd__, not element by element
+    __slots__ = ()
+    __array_ufunc__ = None  # so that `array + tensor` comes to __radd__, not element by element
 
-    def __init__(self, data, requires_grad=False, name=""):
-        self.data = as_array(data)
-        self.node = None
-        if requires_grad:
-            if not is_floating(self.data.dtype):
-                raise DtypeError(f"Tensor: requires_grad needs a floating dtype, found {self.data.dtype}")
-            self.node = Node(None, (), None, self.data.shape, name)
+    # fmt: off
+    def __add__(self, other: ArrayLike) -> Tensor: return operations.add(self, other)
+    def __radd__(self, other: ArrayLike) -> Tensor: return operations.add(other, self)
+    def __sub__(self, other: ArrayLike) -> Tensor: return operations.subtract(self, other)
+    def __rsub__(self, other: ArrayLike) -> Tensor: return operations.subtract(other, self)
+    def __mul__(self, other: ArrayLike) -> Tensor: return operations.multiply(self, other)
+    def __rmul__(self, other: ArrayLike) -> Tensor: return operations.multiply(other, self)
+    def __truediv__(self, other: ArrayLike) -> Tensor: return operations.divide(self, other)
+    def __rtruediv__(self, other: ArrayLike) -> Tensor: return operations.divide(other, self)
+    def __pow__(self, other: ArrayLike) -> Tensor: return operations.power(self, other)
+    def __rpow__(self, other: ArrayLike) -> Tensor: return operations.power(other, self)
+    def __matmul__(self, other: ArrayLike) -> Tensor: return operations.matmul(self, other)
+    def __rmatmul__(self, other: ArrayLike) -> Tensor: return operations.matmul(other, self)
+    def __neg__(self) -> Tensor: return operations.negate(self)
+    def __abs__(self) -> Tensor: return operations.where(self < 0, -self, self.relu())
 
-    @classmethod
-    def of(cls, data, node=None):
-        """A tensor around an array and a node as they are: what operations make their results with."""
-        self = object.__new__(cls)
-        self.data = data
-        self.node = node
-        return self
+    __iadd__, __isub__, __imul__ = in_place("+="), in_place("-="), in_place("*=")
+    __itruediv__, __ipow__, __imatmul__ = in_place("/="), in_place("**="), in_place("@=")
 
-    shape = property(lambda self: self.data.shape)
-    ndim = property(lambda self: self.data.ndim)
-    size = property(lambda self: self.data.size)
-    dtype = property(lambda self: self.data.dtype)
-    device = property(lambda self: device_of(self.data), doc="'cpu' or 'cuda'")
-    requires_grad = property(lambda self: self.node is not None)
+    # Comparisons are entry by entry, and give arrays of booleans: these have no derivative.
+    def __eq__(self, other: object) -> Any: return self.data == values(other)
+    def __ne__(self, other: object) -> Any: return self.data != values(other)
+    def __lt__(self, other: ArrayLike) -> Array: return self.data < values(other)
+    def __le__(self, other: ArrayLike) -> Array: return self.data <= values(other)
+    def __gt__(self, other: ArrayLike) -> Array: return self.data > values(other)
+    def __ge__(self, other: ArrayLike) -> Array: return self.data >= values(other)
+    __hash__ = object.__hash__  # by identity: a tensor can be the key of a dict
 
+    def exp(self) -> Tensor: return operations.exp(self)
+    def log(self) -> Tensor: return operations.log(self)
+    def sqrt(self) -> Tensor: return operations.sqrt(self)
+    def tanh(self) -> Tensor: return operations.tanh(self)
+    def sigmoid(self) -> Tensor: return operations.sigmoid(self)
+    def relu(self) -> Tensor: return operations.relu(self)
+    # foreign: keywords of other libraries, dim=0, which the operation refuses with ours
+    def softmax(self, axis: int = -1, **foreign: Never) -> Tensor:
+        return operations.softmax(self, axis=axis, **foreign)
+    def sum(self, axis: Axis = None, keepdims: bool = False, **foreign: Never) -> Tensor:
+        return operations.sum(self, axis=axis, keepdims=keepdims, **foreign)
+    def mean(self, axis: Axis = None, keepdims: bool = False, **foreign: Never) -> Tensor:
+        return operations.mean(self, axis=axis, keepdims=keepdims, **foreign)
+    def max(self, axis: Axis = None, keepdims: bool = False, **foreign: Never) -> Tensor:
+        return operations.max(self, axis=axis, keepdims=keepdims, **foreign)
+    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
+        return operations.swapaxes(self, axis1=axis1, axis2=axis2)
     @property
-    def grad(self):
-        """∂loss/∂self, an array of self's shape; None before a backward pass, and for anything but a leaf."""
-        return None if self.node is None or self.node.op is not None else self.node.grad
+    def T(self) -> Tensor: return operations.transpose(self)  # with its axes reversed
 
-    def zero_grad(self):
-        """Forget the gradient that earlier backward passes left."""
-        if self.node is not None:
-            self.node.grad = None
+    def __len__(self) -> int: return len(self.data)
+    def __iter__(self) -> Iterator[Tensor]: return (self[i] for i in range(len(self)))
+    def __float__(self) -> float: return float(self.item())
+    def __int__(self) -> int: return int(self.item())
 
-    def backward(self, dy=None):
-        """Add the gradients of this scalar to the `grad` of every leaf it was computed from (graph.py).
+    if not TYPE_CHECKING:  # editors are to mark what a tensor does not have
+        def __getattr__(self, name):
+            raise AttributeError(f"a tensor has no {name}{spelled(name)}", name=name, obj=self)
+    # fmt: on
 
-        For a tensor that is not a scalar, `dy` is the array of its shape to start from: the gradient of some loss by
-        this tensor. The graph is freed on the way.
-        """
-        if self.node is None:
-            raise GraphError(
-                f"backward: nothing was recorded for this tensor {self.describe()}\n"
-                "  rule : a result is recorded if an input has requires_grad=True, outside no_grad()"
-            )
-        if dy is None:
-            if self.size != 1:
-                raise ShapeError(
-                    f"backward: it starts from a scalar; this tensor has shape {self.shape}\n"
-                    "  hint : .sum() or .mean() first, or backward(dy) with the gradient that arrives here"
-                )
-            dy = array_module(self.data).ones_like(self.data)
-        dy = as_array(dy, like=self.data)
-        if dy.shape != self.shape:
-            raise ShapeError(f"backward: dy has shape {dy.shape}, the tensor {self.shape}; they must be equal")
-        backpropagate(self.node, dy.astype(self.dtype, copy=False))
+    def reshape(self, *shape: Any) -> Tensor:
+        """x.reshape(2, 3) or x.reshape((2, 3)); one axis may be -1."""
+        return operations.reshape(self, shape=sizes(shape))
 
-    def detach(self):
+    def transpose(self, *axes: Any) -> Tensor:
+        """x.transpose(1, 0, 2) or x.transpose((1, 0, 2)); without axes they are reversed."""
+        return operations.transpose(self, axes=sizes(axes) if axes else None)
+
+    def to(self, device: str | None = None, dtype: DTypeLike | None = None) -> Tensor:
+        """x on a device, "cpu" or "cuda", or in another floating dtype (dtype=…); x itself if it is so already."""
+        if (device is None or device == self.device) and (dtype is None or dtype == self.dtype):
+            return self
+        return operations.to(self, device=device, dtype=dtype)
+
+    def detach(self) -> Tensor:
         """The same array, with no graph behind it."""
         return Tensor.of(self.data)
 
-    def item(self):
-        """The one number in it, as a Python number."""
+    def __getitem__(self, index: Any) -> Tensor:
+        """x[i, 2:5, ids]: NumPy's indices; tensors among them are taken as arrays."""
+        return operations.getitem(self, index=tuple(map(values, index)) if isinstance(index, tuple) else values(index))
+
+    def __bool__(self) -> bool:
         if self.size != 1:
-            raise ShapeError(f"item: a tensor of shape {self.shape} has {self.size} numbers, not one")
-        return self.data.item()
+            raise ShapeError(f"bool: a tensor of shape {self.shape} is not one truth value\n  hint : (x > 0).any()")
+        return bool(self.item())
 
-    def numpy(self):
-        """Its values as a NumPy array: shared memory on a CPU, a copy from a GPU."""
-        return self.data if self.device == "cpu" else self.data.get()
+    def __format__(self, spec: str) -> str:
+        """f"{loss:.3f}": a specification is for the one number in it."""
+        return format(self.item(), spec) if spec else str(self)
 
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), precision=4, separator=", ", threshold=50, prefix="Tensor(")
+        return f"Tensor({values}, {self.describe()})"
 
     def __array_function__(self, function, types, arguments, options):
         """NumPy's functions on tensors without a graph; with one they would lose it."""
@@ -109,75 +151,12 @@ class Tensor(Arithmetic):
             raise GraphError(f"np.{name}: it would lose the graph of a recorded tensor\n  hint : {here}, or x.numpy()")
         return function(*map(plain, arguments), **{key: plain(x) for key, x in options.items()})
 
-    def __reduce__(self):
-        """Copies and pickles hold a leaf's values and gradient, and become leaves of their own."""
-        if self.node is not None and self.node.op is not None:
-            raise GraphError(
-                f"copy: this tensor {self.describe()} has a graph behind it, which cannot be copied\n"
-                "  hint : x.detach() has its values alone"
-            )
-        return rebuilt, (type(self), self.data, self.requires_grad, self.grad, self.node.name if self.node else "")
 
-    def describe(self):
-        """Shape, dtype, device and origin in one line: '(8, 768) float32 cpu, from layer_norm'."""
-        origin = ""
-        if self.node is not None:
-            origin = f", from {self.node.op.name}" if self.node.op else f", parameter {self.node.name}".rstrip()
-        return f"{self.shape} {self.dtype} {self.device}{origin}"
-
-    def __repr__(self):
-        values = np.array2string(self.numpy(), precision=4, separator=", ", threshold=50, prefix="Tensor(")
-        return f"Tensor({values}, {self.describe()})"
+def values(x):
+    """The array of a tensor; anything else as it is."""
+    return x.data if isinstance(x, Tensor) else x
 
 
-def rebuilt(kind, data, requires_grad, grad, name):
-    """A leaf from what `__reduce__` gave. Its node is new: it must be older than all that will be computed from it."""
-    self = kind.of(data, Node(None, (), None, data.shape, name) if requires_grad else None)
-    if requires_grad:
-        self.node.grad = grad
-    return self
-
-
-def recorded(x):
-    """Whether a value is a recorded tensor, or a list or tuple with one somewhere in it."""
-    if isinstance(x, (list, tuple)):
-        return any(map(recorded, x))
-    return isinstance(x, Tensor) and x.requires_grad
-
-
-def plain(x):
-    """A value with arrays in the places of its tensors."""
-    if isinstance(x, (list, tuple)):
-        return type(x)(map(plain, x))
-    return x.numpy() if isinstance(x, Tensor) else x
-
-
-def as_array(data, like=None):
-    """Numbers, nested lists, arrays or a tensor -> an array.
-
-    What has no dtype adapts to the array `like`: `x * 2` stays on x's device and in x's dtype. Only lists of integers
-    stay integers, for they are ids or indices.
-    """
-    if isinstance(data, Tensor):
-        return data.data
-    if isinstance(data, np.generic):  # it has a dtype but is on no device
-        return (np if like is None else array_module(like)).asarray(data)
-    if recorded(data):
-        raise GraphError(
-            "Tensor: a list of recorded tensors would become bare numbers, without their graph\n"
-            "  hint : ops.stack(*xs) and ops.concat(*xs) join tensors"
-        )
-    own = isinstance(getattr(data, "dtype", None), np.dtype)  # a list has none, and another library's is not NumPy's
-    array = data if own and not isinstance(data, np.ndarray) else np.asarray(plain(data))  # no np.matrix
-    if array.dtype.kind not in "biu" and not is_floating(array.dtype):
-        raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__}, an array of {array.dtype}")
-    if own:
-        return array
-    if like is None:
-        return array.astype(np.float32) if array.dtype == np.float64 else array
-    adapts = array.dtype.kind == "f" or type(data) is int
-    dtype = like.dtype if adapts and is_floating(like.dtype) else np.float32 if array.dtype.kind == "f" else None
-    xp = array_module(like)
-    if xp is not np and not array.ndim:  # made where it is needed, without a copy from the host
-        return xp.full((), array.item(), dtype or array.dtype)
-    return xp.asarray(array, dtype=dtype)
+def sizes(arguments):
+    """(2, 3) from f(2, 3) as from f((2, 3))."""
+    return arguments[0] if len(arguments) == 1 and not isinstance(arguments[0], int) else arguments

@@ -1,6 +1,6 @@
 """The keys and values of texts so far, for generation: each new token needs them all."""
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import Array, array_module
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ShapeError
 
@@ -12,15 +12,17 @@ class Cache:
     from the system.
     """
 
-    def __init__(self, size, rows=1):
-        self.size, self.rows, self.lengths, self.arrays = size, rows, {}, {}
+    def __init__(self, size: int, rows: int = 1):
+        self.size, self.rows = size, rows
+        self.lengths: dict[str, int] = {}
+        self.arrays: dict[str, list[Array]] = {}
 
     @property
-    def length(self):
+    def length(self) -> int:
         """How many positions each text has, between calls of the model."""
         return max(self.lengths.values(), default=0)
 
-    def extend(self, name, k, v):
+    def extend(self, name: str, k: Tensor, v: Tensor) -> list[Tensor]:
         """Append keys and values, (rows, T, G, D) each, of an attention; return all so far, (rows, S, G, D) each."""
         rows, T, G, D = k.shape
         if rows != self.rows:
@@ -34,7 +36,7 @@ class Cache:
             array[:, start:stop] = x.data
         return [Tensor.of(array[:, :stop]) for array in self.arrays[name]]
 
-    def select(self, indices):
+    def select(self, indices: list[int]) -> "Cache":
         """Another Cache, of the rows with these indices; one that is there several times can grow differently."""
         chosen = Cache(self.size, len(indices))
         for name, length in self.lengths.items():

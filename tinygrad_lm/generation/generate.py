@@ -1,15 +1,17 @@
 """Generation: draw the next token from the model's prediction, append it, repeat."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_lm.backend import random, to_device
+from tinygrad_lm.backend import Array, random, to_device
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.generation.sampling import Sampler, uniform
 from tinygrad_lm.nn.context import Context
+from tinygrad_lm.nn.module import Module
 from tinygrad_lm.unchanged import Unchanged
 
 PIECE = 8192  # tokens that are read together: what lies between two layers is as large as they are many
@@ -40,7 +42,9 @@ class Group(NamedTuple):
     cache: Cache
 
 
-def generate(model, prompt, n, seed=0, **sampling):
+def generate(
+    model: Module, prompt: Sequence[int] | Array, n: int, seed: int = 0, **sampling: Any
+) -> Iterator[int]:  # fmt: skip
     """Yield n token ids that continue the prompt (at least one id). Options: see generate_batch and Sampler.
 
     The same seed draws the same text. Where the text outgrows the model's context, it continues from the newer
@@ -50,8 +54,10 @@ def generate(model, prompt, n, seed=0, **sampling):
 
 
 def generate_batch(
-    model, prompts, n, seed=0, stop=lambda tokens: False, logprobs=False, top=0, vocab_size=None, rows=None, **sampling
-):
+    model: Module, prompts: Sequence[Sequence[int] | Array], n: int, seed: int = 0,
+    stop: Callable[[list[int]], bool] = lambda tokens: False, logprobs: bool = False, top: int = 0,
+    vocab_size: int | None = None, rows: Sequence[int] | None = None, **sampling: Any,
+) -> Iterator[Drawn]:  # fmt: skip
     """Yield Drawn tokens, up to n for each of several prompts; they may have different lengths, or be equal.
 
     The model computes them together, since most of the time goes into fetching its weights from memory; it reads equal
@@ -161,7 +167,7 @@ def log_softmax(logits):
     return z - np.log(np.exp(z).sum(-1, keepdims=True))
 
 
-def until(pieces, stops):
+def until(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
     """The text of some pieces, as soon as it comes, up to the first of the strings `stops`.
 
     What may turn out to be the beginning of one is held back. No piece after it is asked for, so no token is drawn.

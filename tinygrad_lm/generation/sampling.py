@@ -38,7 +38,7 @@ class Sampler:
         }
         check_ranges("sampling", ranges)
 
-    def draw(self, logits, texts, u):
+    def draw(self, logits: np.ndarray, texts: list[list[int]], u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A token for each text, and log P of it under the distribution that it was drawn from; (B,) each.
 
         logits: (B, V); texts: the ids so far of each; u: (B,) in [0, 1), where the cumulative probability is cut.

@@ -9,6 +9,7 @@ Importing tinygrad_lm registers none of them, so at a prompt and under a debugge
 train or generate call `enable()`. The files register with `@….on(device, dtype)` (engine/replaceable.py).
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,7 +21,7 @@ from tinygrad_lm.engine.replaceable import Replaceable
 ROOMS = {"numpy": "numpy", "numba": "numba", "bfloat16": "numba", "cuda": "cupy"}
 
 
-def enable():
+def enable() -> None:
     """Use the implementations that this machine can run, in all threads."""
     for room, library in ROOMS.items():
         if find_spec(library):
@@ -36,7 +37,7 @@ def register(room):
 
 
 @contextmanager
-def disabled():
+def disabled() -> Iterator[None]:
     """Within the block the definitions run, in all threads: for comparisons."""
     before, Replaceable.enabled = Replaceable.enabled, False
     try:

@@ -3,7 +3,8 @@
     %load_ext tinygrad_lm.learn.notebook
     model                                                       # elsewhere: print(tree(model))
 
-Without it a model is shown as Python shows any object. A ledger needs none of this: it shows its page, folded.
+Without it a model is shown as `print(model)` shows it: names and shapes of its parameters, in one list. A ledger needs
+none of this: it shows its page, folded.
 """
 
 import html

@@ -11,10 +11,12 @@ from functools import partial
 import numpy as np
 
 from tinygrad_lm import ops
-from tinygrad_lm.backend import array_module, dtype_of, wide
+from tinygrad_lm.backend import Array, DTypeLike, array_module, dtype_of, wide
+from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ShapeError
+from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.nn.attention import CausalSelfAttention
-from tinygrad_lm.nn.context import NONE, computing
+from tinygrad_lm.nn.context import NONE, Context, computing
 from tinygrad_lm.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
 from tinygrad_lm.nn.mlp import MLP
 from tinygrad_lm.nn.module import Module
@@ -28,7 +30,7 @@ class GPT(Module):
     dtype: what is computed in, also by name; for half precision the weights are float32 (engine/precision.py).
     """
 
-    def __init__(self, config, seed=0, dtype=np.float32, device="cpu"):
+    def __init__(self, config: GPTConfig, seed: int | None = 0, dtype: DTypeLike = np.float32, device: str = "cpu"):
         self.config, self.dtype = config, dtype_of(dtype)
         self.computing = partial(computing, self.dtype, device)
         C, V = config.n_embd, config.vocab_size
@@ -40,11 +42,11 @@ class GPT(Module):
         self.lm_head = None if config.tied else Linear(C, V, bias=False, std=0.0 if config.zero_init else 0.02)
         self.initialize(seed, wide(self.dtype), device)
 
-    def forward(self, tokens, context=NONE):
+    def forward(self, tokens: Array, context: Context = NONE) -> Tensor:
         """tokens: integers (B, T) -> logits (B, T, V). context: nn/context.py."""
         return self.logits(self.features(tokens, context))
 
-    def features(self, tokens, context=NONE):
+    def features(self, tokens: Array, context: Context = NONE) -> Tensor:
         """tokens: integers (B, T) -> what is known of the text at each position, (B, T, C).
 
         Positions count on over the documents of a window: rotary ones are relative, so a document is as it would be
@@ -70,7 +72,7 @@ class GPT(Module):
                 x = block(x, context)
             return self.ln_f(x)
 
-    def logits(self, x):
+    def logits(self, x: Tensor) -> Tensor:
         """The prediction from features: (..., C) -> (..., V)."""
         with self.computing():
             logits = ops.linear(x, self.wte.weight.T) if self.lm_head is None else self.lm_head(x)
@@ -78,11 +80,11 @@ class GPT(Module):
             logits = self.config.softcap * ops.tanh(logits / self.config.softcap)
         return logits
 
-    def loss(self, tokens, targets, context=NONE):
+    def loss(self, tokens: Array, targets: Array, context: Context = NONE) -> Tensor:
         """Mean cross-entropy, in nats, of targets (B, T), the tokens that come next. context: as in a call."""
         return self.judged(ops.cross_entropy, ops.linear_cross_entropy, self.features(tokens, context), targets)
 
-    def log_probability(self, tokens, targets, context=NONE):
+    def log_probability(self, tokens: Array, targets: Array, context: Context = NONE) -> Tensor:
         """log P of each target, in nats: (B, T), 0 where it is ignored (ops/cross_entropy.py). context: as in a call.
 
         An entry has the same bits whether it is recorded or not.
@@ -104,7 +106,7 @@ class GPT(Module):
 class Block(Module):
     """x + attention, then x + MLP, each on normalised input: (B, T, C) -> (B, T, C)."""
 
-    def __init__(self, config):
+    def __init__(self, config: GPTConfig):
         # Every block adds twice to the residual stream; GPT-2 shrinks what it adds so that the sum keeps its size.
         out_std = 0.0 if config.zero_init else 0.02 / math.sqrt(2 * config.n_layer)
         self.ln_1 = norm(config)
@@ -112,12 +114,12 @@ class Block(Module):
         self.ln_2 = norm(config)
         self.mlp = MLP(config, out_std)
 
-    def forward(self, x, context=NONE):
+    def forward(self, x: Tensor, context: Context = NONE) -> Tensor:
         x = x + self.attn(self.ln_1(x), context)
         return x + self.mlp(self.ln_2(x), context)
 
 
-def norm(config):
+def norm(config: GPTConfig) -> LayerNorm | RMSNorm:
     """The normalisation layer that a configuration names."""
     if config.norm == "rms":
         return RMSNorm(config.n_embd, config.gain, config.norm_eps or 1e-6)

@@ -4,7 +4,8 @@ B batch, T time, C channels, H query heads, G key heads, D head size.
 """
 
 from tinygrad_lm import ops
-from tinygrad_lm.nn.context import NONE
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.nn.context import NONE, Context
 from tinygrad_lm.nn.layers import Dropout, Linear, RMSNorm
 from tinygrad_lm.nn.module import Module
 
@@ -15,7 +16,7 @@ class CausalSelfAttention(Module):
     It adds to the page rotary positions, normalised q and k, fewer key heads, dropout, a cache. See models/config.py.
     """
 
-    def __init__(self, config, out_std):
+    def __init__(self, config, out_std: float):
         C, H, G, D = config.n_embd, config.n_head, config.kv_heads, config.head_size
         self.c_q = Linear(C, H * D, config.bias)
         self.c_k = Linear(C, G * D, config.bias)
@@ -29,18 +30,19 @@ class CausalSelfAttention(Module):
         rotary = {"base": config.rope_base, "scaling": tuple(config.rope_scaling)}
         self.rotary = rotary if config.position == "rotary" else None
 
-    def forward(self, x, context=NONE):
+    def forward(self, x: Tensor, context: Context = NONE) -> Tensor:
         B, T, _ = x.shape
         q = self.c_q(x).reshape(B, T, -1, self.head_size)  # (B, T, H, D)
         k = self.c_k(x).reshape(B, T, -1, self.head_size)  # (B, T, G, D)
         v = self.c_v(x).reshape(B, T, -1, self.head_size)  # (B, T, G, D)
-        if self.q_norm:
+        if self.q_norm and self.k_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if context.cache:
             y = self.continued(q, k, v, context)
         else:
+            q, k = self.turned(q, k)
             options = {"document_starts": context.document_starts, **self.dropout_of_weights.options(context)}
-            y = ops.attention(*self.turned(q, k), v, **options)  # (B, T, H, D)
+            y = ops.attention(q, k, v, **options)  # (B, T, H, D)
         return self.dropout(self.c_proj(y.reshape(B, T, -1)), context)
 
     def turned(self, q, k, start=0):

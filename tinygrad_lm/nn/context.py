@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tinygrad_lm import ops
-from tinygrad_lm.backend import FLOAT32
+from tinygrad_lm.backend import FLOAT32, Array
 from tinygrad_lm.engine.observe import within
 from tinygrad_lm.engine.replaceable import Replaceable
 
@@ -21,7 +21,7 @@ class Context:
     """
 
     key: tuple = ()
-    document_starts: object = None
+    document_starts: Array | None = None
     cache: tuple = ()
 
 

@@ -6,7 +6,7 @@ reduction, and a checkpoint one write. The page keeps a dict of tensors.
 
 import weakref
 
-from tinygrad_lm.backend import to_device, zeros
+from tinygrad_lm.backend import Array, to_device, zeros
 from tinygrad_lm.errors import CheckpointError, ConfigError
 
 
@@ -39,7 +39,7 @@ class FlatParameters(dict):
                 p.node.name = name
                 p.node.grad = self.grad[here].reshape(p.shape)
 
-    def check(self):
+    def check(self) -> None:
         """Raise ConfigError if the module's parameters are no longer those that were laid out."""
         if (module := self.module()) is None:
             return
@@ -53,12 +53,12 @@ class FlatParameters(dict):
                 "  hint : model.lay_out() makes it again with the values as they are; then make new optimizers"
             )
 
-    def arrays(self):
+    def arrays(self) -> dict[str, Array]:
         """{name: its weights}, as NumPy arrays; on a CPU they are views, which training changes."""
         self.check()
         return {name: to_device(p.data, "cpu") for name, p in self.items()}
 
-    def load(self, arrays):
+    def load(self, arrays: dict[str, Array]) -> None:
         """Copy arrays into the parameters of the same names.
 
         Raises CheckpointError with all that does not fit; nothing is copied then.
@@ -66,17 +66,14 @@ class FlatParameters(dict):
         self.check()
         problems = [f"{name} is missing" for name in self if name not in arrays]
         problems += [f"{name} is not a parameter of this model" for name in arrays if name not in self]
-        problems += [
-            f"{name} has shape {arrays[name].shape}, expected {p.shape}"
-            for name, p in self.items()
-            if name in arrays and arrays[name].shape != p.shape
-        ]
+        misfits = [name for name, p in self.items() if name in arrays and arrays[name].shape != p.shape]
+        problems += [f"{name} has shape {arrays[name].shape}, expected {self[name].shape}" for name in misfits]
         if problems:
             raise CheckpointError("weights do not fit the model:\n  " + "\n  ".join(problems))
         for name, p in self.items():
             p.data[...] = to_device(arrays[name].astype(p.dtype, copy=False), self.device)
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set all gradients to zero."""
         self.grad[...] = 0
 

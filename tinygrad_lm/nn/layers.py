@@ -1,42 +1,44 @@
 """The small layers; the page has their operations alone. B batch, T time, C channels, V vocabulary."""
 
 from tinygrad_lm import ops
+from tinygrad_lm.backend import Array
 from tinygrad_lm.engine.observe import thread
+from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.nn.context import NONE
+from tinygrad_lm.nn.context import NONE, Context
 from tinygrad_lm.nn.module import Module, Parameter
 
 
 class Linear(Module):
     """y = x w + b: (..., in) -> (..., out); weight (in, out), bias (out,)."""
 
-    def __init__(self, n_in, n_out, bias=True, std=0.02):
+    def __init__(self, n_in: int, n_out: int, bias: bool = True, std: float = 0.02):
         self.weight = Parameter(n_in, n_out, std=std)
         self.bias = Parameter(n_out) if bias else None
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.linear(x, self.weight) if self.bias is None else ops.linear(x, self.weight, self.bias)
 
 
 class Embedding(Module):
     """Token ids to their rows of the table: (...) -> (..., C); weight (V, C)."""
 
-    def __init__(self, n_tokens, n_channels, std=0.02):
+    def __init__(self, n_tokens: int, n_channels: int, std: float = 0.02):
         self.weight = Parameter(n_tokens, n_channels, std=std)
 
-    def forward(self, ids):
+    def forward(self, ids: Array | Tensor) -> Tensor:
         return ops.embedding(self.weight, ids)
 
 
 class LayerNorm(Module):
     """Each position's channels to mean 0 and variance 1, then a gain and a bias: (..., C) -> (..., C)."""
 
-    def __init__(self, n_channels, bias=True, eps=1e-5):
+    def __init__(self, n_channels: int, bias: bool = True, eps: float = 1e-5):
         self.weight = Parameter(n_channels, mean=1.0)
         self.bias = Parameter(n_channels) if bias else None
         self.eps = eps
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         weights = (self.weight,) if self.bias is None else (self.weight, self.bias)
         return ops.layer_norm(x, *weights, eps=self.eps)
 
@@ -47,11 +49,11 @@ class RMSNorm(Module):
     Before a matrix no gain is needed: the matrix can learn it.
     """
 
-    def __init__(self, n_channels, gain=False, eps=1e-6):
+    def __init__(self, n_channels: int, gain: bool = False, eps: float = 1e-6):
         self.weight = Parameter(n_channels, mean=1.0) if gain else None
         self.eps = eps
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return ops.rms_norm(x, eps=self.eps) if self.weight is None else ops.rms_norm(x, self.weight, eps=self.eps)
 
 
@@ -61,13 +63,13 @@ class Dropout(Module):
     The mask is a function of the key and of the module's name, so each place in a network needs its own Dropout.
     """
 
-    def __init__(self, p):
+    def __init__(self, p: float):
         self.p = p
 
-    def forward(self, x, context=NONE):
+    def forward(self, x: Tensor, context: Context = NONE) -> Tensor:
         return ops.dropout(x, **options) if (options := self.options(context)) else x
 
-    def options(self, context):
+    def options(self, context: Context) -> dict:
         """{"p": …, "key": …} for an operation that drops entries; {} where none are dropped."""
         if not self.p:
             return {}

@@ -1,7 +1,8 @@
 """The MLP of a transformer block: where each position thinks on its own. The page's, and other activations, a gate."""
 
 from tinygrad_lm import ops
-from tinygrad_lm.nn.context import NONE
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.nn.context import NONE, Context
 from tinygrad_lm.nn.layers import Dropout, Linear
 from tinygrad_lm.nn.module import Module
 
@@ -14,7 +15,7 @@ class MLP(Module):
     The gate: Shazeer 2020, "GLU variants improve transformer".
     """
 
-    def __init__(self, config, out_std):
+    def __init__(self, config, out_std: float):
         C, hidden = config.n_embd, config.hidden
         self.c_gate = Linear(C, hidden, config.bias) if config.gated else None
         self.c_fc = Linear(C, hidden, config.bias)
@@ -22,6 +23,6 @@ class MLP(Module):
         self.activation = ACTIVATIONS[config.activation]
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x, context=NONE):
+    def forward(self, x: Tensor, context: Context = NONE) -> Tensor:
         h = self.activation(self.c_fc(x)) if self.c_gate is None else self.activation(self.c_gate(x)) * self.c_fc(x)
         return self.dropout(self.c_proj(h), context)

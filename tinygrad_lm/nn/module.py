@@ -4,11 +4,14 @@ What this adds to examples/minimal.py: there the weights are a dict; here they a
 them, and all of them lie in one flat array (flat.py).
 """
 
+import re
+from collections import Counter
 from fnmatch import fnmatchcase
+from typing import Any, Self
 
 import numpy as np
 
-from tinygrad_lm.backend import dtype_of, random, to_device
+from tinygrad_lm.backend import DTypeLike, dtype_of, random, to_device
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, ShapeError
@@ -21,11 +24,11 @@ class Parameter(Tensor):
     Once it has a place in the module's flat array, `p.data = array` copies into that.
     """
 
-    __slots__ = ("mean", "std", "store")
+    __slots__ = ("initial", "store")
 
-    def __init__(self, *shape, std=0.0, mean=0.0):
+    def __init__(self, *shape: int, std: float = 0.0, mean: float = 0.0):
         super().__init__(np.zeros(shape, np.float32), requires_grad=True)
-        self.std, self.mean, self.store = std, mean, None
+        self.initial, self.store = (mean, std), None
 
     flat = property(lambda self: self.store and self.store(), doc="The FlatParameters that it lies in, or None.")
 
@@ -37,7 +40,7 @@ class Parameter(Tensor):
         else:
             super().__setattr__(name, value)
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set the gradient to zero, where it is: in the flat array that the optimizers read."""
         if self.flat is None:
             super().zero_grad()
@@ -46,7 +49,7 @@ class Parameter(Tensor):
 
     def __reduce__(self):
         rebuilt, arguments = super().__reduce__()
-        return rebuilt, arguments, (None, {"store": None, "mean": self.mean, "std": self.std})
+        return rebuilt, arguments, (None, {"store": None, "initial": self.initial})
 
 
 class Module:
@@ -70,11 +73,11 @@ class Module:
     name = ""
     ready = False  # whether initialize has run
 
-    def forward(self, *inputs):
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         """What the module computes; calling the module runs it."""
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def __call__(self, *inputs, **options):
+    def __call__(self, *inputs: Any, **options: Any) -> Tensor:
         if not self.ready:
             self.check_ready()
         thread.modules.append(self.name)
@@ -83,7 +86,14 @@ class Module:
         finally:
             thread.modules.pop()
 
-    def check_ready(self):
+    def __repr__(self) -> str:
+        """The number of parameters, then each name with its shape: one line for what h.0, h.1, … have in common."""
+        starred = [(re.sub(r"\b\d+\b", "*", name), p) for name, p in self.named_parameters()]
+        alike = Counter(f"\n  {name:<26} {p.shape}" + " frozen" * (not p.requires_grad) for name, p in starred)
+        lines = "".join(line + f" × {n}" * (n > 1) for line, n in alike.items())
+        return f"{type(self).__name__}: {sum(p.size for _, p in starred):,} parameters{lines}"
+
+    def check_ready(self) -> None:
         """Raise ConfigError if this module has parameters that were never initialised."""
         names = [name for name, p in self.named_parameters() if p.flat is None]
         if names:
@@ -92,19 +102,19 @@ class Module:
                 "  hint : initialize(seed=0) on the whole model; or on a part that is new in it, then model.lay_out()"
             )
 
-    def named_modules(self):
+    def named_modules(self) -> "list[tuple[str, Module]]":
         """(name, module) for this module and all below it, in the order they were assigned."""
         return [(name, part) for name, part in parts(self, "", set()) if isinstance(part, Module)]
 
-    def named_parameters(self):
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
         """(name, Parameter) for all of them."""
         return [(name, part) for name, part in parts(self, "", set()) if isinstance(part, Parameter)]
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """All parameters, for an optimizer: `AdamW(model.parameters())`."""
         return [part for _, part in self.named_parameters()]
 
-    def initialize(self, seed=0, dtype=np.float32, device="cpu"):
+    def initialize(self, seed: int | None = 0, dtype: DTypeLike = np.float32, device: str = "cpu") -> Self:
         """Give every parameter its first value, and its place in one flat array, `self.flat`. Returns the module.
 
         The value depends on the seed and the parameter's name alone: the same in any order, on any device. Seed None
@@ -114,19 +124,21 @@ class Module:
             module.name, module.ready = name, True
         self.flat = FlatParameters(self, dtype_of(dtype), device)
         for name, p in self.flat.items() if seed is not None else ():
-            values = np.full(p.shape, p.mean)
-            if p.std:
-                values += p.std * random(seed, f"init/{name}").standard_normal(p.shape)
+            mean, std = p.initial
+            values = np.full(p.shape, mean)
+            if std:
+                values += std * random(seed, f"init/{name}").standard_normal(p.shape)
             p.data = to_device(values.astype(p.dtype), device)
         return self
 
-    def lay_out(self):
+    def lay_out(self) -> Self:
         """Put the parameters, as they are now, into a new flat array. Returns the module.
 
         For a model whose parts were exchanged, frozen or copied after it was initialised.
         """
         for _, module in self.named_modules():
-            module.ready or module.check_ready()
+            if not module.ready:
+                module.check_ready()
         before = {id(p): (p.data, p.grad) for p in self.parameters()}
         self.initialize(None, *next(((p.dtype, p.device) for p in self.parameters()), ()))
         for p in self.flat.values():
@@ -161,7 +173,7 @@ def parts(value, name, seen):
             yield from parts(child, f"{name}.{key}" if name else str(key), seen)
 
 
-def freeze(model, *patterns):
+def freeze(model: Module, *patterns: str) -> Any:
     """Exclude from training the parameters that fit one of the patterns, "wte.*" or "h.[0-5].*". Returns the model.
 
     Call it before the optimizer is made, and on the whole model, which has the store.

@@ -3,7 +3,6 @@
 Each file holds rules: a function that computes a value and hands back the way to its gradient. Read matmul.py first,
 then softmax.py, cross_entropy.py and attention.py.
 """
-# ruff: noqa: F401
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -23,7 +22,14 @@ from tinygrad_lm.ops.rotary import rotary
 from tinygrad_lm.ops.shape import broadcast_to, concat, getitem, reshape, stack, swapaxes, to, transpose
 from tinygrad_lm.ops.softmax import log_softmax, softmax
 
+__all__ = [
+    "add", "attention", "broadcast_to", "concat", "cross_entropy", "divide", "dropout", "embedding", "exp", "gelu",
+    "gelu_tanh", "getitem", "layer_norm", "linear", "linear_cross_entropy", "linear_log_probability", "log",
+    "log_probability", "log_softmax", "logsumexp", "matmul", "max", "maximum", "mean", "multiply", "negate", "power",
+    "recompute", "relu", "relu_squared", "reshape", "rms_norm", "rotary", "sigmoid", "silu", "softmax", "sqrt", "stack",
+    "subtract", "sum", "swapaxes", "tanh", "to", "transpose", "where",
+]  # fmt: skip
 for _file in iter_modules(__path__):  # a new file in this folder needs no line above; that is for editors
     import_module(f"{__name__}.{_file.name}")
 globals().update(Op.registry)
-__all__ = sorted(Op.registry)
+__all__ += sorted(Op.registry.keys() - {*__all__})

@@ -1,5 +1,7 @@
 """AdamW: gradient descent with steps scaled by the size of recent gradients. The page's, on long flat arrays."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from tinygrad_lm.backend import array_module
@@ -24,10 +26,11 @@ class AdamW(Optimizer):
 
     kept = "m", "v", "t"
 
-    def __init__(self, parameters, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1):
+    def __init__(self, parameters: Iterable, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0.1):  # fmt: skip
         super().__init__(parameters)
         pair = isinstance(betas, (tuple, list)) and len(betas) == 2
-        ranges = {"betas": (betas, "two numbers in [0, 1)", pair and all(is_number(beta, 1) for beta in betas))}
+        ranges: dict = {"betas": (betas, "two numbers in [0, 1)", pair and all(is_number(beta, 1) for beta in betas))}
         ranges["eps"] = eps, "positive and finite", is_number(eps) and eps > 0
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             ranges[name] = value, "at least 0 and finite", is_number(value)
@@ -37,12 +40,12 @@ class AdamW(Optimizer):
         self.pieces = [(here, kind) for kind in (True, False) for here in self.flat.runs(of_kind(kind))]
         self.m, self.v, self.t = self.moments(), self.moments(), np.array(0)
 
-    def numbers(self, factor):
+    def numbers(self, factor: float) -> list:
         """The learning rate, and 1 − βᵗ for both β, which count the updates."""
         self.t += 1
         return [self.lr * factor, *(1 - beta ** self.t.item() for beta in self.betas)]
 
-    def apply(self, numbers):
+    def apply(self, numbers: list) -> None:
         """The update with these numbers, which may be an array where the weights are."""
         lr, *corrections = numbers
         for *arrays, matrices in self.runs(self.m, self.v):

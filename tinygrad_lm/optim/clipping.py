@@ -1,12 +1,12 @@
 """The gradient's norm, and what is done where it is too large. On the page two lines of its optimizer."""
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import Array, array_module
 from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.errors import check_ranges
 from tinygrad_lm.optim.optimizer import is_number
 
 
-def clip_gradients(flat, max_norm, count=1):
+def clip_gradients(flat, max_norm: float, count: float = 1) -> Array:
     """Divide all gradients by `count`, and scale them so that their norm is then at most max_norm. Returns the norm.
 
     flat: a model's FlatParameters, model.flat. count: how many targets the sum of gradients is over, if it is

@@ -1,6 +1,7 @@
 """Muon: for the matrices of the hidden layers, momentum made orthogonal. The page trains them with AdamW."""
 
 import math
+from collections.abc import Iterable
 
 from tinygrad_lm.backend import array_module, wide
 from tinygrad_lm.engine.replaceable import replaceable
@@ -23,7 +24,7 @@ class Muon(Optimizer):
 
     kept, whole = ("m",), True
 
-    def __init__(self, parameters, lr=0.02, momentum=0.95):
+    def __init__(self, parameters: Iterable, lr: float = 0.02, momentum: float = 0.95):
         super().__init__(parameters)
         ranges = {"momentum": (momentum, "in [0, 1)", is_number(momentum, 1))}
         check_ranges("Muon", {"lr": (lr, "at least 0 and finite", is_number(lr))} | ranges)
@@ -34,11 +35,11 @@ class Muon(Optimizer):
         self.pieces = [(self.flat.slices[p.node.name], p.shape) for p in self.parameters]
         self.m = self.moments()
 
-    def numbers(self, factor):
+    def numbers(self, factor: float) -> list:
         """The learning rate."""
         return [self.lr * factor]
 
-    def apply(self, numbers):
+    def apply(self, numbers: list) -> None:
         """The update with these numbers, which may be an array where the weights are."""
         (lr,) = numbers
         matrices = [[x.reshape(shape) for x in arrays] for *arrays, shape in self.runs(self.m)]
@@ -71,9 +72,7 @@ def orthogonalize(x, coefficients=COEFFICIENTS):
     is between 0.18 and 1.87.
     """
     if wide(x.dtype) != x.dtype:
-        raise DtypeError(
-            f"Muon: {x.dtype} rounds singular values to above 1, where these polynomials explode; use float32"
-        )
+        raise DtypeError(f"Muon: {x.dtype} rounds singular values to above 1, where polynomials explode; use float32")
     if x.shape[0] > x.shape[1]:
         return orthogonalize(x.T, coefficients).T
     xp = array_module(x)

@@ -1,9 +1,11 @@
 """What all optimizers share: which parameters they train, and where their state lies. The page trains all."""
 
+from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from numbers import Real
+from typing import Any
 
-from tinygrad_lm.backend import array_module, device_of, to_device
+from tinygrad_lm.backend import Array, array_module, device_of, to_device
 from tinygrad_lm.errors import ConfigError
 
 
@@ -13,16 +15,16 @@ def is_number(x, end=inf):
 
 
 class Optimizer:
-    """parameters: some of one initialised module, as `model.parameters()`; frozen ones are left out.
+    """parameters: some of one initialised module, as `model.parameters()`; frozen ones are left out."""
 
-    A kind of optimizer defines `numbers(factor)`, the numbers of the next update, `apply(numbers)`, the update, `kept`,
-    the names of what a resumed run needs, and `pieces`, what it updates: (slice of the flat arrays, what it is of).
-    whole: whether a piece can only be updated as a whole
-    """
+    # What a kind of optimizer defines:
+    numbers: Callable[[float], list]  # those of the next update, for a factor of the learning rate
+    apply: Callable[[list], None]  # the update with these numbers
+    pieces: list[tuple[slice, Any]]  # what it updates: slices of the flat arrays, each with what it is of
+    kept: tuple[str, ...]  # the names of what a resumed run needs
+    whole = False  # whether a piece can only be updated as a whole
 
-    whole = False
-
-    def __init__(self, parameters):
+    def __init__(self, parameters: Iterable[Any]):
         name = type(self).__name__
         if isinstance(parameters, (str, dict)) or not hasattr(parameters, "__iter__"):
             raise ConfigError(f"{name}: expected parameters, found a {type(parameters).__name__}; model.parameters()")
@@ -42,19 +44,19 @@ class Optimizer:
 
     flat = property(lambda self: self.parameters[0].flat, doc="The store that the parameters lie in (nn/flat.py).")
 
-    def moments(self):
+    def moments(self) -> Array:
         """A new flat array of zeros with an entry for each entry of the pieces."""
         size, data = sum(here.stop - here.start for here, _ in self.pieces), self.flat.data
         return array_module(data).zeros(size, data.dtype)
 
-    def runs(self, *moments):
+    def runs(self, *moments: Array) -> Iterator[tuple]:
         """(weights, gradients, ..., known) of each piece. The moments' lie one behind the other."""
         start = 0
         for here, known in self.pieces:
             there = slice(start, start := start + here.stop - here.start)
             yield self.flat.data[here], self.flat.grad[here], *(m[there] for m in moments), known
 
-    def step(self, factor=1.0):
+    def step(self, factor: float = 1.0) -> None:
         """One update with learning rate lr · factor."""
         if self.flat is not None:
             self.flat.check()
@@ -65,15 +67,15 @@ class Optimizer:
             )
         self.apply(self.numbers(factor))
 
-    def state(self):
+    def state(self) -> dict[str, Array]:
         """What a resumed run needs: arrays by name."""
         return {name: getattr(self, name) for name in self.kept}
 
-    def load_state(self, state):
+    def load_state(self, state: dict[str, Array]) -> None:
         """Continue from what `state` returned."""
         for name, x in self.state().items():
             x[...] = to_device(state[name], device_of(x))
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Set all gradients of the model to zero."""
         self.flat.zero_grad()

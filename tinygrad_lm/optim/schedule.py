@@ -3,7 +3,7 @@
 import math
 
 
-def warmup_cosine(step, steps, warmup=0, floor=0.1):
+def warmup_cosine(step: int, steps: int, warmup: int = 0, floor: float = 0.1) -> float:
     """Linear from 0 to 1 over `warmup` steps, then half a cosine down to `floor` (Loshchilov and Hutter 2017)."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -11,7 +11,7 @@ def warmup_cosine(step, steps, warmup=0, floor=0.1):
     return floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2
 
 
-def warmup_stable_decay(step, steps, warmup=0, decay=0.5, floor=0.0):
+def warmup_stable_decay(step: int, steps: int, warmup: int = 0, decay: float = 0.5, floor: float = 0.0) -> float:
     """Linear from 0 to 1 over `warmup` steps, constant, then linear to `floor` over the last share `decay` of steps.
 
     Hu et al. 2024, "MiniCPM", section 4. Unlike a cosine's, the constant part does not depend on `steps`.

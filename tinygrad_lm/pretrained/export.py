@@ -11,6 +11,7 @@ import copy
 import errno
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from tinygrad_lm.adapt.lora import merge
 from tinygrad_lm.data.tokenizers.json_tokenizer import TEMPLATE
+from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError
 from tinygrad_lm.files import sync, write
 from tinygrad_lm.models.gpt import GPT
@@ -29,7 +31,10 @@ from tinygrad_lm.pretrained.model_card import model_card
 MODELING = "modeling_tinygrad_lm.py"
 
 
-def export(model, tokenizer, folder, files=None, source=None):
+def export(
+    model: GPT, tokenizer: Tokenizer, folder: str | Path, files: Mapping[str, str | bytes] | None = None,
+    source: str | None = None,
+) -> None:  # fmt: skip
     """Write a new folder: config.json, model.safetensors, generation_config.json, the tokenizer's files, and README.md.
 
     Layer norms make a GPT2LMHeadModel, RMS norms a LlamaForCausalLM or, with normalised queries and keys as in our
@@ -46,7 +51,7 @@ def export(model, tokenizer, folder, files=None, source=None):
     config = equal_config(model.config)
     family = gpt2 if config.norm == "layer" else llama
     texts = tokenizer_files(tokenizer) if files is None else dict(files)
-    ends = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eot}
+    ends: dict = {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.eot}
     if len(tokenizer.ends) > 1:
         ends["eos_token_id"] = sorted(tokenizer.ends, key=lambda end: (end != tokenizer.eot, end))
     generation = ends | json.loads(texts.get("generation_config.json", "{}"))

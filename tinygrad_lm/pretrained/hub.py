@@ -16,9 +16,9 @@ from tinygrad_lm.pretrained.tensor_bundle import TensorBundle
 from tinygrad_lm.programs import progress_bar
 
 GPT2 = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # short for openai-community/gpt2, …
-PATTERNS = ("config.json", "model*.safetensors", "model.safetensors.index.json", "generation_config.json")
-PATTERNS += ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
-PATTERNS += ("added_tokens.json", "chat_template.jinja")
+PATTERNS: tuple[str, ...] = ("config.json", "model*.safetensors", "model.safetensors.index.json")
+PATTERNS += ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+PATTERNS += ("vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja")
 
 OPENAI = "https://openaipublic.blob.core.windows.net/gpt-2/models/"
 SIZES = ("124M", "355M", "774M", "1558M")

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinygrad_lm import kernels
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import NAMES, GPT2Tokenizer, files_in
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer, read_files
+from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer
 from tinygrad_lm.errors import CheckpointError, ConfigError, DataError
 from tinygrad_lm.files import nearest
 from tinygrad_lm.kernels.cuda.driver import resolve_device
@@ -38,7 +40,9 @@ REFUSED = """
                AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"""
 
 
-def load_pretrained(where, device="cpu", dtype=np.float32):
+def load_pretrained(
+    where: str | Path, device: str = "cpu", dtype: DTypeLike = np.float32
+) -> tuple[GPT, Tokenizer]:  # fmt: skip
     """Load (model, tokenizer).
 
     where: the folder of a run (its best checkpoint), the folder of a published model, a file of llama.cpp (.gguf), or

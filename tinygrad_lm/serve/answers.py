@@ -8,12 +8,12 @@ from tinygrad_lm.serve.refusal import Gone
 
 
 class Piece(NamedTuple):
-    """Text of answer number `index`, and what was drawn for it (generation/generate.py) since its last piece.
+    """Text of answer number `number`, and what was drawn for it (generation/generate.py) since its last piece.
 
     finish: None; of the last piece, whose text may be empty, "stop" where the answer ended or met a stop, else "length"
     """
 
-    index: int
+    number: int
     text: str
     drawn: list
     finish: str | None

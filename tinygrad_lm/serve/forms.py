@@ -22,20 +22,20 @@ class Form:
 
     def event(self, piece):
         """A piece as the event of a stream."""
-        first = not self.pieces[piece.index]
+        first = not self.pieces[piece.number]
         entries = self.take(piece)
-        choice = {"index": piece.index} | self.delta(piece, first) | self.extras(entries, piece.drawn)
+        choice = {"index": piece.number} | self.delta(piece, first) | self.extras(entries, piece.drawn)
         return self.head(self.chunk_kind) | {"choices": [choice | {"finish_reason": piece.finish}]}
 
     def take(self, piece):
         """Keep a piece; return what is said of its tokens."""
-        entries, ids = [], self.ids[piece.index]
+        entries, ids = [], self.ids[piece.number]
         for drawn in piece.drawn:
             if self.with_logprobs and drawn.token not in self.chat.ends:
                 top = [spell(self.chat, token, ids) | {"logprob": logprob} for token, logprob in drawn.likeliest]
                 entries.append(spell(self.chat, drawn.token, ids) | {"logprob": drawn.logprob, "top_logprobs": top})
             ids.append(drawn.token)
-        self.pieces[piece.index].append((piece, entries))
+        self.pieces[piece.number].append((piece, entries))
         return entries
 
     def whole(self):

@@ -4,10 +4,18 @@
     prove(my_op, unary(), reference=my_value)      # docs/proving.md
 
 Inputs are drawn by Hypothesis. Only this part of the package needs it, and of this part all but gradcheck: so a name is
-imported when it is asked for.
+imported when it is asked for. Editors and type checkers, which run nothing, import them all.
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinygrad_lm.testing.case import Case, along, binary, reduction, some_cases, unary
+    from tinygrad_lm.testing.cases import CASES, PROOFS
+    from tinygrad_lm.testing.drawing import arrays, positive, separated, signed
+    from tinygrad_lm.testing.proof import Proof
+    from tinygrad_lm.testing.proving import ProofReport, prove
 
 HOMES = {
     "case": ["Case", "along", "binary", "reduction", "some_cases", "unary"],
@@ -16,7 +24,10 @@ HOMES = {
     "proof": ["Proof"],
     "proving": ["ProofReport", "prove"],
 }
-__all__ = sorted(name for names in HOMES.values() for name in names)
+__all__ = [
+    "CASES", "PROOFS", "Case", "Proof", "ProofReport", "along", "arrays", "binary", "positive", "prove", "reduction",
+    "separated", "signed", "some_cases", "unary",
+]  # fmt: skip
 
 
 def __getattr__(name):

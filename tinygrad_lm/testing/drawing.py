@@ -5,22 +5,25 @@ not matter. They stay away from kinks (relu at 0, the maximum of equals) and fro
 power), where a function has no derivative to compare with; test_edges.py goes there.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 
 # ---- numbers: functions of a generator and a shape
 
 
-def signed(rng, shape):
+def signed(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     """Of both signs, none near 0."""
     return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 1.5, shape))
 
 
-def positive(rng, shape):
+def positive(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     return rng.uniform(0.5, 2.0, shape)
 
 
-def separated(rng, shape):
+def separated(rng: np.random.Generator, shape: tuple) -> np.ndarray:
     """No two nearer than 0.06, none within 0.03 of 0: where the greatest is sought."""
     n = int(np.prod(shape, dtype=int))
     return 0.06 * (rng.permutation(n) - n // 2 + 0.5).reshape(shape)
@@ -65,7 +68,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @st.composite
-def arrays(draw, shape, numbers=signed):
+def arrays(draw, shape: Any, numbers: Callable = signed) -> np.ndarray:
     """An array of one shape (or of a drawn one) in any layout, writable or not."""
     shape = shape if isinstance(shape, tuple) else draw(shape)
     x = np.asarray(numbers(np.random.default_rng(draw(seeds)), shape))

@@ -10,11 +10,15 @@ The last needs a function that is analytic at x and code that runs on complex nu
 (Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions").
 """
 
-import numpy as np
+from collections.abc import Callable, Iterable, Sequence
 
-from tinygrad_lm.backend import is_floating, random
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tinygrad_lm.backend import Array, is_floating, random
 from tinygrad_lm.engine.graph import ancestors
-from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import ConfigError, DtypeError, GradientError, check_ranges
 from tinygrad_lm.testing.form import differentiate, value_of
 from tinygrad_lm.testing.report import Report, Row
@@ -23,9 +27,10 @@ TOLERANCE = {"central": 1e-6, "richardson": 1e-10, "complex": 1e-12}
 
 
 def gradcheck(
-    f, *inputs, method="central", tolerance=None, entries=None, cotangents=1, seed=0, allow_unused=(), names=None,
-    verbose=True,
-):  # fmt: skip
+    f: Callable[..., Tensor], *inputs: ArrayLike, method: str = "central", tolerance: float | None = None,
+    entries: int | None = None, cotangents: int = 1, seed: int = 0, allow_unused: Iterable[int] = (),
+    names: Sequence[str] | None = None, verbose: bool = True,
+) -> Report:  # fmt: skip
     """Compare the gradients of f with numerical ones, entry by entry; raise GradientError where they differ.
 
     f             maps tensors to a tensor of any shape
@@ -167,7 +172,7 @@ def complex_step(phi, place, x, h=1e-30):
 DERIVATIVES = {"central": central, "richardson": richardson, "complex": complex_step}
 
 
-def hessian_vector_product(f, x, v, h=1e-30):
+def hessian_vector_product(f: Callable[[Tensor], Tensor], x: ArrayLike, v: ArrayLike, h: float = 1e-30) -> Array:
     """∂²f/∂x² v of a function of one tensor to one number, exact to rounding.
 
     The backward pass computes g(x) = ∂f/∂x by analytic formulas; run on x + ihv it gives g + ih Hv, so Hv = Im g / h.

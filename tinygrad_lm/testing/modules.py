@@ -1,17 +1,23 @@
 """gradcheck_module: compare the gradient of every parameter of a module, by name, with a numerical derivative."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from functools import partial
+from typing import Any
 
 from tinygrad_lm.backend import is_floating, random, to_device
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DtypeError
 from tinygrad_lm.testing.gradcheck import gradcheck, in_float64, signed
+from tinygrad_lm.testing.report import Report
 
 
-def gradcheck_module(loss, model, *inputs, allow_unused=(), seed=0, **options):
+def gradcheck_module(
+    loss: Callable[..., Tensor], model: Any, *inputs: Any, allow_unused: Sequence[str] = (), seed: int = 0,
+    **options: Any,
+) -> Report:  # fmt: skip
     """Compare the gradients of a module's parameters with numerical ones; raise GradientError where they differ.
 
         gradcheck_module(lambda model, x: model(x), model, x)

@@ -1,6 +1,6 @@
 """Proof: all that an operation is proven with. cases.py has one for each of ours; `prove` makes one for a user's."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,13 +24,13 @@ class Proof:
 
     strategy: SearchStrategy
     reference: Callable | None = None
-    checks: Mapping = field(default_factory=dict)
+    checks: dict[str, Callable] = field(default_factory=dict)
     roundings: float = 20
     equivalent: Set = frozenset()
     derivative: Derivative = COMPLEX
 
     @property
-    def rule_checks(self):
+    def rule_checks(self) -> dict[str, Callable]:
         """All checks of a rule by title, each a function of the rule, a Case and a generator of numbers."""
         numerical = {
             "every entry": partial(checks.every_entry, derivative=self.derivative),
@@ -40,7 +40,7 @@ class Proof:
         return checks.CHECKS | numerical | value | self.checks
 
     @property
-    def op_checks(self):
+    def op_checks(self) -> dict[str, Callable]:
         """All checks of an operation as a whole by title, each a function of the operation, a Case and a generator."""
 
         def precise(dtype):

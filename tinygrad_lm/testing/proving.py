@@ -2,10 +2,12 @@
 
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import HealthCheck, given, seed, settings
+from hypothesis.strategies import SearchStrategy
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, GradientError, check_ranges
@@ -18,7 +20,11 @@ from tinygrad_lm.testing.mutants import generic_mutants
 from tinygrad_lm.testing.proof import Proof
 
 
-def prove(op, strategy=None, reference=None, *, checks=None, roundings=20, analytic=True, examples=100, verbose=True):
+def prove(
+    op: Op, strategy: SearchStrategy | None = None, reference: Callable | None = None, *,
+    checks: dict[str, Callable] | None = None, roundings: float = 20, analytic: bool = True, examples: int = 100,
+    verbose: bool = True,
+) -> "ProofReport":  # fmt: skip
     """Prove an operation's derivative on drawn inputs; raise GradientError at the first thing that does not hold.
 
     op         an operation, made with @op
@@ -89,12 +95,12 @@ class ProofReport:
     mutants: dict = field(default_factory=dict)
 
     @property
-    def planted(self):
+    def planted(self) -> dict[str, list[str]]:
         """The mutants that are wrong here."""
         return {title: noticed for title, noticed in self.mutants.items() if noticed is not None}
 
     @property
-    def survivors(self):
+    def survivors(self) -> list[str]:
         """The mutants that no check noticed."""
         return [title for title, noticed in self.planted.items() if not noticed]
 

@@ -6,16 +6,17 @@ A derivative check compares a rule's two halves with each other; only this says 
 import math
 import statistics
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 
 
-def each(function):
+def each(function: Callable[..., float]) -> Callable[..., np.ndarray]:
     """A function of Python numbers, entry by entry of arrays that broadcast."""
     return lambda *arrays: np.vectorize(function, otypes=[float])(*arrays)
 
 
-def fold(function):
+def fold(function: Callable[..., float]) -> Callable[..., np.ndarray]:
     """A function of a list of numbers, over the chosen axes of an array."""
 
     def folded(x, axis=None, keepdims=False):

@@ -20,13 +20,13 @@ from tinygrad_lm.train.following import as_rank
 from tinygrad_lm.train.pace import pace_of
 from tinygrad_lm.train.run import RunFolder, check_free
 
-DATA = {
+DATA: dict[str, dict] = {
     "--data": {
         "metavar": "FILE",
         "help": "UTF-8 text to train on; 'built-in' for the built-in play [tiny Shakespeare]",
     },
 }
-PRETRAINING = {
+PRETRAINING: dict[str, dict] = {
     "--preset": {"choices": PRESETS, "help": "model and recipe [modern]"},
     "--steps": {"type": int, "help": "updates of the weights [what fits into --minutes and the recipe's epochs]"},
     "--minutes": {"type": float, "help": "how long the run may take; the learning rate follows the clock [5]"},

@@ -1,18 +1,24 @@
 """How to train: the settings of a run, a recipe for each model preset, and the optimizers they ask for."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
+
+from numpy.typing import DTypeLike
 
 from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.errors import ConfigError, check_ranges
+from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.module import freeze
+from tinygrad_lm.nn.module import Module, freeze
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
+from tinygrad_lm.optim.optimizer import Optimizer
 from tinygrad_lm.optim.schedule import warmup_cosine, warmup_stable_decay
 
-SCHEDULES = {
+SCHEDULES: dict[str, Callable[..., float]] = {
     "cosine": warmup_cosine,
     "linear": partial(warmup_stable_decay, decay=1.0),
     "constant": partial(warmup_stable_decay, decay=0.0),
@@ -66,25 +72,27 @@ class TrainConfig:
         checks["schedule"] = self.schedule, f"one of {', '.join(SCHEDULES)}", self.schedule in SCHEDULES
         check_ranges("training configuration", checks)
 
-    def rate_factor(self, position):
+    def rate_factor(self, position: float) -> float:
         """What the learning rates are multiplied by at this position (pace.py), from 0 to 1."""
         return SCHEDULES[self.schedule](position, self.steps, warmup=min(self.warmup, self.steps // 10))
 
 
-def build_model(model_config, train_config, dtype, device, seed=0):
+def build_model(
+    model_config: GPTConfig, train_config: TrainConfig, dtype: DTypeLike, device: str, seed: int | None = 0
+) -> GPT:  # fmt: skip
     """The GPT of a run, with its adapters and frozen parts. seed: of the weights, or None for zeros to be loaded."""
     model = GPT(model_config, seed, dtype, device)
     return adapted(model, train_config)
 
 
-def adapted(model, config):
+def adapted(model: GPT, config: TrainConfig) -> GPT:
     """Give a model the adapters that a TrainConfig asks for, and freeze what it names. Returns the model."""
     if config.lora:
         lora(model, config.lora, config.seed)
     return freeze(model, *config.frozen) if config.frozen else model
 
 
-def make_optimizers(model, config):
+def make_optimizers(model: Module, config: TrainConfig) -> list[Optimizer]:
     """The optimizers that together train every parameter of a GPT once, except frozen ones. ConfigError if all are."""
     trained = {name: model.flat[name] for name in model.flat.trained}
     if not trained:
@@ -100,8 +108,8 @@ def make_optimizers(model, config):
             embeddings.append(p)
         else:
             rest.append(p)
-    adamw = {"betas": config.betas, "weight_decay": config.weight_decay}
-    optimizers = [
+    adamw: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay}
+    optimizers: list[Optimizer | None] = [
         Muon(hidden, lr=config.muon_lr) if hidden else None,
         AdamW(embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,
         AdamW(rest, lr=config.lr, **adamw) if rest else None,
@@ -110,12 +118,13 @@ def make_optimizers(model, config):
 
 
 # A recipe for each preset of models/config.py.
-GPT2 = {"lr": 6e-4, "betas": (0.9, 0.95), "warmup": 700, "batch_size": 8}  # GPT-3's of this size: Brown et al. 2020
-NANOGPT = {"lr": 1e-3, "betas": (0.9, 0.99), "warmup": 100}
+# GPT-2's is GPT-3's of this size: Brown et al. 2020
+GPT2: dict[str, Any] = {"lr": 6e-4, "betas": (0.9, 0.95), "warmup": 700, "batch_size": 8}
+NANOGPT: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99), "warmup": 100}
 # The rates were found on tiny Shakespeare (benchmarks/RESULTS.md). They fall from the first step to the last (Defazio
 # et al. 2023, "When, why and how much?"). No dropout: in five epochs of so short a text it only slows learning; after
 # them the model would begin to know it by heart.
-MODERN = {
+MODERN: dict[str, Any] = {
     "lr": 3e-3,
     "muon_lr": 0.02,
     "embedding_lr": 0.03,
@@ -125,7 +134,7 @@ MODERN = {
     "warmup": 0,
     "epochs": 5,
 }
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "gpt2": GPT2,
     "gpt2-medium": GPT2 | {"lr": 3e-4},
     "gpt2-large": GPT2 | {"lr": 2.5e-4},
@@ -138,7 +147,7 @@ RECIPES = {
 
 # For a model that knows much already, whatever its size: few steps at a low, constant rate (nanoGPT's
 # config/finetune_shakespeare.py: 20 of 32 contexts each).
-FINETUNE = {
+FINETUNE: dict[str, Any] = {
     "steps": 20,
     "lr": 3e-5,
     "betas": (0.9, 0.95),

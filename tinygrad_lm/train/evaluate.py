@@ -1,16 +1,22 @@
 """How good a model is on text it was not trained on, and how good simple counting is on the same text."""
 
+from typing import Any
+
 import numpy as np
 
 from tinygrad_lm.backend import random, to_device
-from tinygrad_lm.data.loader import document_starts, windows
+from tinygrad_lm.data.loader import BatchStream, document_starts, windows
 from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.nn.context import Context
+from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.objective import next_token
 
 
-def evaluate(model, tokens, batch_size, document_token=None, blocks=None, ranks=None):
+def evaluate(
+    model: Any, tokens: np.ndarray, batch_size: int, document_token: int | None = None,
+    blocks: np.ndarray | None = None, ranks: Any = None,
+) -> float:  # fmt: skip
     """Mean cross-entropy in nats over every token of a text but the first, in windows of the model's context.
 
     Deterministic: no sampling, no dropout. Each window starts without context, so the first tokens of a window are
@@ -42,7 +48,7 @@ class Validation:
     from the whole text, because its places differ more than models do. `whole` measures all, at the end of the run.
     """
 
-    def __init__(self, texts, batches, config):
+    def __init__(self, texts: dict, batches: BatchStream, config: TrainConfig):
         self.texts, self.batches = texts, batches
         self.blocks = {
             name: part_of(len(tokens), batches.block_size, config, name) for name, (_, tokens) in texts.items()
@@ -53,10 +59,10 @@ class Validation:
             measured, everything = sum((targets | parts).values()), sum(targets.values())
             print(f"curve   evaluations measure {measured:,} of {everything:,} validation tokens, the last one all")
 
-    def __call__(self, model):
+    def __call__(self, model: Any) -> tuple[float, dict[str, float]]:
         return self.measure(model, self.blocks)
 
-    def whole(self, model):
+    def whole(self, model: Any) -> tuple[float, dict[str, float]]:
         return self.measure(model, dict.fromkeys(self.texts))
 
     def measure(self, model, blocks):
@@ -74,7 +80,7 @@ def part_of(length, block_size, config, name):
     return np.sort(random(config.seed, f"validation/{name}").permutation(count)[:wanted])
 
 
-def baselines(train, validation, vocab_size):
+def baselines(train: np.ndarray, validation: np.ndarray, vocab_size: int) -> dict[str, float]:
     """Cross-entropy on the validation tokens, in nats, of models that only count the training tokens.
 
     uniform  every token equally likely: ln V, where an untrained model starts

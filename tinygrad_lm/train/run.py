@@ -26,6 +26,7 @@ from tinygrad_lm.errors import CheckpointError, ConfigError, DivergedError, Toke
 from tinygrad_lm.generation.generate import generate
 from tinygrad_lm.locks import LOCK, FolderLock
 from tinygrad_lm.models.config import GPTConfig
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import checkpoint
 from tinygrad_lm.train.config import ADVICE, TrainConfig, build_model
 from tinygrad_lm.train.data import reopen_data
@@ -52,7 +53,7 @@ class RunFolder:
     measure, unit = "validation loss", "nats per token"  # what an evaluation measures, and training lowers
     picture = "loss.png"  # what `draw` draws
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         try:
             content = (self.path / "config.json").read_bytes()
@@ -77,7 +78,7 @@ class RunFolder:
         self.lock = FolderLock(self.path)
 
     @cached_property
-    def log(self):
+    def log(self) -> Log:
         """The Log; only what needs it reads it, so that damage to it costs no weights."""
         return self.log_class(self.path / "log.jsonl")
 
@@ -92,7 +93,7 @@ class RunFolder:
             yield lock
 
     @classmethod
-    def create(cls, path, model_config, train_config, tokenizer, **others):
+    def create(cls, path, model_config: GPTConfig, train_config: TrainConfig, tokenizer, **others) -> "RunFolder":
         """Make the folder. others: the rest of config.json: program, title, data, dtype, shares, levels, floors, start,
         for fine-tuning base, and heads, the names of weights that the published model has not."""
         path = Path(path)
@@ -119,26 +120,26 @@ class RunFolder:
         run.lock = lock
         return run
 
-    def plan(self, steps):
+    def plan(self, steps: int) -> None:
         """Plan for a number of steps, whatever decided before."""
         self.config["train"] |= {"steps": steps, "seconds": 0.0}
         self.train_config = TrainConfig(**self.config["train"])
 
-    def write_config(self):
+    def write_config(self) -> None:
         """Write config.json as it is now."""
         files.replace(self.path / "config.json", files.sealed_json(self.config, indent=1))
 
-    def reopen(self, device):
+    def reopen(self, device: str) -> tuple[Trainer, Validation]:
         """(trainer, validate): the run as it began, with its first weights. DataError if its data have changed."""
         batches, validation = reopen_data(self)
         trainer = Trainer(self.initial_model(device), batches, self.train_config, self.config["shares"])
         return trainer, Validation(validation, batches, self.train_config)
 
-    def initial_model(self, device):
+    def initial_model(self, device: str) -> GPT:
         """The model as initialised, with its adapters and frozen parts."""
         return build_model(self.model_config, self.train_config, self.config["dtype"], device, self.train_config.seed)
 
-    def best_model(self, device="cpu", dtype=None):
+    def best_model(self, device: str = "cpu", dtype=None) -> GPT:
         """The model with the weights of the best checkpoint, in the run's dtype if no other is wanted."""
         dtype = dtype or self.config["dtype"]
         model = build_model(self.model_config, replace(self.train_config, frozen=()), dtype, device, None)
@@ -147,7 +148,7 @@ class RunFolder:
         model.flat.load({name: weights[name] for name in weights if name not in heads})
         return model
 
-    def read_checkpoint(self, which="newest"):
+    def read_checkpoint(self, which: str = "newest") -> tuple[dict, dict]:
         """(manifest, state) of a checkpoint, if it was made with this run's vocabulary."""
         manifest, state = checkpoint.read_checkpoint(self.path / "checkpoints", which)
         if manifest["vocabulary"] != self.tokenizer.fingerprint:
@@ -157,7 +158,7 @@ class RunFolder:
             )
         return manifest, state
 
-    def write_checkpoint(self, state, step):
+    def write_checkpoint(self, state: dict, step: int) -> None:
         """Write a checkpoint after `step` updates."""
         steps, losses = self.log.curve("validation")
         info = {"validation": losses[-1] if steps and steps[-1] == step else None}
@@ -165,11 +166,11 @@ class RunFolder:
         self.log.sync()
         self.save("checkpoints", step, state, info)
 
-    def save(self, name, step, state, info):
+    def save(self, name: str, step: int, state: dict, info: dict) -> None:
         """Write a checkpoint into a folder of the run's."""
         checkpoint.write_checkpoint(self.path / name, step, state, info)
 
-    def log_validation(self, step, used, loss, losses, figures=None):
+    def log_validation(self, step: int, used: dict, loss: float, losses: dict, figures: dict | None = None) -> None:
         """Log an evaluation: what was used of each source (data/loader.py), the mean loss, {source: loss}, and other
         figures, {name: number}.
 
@@ -183,11 +184,11 @@ class RunFolder:
             )
         self.log.write(step=step, validation=loss, validation_sources=losses, sources=used, **figures or {})
 
-    def log_whole(self, step, loss, losses):
+    def log_whole(self, step: int, loss: float, losses: dict) -> None:
         """Log the result: the mean loss on the whole validation texts, and {source: loss}."""
         self.log.write(step=step, whole=loss, whole_sources=losses)
 
-    def rewind(self, step):
+    def rewind(self, step: int) -> None:
         """Forget what was written after the checkpoint of a step: a run that resumes there writes it again."""
         self.log.rewind(step)
         path = self.path / "samples.txt"
@@ -197,7 +198,7 @@ class RunFolder:
                 files.replace(path, content[: head.start()])
                 break
 
-    def report(self, model, step):
+    def report(self, model: GPT, step: int):
         """Draw the loss curve, write a sample and return it. No failure of that ends the training: the weights are
         saved."""
         try:
@@ -205,7 +206,7 @@ class RunFolder:
         except Exception as error:
             print(f"step {step}: no picture or sample: {type(error).__name__}: {error}", file=sys.stderr)
 
-    def draw_and_sample(self, model, step):
+    def draw_and_sample(self, model: GPT, step: int) -> str:
         """What `report` does, with its failures."""
         self.draw()
         sample = self.sample(model, 300)
@@ -213,17 +214,17 @@ class RunFolder:
             file.write(f"--- step {step}, {self.measure} {self.log.result()[0]:.4f}\n{sample}\n\n")
         return sample
 
-    def draw(self):
+    def draw(self) -> None:
         """Draw the curves of the log."""
         config = self.config
         draw_losses(self.log, self.path / self.picture, config["title"], config["levels"], config["floors"])
 
-    def how_to_use(self):
+    def how_to_use(self) -> str:
         """The command that uses the model."""
         prompt = "" if self.config["floors"] else prompt_option(self.tokenizer)
         return f"write more:  {spelled('examples/generate.py')} {quote(str(self.path))}{prompt}"
 
-    def sample(self, model, n, **options):
+    def sample(self, model: GPT, n: int, **options) -> str:
         """A text of n tokens from the model, beginning as the training text does."""
         start, tokenizer = [self.config["start"]], self.tokenizer
         return tokenizer.decode(list(generate(model, start, n, vocab_size=tokenizer.vocab_size, **options)), start)

@@ -1,16 +1,20 @@
 """One training step: forward, loss, backward, clip, update, zero the gradients; and again."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from tinygrad_lm import kernels
-from tinygrad_lm.backend import to_device
+from tinygrad_lm.backend import Array, to_device
+from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.sharded import check_same, sharded
 from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.nn.module import Module
 from tinygrad_lm.optim.clipping import clip_gradients
-from tinygrad_lm.train.config import ADVICE, make_optimizers
+from tinygrad_lm.train.config import ADVICE, TrainConfig, make_optimizers
 from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
 from tinygrad_lm.train.objective import next_token
 from tinygrad_lm.train.pace import Steps
@@ -29,7 +33,10 @@ class Trainer:
     pace       where in its plan the run is, which decides the learning rate [by the steps alone] (pace.py)
     """
 
-    def __init__(self, model, batches, config, shares=1, threads=None, objective=next_token, ranks=None):
+    def __init__(
+        self, model: Module, batches: BatchStream, config: TrainConfig, shares: int = 1, threads: int | None = None,
+        objective: Callable = next_token, ranks: Any = None,
+    ):  # fmt: skip
         kernels.enable()
         self.ranks = ranks or world()
         self.model, self.batches, self.config, self.objective = model, batches, config, objective
@@ -41,7 +48,7 @@ class Trainer:
         self.ahead = 1 if on_cpu else AHEAD
         self.pace = Steps(config)
 
-    def step(self, step):
+    def step(self, step: int) -> tuple[float, float]:
         """One update, as the loop of examples/pretrain_shakespeare.py makes it. Returns the loss before it, in nats a
         target, and the gradient norm."""
         if self.device_steps is not None:
@@ -54,7 +61,7 @@ class Trainer:
         self.model.flat.zero_grad()
         return loss, norm
 
-    def steps(self, first, count):
+    def steps(self, first: int, count: int) -> list[tuple[float, float]]:
         """Updates number `first` to first + count − 1. Returns the loss and the norm of each, [(loss, norm), …]; on a
         GPU count is at most `ahead`."""
         if self.device_steps is None:
@@ -69,7 +76,7 @@ class Trainer:
                 )
         return found
 
-    def check(self, step, loss, norm):
+    def check(self, step: int, loss: float, norm: float) -> None:
         """Raise DivergedError, with what is wrong, unless both are finite; weights and optimizers are as they were."""
         if math.isfinite(loss) and math.isfinite(norm):
             return
@@ -87,7 +94,7 @@ class Trainer:
             f"  hint : {ADVICE}"
         )
 
-    def state(self):
+    def state(self) -> dict[str, dict[str, Array]]:
         """What a resumed run needs, as files of arrays by name: {"model": {...}, "optimizer": {...}}.
 
         Of many ranks all call it, and rank 0 has it. Raises DeviceError if their weights are not the same.
@@ -97,7 +104,7 @@ class Trainer:
         optimizer = {f"{i}.{name}": to_device(x, "cpu") for i, state in enumerate(states) for name, x in state}
         return {"model": self.model.flat.arrays(), "optimizer": optimizer}
 
-    def load_state(self, state):
+    def load_state(self, state: dict[str, dict[str, Array]]) -> None:
         """Continue from what `state` returned."""
         self.model.flat.load(state["model"])
         for i, optimizer in enumerate(self.optimizers):

@@ -48,12 +48,13 @@ class Dataset:
     are left to `inspect --verify`, because they take as long as reading the files. Raises DataError with every problem.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         try:
             manifest = read_manifest(self.path)
             self.tokenizer = tokenizer_from_dict(manifest["tokenizer"], self.path)
-            problems, sources = [], []
+            problems: list[str] = []
+            sources = []
             for name, source in manifest["sources"].items():
                 train, held_out = (self._shards(name, source[split], problems) for split in SPLITS)
                 floor = (source.get("floor") or {}).get("val")
@@ -80,15 +81,15 @@ class Dataset:
             way = "; its path is relative to the dataset: move both together, or prepare it again" * outside
             problems += [f"source {name!r}: {problem}{way}" for problem in str(error).split("\n")]
 
-    def weigh(self, weights):
+    def weigh(self, weights: dict[str, Fraction | str]) -> None:
         """Replace the manifest's weights. weights: {source: Fraction or text}"""
         self.sources = tuple(replace(source, weight=Fraction(weights[source.name])) for source in self.sources)
 
-    def train(self):
+    def train(self) -> dict[str, tuple[Fraction, Shards]]:
         """{source: (weight, training tokens)}, the argument of MixtureBatches."""
         return {source.name: (source.weight, source.train) for source in self.sources}
 
-    def validation(self, most=2**18):
+    def validation(self, most: int = 2**18) -> dict[str, tuple[Fraction, np.ndarray]]:
         """{source: (weight, validation tokens)} of the sources that have any, at most `most` tokens each.
 
         Raises DataError if no source has any.

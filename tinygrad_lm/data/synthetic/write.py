@@ -7,6 +7,7 @@ FOLDER/train-pairs.jsonl, held-out-pairs.jsonl        of the play: two answers, 
 """
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tinygrad_lm.data.synthetic.speeches import play_conversations, play_pairs
 from tinygrad_lm.data.synthetic.sums import sums
 from tinygrad_lm.errors import check_ranges
 
-SETS = {"instructions": instructions, "sums": sums, "play": play_conversations}
+SETS: dict[str, Callable] = {"instructions": instructions, "sums": sums, "play": play_conversations}
 
 
 def add_arguments(parser):

@@ -8,18 +8,20 @@ special tokens, or another pattern than GPT-2's, are in NAME.tiktoken.json besid
 
 import json
 import os
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, Self
 
 from tinygrad_lm.data.corpus import cache_folder
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END, PATTERN, encode_with_tiktoken
 from tinygrad_lm.data.tokenizers.ranks import read_ranks, write_ranks
-from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.data.tokenizers.vocabulary import Ids, Tokenizer, utf8
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.files import replace
 
 SUFFIX = ".tiktoken"
-DEFAULTS = {"special": [END], "pattern": PATTERN}
+DEFAULTS: dict[str, Any] = {"special": [END], "pattern": PATTERN}
 
 
 class BPETokenizer(Tokenizer):
@@ -27,7 +29,10 @@ class BPETokenizer(Tokenizer):
 
     name = "bpe"
 
-    def __init__(self, tokens, special=(END,), pattern=PATTERN, path=f"bpe{SUFFIX}"):
+    def __init__(
+        self, tokens: Sequence[bytes], special: Sequence[str] = (END,), pattern: str = PATTERN,
+        path: str | Path = f"bpe{SUFFIX}",
+    ):  # fmt: skip
         self.tokens, self.special, self.pattern, self.path = tokens, list(special), pattern, Path(path)
         ranks = {token: rank for rank, token in enumerate(tokens)}
         ends = {text: len(tokens) + i for i, text in enumerate(self.special)}
@@ -45,13 +50,13 @@ class BPETokenizer(Tokenizer):
             raise ConfigError(f"bpe tokenizer: the pattern {pattern!r} is not a regular expression: {error}") from None
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """The vocabulary's fingerprint; another pattern than GPT-2's changes it, because it changes a text's ids."""
         vocabulary = super().fingerprint
         return vocabulary if self.pattern == PATTERN else sha256((vocabulary + self.pattern).encode()).hexdigest()
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | Path) -> Self:
         """Load a tokenizer file. Raises DataError if it is missing or damaged."""
         settings = settings_path(path)
         try:
@@ -69,7 +74,7 @@ class BPETokenizer(Tokenizer):
         except (OSError, ValueError) as error:
             raise DataError(f"tokenizer {settings} is damaged: {error}") from error
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the tokenizer. Raises ConfigError, and changes nothing, if the file exists."""
         self.path = claim_path(path)
         try:
@@ -79,14 +84,14 @@ class BPETokenizer(Tokenizer):
         except OSError as error:
             raise ConfigError(f"tokenizer {path}: cannot be written: {error.strerror}; choose another place") from error
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> Ids:
         """(number of tokens,) int32. Raises TokenError for a text that tiktoken cannot split."""
         return encode_with_tiktoken(self._bpe, text, special)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"folder": os.path.abspath(self.path.parent), "file": self.path.name}
 
-    def contents(self):
+    def contents(self) -> dict[str, bytes]:
         files = {self.path.name: write_ranks(self.tokens)}
         settings = {"special": self.special, "pattern": self.pattern}
         if unusual := {key: value for key, value in settings.items() if value != DEFAULTS[key]}:

@@ -6,11 +6,12 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinygrad_lm.data.corpus import fetch
-from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.data.tokenizers.vocabulary import Ids, Tokenizer, utf8
 from tinygrad_lm.errors import DataError, TokenError
 
 URL = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/"
@@ -33,7 +34,7 @@ class GPT2Tokenizer(Tokenizer):
 
     name = "gpt2"
 
-    def __init__(self, folder=None):
+    def __init__(self, folder: str | Path | None = None):
         self.files = files_in(folder)
         self.folder = folder if self.files else None
         try:
@@ -53,14 +54,14 @@ class GPT2Tokenizer(Tokenizer):
         super().__init__([*pieces, *(end.encode() for end in ends)])
         self.eot = ends.get(END)
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> Ids:
         """(number of tokens,) int32. Raises TokenError for a text that tiktoken cannot split."""
         return encode_with_tiktoken(self._bpe, text, special)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | ({"folder": os.path.abspath(self.folder)} if self.folder else {})
 
-    def contents(self):
+    def contents(self) -> dict[str, bytes]:
         return {name: Path(path).read_bytes() for name, path in zip(NAMES[0], self.files, strict=True)}
 
 

@@ -4,17 +4,19 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.data.tokenizers.vocabulary import Ids, Tokenizer, utf8
 from tinygrad_lm.errors import DataError, TokenError
 
 TEMPLATE = "chat_template.jinja"
-NAMES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+NAMES: tuple[str, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 NAMES += ("generation_config.json", "added_tokens.json", TEMPLATE)
 
 
@@ -28,7 +30,7 @@ class JsonTokenizer(Tokenizer):
 
     name = "tokenizer.json"
 
-    def __init__(self, folder, files=None):
+    def __init__(self, folder: str | Path, files: dict[str, bytes] | None = None):
         self.folder, path = folder, Path(folder, "tokenizer.json")
         try:
             import tokenizers
@@ -65,15 +67,15 @@ class JsonTokenizer(Tokenizer):
         return [i for i in dict.fromkeys(found) if i is not None]
 
     @property
-    def ends(self):
+    def ends(self) -> frozenset[int]:
         return self._ends
 
     @property
-    def vocab_size(self):
+    def vocab_size(self) -> int:
         return self._size
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """sha256 of the file in hex."""
         return self._sha256
 
@@ -84,7 +86,7 @@ class JsonTokenizer(Tokenizer):
         library.encode_special_tokens = False
         return library
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> Ids:
         """(number of tokens,) int32. No special tokens are added."""
         utf8(text)
         try:
@@ -93,14 +95,14 @@ class JsonTokenizer(Tokenizer):
             raise TokenError(f"{self.name} tokenizer: the vocabulary cannot express this text: {error}") from None
         return np.array(ids, np.int32)
 
-    def decode(self, ids, before=()):
+    def decode(self, ids: Iterable[int], before: Iterable[int] = ()) -> str:
         before = list(self._known(before))[-16:]  # context that may decide about a space
         return self._text([*before, *self._known(ids)])[len(self._text(before)) :]
 
     def _text(self, ids):
         return self._library.decode(ids, skip_special_tokens=False)
 
-    def stream(self, ids, before=()):
+    def stream(self, ids: Iterable[int], before: Iterable[int] = ()) -> Iterator[str]:
         """Decode incrementally: yield text as soon as its characters are complete.
 
         The text of a token may depend on the one before it (the space before a text's first word is dropped), so it is
@@ -124,10 +126,10 @@ class JsonTokenizer(Tokenizer):
                 raise TokenError(f"{self.name} tokenizer: id {i} is outside its vocabulary, 0 to {self._size - 1}")
             yield int(i)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"folder": os.path.abspath(self.folder)}
 
-    def contents(self):
+    def contents(self) -> dict[str, bytes]:
         return self.files
 
 

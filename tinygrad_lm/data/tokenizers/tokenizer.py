@@ -6,13 +6,14 @@ The others are GPT-2's (gpt2_tokenizer.py), trained ones (bpe_tokenizer.py) and 
 
 import os
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import GPT2Tokenizer
 from tinygrad_lm.data.tokenizers.json_tokenizer import JsonTokenizer
-from tinygrad_lm.data.tokenizers.vocabulary import Tokenizer, utf8
+from tinygrad_lm.data.tokenizers.vocabulary import Ids, Tokenizer, utf8
 from tinygrad_lm.errors import ConfigError, TokenError
 
 
@@ -21,7 +22,7 @@ class CharTokenizer(Tokenizer):
 
     name = "char"
 
-    def __init__(self, characters):
+    def __init__(self, characters: str):
         if not characters:
             raise TokenError("char tokenizer: expected a text with characters, found an empty one")
         super().__init__([c.encode() for c in characters])
@@ -29,11 +30,11 @@ class CharTokenizer(Tokenizer):
         self._codes = _code_points(characters)
 
     @classmethod
-    def from_text(cls, text):
+    def from_text(cls, text: str) -> Self:
         utf8(text)  # raises TokenError with the place of invalid text
         return cls("".join(sorted(set(text))))
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> Ids:
         """(len(text),) int32. Raises TokenError for a character that the vocabulary lacks."""
         codes = _code_points(text)
         ids = np.searchsorted(self._codes, codes).astype(np.int32)
@@ -49,7 +50,7 @@ class CharTokenizer(Tokenizer):
             )
         return ids
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"characters": self.characters}
 
 
@@ -61,12 +62,12 @@ class ByteTokenizer(Tokenizer):
     def __init__(self):
         super().__init__([bytes([b]) for b in range(256)])
 
-    def encode(self, text, special=False):
+    def encode(self, text: str, special: bool = False) -> Ids:
         """(number of bytes,) int32."""
         return np.frombuffer(utf8(text), np.uint8).astype(np.int32)
 
 
-def make_tokenizer(name, text):
+def make_tokenizer(name: str | Path, text: str) -> Tokenizer:
     """Make a tokenizer: char (with the characters of `text`), byte, gpt2, the name or path of a trained one, or the
     path of a published tokenizer.json or of its folder.
 
@@ -91,20 +92,20 @@ def make_tokenizer(name, text):
     )
 
 
-def tokenizer_from_dict(d, where=""):
+def tokenizer_from_dict(d: dict[str, Any], where: str | Path = "") -> Tokenizer:
     """Restore the tokenizer that `to_dict` described. Raises ConfigError if its vocabulary has changed.
 
     where: the folder that the description's path is relative to
     """
     folder = os.path.join(where, d["folder"]) if d.get("folder") else None
     if d.get("name") == "tokenizer.json":
-        tokenizer = JsonTokenizer(folder or where)
+        tokenizer: Tokenizer = JsonTokenizer(folder or where)
     elif d.get("name") == "gpt2":
         tokenizer = GPT2Tokenizer(folder)
     elif d.get("name") == "bpe":
         tokenizer = BPETokenizer.load(os.path.join(folder or where, d.get("file", "")))
     else:
-        tokenizer = make_tokenizer(d.get("name"), d.get("characters", ""))
+        tokenizer = make_tokenizer(d.get("name", ""), d.get("characters", ""))
     if tokenizer.fingerprint != d.get("fingerprint"):
         raise ConfigError(
             f"{tokenizer.name} tokenizer: expected the vocabulary with sha256 {d.get('fingerprint')!s:.12}, "

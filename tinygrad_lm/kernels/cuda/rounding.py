@@ -6,7 +6,7 @@ from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine.precision import in_dtype
 from tinygrad_lm.kernels.cuda.compile import for_each, i8, kernel, width
 
-rounded = []  # of the blocks that are open: a flat array of float32, and the same numbers in bfloat16
+rounded: list = []  # of the blocks that are open: a flat array of float32, and the same numbers in bfloat16
 
 
 @contextmanager

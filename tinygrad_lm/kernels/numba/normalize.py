@@ -23,7 +23,7 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, sums, grain = np.empty_like(rows), *sums_of_parts(rows, 2)
+        dx, (sums, grain) = np.empty_like(rows), sums_of_parts(rows, 2)
         layer_norm_backward(len(rows), few(rows), dy, rows, gain, mean, inverse, dx, sums, grain)
         dw, db = sums.sum(0)
         return tuple(d for d, p in ((dx.reshape(x.shape), x), (dw, w), (db, b)) if p is not None)
@@ -45,7 +45,7 @@ def rms_norm_by_rows(x, w=None, *, eps=1e-6):
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, sums, grain = np.empty_like(rows), *sums_of_parts(rows, 1)
+        dx, (sums, grain) = np.empty_like(rows), sums_of_parts(rows, 1)
         rms_norm_backward(len(rows), few(rows), dy, rows, gain, inverse, dx, sums, grain)
         return (dx.reshape(x.shape),) if w is None else (dx.reshape(x.shape), sums.sum(0)[0])
 

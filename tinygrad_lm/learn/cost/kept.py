@@ -37,7 +37,7 @@ KEPT = {
     "silu": lambda i, y, o: [y, blank(y.shape, y.dtype)],
     "gelu": lambda i, y, o: [*i, blank(y.shape, y.dtype)],
     "gelu_tanh": lambda i, y, o: [*i, blank(y.shape, y.dtype)],
-    "layer_norm": lambda i, y, o: [blank(y.shape, y.dtype), blank((*y.shape[:-1], 1), y.dtype), *i[1:]],
+    "layer_norm": lambda i, y, o: [blank(y.shape, y.dtype), blank((*y.shape[:-1], 1), y.dtype), *i[1:2]],
     "rms_norm": lambda i, y, o: [
         blank(y.shape, y.dtype) if len(i) > 1 else y,
         blank((*y.shape[:-1], 1), y.dtype),

@@ -7,6 +7,7 @@ import numpy as np
 from tinygrad_lm.backend import array_module, to_device
 from tinygrad_lm.engine.graph import unbroadcast
 from tinygrad_lm.engine.observe import Observer
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.ledger.calls import one_line
 from tinygrad_lm.learn.ledger.ledger import Input, Leaf, Ledger, Step
 from tinygrad_lm.learn.ledger.snapshot import snapshot
@@ -79,7 +80,7 @@ class BackwardObserver(Observer):
         arrays, rest = saved(node)
         before = self.held.bytes
         self.held.drop(node)
-        forward, backward = node.op.halves
+        forward, backward = halves(node.op)
         step = Step(
             number=node.order,
             op=node.op.name,

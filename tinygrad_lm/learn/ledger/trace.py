@@ -12,17 +12,25 @@ The function and then the engine's own `backward` run with two observers, for th
 (backward.py). The gradients are bit for bit those of a plain backward, and they are in `.grad` afterwards.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.observe import observing
-from tinygrad_lm.engine.tensor import Tensor, as_array
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import ConfigError, GraphError
 from tinygrad_lm.learn.ledger.backward import BackwardObserver
 from tinygrad_lm.learn.ledger.calls import CallObserver
+from tinygrad_lm.learn.ledger.ledger import Ledger
 
 
-def trace(f, *inputs, names=None, keep=4096, local=4096):
+def trace(
+    f: Tensor | Callable[..., Tensor], *inputs: Any, names: dict[str, Tensor] | None = None, keep: int = 4096,
+    local: int = 4096,
+) -> Ledger:  # fmt: skip
     """Run f(*inputs), which returns a scalar, run backward from it, and return the Ledger of that pass.
 
     f       a function that returns a tensor of one number, or such a tensor itself, whose graph is still there
@@ -32,7 +40,7 @@ def trace(f, *inputs, names=None, keep=4096, local=4096):
     local   local derivatives of at most so many entries are computed, by a backward of each unit of dy
     """
     calls = CallObserver(keep)
-    loss = f
+    loss: Any = f
     if not isinstance(f, Tensor):
         if not callable(f):
             raise ConfigError(f"trace: expected a function or a tensor, found a {type(f).__name__}")

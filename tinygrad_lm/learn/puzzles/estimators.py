@@ -6,6 +6,7 @@ breaks.
 P prompts, G answers a group, N answers, T time, B pairs
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class Estimator:
     tensors   the names of the arguments that are tensors
     """
 
-    function: object
+    function: Callable
     purpose: str
     examples: tuple
     law: str

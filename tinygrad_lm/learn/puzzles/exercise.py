@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.puzzles.solutions import EXERCISES
 
 HEADER = '''"""Exercise: the gradient of {name}. Fill in `backward`, then run
@@ -37,7 +38,7 @@ def write_exercise(args):
     """Write the exercise's file, or list all exercises. Returns the exit status."""
     if args.name is None:
         for name in EXERCISES:
-            print(f"  {name:<15}{Op.registry[name].halves[0]}")
+            print(f"  {name:<15}{halves(Op.registry[name])[0]}")
         print("\npython -m tinygrad_lm.learn exercise NAME [--out FILE]")
         return 0
     if args.name not in EXERCISES:
@@ -59,7 +60,7 @@ def unsolved(name):
     lines = inspect.getsource(EXERCISES[name]).splitlines()
     tree = ast.parse("\n".join(lines)).body[0]
     doc = tree.body[0].lineno - 1
-    lines[doc] = f'    """{Op.registry[name].halves[0]}'
+    lines[doc] = f'    """{halves(Op.registry[name])[0]}'
     backward = next(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "backward")
     lines[backward.body[0].lineno - 1 : backward.end_lineno] = [" " * 8 + "..."]
     return "\n".join(lines) + "\n"

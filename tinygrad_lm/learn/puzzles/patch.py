@@ -18,6 +18,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.learn.formula import halves
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def rule_source(operation):
     """
     op = Op.registry[operation]
     sources = [function_source(function) for function in called(op) if "def backward" in inspect.getsource(function)]
-    return "\n\n\n".join([*sources, function_source(op.rule, op.halves[0])])
+    return "\n\n\n".join([*sources, function_source(op.rule, halves(op)[0])])
 
 
 def called(op):

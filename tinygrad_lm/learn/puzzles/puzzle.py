@@ -12,6 +12,7 @@ import numpy as np
 from tinygrad_lm.backend import is_floating
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.errors import ConfigError, TinygradError
+from tinygrad_lm.learn.formula import halves
 from tinygrad_lm.learn.puzzles.bugs import PUZZLES
 from tinygrad_lm.learn.puzzles.compare import Difference, compare
 from tinygrad_lm.learn.puzzles.estimator_bugs import ESTIMATOR_PUZZLES, EstimatorBug
@@ -113,7 +114,7 @@ def listing():
     lines = ["Each of these rules has one mistake, in its gradient or its value. Find it.\n"]
     for name in sorted(found, key=lambda name: (found[name].level, found[name].example.size)):
         level, op = found[name].level, Op.registry[PUZZLES[name].operation]
-        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {op.halves[0]}")
+        lines.append(f"  {'●' * level + '○' * (3 - level)}  {name:<15}  {halves(op)[0]}")
     lines.append(
         "\n●○○ any check shows it   ●●○ small examples or careless checks do not show it   ●●● neither does\n\n"
         "What trains after pretraining (lessons 13 and 14); here no gradient check notices anything:\n"

@@ -116,7 +116,7 @@ def attention(q, k, v, *, causal=True):
     no query sees a later key. G < H: each key head serves H/G neighbouring query heads, so it is used H/G times. The
     gradient needs Q, K, V, each (B, H, T or S, D), and P, (B, H, T, S).
     """
-    T, H, D, S, G = *q.shape[1:], *k.shape[1:3]
+    (T, H, D), (S, G) = q.shape[1:], k.shape[1:3]
     Q, K, V = (np.repeat(x.swapaxes(1, 2), H // x.shape[2], 1) for x in (q, k, v))
     z = Q @ K.swapaxes(-1, -2) / math.sqrt(D)
     if causal:

@@ -1,6 +1,7 @@
 """The settings of a policy gradient, and what the known methods are in terms of them."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Method:
 
 
 # For a model that can do the task now and then: a rate so high that it leaves that behind ends everything.
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "steps": 100,
     "lr": 1e-4,
     "betas": (0.9, 0.95),
@@ -61,7 +62,7 @@ RECIPE = {
     "batch_size": 128,
     "eval_first": True,
 }
-METHODS = {
+METHODS: dict[str, dict] = {
     "rloo": {},
     "dr-grpo": {"advantage": "centred", "length": "constant"},
     "grpo": {"advantage": "standardised", "length": "own"},
