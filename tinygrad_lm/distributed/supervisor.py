@@ -101,6 +101,7 @@ class Supervisor:
                 return self.end(problem)
 
     def heard(self, word):
+        """The rank has said where it is."""
         self.said, self.beats = word, 0
         if self.mark and word == JOINS:
             self.mark.touch()
@@ -119,6 +120,7 @@ class Supervisor:
         return None
 
     def ended(self, status):
+        """Name a rank that has ended without having left the others. Returns the exit status."""
         code = 128 - status if status < 0 else status
         if self.said in (JOINS, JOINED) or (self.said == BEGUN and code):
             code, how = code or 1, f"ended with status {status}"
@@ -128,7 +130,7 @@ class Supervisor:
         return code
 
     def end(self, problem):
-        """End a rank that hangs; one that has not come says where it is."""
+        """End a rank that hangs; one that has not come says where it is. Returns the exit status."""
         lost = self.said == BEGUN
         self.tell(problem, "it is here:" if lost else "")
         for number in (signal.SIGABRT, signal.SIGKILL) if lost else (signal.SIGKILL,):
@@ -138,6 +140,7 @@ class Supervisor:
         return 1
 
     def tell(self, problem, more):
+        """Print what is wrong with the rank, unless it was asked to stop."""
         if self.mark:
             self.mark.unlink(missing_ok=True)
         if not self.asked:
