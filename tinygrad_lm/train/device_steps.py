@@ -46,6 +46,7 @@ class DeviceSteps:
         for _ in steps:
             self.launched(lambda: self.launch(trainer))
         self.drawn = {step: batch(step) for step in following}  # while the GPU works
+        trainer.ranks.begins("steps")  # and may now wait for other ranks' GPUs
         found = (to_device(x, "cpu")[:count].tolist() for x in (self.losses, self.norms))
         return list(zip(*found, strict=True))
 
