@@ -53,7 +53,7 @@ AROUND = {
     "adapt": {"nn", "ops", "engine", "backend", "errors"},
     "data": {"backend"} | PLAIN,
     "distributed": {"backend"} | PLAIN,
-    "curate": CORE.keys() - {"models"} | PLAIN | {"data"},  # raw files to tokens; it trains a classifier
+    "curate": CORE.keys() - {"models"} | PLAIN | {"data", "distributed"},  # raw files to tokens; it trains a classifier
     "train": LEARNING | {"data", "generation", "adapt", "distributed"},
     "pretrained": LEARNING | {"data", "adapt", "train"},
     "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train", "pretrained"},

@@ -25,7 +25,7 @@ class Variable:
         if requires_grad:
             if not is_floating(self.data.dtype):
                 raise DtypeError(f"Tensor: requires_grad needs a floating dtype, found {self.data.dtype}")
-            self.node = Node(None, (), None, self.data.shape, name)
+            self.node = Node(None, (), None, self.data, name)
 
     @classmethod
     def of(cls, data: Array, node: Node | None = None) -> Self:
@@ -115,7 +115,7 @@ class Variable:
 
 def rebuilt(kind, data, requires_grad, grad, name):
     """A leaf from what `__reduce__` gave. Its node is new: it must be older than all that will be computed from it."""
-    self = kind.of(data, Node(None, (), None, data.shape, name) if requires_grad else None)
+    self = kind.of(data, Node(None, (), None, data, name) if requires_grad else None)
     if requires_grad:
         self.node.grad = grad
     return self

@@ -22,7 +22,7 @@ import numpy as np
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
 from tinygrad_lm.kernels.numba.memory import call_of_part, clock, compute, count, exchange, pause, publish, read
-from tinygrad_lm.threads import blas, cores, this_thread
+from tinygrad_lm.threads import after_fork, blas, cores, this_thread
 
 NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
 BITS = 20
@@ -184,3 +184,4 @@ class Partners:
 
 
 partners = Partners()
+after_fork(partners.__init__)  # to start others there
