@@ -279,3 +279,22 @@ def test_other_kinds_of_arrays_are_arrays_or_refused():
     y = Tensor(A, requires_grad=True) * torch.tensor(A)
     assert type(y.data) is np.ndarray
     assert np.array_equal(y.data, A * A)
+
+
+def test_float64_scalars_of_numpy_are_python_floats():
+    """np.sqrt(64) has a dtype, but it is meant as a number."""
+    x = Tensor(A.astype("float32"), requires_grad=True)
+    assert (x / np.sqrt(64)).dtype == (np.sqrt(64) * x).dtype == "float32"
+    assert (Tensor(A) / np.sqrt(64)).dtype == "float64"
+    with pytest.raises(DtypeError):
+        Tensor(A) * np.float32(2)
+
+
+@pytest.mark.slow
+def test_arrays_of_jax_are_arrays():
+    jnp = pytest.importorskip("jax.numpy", reason="JAX, whose arrays this test hands over, is not installed")
+    x = Tensor(A.astype("float32"), requires_grad=True)
+    for y in (x * jnp.asarray(A), jnp.asarray(A) * x, x * Tensor(jnp.asarray(A))):
+        assert type(y.data) is np.ndarray
+        assert y.requires_grad
+        assert np.allclose(y.data, A * A)

@@ -143,14 +143,14 @@ def as_array(data: Any, like: Array | None = None) -> Array:
     """
     if isinstance(data, Variable):
         return data.data
-    if isinstance(data, np.generic):  # it has a dtype but is on no device
+    if isinstance(data, np.generic) and (like is None or not isinstance(data, float)):  # np.sqrt(64) is a Python float
         return (np if like is None else array_module(like)).asarray(data)
     if recorded(data):
         raise GraphError(
             "Tensor: a list of recorded tensors would become bare numbers, without their graph\n"
             "  hint : ops.stack(*xs) and ops.concat(*xs) join tensors"
         )
-    own = isinstance(getattr(data, "dtype", None), np.dtype)  # a list has none, and another library's is not NumPy's
+    own = isinstance(data, np.ndarray) or (hasattr(data, "get") and hasattr(data, "dtype"))  # .get(): off a GPU
     array = data if own and not isinstance(data, np.ndarray) else np.asarray(plain(data))  # no np.matrix
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__}, an array of {array.dtype}")

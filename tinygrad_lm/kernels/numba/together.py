@@ -132,6 +132,10 @@ class Partners:
     """The threads that help, one for each core but the leader's. They are started when they are wanted first."""
 
     def __init__(self):
+        self.begin()
+
+    def begin(self):
+        """Have no partner yet."""
         self.mailbox, self.one_at_a_time, self.wanted = np.zeros(32, np.int64), threading.Lock(), []
         self.until, self.rest = 0.0, REST[0]
 
@@ -184,4 +188,4 @@ class Partners:
 
 
 partners = Partners()
-after_fork(partners.__init__)  # to start others there
+after_fork(partners.begin)  # to start others there
