@@ -62,7 +62,7 @@ def test_one_rank_fails(fault, place, begun, tmp_path, monkeypatch):
     monkeypatch.setattr(RunFolder, "draw", lambda self: None)
     run, rank, connected = shutil.copytree(begun, tmp_path / "run"), RANKS[place], place != "connect"
     words = "faulty_run.py", fault, place, rank, "--resume", run
-    job = launch(2, *words, ours=not connected, TINYGRAD_LM_TIMEOUT="5")
+    job = launch(2, *words, ours=not connected, TINYGRAD_LM_TIMEOUT="3")
     said, trained = job.stdout + job.stderr, place not in ("connect", "start")
     (name,) = re.findall(rf"^error: rank {rank}\b.*", said, re.MULTILINE) or [""]
     # MPICH's launcher may have that of a rank that it has killed itself
@@ -74,7 +74,7 @@ def test_one_rank_fails(fault, place, begun, tmp_path, monkeypatch):
     elif fault == "SIGTERM" and trained:
         assert said.count("stopped by SIGTERM and saved") == 1
     elif fault == "SIGSTOP" and connected:
-        assert f"error: rank {1 - rank}: rank {rank} has given no sign of life for 5 s\n" in said
+        assert f"error: rank {1 - rank}: rank {rank} has given no sign of life for 3 s\n" in said
         assert "this process is here:\n" in said
     elif fault == "hang" and connected:
         assert name == f"error: rank {rank}: rank {1 - rank} cannot go on because of this rank"
@@ -84,7 +84,7 @@ def test_one_rank_fails(fault, place, begun, tmp_path, monkeypatch):
         assert re.search(rf"error: rank \d: call \d+ of this rank is ({calls}): they do not run the same program", said)
         assert "in acting" in said
     elif fault in ("SIGSTOP", "hang"):
-        assert name.endswith("has not come to the others, which have waited for it for 5 s")
+        assert name.endswith("has not come to the others, which have waited for it for 3 s")
         assert fault == "SIGSTOP" or "in acting" in said
     else:
         how = {"SIGKILL": "was ended by signal 9 (Killed)", "SIGTERM": "was ended by signal 15 (Terminated)"}
