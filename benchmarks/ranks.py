@@ -21,9 +21,9 @@ import numpy as np
 from common import machine, record, status
 
 from tinygrad_lm.data.loader import Batches
-from tinygrad_lm.distributed.__main__ import find_launcher
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.job import connected
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.threads import workers

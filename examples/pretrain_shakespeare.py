@@ -91,13 +91,13 @@ def train(run, trainer, validate, first=0):
     log, pace, ranks, ended = run.log, trainer.pace, trainer.ranks, "finished"
 
     def update(step):
-        """Loss, backward, clip, step, zero. On a GPU train/device_steps.py does the same."""
+        """Zero, loss, backward, clip, step. On a GPU train/device_steps.py does the same."""
+        model.flat.zero_grad()
         loss, count = trainer.gradients(step)  # on all cores: gradients of the sum over `count` targets
         norm = clip_gradients(model.flat, config.clip, max(count, 1)).item()  # of the mean
         trainer.check(step, loss, norm)
         for optimizer in optimizers:
             optimizer.step(pace.rate_factor(step))
-        model.flat.zero_grad()
         return loss, norm
 
     def evaluate(done):

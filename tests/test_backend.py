@@ -273,3 +273,10 @@ def test_a_counter_may_be_of_any_integers(counter):
     """NumPy's as well as Python's, and one array of up to three: the same numbers."""
     assert random(7, "a stream", *integers(counter)).random() == random(7, "a stream", 3).random()
     assert all(type(number) is not np.ndarray for number in integers(counter))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 3.5, "7", None], ids=repr)
+def test_a_seed_is_a_whole_number(seed):
+    """3.5 would be cut to 3."""
+    with pytest.raises(ConfigError, match=r"a seed is a whole number from 0 to 2⁶⁴ − 1, found "):
+        random(seed, "x")

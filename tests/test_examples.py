@@ -383,7 +383,7 @@ def test_what_is_no_run(program, missing, empty, folder, here, run, capsys):
         (["--repetition-penalty", "0"], "repetition_penalty must be positive"),
         (["--samples", "0"], "--samples must be at least 1"),
         (["--stop", ""], "--stop must be texts that are not empty"),
-        (["--seed", "-1"], "a seed is a whole number from 0"),
+        (["--seed", "-1"], "seed must be a whole number from 0"),
         (["--tokens", "many"], "invalid int value"),
         (["--device", "tpu"], "invalid choice"),
     ],

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tinygrad_lm.files import replace, replacing
+from tinygrad_lm.files import nearest, replace, replacing
 
 
 def test_what_is_written_takes_the_place(tmp_path):
@@ -37,3 +37,10 @@ def test_the_suffix_stays_for_those_who_write_by_it(tmp_path):
         assert temporary != tmp_path / "a.b.svg"
         temporary.write_text("picture")
     assert (tmp_path / "a.b.svg").read_text() == "picture"
+
+
+def test_what_is_there_is_not_misspelt(tmp_path):
+    for name in ("run", "runs"):
+        (tmp_path / name).mkdir()
+    assert nearest(tmp_path / "run") == ""
+    assert nearest(tmp_path / "rum") == f"; did you mean {tmp_path}/run or {tmp_path}/runs?"

@@ -40,7 +40,7 @@ LEARNING = CORE.keys() | PLAIN | {"kernels"}
 AROUND = {
     "commands": {"errors"},
     "files": {"errors"},
-    "habits": {"engine"},  # other libraries' names, for messages
+    "habits": {"engine", "ops", "nn", "optim"},  # other libraries' names, for messages
     "locks": {"errors"},
     "programs": {"errors", "signals"},
     "signals": {"errors"},
@@ -53,7 +53,7 @@ AROUND = {
     "adapt": {"nn", "ops", "engine", "backend", "errors"},
     "data": {"backend"} | PLAIN,
     "distributed": {"backend"} | PLAIN,
-    "curate": CORE.keys() - {"models"} | PLAIN | {"data"},  # raw files to tokens; it trains a classifier
+    "curate": CORE.keys() - {"models"} | PLAIN | {"data", "distributed"},  # raw files to tokens; it trains a classifier
     "train": LEARNING | {"data", "generation", "adapt", "distributed"},
     "pretrained": LEARNING | {"data", "adapt", "train"},
     "posttrain": LEARNING | {"data", "generation", "adapt", "distributed", "train", "pretrained"},

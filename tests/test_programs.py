@@ -130,3 +130,51 @@ def test_bytes_that_are_no_text_are_asked_for_all_the_same(monkeypatch):
 def test_a_bar_writes_nothing_into_a_file(capfd):
     assert list(progress_bar(range(3))) == [0, 1, 2]
     assert capfd.readouterr() == ("", "")
+
+
+# ---- what is printed outside of programs, and without docstrings
+
+
+def ended(*command, **environment):
+    """(status, what it printed) of a process whose streams have an encoding without most of our letters."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"} | environment
+    done = subprocess.run([sys.executable, *map(str, command)], env=environment, capture_output=True, timeout=200)
+    return done.returncode, (done.stdout + done.stderr).decode("cp1252")
+
+
+@pytest.mark.parametrize("lesson", slow_but([f"{n:02}" for n in range(1, 15)], "01"))
+def test_a_lesson_goes_to_any_encoding(lesson, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [path] = (ROOT / "examples" / "lessons").glob(f"{lesson}_*.py")
+    status, told = ended(path)
+    assert status == 0, told
+    assert len(told.splitlines()) > 5
+
+
+WRONG = """
+import numpy as np
+from tinygrad_lm.engine.op import op
+from tinygrad_lm.testing.gradcheck import gradcheck
+
+@op
+def double(x):
+    "y = 2 x        dx = 2 dy"
+    return 2 * x, lambda dy: (3 * dy,)
+
+gradcheck(double, np.ones(3))
+"""
+
+
+def test_a_failing_gradcheck_goes_to_any_encoding():
+    """Its ✗ would end it before it says what is wrong."""
+    status, told = ended("-c", WRONG)
+    assert status == 1
+    assert "UnicodeEncodeError" not in told
+    assert "GradientError: gradcheck double: analytic and central derivatives DIFFER" in told
+    assert " ? input 0 (3,): 3 entries" in told
+
+
+def test_learning_without_docstrings_is_refused():
+    status, told = ended("-OO", "-m", "tinygrad_lm", "learn")
+    assert (status, told.count("\n")) == (2, 1)
+    assert told.startswith("error: learn: it reads docstrings")

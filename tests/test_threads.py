@@ -1,5 +1,6 @@
 """Blocks of long arrays, worker threads, and the memory that a process has had."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -58,3 +59,24 @@ def test_peak_memory_counts_what_was_used_and_given_back():
         command = ["sh", "-c", '"$0" "$@"; exit $?', *command]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     assert 2**27 < int(ended.stdout) < 2**30 or sys.platform == "win32"
+
+
+FORKED = """
+import os, signal, threading
+from tinygrad_lm.threads import parallel, workers
+
+with workers(2):
+    both = threading.Barrier(2)
+    parallel(lambda _: both.wait(10), range(2))  # now both threads are there
+    if (child := os.fork()) == 0:
+        signal.alarm(10)  # instead of waiting for ever
+        os._exit(parallel(abs, [-3, -4]) != [3, 4])
+    assert os.waitpid(child, 0)[1] == 0
+    assert parallel(abs, [-5, -6]) == [5, 6]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_computes_alone():
+    """Of the threads of a pool it has none, as multiprocessing's processes on Linux before Python 3.14."""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=100)

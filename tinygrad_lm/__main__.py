@@ -38,7 +38,7 @@ def found(name):
         _, where, *words = COMMANDS[name].split()
         module = import_module(f"{where}.__main__")
     for each in COMMANDS.values():
-        module.__doc__ = module.__doc__.replace(f"python {each} ", f"{spelled(each)} ")
+        module.__doc__ = (module.__doc__ or "").replace(f"python {each} ", f"{spelled(each)} ")
     return module.main, words
 
 

@@ -100,8 +100,8 @@ def random(seed, stream, *counter):
 
 def philox_key(seed, stream):
     """The key that `random` draws with: two 64-bit words."""
-    if not 0 <= seed < 2**64:
-        raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed}")
+    if not (hasattr(seed, "__index__") and 0 <= seed < 2**64):
+        raise ConfigError(f"a seed is a whole number from 0 to 2⁶⁴ − 1, found {seed!r}")
     return np.array([seed, zlib.crc32(stream.encode())], np.uint64)
 
 

@@ -69,8 +69,11 @@ def unsealed(content):
 
 
 def nearest(path, names=()):
-    """ "; did you mean …?" with what beside a path, or of these names, is called nearly so; "" if nothing is."""
+    """ "; did you mean …?" with what beside a path, or of these names, is called nearly so; "" if nothing is, or if
+    it is there: then its name is not the mistake."""
     path = Path(path)
+    if path.exists():
+        return ""
     beside = {p.name: str(p) for p in path.parent.glob("*")}
     found = [beside.get(name, name) for name in get_close_matches(path.name, [*names, *beside], cutoff=0.5)]
     return f"; did you mean {' or '.join(found)}?" if found else ""

@@ -30,6 +30,15 @@ def program(main):
     return exit_status
 
 
+def run_lesson(main):
+    """Run main(), which only prints and draws, as a program; ends the process with its status."""
+
+    def lesson(arguments):
+        main()
+
+    sys.exit(program(lesson)())
+
+
 def status_of(error):
     """The exit status of a process that an error ends.
 

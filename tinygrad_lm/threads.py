@@ -45,6 +45,20 @@ def workers(n):
             _pool, blas.single = before, was_single
 
 
+def after_fork(function):
+    """Decorator: call function() in every process that is forked from this one, in which its threads are not."""
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=function)
+    return function
+
+
+@after_fork
+def alone():
+    """Let `parallel` compute in the thread that calls it: what waits for a pool without threads waits for ever."""
+    global _pool
+    _pool = None
+
+
 def keep_memory():
     """Let the C library keep what is freed, in one place for all threads, for the arrays of the next training step.
 

@@ -13,6 +13,7 @@ import numpy as np
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.observe import Observer, observing
 from tinygrad_lm.learn.formula import halves
+from tinygrad_lm.programs import run_lesson
 
 VALUES = {"w": 1.5, "x": 0.8, "b": -0.4, "t": 0.2}
 
@@ -88,4 +89,4 @@ def show(step, value):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

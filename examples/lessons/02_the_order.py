@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_lm import Tensor
 from tinygrad_lm.engine.graph import ancestors
+from tinygrad_lm.programs import run_lesson
 
 
 def main(out="."):
@@ -108,4 +109,4 @@ WALKS = {
 }
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

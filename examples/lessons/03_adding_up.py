@@ -15,6 +15,7 @@ from tinygrad_lm import Tensor, ops
 from tinygrad_lm.engine.graph import ancestors, unbroadcast
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import run_lesson
 
 
 def main(out="."):
@@ -90,4 +91,4 @@ def walk(root, leaf, add):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -13,6 +13,7 @@ Copying's derivative is adding.
 import numpy as np
 
 from tinygrad_lm import Tensor
+from tinygrad_lm.programs import run_lesson
 
 
 def main(out="."):
@@ -73,4 +74,4 @@ def numbers(row):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

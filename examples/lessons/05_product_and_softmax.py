@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tinygrad_lm import Tensor, gradcheck, ops
+from tinygrad_lm.programs import run_lesson
 
 rng = np.random.default_rng(5)
 
@@ -96,4 +97,4 @@ def draw(path, x, y, J, dy, dx):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tinygrad_lm import Tensor, ops
+from tinygrad_lm.programs import run_lesson
 
 C, EPS = 8, 1e-5
 x = np.array([0.4, -1.1, 2.0, 0.3, -0.7, 1.2, -2.2, 0.9]) * 3 + 5
@@ -89,4 +90,4 @@ def draw(path, J, σ):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

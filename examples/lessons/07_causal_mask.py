@@ -17,6 +17,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from tinygrad_lm import Tensor, ops
+from tinygrad_lm.programs import run_lesson
 
 T, C = 8, 16
 rng = np.random.default_rng(7)
@@ -94,4 +95,4 @@ def draw(path, maps):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tinygrad_lm import Tensor, ops
+from tinygrad_lm.programs import run_lesson
 
 WORDS = ["mat", "sofa", "dog", "moon"]
 TARGET = 0
@@ -91,4 +92,4 @@ def draw(path, cases, scores, pulls):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

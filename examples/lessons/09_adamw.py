@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from tinygrad_lm.nn.module import Module, Parameter
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.programs import run_lesson
 
 STEPS, START = 60, np.array([-4.0, 1.0])
 STEEPNESS = np.array([1.0, 200.0])
@@ -114,4 +115,4 @@ def draw(path, runs, valleys):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -15,6 +15,7 @@ from tinygrad_lm.learn.ledger.trace import trace
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.programs import run_lesson
 
 TEXT = "to be or not to be"
 
@@ -77,4 +78,4 @@ def walk(ledger):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -21,6 +21,7 @@ from tinygrad_lm import ops
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.adamw import AdamW
+from tinygrad_lm.programs import run_lesson
 
 V, B, T, STEPS = 32, 4, 16, 200
 tokens = np.random.default_rng(11).integers(0, V, (B, T + 1))
@@ -88,4 +89,4 @@ def draw(path, curves, floor):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

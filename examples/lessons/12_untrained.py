@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from tinygrad_lm import no_grad, ops
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
+from tinygrad_lm.programs import run_lesson
 
 SIZES = (2, 10, 65, 1000, 10000)
 B, T, C = 4, 64, 64
@@ -89,4 +90,4 @@ def draw(path, table):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

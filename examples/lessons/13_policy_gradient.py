@@ -15,6 +15,7 @@ import numpy as np
 
 from tinygrad_lm.posttrain.exact import Table, World
 from tinygrad_lm.posttrain.policy.advantages import centred, leave_one_out, standardised
+from tinygrad_lm.programs import run_lesson
 
 LETTERS = "ab."  # the last one ends an answer
 SAMPLES, BATCHES, BATCH = 2000, 2000, 64
@@ -110,4 +111,4 @@ def baseline(pi, scores, model):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -19,6 +19,7 @@ from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.posttrain.exact import Table, World, differentiate, kl, optimum
 from tinygrad_lm.posttrain.objectives import dpo_loss
+from tinygrad_lm.programs import run_lesson
 
 LETTERS, BETA = "ab.", 0.5  # the last letter ends an answer
 world = World(len(LETTERS), prompt=(0,), end=2, limit=2)
@@ -116,4 +117,4 @@ def one_pair_forever(log_q):
 
 
 if __name__ == "__main__":
-    main()
+    run_lesson(main)

@@ -220,7 +220,7 @@ def test_damage_is_told_with_its_place(tmp_path):
     _, damaged, _ = read_file(path)
     assert [record.id for record in damaged] == [f"a.jsonl#{line}" for line in (3, 4, 5, 6, 7)]
     assert "expected an object with a text 'text', found {'text': 7}" in damaged[0].reason
-    assert "found {'body': 'b'}; field = 'body', for the source, names another" in damaged[2].reason
+    assert "found {'body': 'b'}; field = 'body' of its source, or --field, names another" in damaged[2].reason
     assert "expected JSON" in damaged[1].reason
     assert "found byte 0xff at offset 0" in damaged[3].reason
 

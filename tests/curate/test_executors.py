@@ -373,14 +373,12 @@ def test_a_missing_library_is_named(plant, monkeypatch, name, library, package):
         pass
 
 
-def test_mpi_without_its_launcher_is_refused(plant, monkeypatch):
+def test_mpi_without_its_launcher_is_refused(monkeypatch):
     """MPICH would wait for it without end."""
-    plant("mpi4py", SimpleNamespace())
-    plant("mpi4py.MPI", SimpleNamespace(COMM_WORLD=SimpleNamespace(size=1)))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with (
-        pytest.raises(ConfigError, match=r"mpiexec is not in PATH; pip install 'tinygrad-lm\[mpi\]'"),
+        pytest.raises(ConfigError, match=r"there is no mpiexec, .*: pip install 'tinygrad-lm\[mpi\]'"),
         find_pool("mpi"),
     ):
         pass

@@ -1,5 +1,7 @@
 """Training the quality classifier: its gradient, its batches, and that it recovers planted differences."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -206,3 +208,13 @@ def test_nothing_to_hold_out_is_an_error(tmp_path):
     (tmp_path / "a.txt").write_text("\n")
     with pytest.raises(DataError, match=r"bad texts: .* found 0 and 0; provide more"):
         read_features([str(tmp_path / "a.txt")], 5, "bad")
+
+
+def test_fields_are_of_the_files_that_have_them(files, tmp_path):
+    """--field content of the good texts' JSON lines, beside bad ones that are plain text."""
+    rows = [{"content": path.read_text(), "text": "another"} for path in sorted(files.glob("good*.txt"))]
+    (tmp_path / "good.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    more = ["--good", f"{tmp_path}/good.jsonl", "--steps", "2"]
+    assert command(files, tmp_path / "a.safetensors", *more, "--field", "content") == 0
+    assert command(files, tmp_path / "b.safetensors", "--steps", "2") == 0
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

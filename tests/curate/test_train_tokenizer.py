@@ -121,3 +121,40 @@ def test_a_million_blanks(tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a b" + "\n" * 1_000_000 + "c d"}))
     assert command(tmp_path / "a.jsonl", "--vocab-size", 257, "--out", tmp_path / "a.tiktoken") == 0
     assert "distinct in 1,000,006 bytes of text" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("end", ["jsonl", "parquet", "txt"])
+def test_files_are_read_as_a_mixture_says(end, tmp_path):
+    """--field for what has fields, --separator for plain text; each for the files that it is for."""
+    texts = [normalise(text) for text in TEXTS]
+    rows = [{"content": text, "text": "quite another"} for text in texts]
+    if end == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    elif end == "jsonl":
+        (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    else:
+        (tmp_path / "a.txt").write_text("<|end|>".join(texts))
+    (tmp_path / "b.txt").write_text("more<|end|>and more")
+    (tmp_path / "plain.jsonl").write_text(
+        "\n".join(json.dumps({"text": text}) for text in [*texts, "more", "and more"])
+    )
+    options = ["--field", "content"] if end != "txt" else []
+    command(tmp_path / f"a.{end}", tmp_path / "b.txt", "--vocab-size", 280, "--out", tmp_path / "a.tiktoken",
+            "--separator", "<|end|>", *options)  # fmt: skip
+    command(tmp_path / "plain.jsonl", "--vocab-size", 280, "--out", tmp_path / "b.tiktoken")
+    assert (tmp_path / "a.tiktoken").read_bytes() == (tmp_path / "b.tiktoken").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (["--field", "content"], DataError, "field is for the formats jsonl, parquet, found text; leave it out"),
+        (["--separator", ""], ConfigError, "--separator: expected some text, found ''"),
+    ],
+    ids=["field", "separator"],
+)
+def test_an_option_that_is_for_none_of_the_files(options, error, message, files, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_tokenizer, "count_words", None)
+    with pytest.raises(error, match=message):
+        command(*files, "--vocab-size", 300, "--out", tmp_path / "x.tiktoken", *options)

@@ -8,7 +8,7 @@ import pytest
 from thread_ranks import together
 
 import tinygrad_lm.distributed as package
-from tinygrad_lm.distributed.communicator import Alone, enter, world
+from tinygrad_lm.distributed.communicator import CALLS, Alone, Job, enter, world
 
 # Methods of mpi4py that pickle.
 PICKLING = {"send", "recv", "isend", "irecv", "ssend", "issend", "bsend", "ibsend", "sendrecv", "bcast", "scatter"}
@@ -48,10 +48,41 @@ def test_the_world_of_a_process():
     assert enter(alone) is other
 
 
+def test_a_job_says_in_which_call_it_is():
+    """Number and name change at once; whatever ends the call, it is no longer inside."""
+
+    class Comm:
+        """Of two ranks; it notes what the job says while it sends."""
+
+        Get_rank, Get_size = (lambda self: 0), (lambda self: 2)
+
+        def __getattr__(self, name):
+            def send(*arguments, **options):
+                seen.append((CALLS[job.call[1]], job.call[0], job.inside))
+                if name == "Bcast":
+                    raise RuntimeError("planted")
+
+            return send
+
+    seen, job, x = [], Job(Comm()), np.zeros(0)
+    for number, call in enumerate([job.add_up, job.gather, job.collect], start=1):
+        seen.clear()
+        call(x)
+        assert {*seen} == {(call.__name__, number, True)}
+        assert not job.inside
+    with pytest.raises(RuntimeError, match="planted"):
+        job.broadcast(x, 1)
+    assert (seen[-1], job.inside) == (("broadcast", 4, True), False)
+    job.begins("steps")
+    assert (job.call, job.inside) == ((5, CALLS.index("steps")), False)
+
+
 @pytest.mark.parametrize("path", sorted(Path(package.__file__).parent.glob("*.py")), ids=lambda path: path.name)
 def test_nothing_is_pickled_on_the_way(path):
     """mpi4py's methods pickle where their names are in lower case; Send, Bcast, … send arrays as they are."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             receiver = ast.unparse(node.func.value)
-            assert not (receiver.endswith(("comm", "here", "MPI")) and node.func.attr in PICKLING), ast.unparse(node)
+            assert not (receiver.endswith(("comm", "here", "aside", "MPI")) and node.func.attr in PICKLING), (
+                ast.unparse(node)
+            )

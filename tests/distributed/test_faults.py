@@ -5,13 +5,14 @@ Each case is a job of a real MPI, so most are slow. Where nothing is said, hangi
 
 import re
 import shutil
+from itertools import product
 
 import pytest
 from faulty_run import PLACES
 from small_job import PLAN, launch, prepare
 from small_run import after_update, pretrain, results
 
-from tinygrad_lm.distributed.__main__ import find_launcher
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.train import checkpoint
@@ -23,13 +24,12 @@ try:
 except ConfigError as error:
     pytest.skip(str(error), allow_module_level=True)
 
-STATUS = {"raise": 1, "sys.exit": 3, "os._exit": 3, "SIGKILL": 9, "SIGSTOP": 1, "SIGTERM": 143, "hang": 1}
+STATUS = {"raise": 1, "sys.exit": 3, "os._exit": 3, "SIGKILL": 137, "SIGSTOP": 1, "SIGTERM": 143, "hang": 1}
 RANKS = {"connect": 0, "start": 1, "forward": 1, "exchange": 0, "evaluation": 1, "save": 1, "write": 0}
-QUICK = {("raise", "forward"), ("SIGKILL", "write"), ("SIGSTOP", "exchange"), ("hang", "evaluation")}
+QUICK = {("os._exit", "forward"), ("SIGKILL", "write"), ("SIGSTOP", "exchange"), ("hang", "connect")}
 CASES = [
     pytest.param(fault, place, id=f"{fault}, {place}", marks=[] if (fault, place) in QUICK else pytest.mark.slow)
-    for fault in STATUS
-    for place in PLACES
+    for fault, place in [*product(STATUS, PLACES), ("other call", "exchange")]
 ]
 
 
@@ -60,29 +60,39 @@ def begun(tmp_path_factory):
 @pytest.mark.parametrize(("fault", "place"), CASES)
 def test_one_rank_fails(fault, place, begun, tmp_path, monkeypatch):
     monkeypatch.setattr(RunFolder, "draw", lambda self: None)
-    run, rank = shutil.copytree(begun, tmp_path / "run"), RANKS[place]
-    job = launch(2, "faulty_run.py", fault, place, rank, "--resume", run, TINYGRAD_LM_TIMEOUT="5")
-    said, connected = job.stdout + job.stderr, place != "connect"
-    trained = place not in ("connect", "start")
-    assert job.returncode == (15 if fault == "SIGTERM" and not trained else STATUS[fault]), said
+    run, rank, connected = shutil.copytree(begun, tmp_path / "run"), RANKS[place], place != "connect"
+    words = "faulty_run.py", fault, place, rank, "--resume", run
+    job = launch(2, *words, ours=not connected, TINYGRAD_LM_TIMEOUT="5")
+    said, trained = job.stdout + job.stderr, place not in ("connect", "start")
+    (name,) = re.findall(rf"^error: rank {rank}\b.*", said, re.MULTILINE) or [""]
+    # MPICH's launcher may have that of a rank that it has killed itself
+    assert job.returncode in (STATUS.get(fault, 1), 9), said
     if fault in ("raise", "sys.exit") and connected:
-        assert said.count(f"error: rank {rank}: Traceback (most recent call last):\n") == 1
+        assert name == f"error: rank {rank}: Traceback (most recent call last):"
         assert f"error: rank {1 - rank}: Traceback" not in said
         assert "in acting" in said
     elif fault == "SIGTERM" and trained:
         assert said.count("stopped by SIGTERM and saved") == 1
-    elif fault in ("SIGKILL", "SIGTERM") and connected:
-        (numbers,) = re.findall(r"^ranks   processes (\d+), (\d+) on ", said, re.MULTILINE)
-        assert f"PID {numbers[rank]} RUNNING AT " in said
     elif fault == "SIGSTOP" and connected:
         assert f"error: rank {1 - rank}: rank {rank} has given no sign of life for 5 s\n" in said
         assert "this process is here:\n" in said
     elif fault == "hang" and connected:
-        assert f"error: rank {rank}: the others have been waiting for this rank for 10 s" in said
+        assert name == f"error: rank {rank}: rank {1 - rank} cannot go on because of this rank"
         assert "in acting" in said  # where it alone is; what two ranks say at once the launcher mixes
-    elif fault in ("SIGSTOP", "hang"):  # where the other one is
-        assert "Timeout (0:00:05)!\n" in said
-        assert "in mpi_world" in said
+    elif fault == "other call":
+        calls = rf"gather, that of rank {1 - rank} add_up|add_up, that of rank {rank} gather"
+        assert re.search(rf"error: rank \d: call \d+ of this rank is ({calls}): they do not run the same program", said)
+        assert "in acting" in said
+    elif fault in ("SIGSTOP", "hang"):
+        assert name.endswith("has not come to the others, which have waited for it for 5 s")
+        assert fault == "SIGSTOP" or "in acting" in said
+    else:
+        how = {"SIGKILL": "was ended by signal 9 (Killed)", "SIGTERM": "was ended by signal 15 (Terminated)"}
+        how = how.get(fault, f"ended with status {STATUS[fault]}")
+        assert name.endswith(f"{how} {'without a word' if connected else 'before it had come to the others'}")
+        if connected:
+            (numbers,) = re.findall(r"^ranks   processes (\d+), (\d+) on ", said, re.MULTILINE)
+            assert f"(process {numbers[rank]} on " in name
     with FolderLock(run, wait=True):  # MPICH's launcher may end a moment before the last process that it kills
         pass
     newest, _ = checkpoint.read_checkpoint(run / "checkpoints")

@@ -12,8 +12,9 @@ from thread_ranks import together
 
 from tinygrad_lm.distributed import __main__ as launching
 from tinygrad_lm.distributed import job
-from tinygrad_lm.distributed.job import MARKS, SIZES, all_come, end, introduced, mpi_world, part
-from tinygrad_lm.distributed.watch import HINT, VARIABLE
+from tinygrad_lm.distributed.job import all_come, end, introduced, mpi_world, part
+from tinygrad_lm.distributed.launcher import MARKS, SIZES, find_launcher
+from tinygrad_lm.distributed.supervisor import HINT, TIMEOUT, WAITING
 from tinygrad_lm.errors import ConfigError, DivergedError
 
 LAUNCHERS = {
@@ -244,7 +245,7 @@ def environment(tmp_path, monkeypatch):
 def test_the_launcher_and_what_it_wants(name, beside, environment):
     """Open MPI wants to be told that it may work as root, and that there may be more processes than cores."""
     path = environment(LAUNCHERS[name], beside)
-    found, variables = launching.find_launcher()
+    found, variables = find_launcher()
     assert found == path
     if name == "MPICH":
         assert variables == {}
@@ -258,7 +259,7 @@ def test_this_environments_launcher_comes_first(environment, tmp_path):
     path = environment(LAUNCHERS["MPICH"])
     (tmp_path / "elsewhere" / "mpiexec").write_text("#!/bin/sh\necho of another\n")
     (tmp_path / "elsewhere" / "mpiexec").chmod(0o755)
-    assert launching.find_launcher() == (path, {})
+    assert find_launcher() == (path, {})
 
 
 def test_the_program_becomes_the_launcher(environment, monkeypatch):
@@ -266,12 +267,24 @@ def test_the_program_becomes_the_launcher(environment, monkeypatch):
     path, calls = environment(LAUNCHERS["Open MPI 5"]), []
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(os, "execv", lambda *words: calls.append(words))
-    launching.main(["-n", "4", "--timeout", "2.5", "program.py", "-n", "7", "--timeout", "9"])
+    launching.main(["-n", "4", "--timeout", "2.5", __file__, "-n", "7", "--timeout", "9"])
     ((executed, words),) = calls
     assert executed == path
-    assert words == [path, "-n", "4", sys.executable, "program.py", "-n", "7", "--timeout", "9"]
-    assert os.environ[VARIABLE] == "2.5"
+    supervised = [path, "-n", "4", sys.executable, "-m", "tinygrad_lm.distributed.supervisor"]
+    assert words == [*supervised, __file__, "-n", "7", "--timeout", "9"]
+    assert os.environ[TIMEOUT] == "2.5"
     assert os.environ["OMPI_ALLOW_RUN_AS_ROOT"] == "1"
+    assert not os.path.exists(os.environ[WAITING])
+
+
+def test_a_command_is_a_program_too(environment, monkeypatch):
+    """From a wheel nobody knows where the file is."""
+    path, calls = environment(LAUNCHERS["MPICH"]), []
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(os, "execv", lambda *words: calls.append(words))
+    launching.main(["-n", "2", "train", "--minutes", "1"])
+    assert calls[0][1][-5:] == ["-m", "tinygrad_lm", "train", "--minutes", "1"]
+    assert calls[0][0] == path
 
 
 @pytest.mark.parametrize(
@@ -280,10 +293,12 @@ def test_the_program_becomes_the_launcher(environment, monkeypatch):
         (["-n", "0", "a.py"], "-n must be at least 1, found 0"),
         (["-n", "2", "--timeout", "soon", "a.py"], "TINYGRAD_LM_TIMEOUT must be a positive number of seconds"),
         (["-n", "2", "a.py"], "there is no mpiexec, which starts the processes: pip install 'tinygrad-lm[mpi]'"),
+        (["-n", "2", "a.py"], "a.py is neither a file nor a command of tinygrad-lm"),
+        (["-n", "2", "trian"], "trian is neither a file nor a command of tinygrad-lm"),
     ],
 )
 def test_what_cannot_be_started_is_said(arguments, message, environment, monkeypatch, capsys):
-    environment(None)
+    environment(None if "mpiexec" in message else LAUNCHERS["MPICH"])
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(os, "execv", lambda *words: pytest.fail("it was started"))
     assert launching.main(arguments) == 2

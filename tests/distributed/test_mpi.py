@@ -14,7 +14,7 @@ import small_run
 from small_job import ENOUGH, Course, launch, prepare
 from small_run import pretrain, results
 
-from tinygrad_lm.distributed.__main__ import find_launcher
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.locks import FolderLock
 from tinygrad_lm.train import checkpoint

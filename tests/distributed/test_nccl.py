@@ -1,6 +1,8 @@
 """Arrays of GPUs between ranks: the tree's bits, by calls that NCCL allows, recorded and replayed."""
 
+from contextlib import nullcontext
 from itertools import groupby, pairwise
+from types import SimpleNamespace
 
 import fake_nccl
 import numpy as np
@@ -12,6 +14,7 @@ from strict_capture import Stream
 from thread_ranks import together
 
 from tinygrad_lm.distributed import nccl
+from tinygrad_lm.distributed.communicator import Job
 from tinygrad_lm.errors import DeviceError
 from tinygrad_lm.kernels.cuda.graph import WARM_UP, Graph
 
@@ -63,6 +66,48 @@ def test_what_is_sent_and_received_is_one_group_on_the_current_stream(size):
             assert (send.name, receive.name, send.partner) == ("send", "recv", receive.partner)
             assert send.stream == receive.stream == stream.ptr
         assert sum(send.bytes for send, _ in groups) == 2 * (size - 1) * 64 // size * 4
+
+
+def test_what_is_handed_round_is_one_group():
+    """Not a launch for each of the parts. Without a group each goes for itself."""
+
+    def hand_round(rank, grouped):
+        x = xp.asarray(values(rank, 12))
+        transport = rank.transport(x)
+        with transport.grouped() if grouped else nullcontext():
+            for root in range(3):
+                transport.broadcast(x[4 * root : 4 * root + 4], root)
+        return x.get().tobytes()
+
+    each = together(3, lambda rank: hand_round(rank, False))
+    assert {call.group for call in fake_nccl.calls} == {0}
+    fake_nccl.calls.clear()
+    assert together(3, lambda rank: hand_round(rank, True)) == each
+    assert len({*each}) == 1
+    for rank in range(3):
+        assert [(call.partner, call.group) for call in fake_nccl.calls if call.rank == rank] == [(0, 1), (1, 1), (2, 1)]
+
+
+def test_what_it_meets_later_is_an_answer(monkeypatch):
+    """Nothing that was launched raises it: on all ranks the host waits for ever."""
+
+    def look(rank):
+        x = xp.zeros(8)
+        rank.add_up(x)
+        before = rank.transport(x).trouble()
+        rank.meet()
+        monkeypatch.setattr(fake_nccl, "broken", fake_nccl.NcclError("NCCL_ERROR_REMOTE_ERROR"))
+        return before, rank.transport(x).trouble()
+
+    assert together(2, look) == [(None, "NCCL cannot send between GPUs any more: NCCL_ERROR_REMOTE_ERROR")] * 2
+
+
+def test_a_job_looks_at_its_gpu_when_it_has_one():
+    job = Job(SimpleNamespace(Get_rank=lambda: 0, Get_size=lambda: 2))
+    assert job.trouble() is None
+    assert job.nccl is None
+    job.nccl = SimpleNamespace(trouble=lambda: "broken")
+    assert job.trouble() == "broken"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64", "bfloat16"])

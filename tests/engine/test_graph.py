@@ -357,3 +357,20 @@ def test_a_node_is_younger_than_its_parents_and_says_what_it_is():
     assert repr(Tensor([1.0], requires_grad=True, name="wte").node) == "Node(wte, shape=(1,))"
     assert Node.__slots__
     assert not hasattr(y.node, "__dict__")
+
+
+def test_a_gradient_has_the_dtype_of_its_value():
+    """Of a rule that computes its gradient in float64, too; in the middle of a graph and at a leaf."""
+
+    @Op
+    def double(x):
+        """y = 2 x        dx = 2 dy"""
+        return 2 * x, lambda dy: (2 * dy.astype("float64"),)
+
+    try:
+        x = Tensor(np.ones(3, "float32"), requires_grad=True)
+        double(double(x)).sum().backward()
+    finally:
+        del Op.registry["double"]
+    assert x.grad.dtype == "float32"
+    assert x.grad.tolist() == [4, 4, 4]

@@ -1,6 +1,7 @@
 """What people are used to from NumPy and PyTorch works, or says what to write instead. Nothing is lost in silence."""
 
 import copy
+import math
 import operator
 import pickle
 import re
@@ -77,7 +78,17 @@ def test_names_from_other_libraries_are_answered_with_ours():
 def test_every_spelling_works(name):
     """What stands before the first semicolon is Python."""
     x, y = Tensor(A + 4.0, requires_grad=True), Tensor(A.T + 5.0)
-    names = {"x": x, "y": y, "ops": ops, "np": np, "Tensor": Tensor, "condition": A > 0, "value": 1.0, "data": A}
+    names = {
+        "x": x,
+        "y": y,
+        "ops": ops,
+        "np": np,
+        "math": math,
+        "Tensor": Tensor,
+        "condition": A > 0,
+        "value": 1.0,
+        "data": A,
+    }
     names |= {"axis": 0, "low": 0.0, "high": 1.0, "rows": [0], "columns": [1], "ids": [1, 0], "n": 1}
     shaped = Tensor(np.arange(6.0).reshape(1, 2, 3) + 1, requires_grad=True)
     if "(2, 3" in habits.METHODS[name] or "(1, 0, 2)" in habits.METHODS[name]:
@@ -268,3 +279,22 @@ def test_other_kinds_of_arrays_are_arrays_or_refused():
     y = Tensor(A, requires_grad=True) * torch.tensor(A)
     assert type(y.data) is np.ndarray
     assert np.array_equal(y.data, A * A)
+
+
+def test_float64_scalars_of_numpy_are_python_floats():
+    """np.sqrt(64) has a dtype, but it is meant as a number."""
+    x = Tensor(A.astype("float32"), requires_grad=True)
+    assert (x / np.sqrt(64)).dtype == (np.sqrt(64) * x).dtype == "float32"
+    assert (Tensor(A) / np.sqrt(64)).dtype == "float64"
+    with pytest.raises(DtypeError):
+        Tensor(A) * np.float32(2)
+
+
+@pytest.mark.slow
+def test_arrays_of_jax_are_arrays():
+    jnp = pytest.importorskip("jax.numpy", reason="JAX, whose arrays this test hands over, is not installed")
+    x = Tensor(A.astype("float32"), requires_grad=True)
+    for y in (x * jnp.asarray(A), jnp.asarray(A) * x, x * Tensor(jnp.asarray(A))):
+        assert type(y.data) is np.ndarray
+        assert y.requires_grad
+        assert np.allclose(y.data, A * A)

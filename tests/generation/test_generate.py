@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, shaken, tiny
 
-from tinygrad_lm.errors import ConfigError, DivergedError, TokenError
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ConfigError, DivergedError, DtypeError, TokenError
 from tinygrad_lm.generation.generate import generate, generate_batch, until
 from tinygrad_lm.generation.sampling import Sampler
 from tinygrad_lm.models.gpt import GPT
@@ -176,3 +177,41 @@ def test_what_is_sure_comes_at_once_and_no_more_is_asked_for():
 def test_mistakes_are_told_before_the_first_token():
     with pytest.raises(ConfigError, match="top_k"):
         generate_batch(GPT(tiny("gpt2")), [[0]], 1, top_k=-1)
+
+
+@pytest.mark.parametrize(
+    "prompt", ["12", [1.7, 2.2], np.ones(2, "f4"), np.array([[1, 2]]), [[1], [2]], 3, None, [None]], ids=repr
+)
+def test_a_prompt_is_a_list_of_ids(prompt):
+    """Of "12" the characters would be ids, and 1.7 would be cut to 1."""
+    with pytest.raises(DtypeError, match=r"a prompt must be a list of token ids.*\n.*tokenizer\.encode"):
+        generate(GPT(tiny("gpt2")), prompt, 1)
+
+
+@pytest.mark.parametrize("make", [tuple, np.array, np.uint16, lambda ids: Tensor(np.array(ids)), bytes, iter])
+def test_ids_may_come_in_any_container(make):
+    model = shaken(tiny("gpt2"))
+    assert list(generate(model, make([1, 2]), 5)) == list(generate(model, [1, 2], 5))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        *((name, value) for name in ("n", "seed", "top", "top_k") for value in (-1, 2.0, 3.5, "3", None)),
+        ("seed", 2**64),
+        *(("vocab_size", value) for value in (0, -1, 2.0, "3")),
+        *((name, value) for name in ("temperature", "top_p", "min_p", "repetition_penalty") for value in ("1", None)),
+    ],
+)
+def test_settings_of_another_kind_are_refused(setting, value):
+    """Before the first token, by name, with what was found."""
+    with pytest.raises(ConfigError, match=rf"{setting} must be .*, found {value!r}"):
+        generate_batch(GPT(tiny("gpt2")), [[0]], **{"n": 1} | {setting: value})
+
+
+def test_a_prompt_may_have_ids_that_are_never_drawn():
+    """A penalty has no logits of theirs to change."""
+    model = shaken(tiny("gpt2"))
+    text = list(generate(model, [1, 6], 20, vocab_size=5, repetition_penalty=3.0))
+    assert max(text) < 5
+    assert text != list(generate(model, [1, 6], 20, vocab_size=5))

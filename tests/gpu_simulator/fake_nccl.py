@@ -4,7 +4,8 @@
 
 It copies bytes as NCCL does, and refuses what would hang or be wrong there: a connection, or a first exchange of two
 ranks, while a stream captures; a stream that is not the current one; sending and receiving outside of a group, where
-each would wait for the other; unequal sizes. Each call is noted in `calls`; one that is captured happens at a replay.
+each would wait for the other; unequal sizes. A group is such a pair, or broadcasts, which need none. Each call is noted
+in `calls`; one that is captured happens at a replay. `broken`: what a connection has met since, an NcclError or None.
 """
 
 import ctypes
@@ -17,7 +18,7 @@ import strict_array
 import strict_capture
 import thread_ranks
 
-available, NCCL_UINT8 = True, 1
+available, NCCL_UINT8, broken = True, 1, None
 
 
 class NcclError(RuntimeError):
@@ -55,7 +56,8 @@ def groupStart():
 
 def groupEnd():
     group, state.group = state.group, None
-    assert [name for name, *_ in group] == ["send", "recv"], f"a group of {[name for name, *_ in group]}"
+    names = [name for name, *_ in group]
+    assert names == ["send", "recv"] or {*names} <= {"broadcast"}, f"a group of {names}"
     launched(group)
 
 
@@ -93,19 +95,23 @@ class NcclCommunicator:
         assert source == to
         self.note("broadcast", root, to, count, datatype, stream)
 
+    def check_async_error(self):
+        if broken:
+            raise broken
+
     def note(self, name, partner, address, count, datatype, stream):
         alone = name == "broadcast"
-        assert (state.group is None) is alone, f"{name} {'in' if alone else 'outside of'} a group"
+        assert alone or state.group is not None, f"{name} outside of a group"
         assert datatype == NCCL_UINT8
         assert 0 <= partner < self.size
         assert stream == strict_capture.current.stream.ptr, "not the current stream"
         if not capturing():
             self.known.add((alone, partner))
         assert (alone, partner) in self.known, f"the first {name} with {partner} while a stream captures"
-        group = 0 if alone else state.groups
+        group = 0 if state.group is None else state.groups
         calls.append(Call(self.rank, name, partner, count, group, stream, capturing()))
         call = name, partner, self, address, count
-        if alone:
+        if state.group is None:
             launched([call])
         else:
             state.group.append(call)

@@ -11,6 +11,7 @@ SOURCE = """
 #include <stddef.h>
 #include <string.h>
 typedef struct { char bytes[128]; } Id;
+int broken = 0;
 static void (*report)(const char*, const void*, size_t, int, int, void*);
 void report_to(void* function) { report = function; }
 const char* ncclGetErrorString(int error) { return "refused"; }
@@ -21,6 +22,7 @@ int ncclCommInitRankConfig(void** comm, int size, Id id, int rank, void* config)
     *comm = comm;
     return 0;
 }
+int ncclCommGetAsyncError(void* comm, int* error) { *error = broken; return 0; }
 int ncclGroupStart(void) { report("ncclGroupStart", 0, 0, 0, 0, 0); return 0; }
 int ncclGroupEnd(void) { report("ncclGroupEnd", 0, 0, 0, 0, 0); return 0; }
 int ncclSend(const void* x, size_t count, int type, int peer, void* comm, void* stream) {
@@ -36,7 +38,7 @@ int ncclBroadcast(const void* x, void* y, size_t count, int type, int root, void
     return 0;
 }
 """
-OTHERS = "AllGather AllReduce Bcast CommAbort CommCount CommCuDevice CommDestroy CommGetAsyncError CommInitAll"
+OTHERS = "AllGather AllReduce Bcast CommAbort CommCount CommCuDevice CommDestroy CommInitAll"
 OTHERS += " CommSplit CommUserRank Reduce ReduceScatter"
 Report = ctypes.CFUNCTYPE(
     None, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_void_p
@@ -56,8 +58,15 @@ def report(name, address, count, datatype, peer, stream):
 
 def load(folder):
     """CuPy's module of NCCL, with this library."""
+    global loaded
     source, library = Path(folder, "nccl.c"), Path(folder, "libnccl.so.2")
     source.write_text(SOURCE + "".join(f"int nccl{name}(void) {{ return 1; }}\n" for name in OTHERS.split()))
     subprocess.run(["gcc", "-shared", "-fPIC", "-w", "-Wl,-soname,libnccl.so.2", "-o", library, source], check=True)
-    ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL).report_to(report)
+    loaded = ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    loaded.report_to(report)
     return import_module("cupy.cuda.nccl")
+
+
+def breaks():
+    """From now on a connection has met NCCL's remote error."""
+    ctypes.c_int.in_dll(loaded, "broken").value = 6

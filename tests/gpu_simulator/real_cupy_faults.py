@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 from cupy_without_a_driver import cupy
 
-from tinygrad_lm.distributed.nccl import Nccl
+from tinygrad_lm.distributed import nccl
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.optim import muon
 from tinygrad_lm.train import device_steps
@@ -35,12 +35,6 @@ def loss_and(more):
     return device_steps, "backward", backward
 
 
-def connected_elsewhere(nccl, x, connected=Nccl.connected):
-    """NCCL's calls on CuPy's default stream instead of the current one."""
-    connected(nccl, x)
-    return cupy.cuda.Stream.null.ptr
-
-
 steps = count()
 FAULTS = {
     "a thread": (muon.update_all, "definition", on_a_thread),
@@ -49,6 +43,6 @@ FAULTS = {
     "an array of the host": loss_and(lambda loss: loss + cupy.asarray(np.zeros(2, "f4"))[0]),
     "an array that is kept": loss_and(lambda loss, kept=[]: kept.append(loss) or sum(kept)),
     "a number of the step": loss_and(lambda loss: loss * float(next(steps))),
-    "another stream": (Nccl, "connected", connected_elsewhere),
+    "another stream": (nccl, "current_stream", lambda x: cupy.cuda.Stream.null.ptr),  # CuPy's default one
     "too many threads": (cuda_adamw, "THREADS", 1056),
 }

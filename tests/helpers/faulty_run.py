@@ -19,7 +19,8 @@ import pytest
 from small_run import pretrain
 
 from tinygrad_lm.distributed import watch
-from tinygrad_lm.distributed.job import MARKS
+from tinygrad_lm.distributed.communicator import world
+from tinygrad_lm.distributed.launcher import own_rank
 from tinygrad_lm.train.run import RunFolder
 
 
@@ -39,6 +40,7 @@ FAULTS = {
     "SIGTERM": send(signal.SIGTERM),
     "SIGSTOP": send(signal.SIGSTOP),
     "hang": threading.Event().wait,
+    "other call": lambda: world().meet(),
     "sleep": lambda: time.sleep(3 * watch.time_limit()),
 }
 # The function before which it happens, and in which of its calls. Runs are resumed at a checkpoint.
@@ -56,10 +58,9 @@ PLACES = {
 def plant(patch, act, place, number, rank):
     """Let a rank act before this call of a function."""
     function, calls = pkgutil.resolve_name(place), itertools.count(1)
-    own = next(int(os.environ[name]) for name in MARKS if name in os.environ)
 
     def acting(*arguments, **options):
-        if own == rank and next(calls) == number:
+        if own_rank() == rank and next(calls) == number:
             act()
         return function(*arguments, **options)
 

@@ -200,12 +200,12 @@ OWN = [
         {".reshape(B, 2)": ".reshape(2, B).T"}, preferences.reward_model_rests_at_the_truth),
     # what is drawn, and what is logged
     Mutant("every step draws the same", policy.PolicySteps.draw,
-        {"(first + here).tolist()": "here.tolist()"}, drawing.answers_are_drawn_from_the_policy),
+        {"seed, rows, pieces": "seed, range(len(rows)), pieces"}, drawing.answers_are_drawn_from_the_policy),
     Mutant("the answers of a group draw the same", policy.PolicySteps.draw,
-        {"(first + here).tolist()": "((first + here) // method.group).tolist()"},
+        {"seed, rows, pieces": "seed, [row // method.group for row in rows], pieces"},
         drawing.answers_are_drawn_from_the_policy),
     Mutant("a group of several prompts", policy.PolicySteps.draw,
-        {"(first + i) // method.group": "first + i"}, drawing.what_is_learnt_is_what_was_drawn),
+        {"row // method.group": "row"}, drawing.what_is_learnt_is_what_was_drawn),
     Mutant("old log-probabilities of another precision", policy.PolicySteps.measured,
         {"model.log_probability(tokens, targets).numpy()]":
          'model.log_probability(tokens, targets).numpy().astype("float32")]'}, drawing.the_first_ratio_is_one),

@@ -25,7 +25,7 @@ from small_run import TEXT, after_update, example, finetune, pretrain, status
 
 from tinygrad_lm.data.tokenizers.tokenizer import CharTokenizer
 from tinygrad_lm.distributed import communicator, job
-from tinygrad_lm.distributed.__main__ import find_launcher
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.train import command
 from tinygrad_lm.train.run import RunFolder
 
@@ -37,12 +37,14 @@ REINFORCE += ["--steps", 2, "--eval-every", 2]
 ENOUGH = 300  # seconds: a job that is still there hangs
 
 
-def launch(n, program, *arguments, **variables):
-    """Run a program of this folder as n processes. Returns a CompletedProcess, whose output is text."""
+def launch(n, program, *arguments, ours=False, **variables):
+    """Run a program of this folder as n processes, by MPI's launcher or by ours. Returns a CompletedProcess, whose
+    output is text."""
     launcher, quirks = find_launcher()
     here = Path(__file__).parent
     environment = os.environ | quirks | variables | {"PYTHONPATH": str(here.parents[1])}
-    words = [launcher, "-n", n, sys.executable, here / program, *arguments]
+    start = [sys.executable, "-m", "tinygrad_lm.distributed", "-n", n] if ours else [launcher, "-n", n, sys.executable]
+    words = [*start, here / program, *arguments]
     return subprocess.run(list(map(str, words)), env=environment, capture_output=True, text=True, timeout=ENOUGH)
 
 

@@ -20,6 +20,8 @@ from tinygrad_lm import ops
 from tinygrad_lm.backend import dtype_of, random
 from tinygrad_lm.engine.observe import within
 from tinygrad_lm.engine.op import Op
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import compile as cuda_compile
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
@@ -313,3 +315,18 @@ def test_a_sum_of_squares(xp, seed, n):
     assert found[0] == pytest.approx((g.astype("float64") ** 2).sum(), rel=1e-6)
     assert found[0].shape == ()
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("size", [1e20, 3e38, 1e-30])
+def test_squares_beyond_float32_are_summed_as_any_others(xp, size):
+    """1e20² overflows float32, and 1e-30² underflows; as on a CPU (tests/optim/test_optim.py) the sum does not."""
+    g = np.full(300, size, "float32")
+    found = sum_of_squares(xp.asarray(g)).get()
+    assert found == pytest.approx((g.astype("float64") ** 2).sum(), rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4)], ids=str)
+def test_a_table_that_is_no_matrix_is_refused_as_the_definition_does(xp, shape):
+    w, ids = xp.asarray(np.ones(shape, "float32")), xp.asarray(np.array([0, 1]))
+    with pytest.raises(ShapeError, match=r"the table needs two axes, found shape \("):
+        ops.embedding(Tensor(w), ids)

@@ -266,3 +266,22 @@ def test_the_first_process_has_the_bits_of_all_others(tmp_path):
     assert "compiling the CPU kernels" in first.stderr
     assert "compiling" not in second.stderr
     assert first.stdout == second.stdout
+
+
+FORKED = """
+import os
+from tinygrad_lm.kernels.numba.together import partners
+
+partners.one_at_a_time.acquire()  # as while another thread computes
+partners.wanted.append(None)
+if (child := os.fork()) == 0:
+    os._exit(partners.wanted != [] or partners.one_at_a_time.locked())
+assert os.waitpid(child, 0)[1] == 0
+assert partners.wanted == [None]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_starts_partners_of_its_own():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], env=environment, check=True, timeout=100)

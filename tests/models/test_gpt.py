@@ -351,3 +351,13 @@ def test_a_configuration_names_all_its_problems():
 def test_sizes_are_positive(name, value):
     with pytest.raises(ConfigError, match=f"{name} must be positive, found {value}"):
         GPTConfig(**{name: value})
+
+
+def test_ids_are_arrays_lists_or_tensors():
+    model = GPT(tiny("gpt2"))
+    expected = model(np.array([[1, 2]]))
+    for tokens in ([[1, 2]], ((1, 2),), Tensor([[1, 2]])):
+        assert np.array_equal(model(tokens).data, expected.data)
+        assert model.loss(tokens, [[2, 3]]).item() == model.loss(np.array([[1, 2]]), np.array([[2, 3]])).item()
+    with pytest.raises(ShapeError, match=r"tokens of shape \(2,\)(.|\n)*\[tokens\] is a batch"):
+        model([1, 2])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import small_run
 import strict_capture
-from small_gpt import shaken, tiny
+from small_gpt import Given, shaken, tiny
 
 from tinygrad_lm.data.loader import Batches
 from tinygrad_lm.errors import DivergedError
@@ -17,6 +17,7 @@ from tinygrad_lm.kernels.cuda import graph as cuda_graph
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.train import device_steps
 from tinygrad_lm.train.config import RECIPES, TrainConfig, make_optimizers
+from tinygrad_lm.train.objective import IGNORED
 from tinygrad_lm.train.run import RunFolder
 from tinygrad_lm.train.trainer import Trainer
 
@@ -187,3 +188,27 @@ def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, 
     capsys.readouterr()
     assert small_run.write(run, "--prompt", "the", "--tokens", 5, "--device", "cpu") == 0
     assert capsys.readouterr().out.startswith("the")
+
+
+def test_gradients_left_by_a_look_do_not_count(device):
+    """As on a CPU: before a captured step, too."""
+    looked, other = trainer("gpt2", device), trainer("gpt2", device)
+    for first in (0, 4):
+        looked.model.flat.grad.fill(1)
+        assert looked.steps(first, 4) == other.steps(first, 4)
+    same(weights(looked), weights(other))
+
+
+def test_the_mean_is_over_all_counted_targets_of_a_step(device):
+    """However few of them a batch has: 1, then 16, then none. As on a CPU (test_shares.py)."""
+    shape = replace(tiny("gpt2"), n_embd=32, n_head=2, dropout=0.0, block_size=8)
+    tokens = np.random.default_rng(1).integers(0, 7, (3, 2, 9))
+    targets = tokens[..., 1:].copy()
+    targets[0].flat[1:] = targets[2] = IGNORED
+    batches = Given(lambda step, part: (tokens[part, :, :-1], targets[part]))
+    config = TrainConfig(2, 2, accumulate=3, clip=0)
+    found, right = (
+        Trainer(GPT(shape, 0, dtype, where), batches, config).step(0)
+        for where, dtype in ((device, "bfloat16"), ("cpu", "float32"))
+    )
+    np.testing.assert_allclose(found, right, rtol=0.02)

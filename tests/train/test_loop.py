@@ -341,11 +341,18 @@ def test_a_gradient_that_is_no_number_changes_nothing():
     trainer = trainer_with()
     trainer.step(0)
     before = everything(trainer)
-    trainer.model.flat.grad[5] = math.nan
+    gradients = trainer.gradients
+
+    def damaged(step):
+        found = gradients(step)
+        trainer.model.flat.grad[5] = math.nan
+        return found
+
+    trainer.gradients = damaged
     with pytest.raises(DivergedError, match=r"(?s)gradient norm nan.*1 parameters? .*wte.weight.*weights: all finite"):
         trainer.step(1)
     assert everything(trainer) == before
-    trainer.model.flat.zero_grad()
+    trainer.gradients = gradients
     trainer.step(1)  # it can go on
     assert everything(trainer) != before
 
@@ -385,3 +392,46 @@ def test_patience_ends_a_run_and_resuming_gives_it_another_chance(start, tmp_pat
     assert pretrain("--resume", tmp_path) == 0
     assert "finished at step 8;" in capsys.readouterr().out
     assert checkpoint.read_checkpoint(tmp_path / "checkpoints", "best")[0]["step"] == 8
+
+
+# ---- what somebody looked at in between
+
+
+def test_gradients_left_by_a_look_do_not_count():
+    """As after a backward pass of one's own: the step is that of a trainer that nobody looked into."""
+    trainers = [trainer_with() for _ in range(2)]
+    for step in range(2):
+        model = trainers[0].model
+        model.loss(*random_tokens(model.config, B=2, T=5, seed=7)).backward()
+        assert trainers[0].step(step) == trainers[1].step(step)
+    assert everything(trainers[0]) == everything(trainers[1])
+
+
+def test_an_evaluation_may_leave_gradients(start, undisturbed, tmp_path, monkeypatch):
+    """In the loop of the program."""
+    measure = Validation.__call__
+
+    def looking(self, model):
+        found = measure(self, model)
+        model.flat.grad[...] = 1
+        return found
+
+    monkeypatch.setattr(Validation, "__call__", looking)
+    assert start(tmp_path) == 0
+    assert results(tmp_path) == results(undisturbed)
+
+
+def test_what_a_stopped_run_cannot_go_on_with(start, tmp_path, monkeypatch, capsys):
+    """Fewer steps than it has made, while it is not finished; and data that are nowhere."""
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        assert start(tmp_path / "run") == 130
+    for options, message in (
+        (["--steps", 3], f"--steps 3: {tmp_path}/run is at step 4; give more, or leave it out"),
+        (
+            ["--data", tmp_path / "rum"],
+            f"rum: there is no such file or folder to go on with; did you mean {tmp_path}/run?",
+        ),
+    ):
+        assert pretrain("--resume", tmp_path / "run", *options) == 2
+        assert message in capsys.readouterr().err

@@ -59,6 +59,7 @@ def test_weights_moments_losses_and_norms(preset, changes):
             losses, found = together(size, lambda rank, n=threads: course(preset, rank, n, **changes))[0]
         expected = expected or (losses, found)
         assert (losses, found) == expected, f"{size} ranks × {threads} threads"
+    assert all(norm > CONFIG.clip for _, norm in expected[0])  # where there is clipping, it acts
 
 
 def test_whoever_updates_what(monkeypatch):
@@ -157,3 +158,25 @@ def test_ranks_that_cannot_divide_the_shares(size, near):
             trainer_of("gpt2", rank, 1)
 
     together(size, make)
+
+
+def test_shares_draw_different_noise():
+    """Rows that are the same in all shares: without dropout they would have one loss, with one mask for all, too."""
+    tokens, targets = random_tokens(tiny("gpt2"), CONFIG.batch_size, 5, 0)
+    same = tokens[:1].repeat(CONFIG.batch_size, 0), targets[:1].repeat(CONFIG.batch_size, 0)
+    found = []
+
+    def step(rank):
+        trainer = trainer_of("gpt2", rank, 1, batches=Given(lambda step, part: same))
+        objective = trainer.gradients.objective
+
+        def noted(*arguments):
+            loss, count = objective(*arguments)
+            found.append(loss.item())
+            return loss, count
+
+        trainer.gradients.objective = noted
+        trainer.step(0)
+
+    together(2, step)
+    assert len(found) == len({*found}) == SHARES * CONFIG.accumulate

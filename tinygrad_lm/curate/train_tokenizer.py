@@ -6,7 +6,7 @@ from pathlib import Path
 from sys import maxunicode
 
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.readers.formats import read_texts
+from tinygrad_lm.curate.readers.formats import add_options, options_of, read_texts
 from tinygrad_lm.data.tokenizers.bpe import ALPHABET, count_words, learn_merges
 from tinygrad_lm.data.tokenizers.bpe_tokenizer import SUFFIX, BPETokenizer, claim_path, tokenizer_path
 from tinygrad_lm.data.tokenizers.gpt2_tokenizer import END
@@ -31,6 +31,7 @@ def add_arguments(parser):
         help=f"path ending in {SUFFIX}, or a name in the user's cache [tokenizer{SUFFIX}]",
     )
     parser.add_argument("--special", nargs="+", default=[], metavar="TOKEN", help=f"special tokens besides {END}")
+    add_options(parser)
     parser.set_defaults(function=train_tokenizer_command)
 
 
@@ -56,9 +57,10 @@ def train_tokenizer_command(args):
         )
     path = claim_path(tokenizer_path(args.out))
     BPETokenizer(ALPHABET, special)  # checks the special tokens before the work begins
+    options = options_of(args, args.files)
 
     began = time.perf_counter()
-    counts = count_words(map(normalise, with_progress(read_texts(args.files))))
+    counts = count_words(map(normalise, with_progress(read_texts(args.files, **options))))
     if not counts:
         raise DataError(f"{', '.join(args.files)}: expected text to learn from, found none")
     counted = time.perf_counter()

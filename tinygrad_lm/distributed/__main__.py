@@ -1,16 +1,19 @@
 """Start a program as several processes, on this machine, with the MPI of this environment.
 
 python -m tinygrad_lm.distributed -n 4 examples/pretrain_shakespeare.py --minutes 5
+python -m tinygrad_lm.distributed -n 4 train --minutes 5        # a command of `tinygrad-lm`
 """
 
 import argparse
 import os
-import shutil
-import subprocess
+import secrets
 import sys
+import tempfile
 from pathlib import Path
 
-from tinygrad_lm.distributed.watch import VARIABLE, time_limit
+from tinygrad_lm.commands import COMMAND, COMMANDS
+from tinygrad_lm.distributed.launcher import find_launcher
+from tinygrad_lm.distributed.supervisor import TIMEOUT, WAITING, time_limit
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.programs import program
 
@@ -24,36 +27,29 @@ def main(arguments=None):
     )
     parser.add_argument("-n", type=int, required=True, metavar="N", help="processes, a power of two")
     parser.add_argument("--timeout", metavar="SECONDS", help="without a sign of life, until a process is lost [30]")
-    parser.add_argument("program", help="a Python file")
+    parser.add_argument("program", help=f"a Python file, or a command of {COMMAND}")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the program")
     args = parser.parse_args(arguments)
     if args.n < 1:
         raise ConfigError(f"-n must be at least 1, found {args.n}")
     if args.timeout is not None:
-        os.environ[VARIABLE] = args.timeout
+        os.environ[TIMEOUT] = args.timeout
     time_limit()
     launcher, variables = find_launcher()
-    os.environ |= variables
-    command = [launcher, "-n", str(args.n), sys.executable, args.program, *args.arguments]
+    waiting = Path(tempfile.gettempdir(), f"tinygrad_lm-{secrets.token_hex(8)}")
+    os.environ |= variables | {WAITING: str(waiting)}
+    command = [launcher, "-n", str(args.n), sys.executable, "-m", "tinygrad_lm.distributed.supervisor"]
     sys.stdout.flush()
-    os.execv(launcher, command)
+    os.execv(launcher, [*command, *words_of(args.program), *args.arguments])
 
 
-def find_launcher():
-    """(path, environment variables) of mpiexec: this environment's, or another of the path.
-
-    Open MPI wants to be told that it may start processes as root, and more of them than there are cores.
-    """
-    for folder in (Path(sys.executable).parent, None):
-        if path := shutil.which("mpiexec", path=folder):
-            break
-    else:
-        raise ConfigError("there is no mpiexec, which starts the processes: pip install 'tinygrad-lm[mpi]'")
-    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    if "Open MPI" not in version and "OpenRTE" not in version:
-        return path, {}
-    names = "OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"
-    return path, dict.fromkeys(names, "1") | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
+def words_of(program):
+    """What follows "python" to start a program: a command's module, or a file."""
+    if program in COMMANDS:
+        return ["-m", "tinygrad_lm", program]
+    if not Path(program).is_file():
+        raise ConfigError(f"{program} is neither a file nor a command of {COMMAND}")
+    return [program]
 
 
 if __name__ == "__main__":

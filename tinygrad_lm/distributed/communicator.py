@@ -5,8 +5,7 @@ by a clock, a signal or a name, it decides by what one of them says, so that the
 """
 
 import time
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
@@ -14,6 +13,8 @@ from tinygrad_lm.backend import device_of
 from tinygrad_lm.distributed.nccl import Nccl
 from tinygrad_lm.distributed.tree import tree_sum
 from tinygrad_lm.errors import ConfigError
+
+CALLS = ("add_up", "gather", "collect", "broadcast", "steps")  # what all ranks do together; steps: those of a GPU
 
 
 class Communicator:
@@ -27,11 +28,22 @@ class Communicator:
     These are for arrays of the host; for those of GPUs there are the first and the last one, as `transport` has them.
     """
 
-    nccl = cached_property(Nccl)
+    nccl = None  # until it is wanted
+
+    def begins(self, name):
+        """This rank begins one of CALLS: how a Job's watch sees that it follows the others."""
+
+    def grouped(self):
+        """Within the block all that is sent may be sent at once (nccl.py)."""
+        return nullcontext()
 
     def transport(self, x):
         """What exchanges and broadcasts arrays that lie where x does: this object, or NCCL between GPUs (nccl.py)."""
-        return self if device_of(x) == "cpu" else self.nccl
+        if device_of(x) == "cpu":
+            return self
+        if self.nccl is None:
+            self.nccl = Nccl(self)
+        return self.nccl
 
     def add_up(self, x):
         """x ← the sum of a flat array over ranks, a power of two of them, in place, in the order of a binary tree."""
@@ -100,31 +112,52 @@ class Job(Communicator):
     """The processes that a launcher of MPI has started; comm: mpi4py's communicator of all of them.
 
     Only methods that send arrays as they are: others would pickle, which is slow, and unsafe to read.
-    calls: how many this process has begun, by which others see whether it follows (watch.py)
+
+    For the watch (watch.py), a thread beside the one that calls:
+    call    the number of the call that was begun last, and which of CALLS it is
+    inside  whether this rank waits in it for the others
     """
 
     def __init__(self, comm):
-        self.comm, self.rank, self.size, self.calls = comm, comm.Get_rank(), comm.Get_size(), 0
+        self.comm, self.rank, self.size = comm, comm.Get_rank(), comm.Get_size()
+        self.call, self.inside = (0, 0), False
+
+    def begins(self, name):
+        self.call = self.call[0] + 1, CALLS.index(name)  # both at once
+
+    @contextmanager
+    def calling(self, name):
+        """Within the block this rank waits for others."""
+        self.begins(name)
+        self.inside = True
+        try:
+            yield
+        finally:
+            self.inside = False
+
+    def trouble(self):
+        """What the transport of this rank's GPU has met while it works; None if nothing."""
+        return self.nccl and self.nccl.trouble()
 
     def add_up(self, x):
-        self.calls += 1
-        super().add_up(x)
+        with self.calling("add_up"):
+            super().add_up(x)
 
     def exchange(self, send, receive, partner):
         self.comm.Sendrecv(send, partner, recvbuf=receive, source=partner)
 
     def gather(self, x):
-        self.calls += 1
-        sizes = self.sizes(x)
-        found = np.empty(sizes.sum(), x.dtype)
-        self.comm.Allgatherv(x, [found, sizes])
+        with self.calling("gather"):
+            sizes = self.sizes(x)
+            found = np.empty(sizes.sum(), x.dtype)
+            self.comm.Allgatherv(x, [found, sizes])
         return np.split(found, np.cumsum(sizes)[:-1])
 
     def collect(self, x):
-        self.calls += 1
-        sizes = self.sizes(x)
-        found = np.empty(sizes.sum() if self.rank == 0 else 0, x.dtype)
-        self.comm.Gatherv(x, [found, sizes])
+        with self.calling("collect"):
+            sizes = self.sizes(x)
+            found = np.empty(sizes.sum() if self.rank == 0 else 0, x.dtype)
+            self.comm.Gatherv(x, [found, sizes])
         return x if self.rank else found
 
     def sizes(self, x):
@@ -133,8 +166,8 @@ class Job(Communicator):
         return found
 
     def broadcast(self, x, root):
-        self.calls += 1
-        self.comm.Bcast(x, root)
+        with self.calling("broadcast"):
+            self.comm.Bcast(x, root)
 
 
 _world = Alone()

@@ -5,7 +5,6 @@ srun --mpi=pmi2 -n 4 python examples/…                   # Slurm
 python -m tinygrad_lm.distributed -n 4 examples/…        # the MPI of this environment
 """
 
-import faulthandler
 import os
 import platform
 import sys
@@ -17,13 +16,12 @@ from itertools import groupby
 import numpy as np
 
 from tinygrad_lm.distributed.communicator import Job, enter, world
-from tinygrad_lm.distributed.watch import HINT, Watch, time_limit
+from tinygrad_lm.distributed.launcher import own_rank, started
+from tinygrad_lm.distributed.supervisor import HINT, JOINED, JOINS, LEFT, say, supervised
+from tinygrad_lm.distributed.watch import Watch
 from tinygrad_lm.errors import ConfigError, TinygradError
 from tinygrad_lm.programs import status_of
 
-# What launchers tell the processes that they start: MPICH, Intel and Slurm's pmi2; PMIx, which Open MPI and Slurm have.
-MARKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 GRACE = 2  # seconds that a rank which fails waits for the others to fail, too
 MOST_CORES = 2**13  # of a machine
 
@@ -33,8 +31,10 @@ def connected():
     """Within the block `world()` is the job that a launcher has started this process in, if one has.
 
     Rank 0 alone prints. An error that all ranks have is raised on all. One that others do not have, which would wait
-    for ever for the rank that has it, is printed with its name, and ends the job; so does a rank that hangs (watch.py).
+    for ever for the rank that has it, is printed with its name, and ends the job; so does a rank that hangs (watch.py),
+    or that is gone (supervisor.py).
     """
+    supervised()
     comm = mpi_world()
     if comm is None or world().size > 1:
         yield
@@ -56,11 +56,12 @@ def connected():
                     raise SystemExit(status_of(error)) from None
                 raise
     finally:
+        say(LEFT)
         enter(before)
 
 
 def introduced(ranks):
-    """The processes of all ranks in their order: launchers name one that is killed by its machine and number."""
+    """The processes of all ranks in their order, by which a user or a monitor knows them."""
     found = [text.split() for text in ranks.texts(f"{platform.node()} {os.getpid()}")]
     machines = groupby(found, key=lambda process: process[0])
     return "; ".join(f"processes {', '.join(number for _, number in here)} on {name}" for name, here in machines)
@@ -75,23 +76,23 @@ def silent():
 
 def mpi_world():
     """mpi4py's communicator of all processes of the job, when they are there; None if this process is alone."""
-    started = max(int(os.environ.get(name, 1)) for name in SIZES)
-    if started == 1 and not any(mark in os.environ for mark in MARKS):
+    if started() == 1 and own_rank() is None:
         return None
-    faulthandler.dump_traceback_later(time_limit(), exit=True, file=sys.__stderr__)
+    say(JOINS)
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
+        say(LEFT)
         raise ConfigError(
             f"this process was started by a launcher of MPI, but mpi4py cannot be used: {error}\n"
             "  hint : pip install 'tinygrad-lm[mpi]', and start with the same environment's mpirun: "
             "python -m tinygrad_lm.distributed -n 2 PROGRAM …"
         ) from None
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-    if MPI.COMM_WORLD.size < started:
+    say(JOINED)
+    if MPI.COMM_WORLD.size < started():
+        say(LEFT)
         raise ConfigError(
-            f"{started} processes were started, of which MPI sees {MPI.COMM_WORLD.size}\n"
+            f"{started()} processes were started, of which MPI sees {MPI.COMM_WORLD.size}\n"
             "  hint : start them by the launcher of mpi4py's MPI: python -m tinygrad_lm.distributed does; on Slurm"
             " by srun --mpi=pmi2 or --mpi=pmix, whichever that MPI was built for: srun --mpi=list shows both"
         )
@@ -137,6 +138,7 @@ def end(comm, error, stream):
     else:
         text = "".join(traceback.format_exception(error))
     print(f"error: rank {comm.rank}: {text}", file=stream, flush=True)
+    say(LEFT)
     time.sleep(GRACE / 10)  # MPICH's launcher drops what it has not read when it ends all
     comm.Abort(status_of(error))
     os._exit(status_of(error))  # the launcher is already ending all

@@ -3,6 +3,8 @@
 NVIDIA's user guide, "Point-to-point communication" and "Using NCCL with CUDA Graphs".
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from tinygrad_lm.backend import array_module
@@ -19,25 +21,36 @@ class Nccl:
     """
 
     def __init__(self, ranks):
-        self.ranks, self.nccl, self.connection = ranks, None, None
+        self.nccl = library()
+        self.connection = connect(ranks, self.nccl)
 
-    def exchange(self, send, receive, partner):
-        stream = self.connected(send)
-        self.nccl.groupStart()  # at once: one after the other, each would wait until the partner has done the other
-        self.connection.send(send.data.ptr, send.nbytes, self.nccl.NCCL_UINT8, partner, stream)
-        self.connection.recv(receive.data.ptr, receive.nbytes, self.nccl.NCCL_UINT8, partner, stream)
+    @contextmanager
+    def grouped(self):
+        """Within the block nothing is sent; then all at once, as one launch."""
+        self.nccl.groupStart()
+        yield
         self.nccl.groupEnd()
 
-    def broadcast(self, x, root):
-        stream = self.connected(x)
-        self.connection.broadcast(x.data.ptr, x.data.ptr, x.nbytes, self.nccl.NCCL_UINT8, root, stream)
+    def exchange(self, send, receive, partner):
+        stream = current_stream(send)
+        with self.grouped():  # one after the other, each would wait until the partner has done the other
+            self.connection.send(send.data.ptr, send.nbytes, self.nccl.NCCL_UINT8, partner, stream)
+            self.connection.recv(receive.data.ptr, receive.nbytes, self.nccl.NCCL_UINT8, partner, stream)
 
-    def connected(self, x):
-        """The current stream, when all ranks are connected."""
-        if self.connection is None:
-            self.nccl = library()
-            self.connection = connect(self.ranks, self.nccl)
-        return array_module(x).cuda.get_current_stream().ptr
+    def broadcast(self, x, root):
+        here = x.data.ptr
+        self.connection.broadcast(here, here, x.nbytes, self.nccl.NCCL_UINT8, root, current_stream(x))
+
+    def trouble(self):
+        """The error that NCCL has met in what was launched, of which nobody else hears; None if there is none."""
+        try:
+            self.connection.check_async_error()
+        except self.nccl.NcclError as error:
+            return f"NCCL cannot send between GPUs any more: {error}"
+
+
+def current_stream(x):
+    return array_module(x).cuda.get_current_stream().ptr
 
 
 def library():

@@ -47,9 +47,10 @@ class Sharded:
         """Give all ranks the weights that each has updated."""
         weights = self.flat.data
         transport = self.ranks.transport(weights)
-        for rank, part in enumerate(self.parts):
-            for here in self.flat.runs([here for here, _ in part]):
-                transport.broadcast(weights[here], rank)
+        with transport.grouped():
+            for rank, part in enumerate(self.parts):
+                for here in self.flat.runs([here for here, _ in part]):
+                    transport.broadcast(weights[here], rank)
 
     def state(self):
         """What a resumed run needs, on any number of ranks: arrays by name, whole on rank 0."""

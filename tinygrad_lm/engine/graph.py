@@ -24,17 +24,17 @@ class Node:
     op        the operation that made it
     parents   the nodes of its inputs, None for an input that needs no gradient
     backward  dy -> one gradient per input
-    shape     of its value. The value itself is not kept: what backward mentions is exactly what stays alive
+    shape, dtype: of its value. The value itself is not kept: what backward mentions is exactly what stays alive
     grad      ∂L/∂(its value), summed over the uses seen so far; lasting at a leaf, passing elsewhere
     name      of a parameter, for messages
     """
 
-    __slots__ = ("__weakref__", "backward", "grad", "name", "op", "order", "parents", "shape")
+    __slots__ = ("__weakref__", "backward", "dtype", "grad", "name", "op", "order", "parents", "shape")
     created = count().__next__
 
-    def __init__(self, op, parents, backward, shape, name=""):
-        self.order, self.grad = Node.created(), None
-        self.op, self.parents, self.backward, self.shape, self.name = op, parents, backward, shape, name
+    def __init__(self, op, parents, backward, y, name=""):
+        self.order, self.grad, self.shape, self.dtype = Node.created(), None, y.shape, y.dtype
+        self.op, self.parents, self.backward, self.name = op, parents, backward, name
 
     def accumulate(self, dx):
         """Add dx to this node's gradient: a value used twice gets two contributions, and the chain rule adds them."""
@@ -85,10 +85,10 @@ def backpropagate(root, dy):
 
 
 def arriving(dx, parent):
-    """A parent's gradient, None if it is not wanted: an array of its shape, or what will add itself to the others."""
+    """A parent's gradient, None if unwanted: an array of its shape and dtype, or what will add itself to the others."""
     if parent is None or dx is None or (hasattr(dx, "plus") and parent.grad is not None and not observers):
         return parent and dx
-    return unbroadcast(dx() if callable(dx) else dx, parent.shape)
+    return unbroadcast(dx() if callable(dx) else dx, parent.shape).astype(parent.dtype, copy=False)
 
 
 def ancestors(root):

@@ -85,7 +85,7 @@ class Op(Replaceable, Generic[P]):
         if not y.ndim:
             y = as_array(y)  # NumPy's reductions give scalars of their own kind
         wanted = thread.recording and any(parents)
-        result = Tensor.of(y, Node(self, parents, backward, y.shape) if wanted else None)
+        result = Tensor.of(y, Node(self, parents, backward, y) if wanted else None)
         for observer in observers:
             observer.operation(self, tensors, options, result)
         return result

@@ -148,7 +148,7 @@ class Tensor(Variable):
         name = function.__name__
         if recorded([*arguments, *options.values()]):
             here = f"ops.{name}" if hasattr(operations, name) else "an operation of tinygrad_lm.ops"
-            raise GraphError(f"np.{name}: it would lose the graph of a recorded tensor\n  hint : {here}, or x.numpy()")
+            raise GraphError(f"np.{name}: it would lose the graph\n  hint : {here}, or x.numpy(){spelled(name)}")
         return function(*map(plain, arguments), **{key: plain(x) for key, x in options.items()})
 
 

@@ -25,7 +25,7 @@ class Variable:
         if requires_grad:
             if not is_floating(self.data.dtype):
                 raise DtypeError(f"Tensor: requires_grad needs a floating dtype, found {self.data.dtype}")
-            self.node = Node(None, (), None, self.data.shape, name)
+            self.node = Node(None, (), None, self.data, name)
 
     @classmethod
     def of(cls, data: Array, node: Node | None = None) -> Self:
@@ -115,7 +115,7 @@ class Variable:
 
 def rebuilt(kind, data, requires_grad, grad, name):
     """A leaf from what `__reduce__` gave. Its node is new: it must be older than all that will be computed from it."""
-    self = kind.of(data, Node(None, (), None, data.shape, name) if requires_grad else None)
+    self = kind.of(data, Node(None, (), None, data, name) if requires_grad else None)
     if requires_grad:
         self.node.grad = grad
     return self
@@ -143,14 +143,14 @@ def as_array(data: Any, like: Array | None = None) -> Array:
     """
     if isinstance(data, Variable):
         return data.data
-    if isinstance(data, np.generic):  # it has a dtype but is on no device
+    if isinstance(data, np.generic) and (like is None or not isinstance(data, float)):  # np.sqrt(64) is a Python float
         return (np if like is None else array_module(like)).asarray(data)
     if recorded(data):
         raise GraphError(
             "Tensor: a list of recorded tensors would become bare numbers, without their graph\n"
             "  hint : ops.stack(*xs) and ops.concat(*xs) join tensors"
         )
-    own = isinstance(getattr(data, "dtype", None), np.dtype)  # a list has none, and another library's is not NumPy's
+    own = isinstance(data, np.ndarray) or (hasattr(data, "get") and hasattr(data, "dtype"))  # .get(): off a GPU
     array = data if own and not isinstance(data, np.ndarray) else np.asarray(plain(data))  # no np.matrix
     if array.dtype.kind not in "biu" and not is_floating(array.dtype):
         raise DtypeError(f"Tensor: expected numbers, found a {type(data).__name__}, an array of {array.dtype}")

@@ -1,15 +1,17 @@
 """Generation: draw the next token from the model's prediction, append it, repeat."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_lm.backend import Array, random, to_device
+from tinygrad_lm.backend import Array, to_device
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.errors import ConfigError, DtypeError, check_ranges
 from tinygrad_lm.generation.cache import Cache
-from tinygrad_lm.generation.sampling import Sampler, uniform
+from tinygrad_lm.generation.sampling import Sampler, is_whole, uniform
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.unchanged import Unchanged
@@ -67,16 +69,34 @@ def generate_batch(
     text ends. logprobs: give the log-probabilities of each token, and of the `top` likeliest in its place. vocab_size:
     no id from there on is drawn; published models pad their tables.
     """
-    rows = list(range(len(prompts))) if rows is None else [int(row) for row in rows]
-    if n < 0:
-        raise ConfigError(f"generate: n must be at least 0, found {n}")
-    if not all(len(prompt) for prompt in prompts):
+    texts = [ids_of(prompt) for prompt in prompts]
+    rows = list(range(len(texts)) if rows is None else rows)
+    ranges = {
+        "n": (n, "at least 0 and a whole number", is_whole(n)),
+        "seed": (seed, "a whole number from 0 to 2⁶⁴ − 1", is_whole(seed) and seed < 2**64),
+        "top": (top, "at least 0 and a whole number", is_whole(top)),
+        "vocab_size": (vocab_size, "at least 1 and a whole number", vocab_size is None or is_whole(vocab_size, 1)),
+        "rows": (
+            rows,
+            f"a whole number below 2⁶⁴ for each of {len(texts)}",
+            len(rows) == len(texts) and all(is_whole(row) and row < 2**64 for row in rows),
+        ),
+    }
+    check_ranges("generate", ranges)
+    if not all(texts):
         raise ConfigError("generate: the prompt is empty; there must be a token to continue from")
-    if len(rows) != len(prompts) or not all(0 <= row < 2**64 for row in rows):
-        raise ConfigError(f"generate: rows must be a whole number below 2⁶⁴ for each of {len(prompts)}, found {rows}")
-    random(seed, "sample")  # refuses a wrong seed now, not at the first token
-    texts = [[int(token) for token in prompt] for prompt in prompts]
-    return write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, Sampler(**sampling))
+    return write(model, texts, n, seed, stop, logprobs, top, vocab_size, list(map(int, rows)), Sampler(**sampling))
+
+
+def ids_of(prompt):
+    """A prompt's token ids as a list of integers. DtypeError where it is something else, such as the text itself."""
+    try:
+        return list(map(index, prompt.numpy() if isinstance(prompt, Tensor) else prompt))
+    except TypeError:
+        raise DtypeError(
+            f"generate: a prompt must be a list of token ids, whole numbers; found {prompt!r:.60}\n"
+            "  hint : of a text they are tokenizer.encode(text)"
+        ) from None
 
 
 def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler):

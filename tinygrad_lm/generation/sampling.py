@@ -1,6 +1,7 @@
 """Which tokens come next, given the model's logits."""
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import numpy as np
 
@@ -8,6 +9,11 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.errors import DivergedError, check_ranges
 
 # B texts, V vocabulary, K candidates
+
+
+def is_whole(x, least=0):
+    """Whether x is a whole number, at least so large."""
+    return isinstance(x, Integral) and x >= least
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,14 @@ class Sampler:
 
     def __post_init__(self):
         ranges = {
-            "temperature": (self.temperature, "at least 0", 0 <= self.temperature < np.inf),
-            "top_k": (self.top_k, "at least 0", self.top_k >= 0),
-            "top_p": (self.top_p, "above 0 and at most 1", 0 < self.top_p <= 1),
-            "min_p": (self.min_p, "from 0 to 1", 0 <= self.min_p <= 1),
-            "repetition_penalty": (self.repetition_penalty, "positive", 0 < self.repetition_penalty < np.inf),
+            "temperature": ("at least 0", lambda x: 0 <= x < np.inf),
+            "top_k": ("at least 0 and a whole number", is_whole),
+            "top_p": ("above 0 and at most 1", lambda x: 0 < x <= 1),
+            "min_p": ("from 0 to 1", lambda x: 0 <= x <= 1),
+            "repetition_penalty": ("positive", lambda x: 0 < x < np.inf),
         }
+        settings = {name: (getattr(self, name), *range_) for name, range_ in ranges.items()}
+        ranges = {name: (x, rule, isinstance(x, Real) and holds(x)) for name, (x, rule, holds) in settings.items()}
         check_ranges("sampling", ranges)
 
     def draw(self, logits: np.ndarray, texts: list[list[int]], u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,6 +66,7 @@ class Sampler:
     def penalised(self, logits, text):
         """The logits (V,) of one text, those of its tokens made unlikelier."""
         logits, seen = logits.copy(), np.unique(text)
+        seen = seen[seen < len(logits)]  # a prompt may have ids that are never drawn
         z = logits[seen]
         logits[seen] = np.where(z > 0, z / self.repetition_penalty, z * self.repetition_penalty)
         return logits

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.learn import comparison, tensorboard
 from tinygrad_lm.learn.cost import cost, scale
 from tinygrad_lm.learn.doctor import doctor
@@ -31,6 +32,8 @@ COMMANDS = {
 
 @program
 def main(arguments=None):
+    if not __doc__:
+        raise ConfigError("learn: it reads docstrings, which python -OO leaves out; start it without -OO")
     parser = argparse.ArgumentParser(prog="python -m tinygrad_lm.learn", description=__doc__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, (module, _) in COMMANDS.items():

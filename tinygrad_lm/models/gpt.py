@@ -53,18 +53,18 @@ class GPT(Module):
         alone, while learned ones say where in the window it stands.
         """
         before = [cache.length for cache in context.cache for _ in range(cache.rows)]  # of each row
-        fits = tokens.ndim == 2 and 0 < tokens.shape[1] <= self.config.block_size - max(before, default=0)
-        if not fits or len(before) not in (0, len(tokens)):
+        x = self.wte(tokens)  # (B, T, C), whether they are an array, lists or a tensor
+        fits = x.ndim == 3 and 0 < x.shape[1] <= self.config.block_size - max(before, default=0)
+        if not fits or len(before) not in (0, len(x)):
             after = f" after {len(before), max(before)} in the cache" if before else ""
             raise ShapeError(
-                f"GPT: tokens of shape {tokens.shape}{after}\n"
+                f"GPT: tokens of shape {x.shape[:-1]}{after}\n"
                 f"  rule : (B, T) with 1 <= T <= block_size = {self.config.block_size}\n"
-                "  hint : tokens[:, -block_size:] are the last that fit"
+                "  hint : tokens[:, -block_size:] are the last that fit; [tokens] is a batch of one text"
             )
-        x = self.wte(tokens)  # (B, T, C)
         if self.wpe is not None:
-            xp = array_module(tokens)
-            positions = xp.arange(tokens.shape[1])[None]  # (1, T)
+            xp = array_module(x.data)
+            positions = xp.arange(x.shape[1])[None]  # (1, T)
             x = x + self.wpe(positions + xp.array(before)[:, None] if before else positions)
         with self.computing() as dtype:
             x = self.dropout(x.to(dtype=dtype), context)

@@ -36,7 +36,7 @@ class FlatParameters(dict):
             p.data = self.data[here].reshape(p.shape)
             p.store = weakref.ref(self)
             if p.requires_grad:
-                p.node.name = name
+                p.node.name, p.node.dtype = name, self.data.dtype
                 p.node.grad = self.grad[here].reshape(p.shape)
 
     def check(self) -> None:

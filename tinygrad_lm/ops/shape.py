@@ -21,7 +21,7 @@ def reshape(x, *, shape):
 def transpose(x, *, axes=None):
     """y = x with its axes permuted        dx = dy with them permuted back
 
-    x: any shape; axes: a permutation of its axes, reversed if None
+    x: any shape; axes: a permutation of its axes, reversed if None; x.swapaxes(1, 2) exchanges two
     """
     y = x.transpose(axes)
     back = None if axes is None else tuple(int(i) for i in np.argsort([axis % x.ndim for axis in axes]))

@@ -17,8 +17,8 @@ class AdamW(Optimizer):
     v ← β₂ v + (1 − β₂) g²           and of their squares
     w ← w − η λ w − η m̂ / (√v̂ + ε)   with m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
 
-    m and v start at 0 and are too small by the factor 1 − βᵗ at first; the divisions undo that. Matrices decay, vectors
-    (biases and gains) don't.
+    m and v start at 0 and are too small by the factor 1 − βᵗ at first; the divisions undo that. Matrices decay, also
+    those that the loss does not use, whose gradient is 0 (PyTorch skips them); vectors (biases and gains) don't.
 
     parameters  of an initialised module: `AdamW(model.parameters())`
     lr          η, the largest learning rate; `step(factor)` scales it

@@ -8,6 +8,7 @@ import numpy as np
 from tinygrad_lm import ops
 from tinygrad_lm.backend import array_module, to_device, wide
 from tinygrad_lm.commands import spelled
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.models.gpt import GPT
@@ -17,6 +18,7 @@ from tinygrad_lm.train.objective import IGNORED
 from tinygrad_lm.train.run import RunFolder
 
 HEAD = "score.weight"
+ROWS = 16  # answers that are judged together
 
 
 class ScoredGPT(GPT):
@@ -62,10 +64,15 @@ def whole_answers(tokens, targets):
 
 
 def judge(model, answers):
-    """The reward model's score of each answer (rollouts.py), (N,)."""
-    with no_grad():
-        tokens, ends = (to_device(x, model.flat.device) for x in whole_answers(answers.tokens, answers.targets))
-        return model.reward(tokens, ends).numpy().astype(float)
+    """The reward model's score of each answer (rollouts.py), (N,), computed on all cores of all ranks."""
+    tokens, ends = whole_answers(answers.tokens, answers.targets)
+
+    def piece(first):
+        rows = (to_device(x[first : first + ROWS], model.flat.device) for x in (tokens, ends))
+        with no_grad():
+            return model.reward(*rows).numpy()
+
+    return np.concatenate(dealt(piece, range(0, len(tokens), ROWS)))
 
 
 def load_reward(where, device):

@@ -21,7 +21,7 @@ from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.engine.variable import as_array
 from tinygrad_lm.errors import ConfigError, DtypeError, GradientError, check_ranges
 from tinygrad_lm.testing.form import differentiate, value_of
-from tinygrad_lm.testing.report import Report, Row
+from tinygrad_lm.testing.report import Report, Row, show
 
 TOLERANCE = {"central": 1e-6, "richardson": 1e-10, "complex": 1e-12}
 
@@ -72,7 +72,7 @@ def gradcheck(
             places = some_places(gradients[i], entries, rng)
             report.rows.append(compare(f, arrays, u, i, names[i], gradients[i], places, method))
     if verbose:
-        print(report)
+        show(report)
     if not report.passed:
         raise GradientError(str(report))
     return report

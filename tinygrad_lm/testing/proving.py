@@ -18,6 +18,7 @@ from tinygrad_lm.testing.derivatives import COMPLEX, real_derivative
 from tinygrad_lm.testing.drawing import seeds
 from tinygrad_lm.testing.mutants import generic_mutants
 from tinygrad_lm.testing.proof import Proof
+from tinygrad_lm.testing.report import show
 
 
 def prove(
@@ -77,7 +78,7 @@ def prove(
             "  hint : draw larger and more varied inputs, where the gradient is not close to 0"
         )
     if verbose:
-        print(report)
+        show(report)
     return report
 
 

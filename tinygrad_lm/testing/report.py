@@ -1,6 +1,13 @@
 """What gradcheck found: for each input the worst entry with both its numbers, and of which inputs nothing is proven."""
 
+import sys
 from dataclasses import dataclass, field
+
+
+def show(report):
+    """Print a report; characters that the terminal's encoding lacks become "?"."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(str(report).encode(encoding, "replace").decode(encoding))
 
 
 @dataclass

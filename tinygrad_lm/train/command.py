@@ -3,12 +3,14 @@
 import argparse
 import math
 import time
+from pathlib import Path
 from shlex import quote
 
 from tinygrad_lm.commands import spelled
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.job import connected
-from tinygrad_lm.errors import ConfigError
+from tinygrad_lm.errors import ConfigError, DataError
+from tinygrad_lm.files import nearest
 from tinygrad_lm.kernels.choice import resolve_dtype
 from tinygrad_lm.kernels.cuda.driver import resolve_device
 from tinygrad_lm.kernels.cuda.errors import explained
@@ -155,6 +157,8 @@ def reopened(kind, resume, steps, device, moved):
     """As `resumed`, of a folder that is locked."""
     run = kind(resume)
     if moved is not None:
+        if moved != "built-in" and not Path(moved).exists():
+            raise DataError(f"{moved}: there is no such file or folder to go on with{nearest(moved)}")
         run.config["data"] |= {"prepared" if "prepared" in run.config["data"] else "path": place(moved)}
     manifest, state = run.read_checkpoint()
     before, first = run.train_config, manifest["step"]
@@ -164,7 +168,9 @@ def reopened(kind, resume, steps, device, moved):
     run.log.check_steps(first, ("seconds", "position") if run.train_config.seconds else ("seconds",))
     trainer, validate = run.reopen(common_device(device))
     trainer.pace = pace_of(trainer.config, trainer.batches, run.log.records)
-    if trainer.pace.over(first) or not (steps is None or further):
+    if not (steps is None or further or trainer.pace.over(first)):
+        raise ConfigError(f"--steps {steps}: {run.path} is at step {first:,}; give more, or leave it out")
+    if trainer.pace.over(first):
         raise ConfigError(f"{run.path} is finished, at step {first:,}; --steps N with N > {first:,} trains it further")
     world().meet()  # all ranks have read what is now changed
     run.write_config()

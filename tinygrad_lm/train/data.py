@@ -25,7 +25,20 @@ def text_data(corpus, tokenizer, config, block_size):
     batches = Batches(tokens, config.batch_size, block_size, config.seed, config.accumulate, corpus.name)
     check_length(validation, 1)
     print(f"data    {corpus.name}: {len(tokens):,} tokens to train on, {len(validation):,} to validate")
+    print(end=mark_warning(corpus, tokenizer))
     return batches, {corpus.name: (Fraction(1), validation)}
+
+
+def mark_warning(corpus, tokenizer):
+    """A warning where a corpus holds the tokenizer's end-of-text token as ordinary text, else "": to --data a file is
+    one text, and what is in it cannot end it."""
+    mark = "" if tokenizer.eot is None else tokenizer.decode([tokenizer.eot])
+    if not (mark and mark in corpus.text):
+        return ""
+    return (
+        f"warning: {corpus.name} holds {mark} {corpus.text.count(mark):,} times as ordinary text, which ends nothing\n"
+        f'  hint : a mixture (docs/data.md) whose source has separator = "{mark}" ends documents there\n'
+    )
 
 
 def mixture_data(dataset, config, block_size, validation_tokens, inside_documents=False):

@@ -46,6 +46,7 @@ class DeviceSteps:
         for _ in steps:
             self.launched(lambda: self.launch(trainer))
         self.drawn = {step: batch(step) for step in following}  # while the GPU works
+        trainer.ranks.begins("steps")  # and may now wait for other ranks' GPUs
         found = (to_device(x, "cpu")[:count].tolist() for x in (self.losses, self.norms))
         return list(zip(*found, strict=True))
 
@@ -57,6 +58,7 @@ class DeviceSteps:
         row = {name: table.take(self.place, axis=0) for name, table in self.tables.items()}
         B = row["batch 0"].shape[1]
         self.of_shares.fill(0)
+        flat.zero_grad()
         with rounded_once(flat.data, trainer.model.dtype):
             for turn, share in enumerate(shares.own):
                 rows, total, counted = shares.rows(share, B), 0.0, 0.0
@@ -75,7 +77,6 @@ class DeviceSteps:
         norm = clip_gradients(flat, config.clip, counted)
         for i, optimizer in enumerate(trainer.optimizers):
             optimizer.apply(row[f"optimizer {i}"])
-        flat.zero_grad()
         here = self.rows == self.place
         for found, value in ((self.losses, total / counted), (self.norms, norm)):
             found[...] = self.xp.where(here, value, found)

@@ -1,4 +1,4 @@
-"""One training step: forward, loss, backward, clip, update, zero the gradients; and again."""
+"""One training step: zero the gradients, forward, loss, backward, clip, update; and again."""
 
 import math
 from collections.abc import Callable
@@ -53,12 +53,12 @@ class Trainer:
         target, and the gradient norm."""
         if self.device_steps is not None:
             return self.steps(step, 1)[0]
+        self.model.flat.zero_grad()  # whoever looked at gradients in between has left some
         loss, count = self.gradients(step)
         norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
         self.check(step, loss, norm)
         for optimizer in self.optimizers:
             optimizer.step(self.pace.rate_factor(step))
-        self.model.flat.zero_grad()
         return loss, norm
 
     def steps(self, first: int, count: int) -> list[tuple[float, float]]:

@@ -17,7 +17,7 @@ from tinygrad_lm.backend import random
 from tinygrad_lm.curate.cleaning.classifier import ALPHA, FEATURES, Classifier, features
 from tinygrad_lm.curate.cleaning.duplicates import signature
 from tinygrad_lm.curate.cleaning.normalise import normalise
-from tinygrad_lm.curate.readers.formats import read_texts
+from tinygrad_lm.curate.readers.formats import add_options, options_of, read_texts
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.nn.module import Module, Parameter
@@ -109,10 +109,10 @@ def score_table(good, bad):
     return "\n".join(lines)
 
 
-def read_features(patterns, most, what):
-    """The features of the first `most` texts of some files: (for training, held out); a hash decides."""
+def read_features(patterns, most, what, **options):
+    """The features of the first `most` texts of some files (`read_texts`): (for training, held out); a hash decides."""
     learned, held_out = [], []
-    for text in islice(filter(None, map(normalise, read_texts(patterns))), most):
+    for text in islice(filter(None, map(normalise, read_texts(patterns, **options))), most):
         out = int.from_bytes(signature("exact", text)) % HELD_OUT == 0  # so that copies are on one side
         (held_out if out else learned).append(features(text))
     if not learned or not held_out:
@@ -132,6 +132,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--steps", type=int, default=2000, metavar="N", help="batches of 64 texts [2,000]")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="[0]")
+    add_options(parser)
     parser.set_defaults(function=train_classifier_command)
 
 
@@ -143,8 +144,9 @@ def train_classifier_command(args):
         raise ConfigError(f"classifier: the folder of {args.out} does not exist; create it, or choose another")
     if Path(args.out).exists():
         raise ConfigError(f"classifier {args.out} exists; choose another name, or remove it first")
-    good, good_held_out = read_features(args.good, args.documents, "good")
-    bad, bad_held_out = read_features(args.bad, args.documents, "bad")
+    options = options_of(args, [*args.good, *args.bad])
+    good, good_held_out = read_features(args.good, args.documents, "good", **options)
+    bad, bad_held_out = read_features(args.bad, args.documents, "bad", **options)
     model = fit_logistic(good, bad, args.steps, args.seed, progress_reporter(args.steps))
     settings = {"good": len(good), "bad": len(bad), "steps": args.steps, "seed": args.seed}
     classifier = Classifier(model.weight.data[:, 0], model.bias.data[0], settings)

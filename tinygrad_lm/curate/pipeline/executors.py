@@ -7,7 +7,6 @@ all machines must see the files under the same names.
 
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -15,6 +14,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Process
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 
+from tinygrad_lm.distributed.launcher import find_launcher
 from tinygrad_lm.errors import ConfigError, DataError
 from tinygrad_lm.threads import cores
 
@@ -61,12 +61,12 @@ def mpi_ranks(workers=None):
     Without mpirun, `workers` of them are spawned, one per core by default.
     """
     launched = "mpi4py.MPI" in sys.modules  # by mpi4py.futures, and with it MPI begins
+    if not launched:  # spawning needs mpiexec in the path; without it MPICH would hang
+        path, variables = find_launcher()
+        folders = os.path.dirname(path), os.environ.get("PATH", os.defpath)
+        os.environ |= variables | {"PATH": os.pathsep.join(folders)}
     with nullcontext() if launched or not hasattr(os, "fork") else apart():
-        MPI = library("mpi4py.MPI", "'tinygrad-lm[mpi]'")
-        folder, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
-        os.environ["PATH"] = folder + os.pathsep + path  # of an environment that is not active; spawning needs mpiexec
-        if MPI.COMM_WORLD.size == 1 and not shutil.which("mpiexec"):  # MPICH would hang
-            raise ConfigError("prepare: --executor mpi: mpiexec is not in PATH; pip install 'tinygrad-lm[mpi]'")
+        library("mpi4py.MPI", "'tinygrad-lm[mpi]'")
         with import_module("mpi4py.futures").MPIPoolExecutor(workers or cores(), initializer=start_rank) as executor:
             yield executor, executor.num_workers
 

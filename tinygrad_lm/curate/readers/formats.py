@@ -17,7 +17,7 @@ from pathlib import Path
 from tinygrad_lm.curate.readers import gutenberg, html, json_lines, parquet, plain, warc, wikipedia, wikitext
 from tinygrad_lm.curate.readers.compression import MAGIC
 from tinygrad_lm.curate.readers.record import ENOUGH, Damaged, too_damaged
-from tinygrad_lm.errors import DataError
+from tinygrad_lm.errors import ConfigError, DataError
 
 SHOWN_RECORDS = 5  # damaged records of a file that are printed
 
@@ -84,17 +84,45 @@ def match_files(pattern, folder="."):
     return sorted(name for name in glob(pattern, root_dir=folder, recursive=True) if Path(folder, name).is_file())
 
 
-def read_texts(patterns, damage=0.01):
-    """Yield the texts of files of any format. Damaged records are skipped, counted and reported on stderr.
+def files_of(patterns):
+    """Yield (path, name of its format or None) of all files that a command line names.
 
-    patterns: as in match_files, or with a format, as "gutenberg:books/*.txt". Raises DataError if more than the share
-    `damage` is damaged (`too_damaged`); for fewer than 100 records only if all are.
+    patterns: as in match_files, or with a format, as "gutenberg:books/*.txt"
     """
-    paths = []
     for pattern in map(str, patterns):
         name, _, rest = pattern.partition(":")
         name, pattern = (name, rest) if name in FORMATS else (None, pattern)
-        paths += [(path, format_of(path, name)) for path in match_files(pattern) or [pattern]]
+        yield from ((path, name) for path in match_files(pattern) or [pattern])
+
+
+def add_options(parser):
+    """Declare the options of a mixture file's source that say how files are read besides their format."""
+    parser.add_argument("--field", metavar="NAME", help="of JSON lines and Parquet: the field with the text [text]")
+    parser.add_argument("--separator", metavar="TEXT", help="of plain text: what parts the documents of a file")
+
+
+def options_of(args, patterns):
+    """{name: value} of the options that were given. DataError if one is for none of the files."""
+    options = {name: getattr(args, name) for name in ("field", "separator") if getattr(args, name) is not None}
+    files = list(files_of(patterns))
+    for name, value in options.items():
+        if not value:
+            raise ConfigError(f"--{name}: expected some text, found ''")
+        if not any(name in format_of(path, format).options for path, format in files):
+            format_of(*files[0], **{name: value})  # raises
+    return options
+
+
+def read_texts(patterns, damage=0.01, **options):
+    """Yield the texts of files of any format. Damaged records are skipped, counted and reported on stderr.
+
+    patterns: see files_of; options: see format_of, for the files whose format has them. Raises DataError if more than
+    the share `damage` is damaged (`too_damaged`); for fewer than 100 records only if all are.
+    """
+    paths = []
+    for path, name in files_of(patterns):
+        known = {key: options[key] for key in format_of(path, name).options if key in options}
+        paths.append((path, format_of(path, name, **known)))
     size = sum(Path(path).stat().st_size for path, _ in paths if Path(path).is_file())
     records, found, lost = 0, [], 0
     for path, format in paths:

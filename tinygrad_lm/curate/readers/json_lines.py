@@ -54,6 +54,6 @@ def json_text(content):
     value = found.get(field) if isinstance(found, dict) else None
     if not isinstance(value, str):
         others = [name for name, other in found.items() if isinstance(other, str)] if isinstance(found, dict) else []
-        hint = f"; field = {others[0]!r}, for the source, names another" if others else ""
+        hint = f"; field = {others[0]!r} of its source, or --field, names another" if others else ""
         raise ValueError(f"expected an object with a text {field!r}, found {str(found)[:60]}{hint}")
     return value

@@ -16,14 +16,20 @@ GAP = r"[ \t,;:\0]*"  # what may stand around it in brackets
 HOLES = [  # (what removed markup leaves behind, what should be there)
     (re.compile(rf"\({GAP}\0{GAP}"), "("),
     (re.compile(rf"{GAP}\0{GAP}\)"), ")"),
-    (re.compile(r"[ \t]*\0[ \t]*(?=[,.;:])"), ""),
+    (re.compile(r"[,;:]?(?:[ \t]*\0)+[ \t]*(?=[,.;:])"), ""),
 ]
 MEDIA = re.compile(r"\.(jpe?g|png|gif|svg|tiff?|webp|webm|og[gvam]|oga|mp[34]|wav|flac|midi?|pdf|djvu|xcf|stl)$", re.I)
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*")  # the prefix of a link to the same article in another language
 SWITCH = re.compile(r"__(?:[^\W\d_]|_(?!_))+__")  # such as __NOTOC__, in the language of the wiki
 VARIANT = re.compile(r"-\{([^{}]*)\}-")  # a word in several scripts, -{zh-hans:…; zh-hant:…}-
 LEAKED = re.compile(r"^[ \t]*(?:\{\||\|).*$", re.M)  # rows of a table that is not closed
-TAGS = re.compile(r"</?(?:ref|references|div|span|small|su[bp]|center|table|t[rdh])\b[^<>]*>", re.I)
+HEADS = re.compile(r"^[ \t]*!.*$", re.M)  # and its headings, which elsewhere may be text
+TAGS = re.compile(r"</?(?:ref|references|div|span|small|su[bp]|center|blockquote|table|t[rdh])\b[^<>]*>", re.I)
+QUOTES = re.compile(r"''+(?='s\b)|''+")  # italics that are not closed
+WORDS = {  # templates that carry words of their sentence, and which of their values it is
+    "nowrap": 0, "nobr": 0, "small": 0, "smaller": 0, "big": 0, "angbr": 0, "nihongo": 0, "lang": 1, "rtl-lang": 1,
+    "transl": -1, "transliteration": -1,
+}  # fmt: skip
 BETWEEN = {"to", "and", "or", "by", "x", "×", "-", "–", "to(-)"}  # of two numbers of {{convert}}
 EMPTIED = re.compile(r" ?\([\s,;:]*\0[\s,;:\0]*\)")  # brackets that became empty, unlike f()
 
@@ -64,7 +70,7 @@ def _node(node, hidden):
 
     match node:
         case nodes.Text():
-            return node.value
+            return QUOTES.sub("", node.value)
         case nodes.HTMLEntity():
             return node.normalize()
         case nodes.Heading():
@@ -79,6 +85,8 @@ def _node(node, hidden):
             return label if label.strip(GONE) else _words(node.title, hidden).removeprefix(":")
         case nodes.Tag():
             name = str(node.tag).strip().lower()
+            if name == "nowiki":
+                return "".join(n.value if isinstance(n, nodes.Text) else _node(n, hidden) for n in node.contents.nodes)
             return "\n" if name == "br" else GONE if name in REMOVED else _words(node.contents, hidden)
         case nodes.Comment():
             return ""
@@ -98,10 +106,11 @@ def _template(node, hidden):
     """The text of the few templates that carry words of their sentence."""
     name = str(node.name).strip().lower()
     values = [_words(p.value, hidden).strip() for p in node.params if not p.showkey]
-    if name in ("nowrap", "nobr") and values:
-        return values[0]
-    if name == "lang" and len(values) > 1:
-        return values[1]
+    place = 0 if name.startswith("lang-") else WORDS.get(name, len(values))
+    if place < len(values):
+        return values[place] if values else GONE
+    if name in ("chem", "chem2"):
+        return "".join(values)
     if name in ("convert", "cvt") and len(values) > 1:
         return " ".join(values[: 4 if values[1] in BETWEEN else 2])
     return GONE
@@ -111,7 +120,8 @@ def _tidy(text):
     """Remove what removed markup leaves behind: empty brackets, double spaces, several empty lines."""
     text = SWITCH.sub(lambda found: "" if found[0] == found[0].upper() else found[0], text)
     text = VARIANT.sub(lambda found: found[1].split(";")[0].rpartition(":")[2].strip(), text)
-    text = EMPTIED.sub("", TAGS.sub("", LEAKED.sub("", text)))
+    text, rows = LEAKED.subn("", text)
+    text = EMPTIED.sub("", TAGS.sub("", HEADS.sub("", text) if rows else text))
     for pattern, rest in HOLES:
         text = pattern.sub(rest, text)
     text = text.replace(GONE, "")

@@ -31,21 +31,21 @@ extern "C" __global__ void adamw(float* w, const float* g, float* m, float* v, l
     store(v + i, V);
 }
 
-// Σ g² in two stages: each block leaves one number, and one block adds those up. The order of the additions depends on
-// n and the number of blocks alone.
-extern "C" __global__ void squares(const REAL* g, float* of_block, long long n) {
-    float sum = 0;
+// Σ g² in double, in which no square of a float overflows or vanishes, in two stages: each block leaves one number, and
+// one block adds those up. The order of the additions depends on n and the number of blocks alone.
+extern "C" __global__ void squares(const REAL* g, double* of_block, long long n) {
+    double sum = 0;
     for (long long i = first(); i < n; i += gridDim.x * (long long)blockDim.x * WIDTH) {
         float v[WIDTH];
         load(g + i, v);
-        for (int j = 0; j < WIDTH; j++) sum += v[j] * v[j];
+        for (int j = 0; j < WIDTH; j++) sum += double(v[j]) * v[j];
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) of_block[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void total(const float* of_block, float* y, int n) {
-    float sum = 0;
+extern "C" __global__ void total(const double* of_block, double* y, int n) {
+    double sum = 0;
     for (int i = threadIdx.x; i < n; i += blockDim.x) sum += of_block[i];
     sum = block_sum(sum);
     if (threadIdx.x == 0) *y = sum;

@@ -29,7 +29,7 @@ def sum_of_squares_on_gpu(x):
         return NotImplemented
     W, xp = width(x.size, x), array_module(x)
     blocks = max(1, min(BLOCKS, -(-x.size // (W * THREADS))))
-    of_block, y = xp.empty(blocks, f4), xp.empty((), f4)
+    of_block, y = xp.empty(blocks, "f8"), xp.empty((), "f8")
     kernel("adamw", "squares", x, W)(blocks, THREADS, x, of_block, i8(x.size))
     kernel("adamw", "total", x, W)(1, THREADS, of_block, y, i4(blocks))
     return y

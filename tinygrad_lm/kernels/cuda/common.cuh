@@ -45,7 +45,7 @@ __device__ long long first() { return (blockIdx.x * (long long)blockDim.x + thre
 
 // Sum and maximum over a warp's 32 threads, and over a block of whole warps. Every thread gets the result; the order of
 // the additions is always the same, and so are the bits of the sum.
-__device__ float warp_sum(float x) {
+template <class T> __device__ T warp_sum(T x) {
     for (int distance = 16; distance; distance /= 2) x += __shfl_xor_sync(0xffffffff, x, distance);
     return x;
 }
@@ -55,14 +55,14 @@ __device__ float warp_max(float x) {
     return x;
 }
 
-__device__ float block_sum(float x) {
-    __shared__ float of_warp[32];
+template <class T> __device__ T block_sum(T x) {
+    __shared__ T of_warp[32];
     int lane = threadIdx.x % 32;
     x = warp_sum(x);
     __syncthreads();  // others may still read what the last call left there
     if (lane == 0) of_warp[threadIdx.x / 32] = x;
     __syncthreads();
-    return warp_sum(lane < blockDim.x / 32 ? of_warp[lane] : 0);
+    return warp_sum(lane < blockDim.x / 32 ? of_warp[lane] : T(0));
 }
 
 __device__ float block_max(float x) {

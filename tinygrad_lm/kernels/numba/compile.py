@@ -36,14 +36,21 @@ def inlined(function):
 
 
 class _Notice(event.Listener):
-    """One line on the terminal before the first compilation: it takes some seconds, once for a machine."""
+    """One line on the terminal before a process's first compilation: a kernel takes some seconds, once for a machine.
+
+    Another program may need others, and then says so again.
+    """
 
     given = False
 
     def on_start(self, event):
         if not _Notice.given:
             _Notice.given = True
-            print("compiling the CPU kernels, once for this machine (some ten seconds)", file=sys.stderr, flush=True)
+            print(
+                "compiling the CPU kernels that are new to this machine (some ten seconds)",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def on_end(self, event):
         pass

@@ -22,7 +22,7 @@ import numpy as np
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
 from tinygrad_lm.kernels.numba.memory import call_of_part, clock, compute, count, exchange, pause, publish, read
-from tinygrad_lm.threads import blas, cores, this_thread
+from tinygrad_lm.threads import after_fork, blas, cores, this_thread
 
 NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
 BITS = 20
@@ -132,6 +132,10 @@ class Partners:
     """The threads that help, one for each core but the leader's. They are started when they are wanted first."""
 
     def __init__(self):
+        self.begin()
+
+    def begin(self):
+        """Have no partner yet."""
         self.mailbox, self.one_at_a_time, self.wanted = np.zeros(32, np.int64), threading.Lock(), []
         self.until, self.rest = 0.0, REST[0]
 
@@ -184,3 +188,4 @@ class Partners:
 
 
 partners = Partners()
+after_fork(partners.begin)  # to start others there

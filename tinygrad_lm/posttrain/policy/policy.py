@@ -6,7 +6,6 @@ P prompts, G answers to each (a group), N = P G answers, T time.
 """
 
 from fractions import Fraction
-from itertools import islice
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from tinygrad_lm.engine.observe import no_grad
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.posttrain.data.conversations import shuffled
 from tinygrad_lm.posttrain.policy import advantages
-from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_dealt
 from tinygrad_lm.train.objective import IGNORED
 
 
@@ -57,15 +56,10 @@ class PolicySteps(BatchStream):
         """A batch, and {name: number} of what was drawn."""
         method = self.method
         first = (iteration * self.accumulate + part) * self.batch_size  # the number of the first answer in the run
-        prompts = [self.prompt((first + i) // method.group) for i in range(self.batch_size)]
-
-        def piece(here):
-            rows, asked = (first + here).tolist(), [prompts[i] for i in here]
-            drawn = draw_answers(self.model, self.chat, asked, method.limit, self.seed, rows)
-            return [x for answer in drawn for x in (len(answer), *answer)]
-
-        numbers = iter(np.concatenate(dealt(piece, self.pieces(self.batch_size))).astype(int).tolist())
-        answers = as_batch(self.chat, prompts, [[*islice(numbers, length)] for length in numbers])
+        rows, pieces = range(first, first + self.batch_size), self.pieces(self.batch_size)
+        prompts = [self.prompt(row // method.group) for row in rows]
+        drawn = draw_dealt(self.model, self.chat, prompts, method.limit, self.seed, rows, pieces)
+        answers = as_batch(self.chat, prompts, drawn)
         mask = answers.targets != IGNORED
         logp, values = self.measured(self.model, answers)
         reference, _ = self.measured(self.reference, answers)

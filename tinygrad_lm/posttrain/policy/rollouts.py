@@ -5,10 +5,12 @@ Everything is drawn at temperature 1 from the model's whole distribution, which 
 N answers, T time.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.generation.generate import generate_batch
 from tinygrad_lm.train.objective import IGNORED
 
@@ -36,6 +38,18 @@ def draw_answers(model, chat, prompts, limit, seed, rows):
     for row, token, *_ in generate_batch(model, ids, limit, seed, lambda drawn: drawn[-1] in chat.ends, rows=rows):
         answers[row].append(token)
     return answers
+
+
+def draw_dealt(model, chat, prompts, limit, seed, rows, pieces):
+    """As draw_answers, on all cores of all ranks. pieces: which prompts are drawn together, lists of their places; a
+    run fixes them, because sizes decide about the last bits."""
+
+    def piece(here):
+        drawn = draw_answers(model, chat, [prompts[i] for i in here], limit, seed, [rows[i] for i in here])
+        return [x for answer in drawn for x in (len(answer), *answer)]
+
+    numbers = iter(np.concatenate(dealt(piece, pieces)).astype(int).tolist())
+    return [[*islice(numbers, length)] for length in numbers]
 
 
 def as_batch(chat, prompts, answers):

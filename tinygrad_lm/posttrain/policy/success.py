@@ -5,7 +5,7 @@ import numpy as np
 from tinygrad_lm.backend import to_device
 from tinygrad_lm.distributed.dealing import dealt
 from tinygrad_lm.engine.observe import no_grad
-from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers
+from tinygrad_lm.posttrain.policy.rollouts import as_batch, draw_answers, draw_dealt
 from tinygrad_lm.posttrain.verifiers.verifiers import VERIFIERS
 
 ROWS = 64  # prompts that are computed together
@@ -33,7 +33,9 @@ def failure(model, chat, prompts, limit, seed=0):
 
 def loss_of_reward(judge, model, chat, prompts, limit, seed=0):
     """Minus the mean of judge(answers), of one answer to each prompt, and {task: its mean}."""
-    answers = draw_answers(model, chat, prompts, limit, seed, range(len(prompts)))
+    rows = range(len(prompts))
+    pieces = [rows[i : i + ROWS] for i in rows[::ROWS]]
+    answers = draw_dealt(model, chat, prompts, limit, seed, rows, pieces)
     return by_task(prompts, -judge(as_batch(chat, prompts, answers)))
 
 
