@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from tinygrad_lm.errors import ConfigError
-from tinygrad_lm.learn import comparison
+from tinygrad_lm.learn import comparison, tensorboard
 from tinygrad_lm.learn.cost import cost, scale
 from tinygrad_lm.learn.doctor import doctor
 from tinygrad_lm.learn.ledger import command as ledger
@@ -24,6 +24,7 @@ COMMANDS = {
     "doctor": (doctor, doctor.examine_run),
     "response": (response, response.show_response),
     "compare": (comparison, comparison.compare_runs),
+    "tensorboard": (tensorboard, tensorboard.write_events),
     "cost": (cost, cost.count_costs),
     "scale": (scale, scale.show_scale),
 }
