@@ -274,9 +274,6 @@ template <class F> static int reduce_at(int line, int x, F better) {
 #define __reduce_max_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a > b ? a : b; })
 
 #include "cuda_emulator_matrices.h"
-#if WGMMA
-#include "cuda_emulator_warpgroup.h"
-#endif
 
 static int min(int a, int b) { return a < b ? a : b; }
 static int max(int a, int b) { return a > b ? a : b; }

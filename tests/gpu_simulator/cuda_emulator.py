@@ -42,7 +42,7 @@ LAUNCHED = set()  # the kernels that ran, by name, and the functions of cuBLASLt
 HERE = Path(__file__).parent
 PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
 TRAPS = "alignment,bounds,signed-integer-overflow,integer-divide-by-zero,shift,float-cast-overflow"
-FLAGS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
 FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
 order, capability = 0, "90"
 libc = ctypes.CDLL(None, use_errno=True)
@@ -191,7 +191,10 @@ def flat(array):
 
 
 def compiled(code, options):
-    """The shared library of a source, kept in __pycache__ until source, options or emulator change."""
+    """The shared library of a source, kept in __pycache__ until source, options or emulator change.
+
+    options: -DNAME=VALUE. They come after the emulator's header, which is compiled once for all.
+    """
     kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(', code)
     tail = "".join(
         f'extern "C" void kinds_{name}(char* text) {{ emulator::kinds({name}, text); }}\n'
@@ -201,16 +204,26 @@ def compiled(code, options):
         for name in kernels
     )
     code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"static \1* \2 = (\1*)dynamic_shared;", code)
-    text = f'#include "{HERE}/cuda_emulator.h"\n{code}\n{tail}'
+    constants = "".join(f"#define {option.removeprefix('-D').replace('=', ' ', 1)}\n" for option in options)
+    more = "#if WGMMA\n#include <cuda_emulator_warpgroup.h>\n#endif\n"
+    text = f"#include <cuda_emulator.h>\n{constants}{more}{code}\n{tail}"
+    header = kept("cuda_emulator.h.gch", f'#include "{HERE}/cuda_emulator.h"\n', "-x", "c++-header")
+    return kept("emulated.so", text, "-shared", "-I", str(header.parent), "-I", str(HERE), "-x", "c++")
+
+
+def kept(name, text, *options):
+    """What g++ makes of a text, in a folder of __pycache__ that the text, the options and the emulator determine."""
     headers = "".join(path.read_text() for path in sorted(HERE.glob("cuda_emulator*.h")))
     digest = hashlib.sha256(f"{text}{options}{FLAGS}{headers}".encode()).hexdigest()[:20]
-    library = HERE / "__pycache__" / f"emulated-{digest}.so"
-    if not library.exists():
-        library.parent.mkdir(exist_ok=True)
-        partial = library.with_suffix(f".{os.getpid()}")
-        command = ["g++", *FLAGS, *options, "-x", "c++", "-", "-o", str(partial)]
-        ended = subprocess.run(command, input=text, capture_output=True, text=True)
+    path = HERE / "__pycache__" / f"emulated-{digest}" / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source, partial = (path.with_suffix(f".{os.getpid()}.{kind}") for kind in ("cc", "partial"))
+        source.write_text(text)
+        command = ["g++", *FLAGS, *options, str(source), "-o", str(partial)]
+        ended = subprocess.run(command, capture_output=True, text=True)
+        source.unlink()
         if ended.returncode:
             raise LaunchError(f"g++ refuses the source:\n{ended.stderr[:3000]}")
-        partial.replace(library)
-    return library
+        partial.replace(path)
+    return path
