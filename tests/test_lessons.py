@@ -186,6 +186,7 @@ def test_layer_norm(lesson):
     assert found["xhat"] == pytest.approx(norm(x), abs=1e-14)
 
 
+@pytest.mark.slow
 def test_causal_mask(lesson):
     module, found, _, _ = lesson(7)
     maps, T = found["maps"], module.T
@@ -209,6 +210,7 @@ def test_causal_mask(lesson):
         assert maps["mask_before_softmax"][t, s] == pytest.approx(np.linalg.norm(slopes), rel=1e-11)
 
 
+@pytest.mark.slow
 def test_cross_entropy(lesson):
     module, found, _, _ = lesson(8)
     y = [1, 0, 0, 0]
@@ -224,6 +226,7 @@ def test_cross_entropy(lesson):
     assert abs(square[0]) < 0.01 < 0.99 < abs(entropy[0])
 
 
+@pytest.mark.slow
 def test_adamw(lesson):
     module, found, _, _ = lesson(9)
     straight, turned = found["runs"].values()
@@ -263,6 +266,7 @@ def test_one_step(lesson):
     assert not found["model"].flat.grad.any()
 
 
+@pytest.mark.slow
 def test_one_batch(lesson):
     module, found, _, _ = lesson(11)
     curves, V = found["curves"], module.V
@@ -275,6 +279,7 @@ def test_one_batch(lesson):
     assert curves["not_shifted"][-1] < 0.02
 
 
+@pytest.mark.slow
 def test_untrained(lesson):
     module, found, told, _ = lesson(12)
     assert [row[0] for row in found["table"]] == list(module.SIZES)
@@ -323,6 +328,7 @@ def test_policy_gradient(lesson):
     assert told.count("█") > 60
 
 
+@pytest.mark.slow
 def test_preferences(lesson):
     module, found, told, _ = lesson(14)
     q, reward = np.exp(found["log_q"]), module.reward

@@ -67,11 +67,13 @@ def inspect(tmp_path):
     return ["-m", "tinygrad_lm.data", "inspect", tmp_path, "--tokenizer", "byte"]
 
 
+@pytest.mark.slow
 @BUFFERED
 def test_a_command_whose_reader_has_gone_ends_quietly(buffered, inspect):
     assert ended(inspect, buffered) == (141, "")
 
 
+@pytest.mark.slow
 @FULL
 @BUFFERED
 def test_a_command_on_a_full_disk_says_what_it_was_writing(buffered, inspect):

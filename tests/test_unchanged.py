@@ -6,6 +6,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 
 from tinygrad_lm.unchanged import Unchanged, derived
 
@@ -62,6 +63,7 @@ def test_an_outer_block_serves_an_inner_one_and_other_memory_is_apart():
         assert derived(Made, one) is found
 
 
+@pytest.mark.slow
 def test_it_is_dropped_with_the_promise_even_by_an_abandoned_generator():
     memory = np.zeros(3)
 

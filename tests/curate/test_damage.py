@@ -198,6 +198,7 @@ def test_a_dump_goes_on_at_the_next_member(tmp_path):
     assert damage.reason.startswith("the .bz2 data are damaged")
 
 
+@pytest.mark.slow
 def test_no_record_is_given_before_its_checksum_is_known(tmp_path):
     """The worst case: a piece of the file ends after a record's data and before its checksum."""
     path = tmp_path / "a.warc.wet.gz"

@@ -87,6 +87,7 @@ def pack(*keys):
     return np.array(keys, "<u8").tobytes()
 
 
+@pytest.mark.slow
 def test_the_table_is_a_set():
     """Against Python's set, through several growths; many keys collide, also at the last place."""
     rng = np.random.default_rng(0)
@@ -167,6 +168,7 @@ def planted():
     return rows
 
 
+@pytest.mark.slow
 def test_near_duplicates_are_found_as_often_as_the_curve_says(planted):
     """Each is found with probability q = 1 − (1 − sʳ)ᵇ, so of many about Σ q, within a few √Σ q (1 − q)."""
     found = Duplicates()

@@ -17,7 +17,6 @@ from types import SimpleNamespace
 
 import pytest
 from make import write_mixture
-from slow import slow_but
 from small_mixture import Inline, contents, prepare_inline
 
 from tinygrad_lm.curate.pipeline import executors
@@ -164,7 +163,8 @@ def run(example, out, executor, order=""):
     return ended.returncode, ended.stderr
 
 
-@pytest.mark.parametrize("executor", slow_but(["processes", "mpi", "dask", "ray"], "processes"))
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["processes", "mpi", "dask", "ray"])
 def test_dead_workers_are_an_error_and_the_same_command_finishes(example, tmp_path, executor):
     """Clusters begin again three times."""
     status, words = run(example, tmp_path / "out", executor, "die 99")
@@ -176,6 +176,7 @@ def test_dead_workers_are_an_error_and_the_same_command_finishes(example, tmp_pa
     assert contents(tmp_path / "out") == example[1]
 
 
+@pytest.mark.slow
 def test_a_dead_rank_ends_mpirun_and_the_same_command_finishes(example, tmp_path):
     assert run(example, tmp_path / "out", "mpirun", "die 1")[0] not in (0, 2)
     assert run(example, tmp_path / "out", "mpirun", "signals")[0] == 0
@@ -188,7 +189,8 @@ def test_a_cluster_repeats_what_a_dead_worker_had(example, tmp_path, executor):
     assert contents(tmp_path / "out") == example[1]
 
 
-@pytest.mark.parametrize("executor", slow_but(["processes", "mpi", "dask", "ray"], "processes"))
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["processes", "mpi", "dask", "ray"])
 def test_a_workers_own_error_is_the_programs(example, tmp_path, executor):
     status, words = run(example, tmp_path / "out", executor, "raise")
     assert status == 2

@@ -143,6 +143,7 @@ def command(files, out, *more):
     return main(["train-classifier", *files, "--out", out, "--steps", "60", *more])
 
 
+@pytest.mark.slow
 def test_the_command(files, tmp_path, capsys):
     assert command(files, tmp_path / "a.safetensors") == 0
     out = capsys.readouterr().out

@@ -35,6 +35,7 @@ def tokenizer():
 # There and back
 
 
+@pytest.mark.slow
 @given(text=st.text() | texts)
 def test_there_and_back(tokenizer, text):
     ids = tokenizer.encode(text)

@@ -210,6 +210,7 @@ def test_a_data_folder_without_the_file_is_passed_over(monkeypatch, tmp_path, ca
     assert load_corpus().text == GOOD.decode()
 
 
+@pytest.mark.slow
 def test_an_empty_data_folder_variable_is_no_folder(monkeypatch, tmp_path):
     (tmp_path / FILE).write_bytes(b"lies in the current folder by chance")
     monkeypatch.chdir(tmp_path)

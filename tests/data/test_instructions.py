@@ -87,6 +87,7 @@ PLAY = [("FOOL", "Boil thee!\nNay, di ze pe!\nHer eel shot them?\nYon ham is tin
 # ---- the instruction set
 
 
+@pytest.mark.slow
 def test_every_answer_is_right_and_well_formed(drawn):
     for conversation in drawn["train"] + drawn["held-out"]:
         *_, last = conversation.messages

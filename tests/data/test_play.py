@@ -61,6 +61,7 @@ def test_seeds_give_different_plays():
     assert len({play(seed, 200) for seed in range(50)}) == 50
 
 
+@pytest.mark.slow
 def test_it_is_as_long_as_tiny_shakespeare_if_not_told():
     assert len(play()) == 1_115_394
 

@@ -74,6 +74,7 @@ def unchanging(text):
     return re.sub(r"ranks   .*\n|[\d,]+ tokens/s, .* left|[\d.,]+ (s in training|MiB)", "", text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pretrain", "finetune", "reinforce"])
 def test_two_processes_write_what_one_does(name, one, two):
     """Checkpoints and the log, byte for byte but for its clock; samples; config.json but for what it is named."""
@@ -83,11 +84,13 @@ def test_two_processes_write_what_one_does(name, one, two):
     assert sorted(path.name for path in (two / name).iterdir()) == sorted(path.name for path in (one / name).iterdir())
 
 
+@pytest.mark.slow
 def test_four_processes_write_what_one_does(one, four):
     assert statuses(four, "pretrain") == [0] * 4
     assert results(four / "pretrain") == results(one / "pretrain")
 
 
+@pytest.mark.slow
 def test_reinforcement_has_something_to_learn(one):
     """Otherwise it would be no wonder that its bits are the same."""
     rewards = [record["reward"] for record in RunFolder(one / "reinforce").log.records if "reward" in record]
@@ -95,6 +98,7 @@ def test_reinforcement_has_something_to_learn(one):
     assert max(rewards) < 1
 
 
+@pytest.mark.slow
 def test_one_rank_alone_speaks(one, two):
     """It says what one process does, but for the time that things took, and which processes there are."""
     alone, (first, *others) = told(one, "pretrain")[0], told(two, "pretrain")
@@ -107,6 +111,7 @@ def test_one_rank_alone_speaks(one, two):
         assert other["steps"] == first["steps"] == alone["steps"]
 
 
+@pytest.mark.slow
 def test_the_clock_of_one_decides_for_all(two):
     """The number of steps, and the name of the folder."""
     first, second = told(two, "minutes")
@@ -116,6 +121,7 @@ def test_the_clock_of_one_decides_for_all(two):
     assert RunFolder(two / "at" / "0").log.curve("loss")[0] == first["steps"]
 
 
+@pytest.mark.slow
 def test_resumed_on_other_numbers_of_processes(one, four, tmp_path):
     """Steps 1 and 2 on one, 3 and 4 on two, 5 and 6 on four, the rest on one. A signal to any rank stops all of them,
     at the same step, and one checkpoint is written."""
@@ -142,6 +148,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_wrong_is_said_once(name, two, four):
     """Whoever finds it: all ranks a wrong option, rank 0 alone a lock."""
@@ -152,13 +159,13 @@ def test_what_is_wrong_is_said_once(name, two, four):
         assert (other["status"], other["err"], other["out"], other["steps"]) == (2, "", "", [])
 
 
+@pytest.mark.slow
 def test_help_is_given_once(two):
     first, second = told(two, "help")
     assert (first["status"], second["status"], second["out"]) == (0, 0, "")
     assert first["out"].count("usage: ") == 1
 
 
-@pytest.mark.slow
 def test_our_program_starts_the_processes(one, tmp_path):
     """Everything on the streams that a user sees, each line once, and the status of the ranks."""
     words = [*small_job.PLAN, "--data", one.parent / "text", "--out", tmp_path / "run"]

@@ -188,6 +188,7 @@ def test_a_signal_to_all_is_the_rank_s(tmp_path):
     assert (status, out, err) == (3, "child True\nasked\n", "")
 
 
+@pytest.mark.slow
 def test_one_that_hangs_says_where(tmp_path):
     waiting = tmp_path / "waiting"
     waiting.touch()

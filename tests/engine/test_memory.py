@@ -15,6 +15,14 @@ from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.testing.drawing import arrays, broadcastable
 
 
+@pytest.fixture(autouse=True, scope="module")
+def others_left_alone():
+    """What other tests have imported is not looked through again and again."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def without_collector():
     """Whatever dies here dies by reference count."""

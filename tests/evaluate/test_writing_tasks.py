@@ -174,6 +174,7 @@ def test_a_missing_library_is_known_at_once(read, name, monkeypatch, tmp_path):
 # ---- summaries
 
 
+@pytest.mark.slow
 def test_summaries(tmp_path, script):
     pytest.importorskip("rouge_score", reason="rouge-score is not installed: the extra eval")
     long, short = ("ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 9, "the cat sat ."), ("Short.", "dogs bark loudly")

@@ -227,6 +227,7 @@ def test_update_ratios():
     assert model_findings.update_ratios({"a": 1e-3, "b": 9e-6, "c": math.nan}).verdict == "wrong"
 
 
+@pytest.mark.slow
 def test_a_wrong_derivative_keeps_it_from_learning_by_heart(patient, monkeypatch):
     def wrong(x, w, b=None):
         y, backward = rule(x, w, b)

@@ -10,7 +10,6 @@ from dataclasses import replace
 import browser
 import numpy as np
 import pytest
-from slow import slow_but
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
@@ -153,6 +152,7 @@ def test_the_numbers_of_every_step_are_shown(opened):
         page.click("#next")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["gpt2", "modern-tiny"])
 def test_gradients_shown_are_those_of_the_parameters(preset, opened):
     model, ledger = transformer(preset)
@@ -177,6 +177,7 @@ def test_what_is_added_up_at_a_fan_out_is_shown(opened):
     assert "2 of 3" in page.text("#step .input:nth-of-type(2)")
 
 
+@pytest.mark.slow
 def test_paths_of_an_entry_add_up_to_its_gradient(opened):
     x = Tensor(np.random.default_rng(0).standard_normal((2, 3)), requires_grad=True, name="x")
     W = Tensor(np.random.default_rng(1).standard_normal((3, 4)), requires_grad=True, name="W")
@@ -192,6 +193,7 @@ def test_paths_of_an_entry_add_up_to_its_gradient(opened):
             assert total == pytest.approx(sum(products)) == pytest.approx(p.grad[index])
 
 
+@pytest.mark.slow
 def test_modules_unfold_and_fold_and_no_box_lies_on_another(opened):
     page = opened(transformer()[1])
     boxes = lambda: page.js("return [...document.querySelectorAll('.box')].map((one) => one.dataset.key)")
@@ -213,6 +215,7 @@ def test_modules_unfold_and_fold_and_no_box_lies_on_another(opened):
     assert boxes() == folded
 
 
+@pytest.mark.slow
 def test_the_current_step_is_marked_and_in_sight(opened):
     page = opened(transformer()[1])
     page.click("#unfold")
@@ -248,6 +251,7 @@ def test_every_control_has_a_name_and_the_page_its_landmarks(opened):
         assert len(page.browser.find_elements("css selector", selector)) == 1, selector
 
 
+@pytest.mark.slow
 def test_it_plays_to_the_end_and_stops(opened):
     ledger = EXAMPLES["diamond"]()
     page = opened(ledger)
@@ -280,7 +284,8 @@ def odd_ledgers():
     }
 
 
-@pytest.mark.parametrize("name", slow_but(odd_ledgers(), "part"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", odd_ledgers())
 def test_odd_ledgers_are_shown_too(name, opened):
     ledger = odd_ledgers()[name]
     page = opened(ledger)
@@ -302,6 +307,7 @@ def test_odd_ledgers_are_shown_too(name, opened):
         assert "a part of the walk" in page.text("#paths")
 
 
+@pytest.mark.slow
 def test_formulas_in_type_say_what_the_rules_say(opened):
     """Raised and lowered signs stand for the same; a root has a bar in place of brackets; lines part the equations."""
     ledger = trace(lambda x: x * 2, 1.0)
@@ -325,7 +331,8 @@ def test_formulas_in_type_say_what_the_rules_say(opened):
         page.click("#next")
 
 
-@pytest.mark.parametrize("width", slow_but([390, 1440], 390))
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_nothing_is_wider_than_the_window(name, width, opened):
     ledger = EXAMPLES[name]()

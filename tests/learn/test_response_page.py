@@ -45,6 +45,7 @@ def chromium():
         yield found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1440])
 def test_it_shows_the_same_as_the_terminal_at_any_width(width, chromium, tmp_path):
     browser.resize(chromium, width, 900)
@@ -74,6 +75,7 @@ def test_it_shows_the_same_as_the_terminal_at_any_width(width, chromium, tmp_pat
     assert chromium.get_log("browser") == []
 
 
+@pytest.mark.slow
 def test_without_a_value_head_there_is_no_column_of_values():
     for text in (response_page(made(None), "t"), response_text(made(None), "t")):
         assert "ratio" in text

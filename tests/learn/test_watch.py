@@ -143,6 +143,7 @@ def test_damage_is_shown_and_passes(growing):
         assert json.loads(ask(port, "/run.json")[2])["step"] == STEPS
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(run, tmp_path):
     """Curves are drawn, samples are there as text, markup in them is not, and nothing is logged as an error."""
     with editing(run) as config:

@@ -285,7 +285,8 @@ WHOLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", slow_but(WHOLE, "uint8"))
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", WHOLE)
 @pytest.mark.parametrize("name", OURS)
 def test_integers_and_booleans(name, dtype):
     """As torch, or refused where NumPy's would be wrong: 1 − 2 is 255 for bytes, so their softmax would be, too."""

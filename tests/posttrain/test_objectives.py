@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import slow_but
 from small_gpt import Given, shaken, tiny
 
 from tinygrad_lm.engine.observe import no_grad
@@ -21,7 +22,7 @@ from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.objective import IGNORED
 from tinygrad_lm.train.shares import Shares
 
-FAMILIES = pytest.mark.parametrize("preset", ["gpt2", "modern"])
+FAMILIES = pytest.mark.parametrize("preset", slow_but(["gpt2", "modern"], "modern"))
 ROWS = 4
 OBJECTIVES = {
     "bradley_terry": bradley_terry,

@@ -7,7 +7,6 @@ import time
 
 import browser
 import pytest
-from slow import slow_but
 from small_service import post, serving, small_service
 
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
@@ -147,6 +146,7 @@ def test_a_conversation(page):
     assert page.text(".assistant .bubble") == first
 
 
+@pytest.mark.slow
 def test_another_answer(page):
     page.set("seed", "")
     page.set("tokens", 12)
@@ -303,8 +303,9 @@ def test_an_untrained_model_begins_with_plain_text(chromium):
         assert "not trained to chat" in page.text("#facts")
 
 
-@pytest.mark.parametrize("scheme", slow_but(["light", "dark"], "light"))
-@pytest.mark.parametrize("width", slow_but([390, 1440], 390))
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
 def test_it_fits_and_can_be_read(width, scheme, page):
     browser.resize(page.browser, width, 844, scheme)
     page.set("tokens", 30)

@@ -60,6 +60,7 @@ def test_replayed_steps_are_the_eager_ones_bit_for_bit(device, preset, monkeypat
     same(weights(replayed), weights(eager))
 
 
+@pytest.mark.slow
 def test_what_has_no_kernel_is_not_captured(device):
     """Dropout of attention's weights needs a multiple of eight keys."""
     odd = trainer("gpt2", device, block_size=12)
@@ -190,6 +191,7 @@ def test_a_run_from_the_command_line_to_a_sample(device, tmp_path, monkeypatch, 
     assert capsys.readouterr().out.startswith("the")
 
 
+@pytest.mark.slow
 def test_gradients_left_by_a_look_do_not_count(device):
     """As on a CPU: before a captured step, too."""
     looked, other = trainer("gpt2", device), trainer("gpt2", device)

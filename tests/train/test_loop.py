@@ -89,6 +89,7 @@ def test_validation_stays_inside_documents_as_training_does(tmp_path):
 # ---- it learns
 
 
+@pytest.mark.slow
 def test_the_loss_falls(text, tmp_path, capsys):
     """Below what counting pairs can reach, and its log, picture and samples say so."""
     options = ["--steps", 150, "--eval-every", 50]

@@ -166,6 +166,7 @@ def test_a_run_has_as_many_shares_as_there_are_cores(monkeypatch):
         assert of_rows(rows, shares=2) == 2
 
 
+@pytest.mark.slow
 def test_small_steps_in_bfloat16_have_one_share(monkeypatch):
     """Where products round; a step of a larger model, or of one in float32, has as many as there are cores."""
     monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda: 4)
