@@ -1,7 +1,8 @@
 """One thread a test process, the quick profile and the whole, and where the real data are.
 
-Without --runslow the tests marked slow are left out and Hypothesis draws fewer examples, the same in every run. Where
--m chooses the tests, it has the last word about slow ones too, and Hypothesis draws as many as in the whole.
+Without --runslow the tests marked slow are left out, most of the parameters of those that have many, and Hypothesis
+draws fewer examples, the same in every run. Where -k chooses the tests, none is left out but the slow ones. Where -m
+chooses the tests, it has the last word about slow ones too, and Hypothesis draws as many as in the whole.
 """
 
 import os
@@ -16,7 +17,7 @@ import pytest  # noqa: E402
 import strict_array  # noqa: E402
 from cuda_checks import gpu, small_blocks  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from slow import LEFT_OUT, NOTHING_QUICK  # noqa: E402
+from slow import LEFT_OUT, NOTHING_QUICK, few_of_each  # noqa: E402
 
 from tinygrad_lm import backend, kernels  # noqa: E402
 from tinygrad_lm.data.tokenizers.tokenizer import GPT2Tokenizer  # noqa: E402
@@ -42,17 +43,17 @@ def pytest_configure(config):
     settings.load_profile("quick" if quick(config) else "whole")
 
 
+@pytest.hookimpl(trylast=True)  # after -k has chosen
 def pytest_collection_modifyitems(config, items):
-    slow, others = [], []
-    for item in items:
-        (slow if item.get_closest_marker("slow") else others).append(item)
-    config.stash[NOTHING_QUICK] = {item.path for item in slow} - {item.path for item in others}
-    config.stash[LEFT_OUT] = len(slow) if quick(config) else 0
-    if quick(config) and slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = others
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    config.stash[NOTHING_QUICK] = {item.path for item in items} - {item.path for item in others}
+    if quick(config):
+        kept = set(others if config.option.keyword else few_of_each(others))
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        config.stash[LEFT_OUT] = len(items) - len(kept)
+        items[:] = [item for item in items if item in kept]
     if hasattr(config, "workeroutput"):
-        config.workeroutput["left out"] = config.stash[LEFT_OUT]
+        config.workeroutput["left out"] = config.stash.get(LEFT_OUT, 0)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -94,7 +95,7 @@ def pytest_terminal_summary(terminalreporter, config):
     table_of_mutants(terminalreporter)
     if quick(config):
         terminalreporter.write_line(
-            f"quick profile: {config.stash.get(LEFT_OUT, 0)} slow tests left out, 10 examples of each property; "
+            f"quick profile: {config.stash.get(LEFT_OUT, 0)} tests left out, 10 examples of each property; "
             "everything: python -m pytest --runslow",
             yellow=True,
         )

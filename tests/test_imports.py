@@ -106,6 +106,7 @@ def problems(path):
             yield f"{own} imports {name} from the whole package"
 
 
+@pytest.mark.slow
 def test_imports_run_one_way():
     found = {path: list(problems(path)) for path in [*FILES, *EXAMPLES]}
     assert {path: names for path, names in found.items() if names} == {}
@@ -226,6 +227,7 @@ def test_only_a_few_know_of_cupy():
                 assert "cupy" not in code, f"{path}, line {number}: {line}"
 
 
+@pytest.mark.slow
 def test_no_foreign_engine_and_no_format_that_can_run():
     for path in [*FILES, *EXAMPLES]:
         assert not {name.split(".")[0] for name in imports(path)} & FORBIDDEN, path

@@ -153,6 +153,7 @@ def test_broadcasting(lesson):
     assert found["copied"].tolist() == [[1, 2, 3]] * 4
 
 
+@pytest.mark.slow
 def test_product_and_softmax(lesson):
     _, found, _, _ = lesson(5)
     assert max(found["product"]) < 1e-14

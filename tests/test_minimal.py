@@ -160,6 +160,7 @@ def test_a_mistake_is_noticed(old, new):
     assert not agree(differences(page_module(old, new)))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_loss():
     """Beside the difference quotient (8 (f(h) − f(−h)) − f(2h) + f(−2h)) / 12h at some entries of each weight."""
     page, rng = page_module(), np.random.default_rng(2)

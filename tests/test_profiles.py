@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 from hypothesis import settings
-from slow import NOTHING_QUICK
+from slow import MOST, NOTHING_QUICK, few_of_each
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +26,10 @@ def test_ci_runs_the_whole_and_readme_has_one_command():
     assert len(runs) == 3
     assert all(options.startswith(" --runslow") for options in runs)
     assert re.findall(r"python -m pytest(.*)", (ROOT / "README.md").read_text(encoding="utf-8")) == [""]
+
+
+def test_of_many_parameters_a_few_are_spread_evenly():
+    marked = [SimpleNamespace(nodeid=f"b::y[{i}]", get_closest_marker=lambda name: name == "every") for i in range(20)]
+    many = [SimpleNamespace(nodeid=f"a::x[{i}]", get_closest_marker=lambda name: None) for i in range(20)]
+    assert list(few_of_each([*many, *marked])) == [*many[::3], *marked]
+    assert list(few_of_each(many[:MOST])) == many[:MOST]

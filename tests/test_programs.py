@@ -176,6 +176,7 @@ def test_a_failing_gradcheck_goes_to_any_encoding():
     assert " ? input 0 (3,): 3 entries" in told
 
 
+@pytest.mark.slow
 def test_learning_without_docstrings_is_refused():
     status, told = ended("-OO", "-m", "tinygrad_lm", "learn")
     assert (status, told.count("\n")) == (2, 1)

@@ -55,6 +55,7 @@ def test_a_training_outlives_a_full_disk_for_its_output(tmp_path):
     assert (tmp_path / "run" / "samples.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_mistake_is_reported_when_standard_output_is_closed(tmp_path):
     status, told = ended([*PRETRAIN, "--data", tmp_path / "none"], True)
     assert (status, told.startswith("error: data file ")) == (2, True)

@@ -37,6 +37,7 @@ def frozen_copy(model, frozen, rank=0):
 # ---- adapters
 
 
+@pytest.mark.slow
 @given(n_in=st.integers(1, 5), n_out=st.integers(1, 5), rank=st.integers(1, 6), bias=st.booleans())
 def test_an_adapter_by_its_equation_and_by_complex_step(n_in, n_out, rank, bias):
     """y = x w + b + 32/r x A B; every entry of the gradients of A, B and x."""

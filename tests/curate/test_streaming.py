@@ -194,6 +194,7 @@ def test_a_text_is_cut_at_an_empty_line_where_there_is_one(small, tmp_path):
     assert b"x" not in pieces[1]
 
 
+@pytest.mark.slow
 def test_few_bytes_are_under_way_where_records_are_long():
     """At most `ahead` batches are in flight, and fewer large ones."""
 

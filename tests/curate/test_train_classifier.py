@@ -77,6 +77,7 @@ def test_passes_and_kinds_and_seeds_have_orders_of_their_own():
     assert draw_texts(50, 50, 0, "a", 0) == list(orders[0])
 
 
+@pytest.mark.slow
 def test_planted_quality_is_found():
     """Two kinds of text from known frequencies, so the best possible classifier is known: their likelihood ratio."""
     good, bad = texts(600, 1), texts(600, 2, spread=1.0)

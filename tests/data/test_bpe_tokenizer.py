@@ -154,6 +154,7 @@ def test_without_tiktoken(monkeypatch):
 # Files
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(text=texts, special=st.lists(st.text(min_size=1), unique=True) | st.just([END]))
 def test_a_file_gives_the_same_tokenizer(tmp_path_factory, text, special):

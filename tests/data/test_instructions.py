@@ -96,6 +96,7 @@ def test_every_answer_is_right_and_well_formed(drawn):
         assert all("{" not in text and text == text.strip() for text in prompt(conversation))
 
 
+@pytest.mark.slow
 def test_all_tasks_are_equally_frequent(drawn):
     counts = Counter(conversation.task for conversation in drawn["train"])
     assert counts.keys() == set(TASK_NAMES)

@@ -36,6 +36,7 @@ def script(monkeypatch):
 # ---- where a text ends
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(prompt=st.text("abc ", min_size=1, max_size=40), n=st.integers(1, 12), threads=st.integers(1, 2))
 def test_a_completion_is_the_likeliest_token_again_and_again(prompt, n, threads):

@@ -138,6 +138,7 @@ def test_texts_that_have_ended_are_not_computed_for_long(shapes):
 # ---- log-probabilities
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(drawn=configs(), seed=seeds, temperature=st.sampled_from([0.5, 2.0]))
 def test_log_probabilities_are_the_models_and_the_samplers(drawn, seed, temperature):

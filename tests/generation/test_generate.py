@@ -127,6 +127,7 @@ def test_wrong_prompts():
         next(generate(GPT(tiny("gpt2")), [7], 1))
 
 
+@pytest.mark.slow
 def test_what_pads_the_vocabulary_is_not_drawn():
     model = GPT(tiny("modern"))  # all tokens equally likely
     assert set(generate(model, [0], 200)) == set(range(7))

@@ -1,9 +1,19 @@
-"""What the quick profile leaves out: the tests marked slow. conftest.py keeps here what it found while collecting."""
+"""What the quick profile leaves out. conftest.py keeps here what it found while collecting."""
 
 import pytest
 
+MOST = 8  # of the parameters of one test in the quick profile
 LEFT_OUT = pytest.StashKey[int]()  # how many tests
 NOTHING_QUICK = pytest.StashKey[set]()  # the files all of whose tests are slow
+
+
+def few_of_each(items):
+    """Of each test with many parameters at most MOST, evenly spread; all where it is marked `every`."""
+    tests = {}
+    for item in items:
+        tests.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for some in tests.values():
+        yield from some[:: 1 if some[0].get_closest_marker("every") else -(-len(some) // MOST)]
 
 
 def first_of_each(rows, kind):

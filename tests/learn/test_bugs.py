@@ -156,6 +156,7 @@ def test_every_puzzle_can_be_asked_and_answered(name, capsys):
         assert not wrong or wrong.strip().splitlines()[-1].strip() in told
 
 
+@pytest.mark.slow
 def test_the_list_names_all_and_tells_nothing(capsys):
     assert learn("bug") == 0
     listed = capsys.readouterr().out

@@ -270,6 +270,7 @@ def trained(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_the_ledger_of_a_run(trained, capsys):
     assert command(trained) == 0
     told = capsys.readouterr().out

@@ -91,6 +91,7 @@ def changed(folder):
 # ---- the whole
 
 
+@pytest.mark.slow
 def test_a_healthy_run_is_fine_everywhere_and_left_as_it_was(patient, capsys):
     before = {path: path.read_bytes() for path in patient.rglob("*") if path.is_file()}
     assert command(patient) == 0

@@ -70,6 +70,7 @@ def test_the_law_is_broken_by_enough_to_see():
     assert {bug.operation for bug in ESTIMATOR_BUGS} == set(ESTIMATORS)
 
 
+@pytest.mark.slow
 def test_the_list_names_them_and_no_name_is_taken_twice(capsys):
     assert learn("bug") == 0
     listed = capsys.readouterr().out

@@ -244,6 +244,7 @@ def test_it_can_be_used_by_keyboard(opened):
     assert page.js("return document.activeElement.classList.contains('current')")
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name_and_the_page_its_landmarks(opened):
     page = opened(EXAMPLES["linear"]())
     assert page.js(NAMELESS) == []

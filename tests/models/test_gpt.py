@@ -170,6 +170,7 @@ def test_a_frozen_head_has_no_gradient_computed():
             assert (f"linear_{name}" in names) == (not frozen)
 
 
+@pytest.mark.slow
 @given(drawn=configs())
 def test_the_future_has_no_gradient_and_no_effect(drawn):
     """The gradient of the logits at t by the embedding at s > t is zero, not nearly: bitwise."""

@@ -40,6 +40,7 @@ def test_every_operation_has_cases_and_a_reference():
     assert all(proof.reference for proof in PROOFS.values())
 
 
+@pytest.mark.every
 @every_implementation
 @given(data=st.data())
 def test_rule(name, rule, data):

@@ -24,6 +24,7 @@ EXPRESSIONS = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(EXPRESSIONS, st.text("abc1.]-é\n", max_size=8))
 @example("(a|ab)(c|bcd)(d*)", "abcd")

@@ -173,6 +173,7 @@ def test_dpo_begins_without_a_preference(undisturbed):
     assert {"accuracy", "chosen", "rejected", "margin"} <= last.keys()
 
 
+@pytest.mark.slow
 def test_a_run_of_preferences_draws_its_picture(undisturbed, monkeypatch):
     folder = undisturbed("dpo")
     monkeypatch.undo()
@@ -213,6 +214,7 @@ def test_a_tie_is_half_right(folder):
     agree(loss, math.log(2), "loss", 1e-6)
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_saved_and_judges(folder, undisturbed, tmp_path):
     """A policy can be trained by it; a run without a head is refused."""
     teacher = load_reward(undisturbed("reward"), "cpu")

@@ -72,6 +72,7 @@ def new(tmp_path_factory):
     return lambda: tmp_path_factory.mktemp("export") / "model"
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(config=expressible(), seed=st.integers(0, 2**32 - 1), rank=st.sampled_from([0, 0, 2]))
 def test_there_and_back(new, config, seed, rank):

@@ -160,6 +160,7 @@ def test_another_answer(page):
     assert page.text(".assistant .bubble") != first
 
 
+@pytest.mark.slow
 def test_instructions_come_first(page):
     page.set("system", "be brief")
     page.set("tokens", 3)
@@ -294,6 +295,7 @@ def test_text_is_never_markup(page):
     assert page.js("return document.querySelectorAll('#log img, #log b').length") == 0
 
 
+@pytest.mark.slow
 def test_an_untrained_model_begins_with_plain_text(chromium):
     with serving(small_service(tokenizer="char", trained=False)) as server:
         chromium.get(server.url)

@@ -221,6 +221,7 @@ def test_a_law_of_the_users_own():
         prove(Op(exp), unary(), checks={"a law": law}, **few)
 
 
+@pytest.mark.slow
 def test_an_input_without_influence():
     with pytest.raises(GradientError, match="prove idle: b has no influence on the value, in none of 60 drawn cases"):
         prove(Op(idle), binary(), **few)

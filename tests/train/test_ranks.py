@@ -69,6 +69,7 @@ def test_whoever_updates_what(monkeypatch):
     assert together(2, lambda rank: course("modern", rank, 1))[0] == divided == course("modern", Alone(), 1)
 
 
+@pytest.mark.slow
 def test_resumed_on_other_numbers_of_ranks():
     """Steps 0–2 on one, 3–5 on two, 6–8 on four, 9–11 on one: as 12 on one."""
     straight = course("modern", Alone(), 1, 12)[1]

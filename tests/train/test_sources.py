@@ -413,6 +413,7 @@ def test_minutes_are_planned(data, tmp_path, monkeypatch):
     assert Log(tmp_path / "log.jsonl").curve("loss")[0][-1] == most
 
 
+@pytest.mark.slow
 def test_attention_inside_documents(tmp_path, data, capsys):
     """The batches say by which token documents begin, also in a run that goes on; samples begin with it."""
     pytest.importorskip("tiktoken")
