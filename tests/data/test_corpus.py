@@ -91,6 +91,7 @@ def cached(tmp_path):
 # A file of one's own
 
 
+@pytest.mark.slow
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("\r\n\ufeff"), min_size=1))
 def test_a_file_comes_back_character_by_character(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.txt"

@@ -104,6 +104,7 @@ def test_all_tasks_are_equally_frequent(drawn):
         assert abs(n - 800) < 5 * math.sqrt(800)
 
 
+@pytest.mark.slow
 def test_a_follow_up_repeats_the_answer_louder(drawn):
     louder = [conversation for conversation in drawn["train"] if conversation.task == "again"]
     for conversation in louder:

@@ -26,7 +26,7 @@ except ConfigError as error:
 
 STATUS = {"raise": 1, "sys.exit": 3, "os._exit": 3, "SIGKILL": 137, "SIGSTOP": 1, "SIGTERM": 143, "hang": 1}
 RANKS = {"connect": 0, "start": 1, "forward": 1, "exchange": 0, "evaluation": 1, "save": 1, "write": 0}
-QUICK = {("os._exit", "forward"), ("SIGKILL", "write")}
+QUICK = {("SIGKILL", "write")}
 CASES = [
     pytest.param(fault, place, id=f"{fault}, {place}", marks=[] if (fault, place) in QUICK else pytest.mark.slow)
     for fault, place in [*product(STATUS, PLACES), ("other call", "exchange")]

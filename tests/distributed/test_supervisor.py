@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slow import slow_but
 
 from tinygrad_lm.distributed import supervisor
 from tinygrad_lm.distributed.launcher import MARKS, SIZES
@@ -170,7 +171,7 @@ def run(tmp_path, before="", after="", ours=False, **variables):
     return ended.returncode, ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize("ours", [False, True])
+@pytest.mark.parametrize("ours", slow_but([False, True], True))
 def test_a_process_is_waited_for(ours, tmp_path):
     """Whether it was started so, or begins it itself; once, and what it prints is printed once."""
     status, out, err = run(tmp_path, "print('once')", "os._exit(7)", ours)

@@ -82,6 +82,7 @@ def test_a_trainer_is_freed_at_once(device):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_what_waits_for_the_gpu_within_a_step_is_noticed(device, monkeypatch):
     def looking(*arguments, backward=device_steps.backward):
         loss, count = backward(*arguments)
@@ -201,6 +202,7 @@ def test_gradients_left_by_a_look_do_not_count(device):
     same(weights(looked), weights(other))
 
 
+@pytest.mark.slow
 def test_the_mean_is_over_all_counted_targets_of_a_step(device):
     """However few of them a batch has: 1, then 16, then none. As on a CPU (test_shares.py)."""
     shape = replace(tiny("gpt2"), n_embd=32, n_head=2, dropout=0.0, block_size=8)

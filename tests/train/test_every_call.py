@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from interruptions import at_call, disk_full, kill, needs_fork
+from slow import slow_but
 from small_run import TEXT, pretrain, results
 
 from tinygrad_lm.locks import LOCK
@@ -73,8 +74,8 @@ def folder(tmp_path_factory):
 
 @needs_fork
 @pytest.mark.parametrize("every", [1000, pytest.param(40, marks=pytest.mark.slow)], ids=["one", "one in forty"])
-@pytest.mark.parametrize("what", ["new", "resumed"])
-@pytest.mark.parametrize("act", ["kill", "disk_full"])
+@pytest.mark.parametrize("what", slow_but(["new", "resumed"], "new"))
+@pytest.mark.parametrize("act", slow_but(["kill", "disk_full"], "kill"))
 def test_it_goes_on_or_says_why_not(act, what, every, folder, capsys):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "helpers")])}
     command = [sys.executable, __file__, folder, act, what, str(FIRST), str(every)]

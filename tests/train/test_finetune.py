@@ -86,7 +86,7 @@ def weights(run, which="newest"):
 # ---- what it does
 
 
-@every_way
+@pytest.mark.parametrize("way", slow_but(WAYS, "adapters"))
 def test_it_begins_with_the_loss_of_the_foundation_model(way, base, undisturbed):
     run = RunFolder(undisturbed(way))
     model, tokenizer = load_pretrained(base)
