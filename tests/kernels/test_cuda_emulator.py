@@ -1,5 +1,7 @@
 """The emulator notices what it is for: each kernel here is wrong in one way, and right again with one line changed."""
 
+import re
+
 import cuda_emulator
 import numpy as np
 import pytest
@@ -137,3 +139,15 @@ def test_launches_that_cannot_be_are_refused(blocks, threads):
 def test_what_does_not_compile_is_reported():
     with pytest.raises(LaunchError, match="refuses the source"):
         launch("y[0] = z;")
+
+
+TEMPLATE = re.compile(r"^template <[^\n]*>[^;{]*\{[^\n]*\n(.*?)^\}", re.MULTILINE | re.DOTALL)
+
+
+def test_no_template_has_shared_memory_of_its_own():
+    """g++ leaves it outside of what the emulator fills and watches."""
+    bodies = [
+        body for path in sorted(cuda_compile.SOURCES.glob("*.cu*")) for body in TEMPLATE.findall(path.read_text())
+    ]
+    assert len(bodies) > 10
+    assert not [body for body in bodies if "__shared__" in body]

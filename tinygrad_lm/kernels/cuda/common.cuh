@@ -55,14 +55,23 @@ __device__ float warp_max(float x) {
     return x;
 }
 
-template <class T> __device__ T block_sum(T x) {
-    __shared__ T of_warp[32];
+template <class T> __device__ T block_sum(T x, T* of_warp) {
     int lane = threadIdx.x % 32;
     x = warp_sum(x);
     __syncthreads();  // others may still read what the last call left there
     if (lane == 0) of_warp[threadIdx.x / 32] = x;
     __syncthreads();
     return warp_sum(lane < blockDim.x / 32 ? of_warp[lane] : T(0));
+}
+
+__device__ float block_sum(float x) {
+    __shared__ float of_warp[32];
+    return block_sum(x, of_warp);
+}
+
+__device__ double block_sum(double x) {
+    __shared__ double of_warp[32];
+    return block_sum(x, of_warp);
 }
 
 __device__ float block_max(float x) {
