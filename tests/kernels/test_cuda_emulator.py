@@ -49,7 +49,7 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
             ("if (i % 64 < 40) __syncthreads(); y[i] = 0;", "for one that has ended"),
             ("if (i % 2) __syncthreads();\nelse __syncthreads(); y[i] = 0;", "different places"),
             ("if (i % 32) y[i] = __shfl_xor_sync(~0u, 1.0f, 1);", "for one that has ended"),
-            ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1);", "for one that has ended"),
+            ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1.0f);", "for one that has ended"),
             ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
             ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
             (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
