@@ -10,6 +10,7 @@ from dataclasses import replace
 import browser
 import numpy as np
 import pytest
+from slow import slow_but
 from small_gpt import random_tokens, shaken, tiny
 
 from tinygrad_lm import ops
@@ -116,7 +117,7 @@ def transformer(preset="gpt2"):
     return model, trace(lambda: ops.cross_entropy(model(x), y))
 
 
-@pytest.mark.parametrize("preset", ["gpt2", "modern-tiny"])
+@pytest.mark.parametrize("preset", slow_but(["gpt2", "modern-tiny"], "modern-tiny"))
 def test_it_steps_through_a_transformer_and_back(preset, opened):
     _, ledger = transformer(preset)
     page = opened(ledger)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow import slow_but
 from small_gpt import configs, differentiate, random_tokens, shaken, tiny
 
 from tinygrad_lm import Tensor, no_grad, ops
@@ -48,7 +47,8 @@ def loss_at(model, x, y, context=NONE):
 # ---- every entry of the gradient
 
 
-@pytest.mark.parametrize("preset", slow_but(PRESETS, "modern"))
+@pytest.mark.slow  # test_any_configuration is quick
+@every_preset
 def test_every_parameter_entry_by_complex_step(preset):
     """All weights are complex numbers here, one of them with an imaginary part of 1e-30. Dropout is on."""
     config = tiny(preset, dropout=0.2)
