@@ -9,9 +9,11 @@ import pytest
 from tinygrad_lm.backend import wide
 from tinygrad_lm.engine.op import Op
 from tinygrad_lm.engine.precision import PRECISE
+from tinygrad_lm.kernels.cuda import activation as cuda_activation
 from tinygrad_lm.kernels.cuda import adamw as cuda_adamw
 from tinygrad_lm.kernels.cuda import columns as cuda_columns
 from tinygrad_lm.kernels.cuda import cross_entropy as cuda_classifier
+from tinygrad_lm.kernels.cuda import elementwise as cuda_elementwise
 from tinygrad_lm.kernels.cuda import embedding as cuda_embedding
 from tinygrad_lm.kernels.cuda import normalize as cuda_normalize
 from tinygrad_lm.testing import checks
@@ -21,7 +23,8 @@ from tinygrad_lm.testing.drawing import signed
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-2}
 SMALL = [
     (cuda_normalize, "PACKETS", 3), (cuda_normalize, "WARPS", 2), (cuda_normalize, "LONGEST", 3),
-    (cuda_normalize, "BLOCKS", 3),
+    (cuda_normalize, "BLOCKS", {2: 3, 4: 3}), (cuda_normalize, "WITH_BIAS", {2: 3, 4: 3}),
+    (cuda_activation, "BLOCKS", 6), (cuda_elementwise, "LONG", (16, 65535)),
     (cuda_columns, "BLOCKS", 12), (cuda_columns, "AT_ONCE", 30), (cuda_columns, "SHORTEST", 2),
     (cuda_classifier, "THREADS", 64), (cuda_classifier, "LOGITS", 320),
     (cuda_embedding, "IDS", 32), (cuda_embedding, "STRIPS", (32, 64)), (cuda_embedding, "TABLE", 100),
@@ -66,6 +69,9 @@ def on_host(gradients):
     for dx, x in zip(gradients, found, strict=True):
         if hasattr(dx, "plus"):
             adds_itself(dx, x)
+    for x in found:
+        if x is not None and x.data.ptr in cuda_columns.summed:
+            agree_with_columns(cuda_columns.summed[x.data.ptr][1].get().sum(0), x.get())
     return [None if dx is None else dx.get() for dx in found]
 
 
@@ -116,6 +122,19 @@ def ids_outside_their_table(xp):
     assert np.isnan(y[~inside]).all()
     _, backward = Op.registry["embedding"].rule(w, ids[inside])
     checks.agree(dw, backward(dy[inside])[0], "gradient", 1e-6)
+
+
+def columns_agree(dx, right):
+    """column_sums of a gradient, which may have been added up in float32 before they were rounded to its dtype."""
+    C = dx.shape[-1]
+    found = cuda_columns.column_sums(dx.reshape(-1, C))
+    checks.agree(found.get(), right.reshape(-1, C).sum(0), "sums of columns", 1e-5)
+
+
+def agree_with_columns(sums, x):
+    """Sums of a matrix's columns from before its entries were rounded to 8 bits, each by 2⁻⁸ of itself at most."""
+    x = x.astype("float64").reshape(-1, len(sums))
+    assert (abs(sums - x.sum(0)) <= 1.01 * 2.0**-8 * abs(x).sum(0)).all()
 
 
 def cotangent(rng, name, case, dtype):

@@ -56,7 +56,7 @@ struct Product {  // a lane's part of a wgmma that has not been computed yet
     float* c;
     float kept[32];  // of c, if `first` for it, before it was taken away
     bool first, transposed, add;
-    unsigned columns, a[4][4];  // of the four lanes that share its rows
+    unsigned columns, group, a[4][4];  // a: of the four lanes that share its rows
     uint64_t b;
 };
 struct Fibre {
@@ -70,7 +70,7 @@ struct Fibre {
     struct { void* to; const void* from; unsigned bytes; } copy[MOST_COPIES];
     bool copied, unseen;  // copies were issued; waited for, but not shown to the matrix units
     bool fenced;          // the matrix units may take registers
-    unsigned products;
+    unsigned products, groups;  // not computed yet; ended
     Product product[MOST_PRODUCTS];
 };
 static const unsigned STACK = 1 << 16, MOST = 1024;
@@ -272,6 +272,7 @@ template <class F> static int reduce_at(int line, int x, F better) {
 }
 #define __reduce_min_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a < b ? a : b; })
 #define __reduce_max_sync(mask, x) reduce_at(__LINE__, x, [](int a, int b) { return a > b ? a : b; })
+#define __any_sync(mask, x) (reduce_at(__LINE__, int(x), [](int a, int b) { return a | b; }) != 0)
 
 #include "cuda_emulator_matrices.h"
 

@@ -39,7 +39,7 @@ static void multiply(float* c, unsigned columns, const unsigned (&a)[4], uint64_
     if (fibres[current / 128 * 128].given[2] != b) __builtin_trap();
     Product& p = fibre.product[fibre.products++];
     p = {c, {}, true, transposed, add, columns};
-    p.b = b;
+    p.b = b, p.group = fibre.groups;
     for (unsigned i = 0; i < 4; i++) memcpy(p.a[i], fibres[current / 4 * 4 + i].given, 16);
     for (Product* q = fibre.product; q < &p; q++) p.first &= q->c != c;
     wait(FOR_GROUP, __LINE__);
@@ -55,10 +55,15 @@ static void hold(unsigned&) {}
 static void show_copies() { emulator::fibres[emulator::current].unseen = false; }
 static void fence_registers() { emulator::fibres[emulator::current].fenced = true; }
 
-static void wait_for_products() {
+static void end_group() { emulator::fibres[emulator::current].groups++; }
+
+template <int later> static void wait_for_groups() {
     emulator::Fibre& fibre = emulator::fibres[emulator::current];
-    for (unsigned i = 0; i < fibre.products; i++) emulator::compute(fibre.product[i]);
-    fibre.products = 0, fibre.fenced = false;
+    unsigned left = 0;
+    for (unsigned i = 0; i < fibre.products; i++)
+        if (fibre.product[i].group + later < fibre.groups) emulator::compute(fibre.product[i]);
+        else fibre.product[left++] = fibre.product[i];
+    fibre.products = left, fibre.fenced = false;
 }
 
 template <bool transposed, bool add, unsigned n>

@@ -15,7 +15,7 @@ from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.kernels.cuda.compile import SOURCES, source
 from tinygrad_lm.testing.cases import CASES
 
-STEPS = {"adamw", "squares", "total", "rounding"}  # kernels of no operation, but of a training step
+STEPS = {"adamw", "squares", "total", "rounding", "widening"}  # kernels of no operation, but of a training step
 
 
 def forth_and_back(name, case):

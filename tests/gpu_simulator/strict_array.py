@@ -127,7 +127,7 @@ class ndarray:
         self._array.fill(value if isinstance(value, SCALARS) else host(value).item())
 
     def astype(self, dtype, copy=True):
-        return wrap(self._array.astype(dtype, copy=copy))
+        return self if not copy and self.dtype == dtype else wrap(self._array.astype(dtype, copy=copy))
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
         return wrap(self._array.sum(axis, dtype, keepdims=keepdims))

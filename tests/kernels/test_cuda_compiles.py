@@ -50,17 +50,17 @@ CONSTANTS = {  # what Python passes beside REAL and WIDTH; the largest
     ],
 }  # fmt: skip
 REGISTERS = {  # a thread's; 65,536 are there for the 2,048 threads of a multiprocessor
-    "activation_forward": 48, "activation_backward": 48,
+    "activation_forward": 48, "activation_backward": 64,
     "add": 40, "multiply": 40, "scale": 24, "multiply_backward": 56,
     "adamw": 56, "squares": 40, "total": 32,
     "attention_forward": 248, "attention_dq": 248, "attention_dkv": 255, "attention_mask": 32,
     "column_sums": 64,
     "losses": 48, "share_of_counted": 32, "mean_loss": 32, "losses_backward": 40, "losses_and_gradients": 64,
-    "dropout": 56,
+    "dropout": 56, "dropout_backward": 40,
     "embedding_forward": 40, "embedding_backward": 40,
     "ranks_in_strips": 32, "counts_before": 48, "starts_from_totals": 32, "positions_by_id": 32,
-    "norm_forward": 72, "norm_backward": 208,
-    "rotary": 56, "rounding": 24,
+    "norm_forward": 72, "norm_backward": 255,
+    "rotary": 56, "rounding": 24, "widening": 24,
 }  # fmt: skip
 
 
@@ -172,6 +172,22 @@ def test_packets_move_as_one_instruction(file, real, width):
     moved = re.findall(r"(ld|st)\.global\.v4\.[fu]32", ptx)
     assert moved.count("ld") >= len(re.findall(r"\bload\(", text))
     assert moved.count("st") >= len(re.findall(r"\bstore\(", text))
+
+
+@nvrtc_only
+@pytest.mark.parametrize(
+    ("real", "width", "bias", "packets"),
+    [("bf16", 8, 1, 3), ("bf16", 8, 1, 4), ("float", 4, 1, 8), ("bf16", 8, 0, 4), ("float", 4, 0, 8)],
+)
+@pytest.mark.parametrize("architecture", first_of_each(ARCHITECTURES, lambda architecture: "sm"))
+def test_as_many_blocks_of_norms_fit_as_there_are(real, width, bias, packets, architecture):
+    """All at the same time on 132 multiprocessors: none waits for others to end."""
+    constants = {"CENTRED": 1, "GAIN": 1, "BIAS": bias, "PACKETS": packets, "WARPS": cuda_normalize.WARPS, "TEAM": 32}
+    options = options_of(real, width, constants)
+    error, log, _ = compiled(cuda_compile.source("normalize"), f"--gpu-architecture={architecture}", *options)
+    assert not error, log
+    blocks = (cuda_normalize.WITH_BIAS if bias else cuda_normalize.BLOCKS)[16 // width]
+    assert usage(log)["norm_backward"][0] <= 65536 // (32 * cuda_normalize.WARPS * blocks // 132) // 8 * 8
 
 
 @nvrtc_only

@@ -55,7 +55,7 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
             (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
             (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
             (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),
-            (f"{X} copy_later_4(x + i, y + i, 0); wait_for_copies();", "misaligned"),
+            (f"{X} copy_later_4(x + 10000 * i, y + i, 0); wait_for_copies();", "misaligned"),
             (f"{X} copy_later_4(y + i, x, 0); wait_for_copies();", "misaligned"),
         ],
         lambda row: row[1] is None,

@@ -4,7 +4,7 @@ import cuda_emulator
 import numpy as np
 import pytest
 import strict_array as xp
-from cuda_checks import agree, cotangent, expected, ids_outside_their_table, on_host, small_blocks
+from cuda_checks import agree, columns_agree, cotangent, expected, ids_outside_their_table, on_host, small_blocks
 from cuda_emulator import LaunchError
 from cuda_sizes import alone, documents
 from slow import first_of_each, slow_but
@@ -33,6 +33,23 @@ PLANTED = [
     ("activation", "if (i >= n) return;", "", "silu"),
     ("activation", "if (i >= n) return;", "if (i > n) return;", "silu"),
     ("activation", "if (i >= n) return;", "if (i >= n - 1) return;", "silu"),
+    ("activation", "* ROWS + row) * (long long)C", "* ROWS) * (long long)C", "silu"),
+    ("activation", "i += AT_ONCE * step", "i += step", "silu"),
+    ("activation", "i += AT_ONCE * step", "i += (AT_ONCE + 1) * step", "silu"),
+    ("activation", "step = gridDim.y * ROWS", "step = ROWS", "silu"),
+    ("activation", "x + (i + k * step < n ? i + k * step : i)", "x + i + k * step", "silu"),
+    ("activation", "dy + (i + k * step < n ? i + k * step : i)", "dy + i", "silu"),
+    ("activation", "if (i + k * step >= n) break;", "", "silu"),
+    ("activation", "if (i + k * step >= n) break;", "if (i + k * step >= n) continue; if (k == 2) break;", "silu"),
+    ("activation", "sum[j] += d[k][j] =", "sum[j] = d[k][j] =", "silu"),
+    ("activation", "if (!parts) return;", "return;", "silu"),
+    ("activation", "if (!parts) return;", "", "silu"),
+    ("activation", "    __syncthreads();\n", "", "silu"),
+    ("activation", "row == 0 && c < C", "row == 0", "silu"),
+    ("activation", "row == 0 && c < C", "c < C", "silu"),
+    ("activation", "other = 1; other < ROWS", "other = 1; other < ROWS - 1", "silu"),
+    ("activation", "of_row[other][lane][j];", "of_row[other][0][j];", "silu"),
+    ("activation", "parts + blockIdx.y * (long long)C + c", "parts + c", "silu"),
     ("activation", "dy * (s + x * s * (1 - s));", "dy * (s + x * (1 - s));", "silu"),
     ("activation", "3 * 0.044715f", "2 * 0.044715f", "gelu_tanh"),
     ("activation", "1.59576912f * x *", "1.5957f * x *", "gelu_tanh"),
@@ -40,19 +57,24 @@ PLANTED = [
     ("activation", "return 2 * relu_gradient", "return relu_gradient", "relu_squared"),
     ("activation", "return x > 0 ? dy : 0;", "return dy;", "relu"),
     ("elementwise", "A[j] += B[j]", "A[j] += A[j]", "add"),
+    ("elementwise", "if (j >= of_b) return;", "", "add"),
+    ("elementwise", "blockIdx.y * of_b + j", "blockIdx.y * blockDim.x + j", "add"),
+    ("elementwise", "load(b + j, B)", "load(b + i, B)", "add"),
     ("elementwise", "A[j] *= B[j]", "A[j] += B[j]", "multiply"),
     ("elementwise", "store(da + i, B);\n    store(db + i, A);", "store(da + i, A);\n    store(db + i, B);", "multiply"),
     ("elementwise", "if (i >= n) return;", "", "multiply"),
     ("elementwise", "if (i >= n) return;", "if (i >= n - 1) return;", "multiply"),
     ("normalize", "load(x + row + inside(k, C)", "load(x + row + channel(k)", "layer_norm"),
-    ("normalize", "row * C + inside(k, C), xhat", "row * C + channel(k), xhat", "layer_norm"),
+    ("normalize", "packet_at(dy + row * C + inside(k, C))", "packet_at(dy + row * C + channel(k))", "layer_norm"),
+    ("normalize", "packet_at(x + row * C + inside(k, C))", "packet_at(x + row * C + channel(k))", "layer_norm"),
+    ("normalize", "packet_at(total + row * C + inside(k, C))", "packet_at(total + row * C + channel(k))", "layer_norm"),
     ("normalize", "w + inside(k, C)", "w + channel(k)", "layer_norm"),
     ("normalize", "sum += channel(k) < C ?", "sum += true ?", "layer_norm"),
     ("normalize", "square += channel(k) < C ?", "square += true ?", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "", "layer_norm"),
     ("normalize", "if (c >= C) continue;", "if (c > C) continue;", "layer_norm"),
     ("normalize", "if (channel(k) >= C) continue;", "", "layer_norm"),
-    ("normalize", "if (channel(k) >= C) g[k][i] = 0;", "", "layer_norm"),
+    ("normalize", "channel(k) < C ? widened(of_dy[k].at[i]) : 0", "widened(of_dy[k].at[i])", "layer_norm"),
     ("normalize", "k < PACKETS; k++", "k < 1; k++", "layer_norm"),
     ("normalize", "row += teams", "row += teams + 1", "layer_norm"),
     ("normalize", "row += teams", "row += gridDim.x", "rms_norm"),
@@ -61,7 +83,10 @@ PLANTED = [
     ("normalize", "k * TEAM + threadIdx.x % TEAM", "k * blockDim.x + threadIdx.x", "rms_norm"),
     ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "k / PACKETS * gridDim.x", "rms_norm"),
     ("normalize", "k / PACKETS * gridDim.x + blockIdx.x", "blockIdx.x", "layer_norm"),
-    ("normalize", "before[i] + r *", "r *", "layer_norm"),
+    ("normalize", "widened(before[k].at[i]) + r *", "r *", "layer_norm"),
+    ("normalize", "if (BIAS) sum[GAIN + 1][k][i] += d[i];", "if (BIAS) sum[GAIN + 1][k][i] += g;", "layer_norm"),
+    ("normalize", "if (BIAS) sum[GAIN + 1][k][i] += d[i];", "", "layer_norm"),
+    ("normalize", "k < PACKETS * SUMS", "k < PACKETS * (SUMS - 1)", "layer_norm"),
     ("normalize", "total + row * C", "total + C", "layer_norm"),
     ("normalize", "turn ? all + s[i] : s[i]", "s[i]", "rms_norm"),
     ("normalize", "turn ? all + s[i] : s[i]", "all + s[i]", "rms_norm"),
@@ -70,9 +95,9 @@ PLANTED = [
     ("normalize", "[k % PACKETS][lane]", "[0][lane]", "layer_norm"),
     ("normalize", "&& c < C)\n", ")\n", "layer_norm"),
     ("normalize", "row < N; row", "row < N - 1; row", "layer_norm"),
-    ("normalize", "- xhat[k][i] * along_xhat", "", "layer_norm"),
+    ("normalize", "- xhat * along_xhat", "", "layer_norm"),
     ("normalize", "- along_1 -", "-", "layer_norm"),
-    ("normalize", "sum[GAIN][k][i] += g[k][i]", "sum[GAIN][k][i] += g[k][i] * gain[i]", "layer_norm"),
+    ("normalize", "sum[GAIN][k][i] += g;", "sum[GAIN][k][i] += g * gain[i];", "layer_norm"),
     ("normalize", "inverse[n] = r", "inverse[0] = r", "rms_norm"),
     ("columns", "n += 4 * WARPS", "n += 3 * WARPS", "linear"),
     ("columns", "n += 4 * WARPS", "n += 5 * WARPS", "linear"),
@@ -95,11 +120,13 @@ PLANTED = [
     ("philox", "r.counter[1] + r.row, 0", "r.counter[1], r.row", "dropout"),
     ("philox", "i % 2 * 32", "(1 - i % 2) * 32", "dropout"),
     ("philox", ">> 8 >= r.limit", ">> 8 < r.limit", "dropout"),
+    ("dropout", "counter * 8 + k", "counter * 8", "dropout"),
+    ("dropout", "i / of_row", "0", "dropout"),
+    ("dropout", "i % of_row", "i", "dropout"),
+    ("dropout", "    bits[i] = drawn;\n", "", "dropout"),
+    ("dropout", "dx, n, i, bits[i]", "dx, n, i, bits[0]", "dropout"),
     ("dropout", "if (start >= n) return;", "", "dropout"),
-    ("dropout", "thread * 8 + k", "thread * 8", "dropout"),
     ("dropout", "bits >> (k + i)", "bits >> i", "dropout"),
-    ("dropout", "thread / of_row", "0", "dropout"),
-    ("dropout", "thread % of_row", "thread", "dropout"),
     ("dropout", "? grown : 0", "? grown : grown * 0.01f", "dropout"),
     ("rotary", "head / H % T", "head % T", "rotary"),
     ("rotary", "if (pair >= pairs) return;", "", "rotary"),
@@ -220,14 +247,16 @@ PLANTED = [
     ("attention", "largest[m][r] == -INFINITE ? 0 :", "", "attention of documents"),
     # sums
     ("attention", "total[m][r] *= factor[r];", "", "attention"),
+    ("attention", "factor[0] != 1 || factor[1] != 1", "factor[0] != 1", "attention"),
+    ("attention", "factor[0] != 1 || factor[1] != 1", "factor[1] != 1", "attention"),
     ("attention", "sum[m][n][i] *= factor[i / 2]", "sum[m][n][i] *= factor[0]", "attention"),
     ("attention", "total[m][r] = row_sum(total[m][r])", "total[m][r] *= 4", "attention"),
     ("attention", "largest[m][r] = row_max(largest[m][r]);", "", "attention"),
     ("attention", "largest[m][r] * scale + log2f", "largest[m][r] + log2f", "attention"),
     ("attention", "d[m][i % 2] +=", "d[m][0] +=", "attention"),
     ("attention", "d[m][r] = row_sum(d[m][r]);", "", "attention"),
-    ("attention", "(dP[m][n][i] - d[m][i / 2])", "dP[m][n][i]", "attention"),
-    ("attention", "(dP - d[stage][column])", "(dP - d[stage][column / 2])", "attention"),
+    ("attention", "*= dP[m][n][i] - d[m][i / 2]", "*= dP[m][n][i]", "attention"),
+    ("attention", "d[stage][from + n * 8 + 2 * t + i % 2])", "d[stage][from + 2 * t + i % 2])", "attention"),
     ("attention", "query < T ? logs[row + query] : 0", "logs[row + query]", "attention"),
     ("attention", "delta + row + query", "delta + query", "attention"),
     ("attention", "group = h / (H / G)", "group = h % G", "attention"),
@@ -255,20 +284,35 @@ PLANTED = [
     ("attention", "mine, m, j + from, T, S", "mine, m, j, T, S", "attention with dropout"),
     ("attention", "(row + query) * ((S + 63) / 64)", "row * ((S + 63) / 64)", "attention with dropout"),
     ("attention", "drawn + key / 64", "drawn", "attention with dropout"),
-    ("attention", "[column][threadIdx.x / 32]", "[column][0]", "attention with dropout"),
+    ("attention", "2 * t + i % 2][threadIdx.x / 32]", "2 * t + i % 2][0]", "attention with dropout"),
     ("attention", "(g + i / 2 * 8) & 1", "g & 1", "attention with dropout"),
-    ("attention", "P[0][n][i] = stay ? p : 0", "P[0][n][i] = p", "attention with dropout"),
-    ("attention", "stay ? dP * grown : 0", "stay ? dP : 0", "attention with dropout"),
+    ("attention", "!DROPOUT || stay(n, i) ? P[0][n][i] : 0", "P[0][n][i]", "attention with dropout"),
+    ("attention", "stay(n, i) ? dP * grown : 0", "stay(n, i) ? dP : 0", "attention with dropout"),
     ("attention", "? dP[m][n][i] * grown : 0", "? dP[m][n][i] : 0", "attention with dropout"),
     ("attention", "grown / total[m][0], grown", "1 / total[m][0], 1", "attention with dropout"),
     ("attention", "sum_dv[0], grown, grown", "sum_dv[0], 1, 1", "attention with dropout"),
     # the products
-    ("attention", "[place(row, column)], x", "[column], x", "attention of warpgroups"),
-    ("attention", "column, start + row < end);", "column, true);", "attention"),
+    ("attention", "[place(row + r, column)]", "[column]", "attention of warpgroups"),
+    ("attention", "from + r * stride", "from", "attention, wide heads"),
+    ("attention", "if (R % ROWS && row + r >= R) break;", "", "attention, 48 wide"),
+    ("attention", "start + row + r < end", "true", "attention"),
+    ("attention", "start + row + r < end", "start + row < end", "attention, wide heads"),
     ("matrices.", "row < end ?", "row <= end ?", "attention"),
     ("matrices.", "if (start + g + 8 < end)", "if (start + g < end)", "attention"),
     ("matrices.", "i % 2 * 8, column = k * 16 + i / 2 * 8", "i / 2 * 8, column = k * 16 + i % 2 * 8", "attention"),
     ("matrices.", "(a & 0xffff0000) * __uint", "(a << 16) * __uint", "attention"),
+    ("matrices.", "if (start + i / 2 * 8 + g < end) x", "x", "attention"),
+    ("matrices.", "start + i / 2 * 8 + g < end", "start + i / 4 * 16 + g < end", "attention"),
+    ("matrices.", "c[i / 4][from / 8 + n]", "c[0][from / 8 + n]", "attention"),
+    ("matrices.", "c[i / 4][from / 8 + n]", "c[i / 4][n]", "attention, wide heads"),
+    ("matrices.", "(g & half ? high : low) + other", "low + other", "attention"),
+    ("matrices.", "if (from + 2 * lane < D) of_warp", "of_warp", "attention"),
+    ("matrices.", "    __syncthreads();  // others may still read what the last call left there\n", "", "attention"),
+    ("matrices.", "    __syncthreads();\n    for (int i = threadIdx.x", "    for (int i = threadIdx.x", "attention"),
+    ("matrices.", "warp < W", "warp < W - 1", "attention"),
+    ("attention", "long long)gridDim.x + blockIdx.x", "long long)gridDim.x", "attention"),
+    ("attention", "* G + group) * D;\n    put", "* G) * D;\n    put", "attention"),
+    ("attention", "+ part, mine, S, sum_dv, grown,", "+ part, mine, S, sum_dv, 1,", "attention with dropout"),
     ("matrices_warp.", "lane / 16 * 8][k * 16 + lane / 8 % 2", "lane / 8 % 2 * 8][k * 16 + lane / 16", "attention"),
     ("matrices_warp.", "b[from + k * 16 + lane % 16]", "b[from + k * 16 + lane % 8]", "attention"),
     ("matrices_warp.", "b[from + n * 16", "b[n * 16", "attention"),
@@ -290,8 +334,17 @@ PLANTED = [
             ("attention", WAIT, f"{SHOW}        wait_for_copies();\n"),
             ("attention", "        finish_products(z);\n", ""),
             ("attention", "        finish_products(sum);\n", ""),
-            ("attention", "finish_products(z, dP);", ""),
-            ("attention", "finish_products(P, dz);", ""),
+            ("attention", "finish_products<1>(z);", ""),
+            ("attention", "finish_products<1>(z);", "finish_products<2>(z);"),
+            ("attention", "finish_products(dP);", ""),
+            ("attention", "finish_products(dP);", "finish_products<1>(dP);"),
+            ("attention", "finish_products<1>(P);", ""),
+            ("attention", "finish_products<1>(P);", "finish_products<2>(P);"),
+            ("attention", "finish_products<1>(dz);", ""),
+            ("attention", "finish_products<1>(dz);", "finish_products<2>(dz);"),
+            ("matrices_warpgroup.", "    end_group();\n}\n\n// c", "}\n\n// c"),
+            ("matrices_warpgroup.", "    end_group();\n}\n\n// Wait", "}\n\n// Wait"),
+            ("matrices_warpgroup.", "wait_for_groups<later>();", "wait_for_groups<later + 1>();"),
             ("attention", "finish_products(sum_dv, sum_dk);", ""),
             ("attention", "line keys[2][TILE], values", "line keys[2][TILE + 1], values"),
             ("matrices_warpgroup.", "column ^ row % 8 * 8", "column ^ row % 4 * 8"),
@@ -318,6 +371,7 @@ ATTENTION = {  # B, T, S, H, G, D, starts
     "attention with dropout": ((1, 20, 104, 2, 2, 32, None),),
     "attention of documents": ((2, 200, 200, 2, 1, 16, documents),),
     "attention, wide heads": ((2, 75, 130, 2, 1, 128, alone),),
+    "attention, 48 wide": ((1, 40, 70, 1, 1, 48, None),),
     "attention of warpgroups": ((1, 180, 180, 1, 1, 64, alone), (1, 70, 136, 2, 1, 64, None)),
 }
 
@@ -364,6 +418,10 @@ def sizes(name, rng):
                 yield Case((numbers(4 * n, 16), numbers(16, C), targets))
             case "add" | "multiply":
                 yield Case((numbers(n, C), numbers(n, C)))
+                if name == "add":
+                    yield Case((numbers(3, n, C), numbers(1, n, C)))
+            case "silu":
+                yield Case((numbers(30 * n, C),))
             case _:
                 yield Case((numbers(n, C),))
 
@@ -381,6 +439,9 @@ def looked_at(rule):
             y, backward = Op.registry[name].run(*map(xp.asarray, case.inputs), **case.options)
             agree([y.get()], right[:1], case, str(dtype), name)
             agree([y.get(), *on_host(backward(xp.asarray(dy)))], right, case, str(dtype), name)
+            if name in ("silu", "layer_norm"):
+                (dx, *_) = Op.registry[name].run(*map(xp.asarray, case.inputs))[1](xp.asarray(dy))
+                columns_agree(dx() if callable(dx) else dx, right[1])
 
 
 @pytest.fixture

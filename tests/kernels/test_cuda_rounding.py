@@ -1,9 +1,12 @@
-"""Weights that are rounded all at once: the bits are those of rounding each alone, and only they are looked up."""
+"""Rounding and widening: a model's weights all at once, with the bits of rounding each alone, and any array."""
+
+import math
 
 import numpy as np
 import pytest
 from cuda_checks import special_numbers
 
+from tinygrad_lm import ops
 from tinygrad_lm.engine.precision import in_dtype
 from tinygrad_lm.kernels.cuda.rounding import rounded_once
 
@@ -42,3 +45,20 @@ def test_anything_else_is_rounded_by_itself(xp):
     with rounded_once(flat, np.dtype("float32")):
         flat += 1
         assert in_dtype(flat, bfloat16).get().tobytes() == flat.get().astype(bfloat16).tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1003,), (2, 3, 40), ()])
+def test_an_array_there_and_back(xp, shape):
+    x = special_numbers(1003)[: math.prod(shape)].reshape(shape)
+    y, backward = ops.to.run(xp.asarray(x), dtype="bfloat16")
+    assert y.get().tobytes() == x.astype(bfloat16).tobytes()
+    (dx,) = backward(y)
+    assert (dx.dtype, dx.shape) == (x.dtype, shape)
+    assert dx.get().tobytes() == x.astype(bfloat16).astype("float32").tobytes()
+
+
+def test_only_to_bfloat16_where_it_is(xp):
+    x = xp.asarray(special_numbers(8))
+    assert ops.to.run(x, dtype="float64")[0].dtype == "float64"
+    assert isinstance(ops.to.run(x, device="cpu")[0], np.ndarray)
+    assert ops.to.run(x)[0].get().tobytes() == x.get().tobytes()

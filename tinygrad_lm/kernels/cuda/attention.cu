@@ -67,9 +67,10 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 2)
                     z[m][n][i] = exp2f(fmaf(z[m][n][i], scale, -shift[i / 2]));
                     total[m][i / 2] += z[m][n][i];
                 }
+            if (__any_sync(0xffffffff, factor[0] != 1 || factor[1] != 1))  // seldom after the first tiles
 #pragma unroll
-            for (int n = 0; n < D / 8; n++)
-                for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
+                for (int n = 0; n < D / 8; n++)
+                    for (int i = 0; i < 4; i++) sum[m][n][i] *= factor[i / 2];
             if (DROPOUT) {
                 word bits[2];
                 look_up(bits, mask, seen, mine, m, j, T, S);

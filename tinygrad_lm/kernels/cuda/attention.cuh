@@ -29,13 +29,17 @@ __device__ int least(const int* x, int from, int to) {
     return __reduce_min_sync(0xffffffff, found);
 }
 
-// The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros.
+// The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros. A thread has
+// the same packet of every ROWSth row: it finds its place once, for as many instructions again would hold up products.
 template <int threads, int R>
-__device__ void fill(line (&to)[R], const bf16* x, long long stride, int start, int end) {
-#pragma unroll 2  // all of it at once takes registers for its addresses
-    for (int i = threadIdx.x; i < R * D / 8; i += threads) {
-        int row = i / (D / 8), column = i % (D / 8) * 8;
-        copy_later_16(&to[row][place(row, column)], x + (start + row) * stride + column, start + row < end);
+__device__ void fill(line (&to)[R], const bf16* x, int stride, int start, int end) {
+    const int PACKETS = D / 8, ROWS = threads / PACKETS;
+    int row = threadIdx.x / PACKETS, column = threadIdx.x % PACKETS * 8;
+    const bf16* from = x + (start + row) * (long long)stride + column;
+#pragma unroll
+    for (int r = 0; r < R; r += ROWS) {
+        if (R % ROWS && row + r >= R) break;
+        copy_later_16(&to[row + r][place(row + r, column)], from + r * stride, start + row + r < end);
     }
 }
 

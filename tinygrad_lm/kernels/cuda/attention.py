@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tinygrad_lm.backend import array_module
+from tinygrad_lm.kernels.cuda.columns import remember
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, hopper, i4, kernel
 from tinygrad_lm.kernels.cuda.philox import arguments
 from tinygrad_lm.ops.attention import attention, check_inputs
@@ -43,8 +44,12 @@ def attention_on_gpu(q, k, v, *, causal=True, document_starts=None, p=0.0, key=N
             kernel("attention_backward", name, q, 8, **constants, WARPS=WARPS)
             for name in ("attention_dq", "attention_dkv")
         )
-        dq_kernel(blocks(WARPS), 32 * WARPS, q, k, v, starts, y, dy, logs, delta, dq, *sizes, *dropped)
-        dkv_kernel((-(-S // KEYS), G, B), 2 * KEYS, q, k, v, starts, dy, logs, delta, dk, dv, *sizes, *dropped)
+        of_queries, of_keys = blocks(WARPS), (-(-S // KEYS), G, B)
+        parts = [xp.empty((B * n, heads * D), f4) for n, heads, _ in (of_queries, of_keys, of_keys)]
+        dq_kernel(of_queries, 32 * WARPS, q, k, v, starts, y, dy, logs, delta, dq, parts[0], *sizes, *dropped)
+        dkv_kernel(of_keys, 2 * KEYS, q, k, v, starts, dy, logs, delta, dk, dv, *parts[1:], *sizes, *dropped)
+        for dx, sums in zip((dq, dk, dv), parts, strict=True):
+            remember(dx, sums)
         return dq, dk, dv
 
     return y, backward

@@ -8,6 +8,9 @@
 //
 // Memory: for dq: q, y, dy and dq once, k and v once for each block of queries; for dk and dv: these and k, v once, q
 // and dy once for each block of keys. The products are the cost: 14 T S D operations a head, half of it if causal.
+//
+// Each block also leaves the sums of its rows of dq, or of dk and dv, before they are rounded: a row of parts, of which
+// there are as many as blocks in a row of the grid, for each b (see columns.py).
 
 #include "common.cuh"
 #include "matrices.cuh"
@@ -21,8 +24,8 @@ const int DQ_BLOCKS = WGMMA && !(DROPOUT && STARTS) ? 3 : 2, DKV_BLOCKS = D > 64
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     attention_dq(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* y, const bf16* dy,
-                 const float* logs, float* delta, bf16* dq, int T, int S, int H, int G, int causal, float scale,
-                 const word* mask, float grown) {
+                 const float* logs, float* delta, bf16* dq, float* dq_parts, int T, int S, int H, int G, int causal,
+                 float scale, const word* mask, float grown) {
     const int N = WGMMA ? 64 : 16;  // keys that are computed at once
     __shared__ __align__(1024) line keys[2][TILE], values[2][TILE];
     PLACE
@@ -61,8 +64,13 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
             float z[STRIPS][N / 8][4], dP[STRIPS][N / 8][4];
             times_transposed<STRIPS, N>(z, Q, keys[stage], from);
             times_transposed<STRIPS, N>(dP, dY, values[stage], from);
-            finish_products(z, dP);
+            finish_products<1>(z);
             hide<N>(z, seen, j + from);
+#pragma unroll
+            for (int m = 0; m < STRIPS; m++)
+                for (int n = 0; n < N / 8; n++)
+                    for (int i = 0; i < 4; i++) z[m][n][i] = exp2f(fmaf(z[m][n][i], scale, -L[m][i / 2]));
+            finish_products(dP);
 #pragma unroll
             for (int m = 0; m < STRIPS; m++) {
                 if (DROPOUT) {
@@ -74,10 +82,7 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
                 }
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
-                    for (int i = 0; i < 4; i++) {
-                        float P = exp2f(fmaf(z[m][n][i], scale, -L[m][i / 2]));
-                        z[m][n][i] = P * (dP[m][n][i] - d[m][i / 2]);
-                    }
+                    for (int i = 0; i < 4; i++) z[m][n][i] *= dP[m][n][i] - d[m][i / 2];
             }
             add_product<STRIPS, N>(sum, z, keys[stage], from);
             finish_products(sum);
@@ -86,13 +91,16 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, DQ_BLOCKS)
     float factor = scale / LOG2E;
 #pragma unroll
     for (int m = 0; m < STRIPS; m++) put(dq + head, stride, mine + 16 * m, T, sum[m], factor, factor);
+    long long part = ((b * (long long)gridDim.x + blockIdx.x) * H + h) * D;
+    __shared__ float of_warp[WARPS][D];
+    put_column_sums(dq_parts + part, mine, T, sum, factor, of_warp);
 }
 
 // The same with rows and columns changed: here z is k qᵀ, a block has keys and goes through its queries.
 extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     attention_dkv(const bf16* q, const bf16* k, const bf16* v, const int* starts, const bf16* dy, const float* logs,
-                  const float* delta, bf16* dk, bf16* dv, int T, int S, int H, int G, int causal, float scale,
-                  const word* mask, float grown) {
+                  const float* delta, bf16* dk, bf16* dv, float* dk_parts, float* dv_parts, int T, int S, int H, int G,
+                  int causal, float scale, const word* mask, float grown) {
     const int N = !WGMMA ? 16 : DROPOUT ? 64 : 32;  // queries that are computed at once, as the registers allow
     __shared__ __align__(1024) line queries[2][SHORT], outputs[2][SHORT];
     const int WHOLE = 64;  // SHORT are needed, but two whole warps fill them
@@ -157,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
             float P[1][N / 8][4], dz[1][N / 8][4];
             times_transposed<1, N>(P, K, queries[stage], from);
             times_transposed<1, N>(dz, V, outputs[stage], from);
-            finish_products(P, dz);
+            finish_products<1>(P);
             if (STARTS || (causal && mine + 15 > future))
 #pragma unroll
                 for (int n = 0; n < N / 8; n++)
@@ -166,17 +174,25 @@ extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
                         bool hidden = (causal && key > future + column) || (STARTS && key < low[stage][from + column]);
                         if (hidden) P[0][n][i] = -INFINITE;
                     }
+            float kept[1][N / 8][4];
+            auto stay = [&](int n, int i) {
+                return stays[stage][from + n * 8 + 2 * t + i % 2][threadIdx.x / 32] >> (g + i / 2 * 8) & 1;
+            };
 #pragma unroll
             for (int n = 0; n < N / 8; n++)
                 for (int i = 0; i < 4; i++) {
-                    int column = from + n * 8 + 2 * t + i % 2;
-                    float p = exp2f(fmaf(P[0][n][i], scale, -L[stage][column])), dP = dz[0][n][i];
-                    bool stay = !DROPOUT || stays[stage][column][threadIdx.x / 32] >> (g + i / 2 * 8) & 1;
-                    if (DROPOUT) dP = stay ? dP * grown : 0;
-                    dz[0][n][i] = p * (dP - d[stage][column]);
-                    P[0][n][i] = stay ? p : 0;
+                    P[0][n][i] = exp2f(fmaf(P[0][n][i], scale, -L[stage][from + n * 8 + 2 * t + i % 2]));
+                    kept[0][n][i] = !DROPOUT || stay(n, i) ? P[0][n][i] : 0;
                 }
-            add_product<1, N>(sum_dv, P, outputs[stage], from);
+            add_product<1, N>(sum_dv, kept, outputs[stage], from);
+            finish_products<1>(dz);
+#pragma unroll
+            for (int n = 0; n < N / 8; n++)
+                for (int i = 0; i < 4; i++) {
+                    float& dP = dz[0][n][i];
+                    if (DROPOUT) dP = stay(n, i) ? dP * grown : 0;
+                    dP = P[0][n][i] * (dP - d[stage][from + n * 8 + 2 * t + i % 2]);
+                }
             add_product<1, N>(sum_dk, dz, queries[stage], from);
             finish_products(sum_dv, sum_dk);
         }
@@ -185,4 +201,8 @@ extern "C" __global__ void __launch_bounds__(KEYS * 2, DKV_BLOCKS)
     float factor = scale / LOG2E;
     put(dk + key_head, key_stride, mine, S, sum_dk[0], factor, factor);
     put(dv + key_head, key_stride, mine, S, sum_dv[0], grown, grown);
+    long long part = ((b * (long long)gridDim.x + blockIdx.x) * G + group) * D;
+    __shared__ float of_warp[KEYS / 16][D];
+    put_column_sums(dk_parts + part, mine, S, sum_dk, factor, of_warp);
+    put_column_sums(dv_parts + part, mine, S, sum_dv, grown, of_warp);
 }

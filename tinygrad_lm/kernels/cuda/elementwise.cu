@@ -1,4 +1,5 @@
-// y = a + b and y = a b of one shape: the residual stream, gradients that meet, the gate of an MLP.
+// y = a + b and y = a b of one shape: the residual stream, gradients that meet, the gate of an MLP. In a sum b may be a
+// part that all of a's parts are added to, as the positions' rows are the same for every text.
 //
 //   multiply_backward: da = dy b,  db = dy a
 //
@@ -7,12 +8,12 @@
 
 #include "common.cuh"
 
-extern "C" __global__ void add(const REAL* a, const REAL* b, REAL* y, long long n) {
-    long long i = first();
-    if (i >= n) return;
+extern "C" __global__ void add(const REAL* a, const REAL* b, REAL* y, long long of_b) {
+    long long j = first(), i = blockIdx.y * of_b + j;
+    if (j >= of_b) return;
     float A[WIDTH], B[WIDTH];
     load(a + i, A);
-    load(b + i, B);
+    load(b + j, B);
     for (int j = 0; j < WIDTH; j++) A[j] += B[j];
     store(y + i, A);
 }

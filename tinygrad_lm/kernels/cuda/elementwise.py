@@ -1,10 +1,13 @@
-"""Sums and products of two arrays of one shape on a GPU. See elementwise.cu. What broadcasts is left to CuPy."""
+"""Sums and products of two arrays of one shape on a GPU. See elementwise.cu. Most that broadcasts is left to CuPy."""
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.engine import graph
+from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i8, kernel, width
 from tinygrad_lm.ops.elementwise import add, multiply
 from tinygrad_lm.optim.clipping import scale
+
+LONG = 4096, 65535  # entries of b, at least, where it is added to parts of a; of these, at most
 
 
 @graph.add.on("cuda", "float32", "bfloat16")
@@ -14,15 +17,36 @@ def total(a, b, out=None):
         return NotImplemented
     if out is not None and contiguous(out) is not out:
         return NotImplemented
-    (y,) = by_entries("add", [array_module(a).empty_like(a) if out is None else out], contiguous(a), contiguous(b))
-    return y
+    return added(contiguous(a), contiguous(b), array_module(a).empty_like(a) if out is None else out)
 
 
 @add.on("cuda", "float32", "bfloat16")
 def add_on_gpu(a, b):
-    """An implementation of `add` of ops/elementwise.py."""
-    y = total(a, b)
-    return NotImplemented if y is NotImplemented else (y, lambda dy: (dy, dy))
+    """An implementation of `add` of ops/elementwise.py, also for a long b that is added to each of a's parts."""
+    if not covered(a, b) or (a.shape != b.shape and not has_parts_like(a, b)):
+        return NotImplemented
+    y = added(contiguous(a), contiguous(b), array_module(a).empty_like(a))
+    summed = lambda dy: column_sums(contiguous(dy).reshape(-1, b.size)).reshape(b.shape)
+    return y, lambda dy: (dy, dy if a.shape == b.shape else lambda: summed(dy))
+
+
+def has_parts_like(a, b):
+    """Whether a is several arrays of b's shape one after the other, but for leading axes of 1."""
+    axes = b.ndim - next((i for i, size in enumerate(b.shape) if size > 1), b.ndim)
+    return (
+        b.ndim <= a.ndim
+        and a.shape[a.ndim - axes :] == b.shape[b.ndim - axes :]
+        and b.size >= LONG[0]
+        and a.size <= LONG[1] * b.size
+    )
+
+
+def added(a, b, y):
+    """a + b, written to y."""
+    W = width(b.size, a, b, y)
+    blocks, threads = for_each(b.size, W)
+    kernel("elementwise", "add", a, W)((blocks, a.size // b.size), threads, a, b, y, i8(b.size))
+    return y
 
 
 @multiply.on("cuda", "float32", "bfloat16")

@@ -55,6 +55,38 @@ __device__ void put(bf16* x, long long stride, int start, int end, const float (
     }
 }
 
+// D sums over a block's rows before `end`, each multiplied by the factor; a warp has those of c, from `start` on. The
+// order of the additions is the same in every run.
+template <int W, int M>
+__device__ void put_column_sums(float* to, int start, int end, const float (&c)[M][D / 8][4], float factor,
+                                float (&of_warp)[W][D]) {
+    int lane = threadIdx.x % 32, g = lane / 4;
+    __syncthreads();  // others may still read what the last call left there
+#pragma unroll
+    for (int from = 0; from < D; from += 64) {
+        float x[8][2] = {};  // of this lane's rows, at columns 8 n + 2t, 8 n + 2t + 1
+#pragma unroll
+        for (int n = 0; n < 8 && from + 8 * n < D; n++)
+            for (int i = 0; i < 4 * M; i++)
+                if (start + i / 2 * 8 + g < end) x[n][i % 2] += c[i / 4][from / 8 + n][i % 4];
+#pragma unroll
+        for (int half = 4; half; half /= 2)  // two lanes exchange halves of what they have, so that n = g is left
+            for (int i = 0; i < 2 * half; i++) {
+                float &low = x[i / 2][i % 2], high = x[i / 2 + half][i % 2];
+                float other = __shfl_xor_sync(0xffffffff, g & half ? low : high, 4 * half);
+                low = (g & half ? high : low) + other;
+            }
+        for (int i = 0; i < 2; i++)
+            if (from + 2 * lane < D) of_warp[threadIdx.x / 32][from + 2 * lane + i] = x[0][i];
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < D; i += 32 * W) {
+        float sum = 0;
+        for (int warp = 0; warp < W; warp++) sum += of_warp[warp][i];
+        to[i] = sum * factor;
+    }
+}
+
 // Sum and maximum over the four lanes that share a row of C.
 __device__ float row_sum(float x) {
     x += __shfl_xor_sync(0xffffffff, x, 1);

@@ -90,6 +90,6 @@ __device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][
 }
 
 // Nothing to do: a product is there when its instruction ends, and its warp sees what a barrier shows.
-template <class... C> __device__ void finish_products(C&...) {}
+template <int later = 0, class... C> __device__ void finish_products(C&...) {}
 __device__ void show_copies() {}
 #endif

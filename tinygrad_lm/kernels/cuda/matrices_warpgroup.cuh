@@ -29,8 +29,9 @@
 #ifdef __CUDACC__
 __device__ void show_copies() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ void fence_registers() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ void wait_for_products() {
-    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+__device__ void end_group() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int later> __device__ void wait_for_groups() {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(later) : "memory");
 }
 
 __device__ void hold(float& x) { asm volatile("" : "+f"(x)::"memory"); }
@@ -85,6 +86,7 @@ __device__ void times_transposed(float (&c)[M][N / 8][4], fragments (&a)[M], con
 #pragma unroll
         for (int k = 1; k < D / 16; k++) multiply<false, true>(c[m], a[m][k], rows + k * 32 / 16);
     }
+    end_group();
 }
 
 // c (64 M × 64) += a (64 M × N, rounded to bf16) times N rows of b.
@@ -106,11 +108,12 @@ __device__ void add_product(float (&c)[M][D / 8][4], const float (&a)[M][N / 8][
     for (int k = 0; k < N / 16; k++)
 #pragma unroll
         for (int m = 0; m < M; m++) multiply<true, true>(c[m], rounded[m][k], rows + k * 2048 / 16);
+    end_group();
 }
 
-// Wait for all products and give back the registers of their results.
-template <class... C> __device__ void finish_products(C&... c) {
-    wait_for_products();
+// Wait for all products but the `later` last ones, and give back the registers of these results.
+template <int later = 0, class... C> __device__ void finish_products(C&... c) {
+    wait_for_groups<later>();
     auto all = [](auto& c) {
 #pragma unroll
         for (int i = 0; i < int(sizeof c / sizeof(float)); i++) hold((&c[0][0][0])[i]);

@@ -8,14 +8,17 @@
 // need it. The team is one of a block's WARPS warps, which needs no barrier, or for long rows the block. Loads beyond
 // the row's end take its last packet and are left out of the sums: without a branch around them all are on the way at
 // the same time. Backward, team i of n goes through rows i, i + n, … and sums dw and db of its channels in registers on
-// the way; the block's teams add these up, one after the other, and a row a block of dw's and one of db's are left to
-// column_sums. A gradient of x that is there already, `total`, is added to dx. Memory: forward reads x and writes y;
-// backward reads x and dy, perhaps total, and writes dx; the rest is small: w, b, two numbers a row, the blocks' sums.
+// the way; the block's teams add these up, one after the other, and a row a block of each is left to column_sums. Where
+// there is a b, the layers around have biases, too: then dx is summed as well, for that of the layer whose result was
+// added to x (columns.py). A gradient of x that is there already, `total`, is added to dx. Memory: forward reads x and
+// writes y; backward reads x and dy, perhaps total, and writes dx; the rest is small: w, b, two numbers a row, the sums.
 //
 //   CENTRED 1: layer norm, 0: RMS norm; WARPS: of a block; TEAM: threads of a team, 32 or the block's
 //   PACKETS · TEAM · WIDTH ≥ C; GAIN, BIAS: 1 where there is a w, a b
 
 #include "common.cuh"
+
+const int SUMS = GAIN + 2 * BIAS;  // that the backward pass adds up: of dw, db and dx
 
 __device__ float team_sum(float x) { return TEAM == 32 ? warp_sum(x) : block_sum(x); }
 
@@ -64,32 +67,46 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_forward(const REAL
     }
 }
 
+__device__ packet<REAL> packet_at(const REAL* from) { return *reinterpret_cast<const packet<REAL>*>(from); }
+
+// What was computed from a packet is computed again where it is needed again: as floats, dy and x would take twice the
+// registers in bfloat16, and three sums a channel leave no room for them.
+__device__ void forget(packet<REAL>& p) {
+#ifdef __CUDACC__
+    if (sizeof(p) == 2) asm volatile("" : "+h"(reinterpret_cast<unsigned short&>(p)));
+    for (int i = 0; i < sizeof(p) / 4; i++) asm volatile("" : "+r"(reinterpret_cast<unsigned*>(&p)[i]));
+#endif
+}
+
 extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REAL* dy, const REAL* x, const REAL* w,
                                                                        const float* mean, const float* inverse,
                                                                        const REAL* total, REAL* dx, float* sums,
                                                                        long long N, int C) {
-    float sum[2][PACKETS][WIDTH] = {};
+    float sum[SUMS + 1][PACKETS][WIDTH] = {};  // one more than there are, for none is no array
     long long teams = gridDim.x * (long long)(32 * WARPS / TEAM);
     for (long long row = team(); row < N; row += teams) {
         float mu = CENTRED ? mean[row] : 0, r = inverse[row];
-        float g[PACKETS][WIDTH], xhat[PACKETS][WIDTH], along_1 = 0, along_xhat = 0;
+        packet<REAL> of_dy[PACKETS], of_x[PACKETS], before[PACKETS] = {};
+        float along_1 = 0, along_xhat = 0;
+        if (total)  // first of all, so that its packets are on the way with the others
+#pragma unroll
+            for (int k = 0; k < PACKETS; k++) before[k] = packet_at(total + row * C + inside(k, C));
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
-            load(dy + row * C + inside(k, C), g[k]);
-            load(x + row * C + inside(k, C), xhat[k]);
+            of_dy[k] = packet_at(dy + row * C + inside(k, C));
+            of_x[k] = packet_at(x + row * C + inside(k, C));
         }
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             float gain[WIDTH];  // near: all rows use it
             if (GAIN) load(w + inside(k, C), gain);
             for (int i = 0; i < WIDTH; i++) {
-                if (channel(k) >= C) g[k][i] = 0;
-                xhat[k][i] = (xhat[k][i] - mu) * r;
-                if (GAIN) sum[0][k][i] += g[k][i] * xhat[k][i];
-                if (BIAS) sum[GAIN][k][i] += g[k][i];
-                if (GAIN) g[k][i] *= gain[i];
-                along_1 += g[k][i];
-                along_xhat += g[k][i] * xhat[k][i];
+                float g = channel(k) < C ? widened(of_dy[k].at[i]) : 0, xhat = (widened(of_x[k].at[i]) - mu) * r;
+                if (GAIN) sum[0][k][i] += g * xhat;
+                if (BIAS) sum[GAIN][k][i] += g;
+                if (GAIN) g *= gain[i];
+                along_1 += g;
+                along_xhat += g * xhat;
             }
         }
         along_1 = CENTRED ? team_sum(along_1) / C : 0;
@@ -97,18 +114,24 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) norm_backward(const REA
 #pragma unroll
         for (int k = 0; k < PACKETS; k++) {
             if (channel(k) >= C) continue;
-            float before[WIDTH] = {};
-            if (total) load(total + row * C + channel(k), before);
-            for (int i = 0; i < WIDTH; i++) g[k][i] = before[i] + r * (g[k][i] - along_1 - xhat[k][i] * along_xhat);
-            store(dx + row * C + channel(k), g[k]);
+            float d[WIDTH], gain[WIDTH];
+            if (GAIN) load(w + channel(k), gain);
+            forget(of_dy[k]), forget(of_x[k]), forget(before[k]);
+            for (int i = 0; i < WIDTH; i++) {
+                float g = widened(of_dy[k].at[i]), xhat = (widened(of_x[k].at[i]) - mu) * r;
+                if (GAIN) g *= gain[i];
+                d[i] = widened(before[k].at[i]) + r * (g - along_1 - xhat * along_xhat);
+                if (BIAS) sum[GAIN + 1][k][i] += d[i];
+            }
+            store(dx + row * C + channel(k), d);
         }
     }
 
-    __shared__ float of_block[2][TEAM == 32 ? PACKETS : 1][TEAM == 32 ? 32 : 1][WIDTH];
+    __shared__ float of_block[SUMS + 1][TEAM == 32 ? PACKETS : 1][TEAM == 32 ? 32 : 1][WIDTH];
     int teams_here = 32 * WARPS / TEAM, here = threadIdx.x / TEAM, lane = threadIdx.x % TEAM;
     for (int turn = 0; turn < teams_here; turn++) {
 #pragma unroll
-        for (int k = 0; k < PACKETS * (GAIN + BIAS); k++) {
+        for (int k = 0; k < PACKETS * SUMS; k++) {
             float(&s)[WIDTH] = sum[k / PACKETS][k % PACKETS];
             for (int i = 0; TEAM == 32 && here == turn && i < WIDTH; i++) {
                 float& all = of_block[k / PACKETS][k % PACKETS][lane][i];

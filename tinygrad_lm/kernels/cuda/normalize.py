@@ -2,13 +2,14 @@
 
 from tinygrad_lm.backend import array_module
 from tinygrad_lm.kernels.cuda.adding import Adding
-from tinygrad_lm.kernels.cuda.columns import column_sums
+from tinygrad_lm.kernels.cuda.columns import column_sums, remember
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 PACKETS, ENTRIES = 8, 32  # of a row that a thread has, at most: more do not fit the registers
 WARPS, LONGEST = 4, 8  # of a block: where each has a row of its own, and at most where they share one
-BLOCKS, ROWS = 528, 64  # of the backward pass: 132 multiprocessors with 16 warps each; more where one had more rows
+# Of the backward pass, by an entry's bytes: as many as the registers of 132 multiprocessors hold, two to four each.
+BLOCKS, WITH_BIAS = {2: 528, 4: 396}, {2: 396, 4: 264}
 
 # N rows, C channels
 
@@ -52,14 +53,17 @@ def norm(x, w, b, eps, centred):
     forward(-(-N // teams), 32 * warps, x, w, b, y, mean, inverse, i8(N), i4(C), f4(eps))
 
     def backward(dy):
-        dy, blocks, sums = contiguous(dy), min(-(-N // teams), max(BLOCKS, N // ROWS)), None
+        most = (BLOCKS if b is None else WITH_BIAS)[x.dtype.itemsize]
+        dy, blocks, sums = contiguous(dy), min(-(-N // teams), most), None
 
         def dx(plus, out):
-            """The pass that leaves the sums, too."""
+            """The pass that leaves the sums, too: of dw, db and dx."""
             nonlocal sums
-            dx, sums = xp.empty_like(x), xp.empty((2, blocks, C), f4)
+            dx, sums = xp.empty_like(x), xp.empty((3, blocks, C), f4)
             back = kernel("normalize", "norm_backward", x, W, **constants)
             back(blocks, 32 * warps, dy, x, w, mean, inverse, contiguous(plus), dx, sums, i8(N), i4(C))
+            if b is not None:
+                remember(dx, sums[-1 if w is not None else 1])
             if out is not None:
                 out[...] = dx
             return dx

@@ -1,8 +1,16 @@
-// y = x in bf16. One packet a thread. Memory: reads x, 4 bytes a number, and writes y, 2.
+// y = x in bf16, or back in float. One packet a thread. Memory: reads x and writes y, 4 bytes a number and 2.
 
 #include "common.cuh"
 
 extern "C" __global__ void rounding(const float* x, bf16* y, long long n) {
+    long long i = first();
+    if (i >= n) return;
+    float v[WIDTH];
+    load(x + i, v);
+    store(y + i, v);
+}
+
+extern "C" __global__ void widening(const bf16* x, float* y, long long n) {
     long long i = first();
     if (i >= n) return;
     float v[WIDTH];

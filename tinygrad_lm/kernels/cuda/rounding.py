@@ -1,10 +1,11 @@
-"""Weights in half precision on a GPU, rounded all at once before a step instead of one by one where they are used."""
+"""Arrays in half precision on a GPU: weights are rounded all at once before a step instead of where they are used."""
 
 from contextlib import contextmanager
 
-from tinygrad_lm.backend import array_module
+from tinygrad_lm.backend import array_module, dtype_of
 from tinygrad_lm.engine.precision import in_dtype
-from tinygrad_lm.kernels.cuda.compile import for_each, i8, kernel, width
+from tinygrad_lm.kernels.cuda.compile import contiguous, for_each, i8, kernel, width
+from tinygrad_lm.ops.shape import to
 
 rounded: list = []  # of the blocks that are open: a flat array of float32, and the same numbers in bfloat16
 
@@ -16,9 +17,7 @@ def rounded_once(flat, dtype):
     if dtype.name != "bfloat16":
         yield
         return
-    half = array_module(flat).empty(flat.shape, dtype)
-    W = width(flat.size, flat, half)
-    kernel("rounding", "rounding", half, W)(*for_each(flat.size, W), flat, half, i8(flat.size))
+    half = converted(flat, dtype)
     rounded.append((flat, half))
     try:
         yield
@@ -37,3 +36,21 @@ def looked_up(x, dtype):
             if x.T.flags.c_contiguous:
                 return half[start : start + x.size].reshape(x.T.shape).T
     return NotImplemented
+
+
+@to.on("cuda", "float32")
+def to_half_on_gpu(x, *, device=None, dtype=None):
+    """An implementation of `to` of ops/shape.py, from float32 to bfloat16; its gradient goes the other way."""
+    name = None if dtype is None else dtype_of(dtype).name
+    if device not in (None, "cuda") or name != "bfloat16" or not x.size:
+        return NotImplemented
+    return converted(contiguous(x), dtype_of(dtype)), lambda dy: (converted(contiguous(dy), x.dtype),)
+
+
+def converted(x, dtype):
+    """x, float32 or bfloat16, in the other of them."""
+    y = array_module(x).empty(x.shape, dtype)
+    half, name = (x, "widening") if dtype.itemsize == 4 else (y, "rounding")
+    W = width(x.size, x, y)
+    kernel("rounding", name, half, W)(*for_each(x.size, W), x, y, i8(x.size))
+    return y
