@@ -52,6 +52,7 @@ N, HERE = np.int32(128), "int i = blockIdx.x * blockDim.x + threadIdx.x;"
             ("for (int k = 0; k < i % 2 + 1; k++) y[i] = block_sum(1.0f);", "for one that has ended"),
             ("y[i] = __shfl_sync(~0u, i, 3, 4) - 3 + i % 4;", None),
             ("y[i] = i - 31 + __reduce_max_sync(~0u, i % 32) + __reduce_min_sync(~0u, i % 32);", None),
+            ("y[i] = i - 1 + __any_sync(~0u, i % 32 == 5) + __any_sync(~0u, i < 0);", None),
             (f"{X} copy_later_4(x + i % 64, y + i, 1);", "copy that nobody waits for"),
             (f"{X} copy_later_16(x + i % 64, y + i, 1); wait_for_copies();", "misaligned"),
             (f"{X} copy_later_4(x + i % 64, y + i + 1, 1); wait_for_copies();", "outside the arrays"),

@@ -311,7 +311,7 @@ PLANTED = [
     ("matrices.", "    __syncthreads();\n    for (int i = threadIdx.x", "    for (int i = threadIdx.x", "attention"),
     ("matrices.", "warp < W", "warp < W - 1", "attention"),
     ("attention", "long long)gridDim.x + blockIdx.x", "long long)gridDim.x", "attention"),
-    ("attention", "* G + group) * D;\n    put", "* G) * D;\n    put", "attention"),
+    ("attention", "* G + group) * D;\n    __shared__", "* G) * D;\n    __shared__", "attention"),
     ("attention", "+ part, mine, S, sum_dv, grown,", "+ part, mine, S, sum_dv, 1,", "attention with dropout"),
     ("matrices_warp.", "lane / 16 * 8][k * 16 + lane / 8 % 2", "lane / 8 % 2 * 8][k * 16 + lane / 16", "attention"),
     ("matrices_warp.", "b[from + k * 16 + lane % 16]", "b[from + k * 16 + lane % 8]", "attention"),
