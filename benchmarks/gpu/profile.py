@@ -15,6 +15,7 @@ from gpu.steps import TASKS
 from tinygrad_lm.engine.observe import Observer, observing
 
 STEPS = 5  # that are looked at
+ON_GPU = {"kernel", "gpu_memcpy", "gpu_memset"}  # categories of a trace
 
 
 def items(place):
@@ -26,10 +27,16 @@ def items(place):
 def by_kernel(place, task):
     contender = Ours(task)
     contender.run(0, 10)  # warms up, and is captured
+    return of_kernels(place, contender, 10)
+
+
+def of_kernels(place, contender, first):
+    """Where the time of some steps of a contender that is warm goes."""
     import_module("torch").zeros(1, device=place.torch)  # or PyTorch takes the GPU to be unused
     profiler = import_module("torch.profiler")
+    contender.prepare(first, STEPS)
     with profiler.profile() as profile:
-        contender.run(10, STEPS)
+        contender.run(first, STEPS)
         place.synchronize()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trace.json")
@@ -37,17 +44,28 @@ def by_kernel(place, task):
         events = json.loads(path.read_text())["traceEvents"]
     times = kernels_of(events)
     if not times:
-        return {"kernels": 0} if place.tiny else {"error": "the profiler heard of no kernel"}
-    return summed(times, STEPS)
+        return (
+            {"us a step": 0, "table": "", "kernels": 0} if place.tiny else {"error": "the profiler heard of no kernel"}
+        )
+    return summed(times, STEPS) | {"between, us a step": idle(events) / STEPS}
 
 
 def kernels_of(events):
     """{name: its durations in microseconds} of the kernels and copies in a trace."""
     times = defaultdict(list)
     for event in events:
-        if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset"):
+        if event.get("cat") in ON_GPU:
             times[event["name"]].append(event["dur"])
     return times
+
+
+def idle(events):
+    """Microseconds between the first and the last of a trace's kernels in which none ran."""
+    spans = sorted((event["ts"], event["ts"] + event["dur"]) for event in events if event.get("cat") in ON_GPU)
+    found, end = 0.0, spans[0][0]
+    for start, stop in spans:
+        found, end = found + max(0, start - end), max(end, stop)
+    return found
 
 
 def by_operation(place, task):

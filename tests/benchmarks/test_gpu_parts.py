@@ -161,6 +161,12 @@ def test_what_a_trace_says():
     assert found["rows"][0] == {"name": "a", "calls": 1.0, "us": 4.0, "share": 0.8}
 
 
+def test_when_no_kernel_ran():
+    """Of kernels from 1 to 5, 3 to 4 and 7 to 9, the two between 5 and 7."""
+    events = [{"cat": "kernel", "ts": start, "dur": took} for start, took in ((7.0, 2.0), (1.0, 4.0), (3.0, 1.0))]
+    assert profile.idle([*events, {"cat": "cpu_op", "ts": 5.0, "dur": 2.0}]) == 2.0
+
+
 @pytest.mark.slow
 def test_failed_tests_are_listed_and_run_again_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tests, "ROOT", tmp_path)
