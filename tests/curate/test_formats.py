@@ -182,7 +182,7 @@ def test_texts_stop_at_too_much_damage(tmp_path):
     with pytest.raises(DataError, match="1 of 198 records"):
         list(read_texts([path], damage=0))
     path.write_text(bad)
-    with pytest.raises(DataError, match="1 of 1 records are damaged"):
+    with pytest.raises(DataError, match=r"1 of 1 records are damaged(.|\n)*--field names"):
         list(read_texts([path]))
 
 
@@ -192,7 +192,9 @@ def test_texts_stop_at_a_file_of_which_much_is_not_read(count, tmp_path):
     raw_files.write_jsonl(path, [f"text {i} {random.Random(i).random()}" for i in range(count)])
     size = path.stat().st_size // 3
     os.truncate(path, size)
-    with pytest.raises(DataError, match=rf"is truncated(.|\n)*{size:,} of {size:,} bytes lost"):
+    with pytest.raises(
+        DataError, match=rf"is truncated(.|\n)*{size:,} of {size:,} bytes lost(.|\n)*download the files again"
+    ):
         list(read_texts([path]))
 
 

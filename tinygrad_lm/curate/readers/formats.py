@@ -150,9 +150,10 @@ def read_texts(patterns, damage=0.01, **options):
 
 def damaged_files_message(records, found, size, lost, damage):
     """The message about too much damage."""
+    hint = "download the files again" if lost else "are they of this kind? --field names what holds a record's text"
     return (
         f"{found[-1]}\n  {len(found):,} of {records:,} records are damaged, {lost:,} of {size:,} bytes lost, "
-        f"expected at most {damage:.0%}\n  hint : download the files again"
+        f"expected at most {damage:.0%}\n  hint : {hint}"
     )
 
 
