@@ -30,7 +30,8 @@ __device__ int least(const int* x, int from, int to) {
 }
 
 // The rows from `start` on, of `stride` entries each, on their way into shared memory; beyond `end` zeros. A thread has
-// the same packet of every ROWSth row: it finds its place once, for as many instructions again would hold up products.
+// the same packet of every ROWSth row, so its place is found once: places found one by one are a third of a tile's
+// instructions.
 template <int threads, int R>
 __device__ void fill(line (&to)[R], const bf16* x, int stride, int start, int end) {
     const int PACKETS = D / 8, ROWS = threads / PACKETS;

@@ -8,7 +8,7 @@ from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.cuda.compile import SHARED, contiguous, covered, f4, i4, kernel, width
 from tinygrad_lm.kernels.cuda.cublaslt import multiply
 from tinygrad_lm.kernels.cuda.elementwise import scaled
-from tinygrad_lm.kernels.cuda.embedding import numbers
+from tinygrad_lm.kernels.cuda.embedding import narrowed
 from tinygrad_lm.ops.cross_entropy import (
     check_targets,
     cross_entropy,
@@ -47,7 +47,7 @@ def losses(logits, targets, ignore_index):
     """−log P[target] and the targets, a row each; and a function of (share, step) that gives the logits' gradient."""
     check_ids(targets, logits.shape[-1])
     xp, x, V = array_module(logits), contiguous(logits), logits.shape[-1]
-    t = numbers(targets)
+    t = narrowed(targets)
     N, W, V_, ignored = t.size, width(V, x), i4(V), i4(ignore_index)
     nll, largest, total = (xp.empty(N, f4) for _ in range(3))
     of_row = threads(V, W)
@@ -102,7 +102,7 @@ def inputs(x, w, targets):
     if not covered(x, w) or w.ndim != 2 or x.shape[-1] != len(w):
         return None
     check_ids(targets, w.shape[1])
-    return contiguous(x.reshape(-1, len(w))), numbers(targets)
+    return contiguous(x.reshape(-1, len(w))), narrowed(targets)
 
 
 def losses_of_chunks(rows, w, targets, ignored):

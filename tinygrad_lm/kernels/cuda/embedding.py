@@ -22,7 +22,7 @@ def embedding_on_gpu(w, ids):
         return NotImplemented
     check_ids(ids, len(w))
     xp, w, (V, C) = array_module(w), contiguous(w), w.shape
-    flat = numbers(ids)
+    flat = narrowed(ids)
     N, W = flat.size, width(C, w)
     y = xp.empty((*ids.shape, C), w.dtype)
     launch = kernel("embedding", "embedding_forward", w, W, GROUPS=1)
@@ -44,7 +44,7 @@ def embedding_on_gpu(w, ids):
     return y, backward
 
 
-def numbers(ids):
+def narrowed(ids):
     """Ids row by row as the kernels read them, 32 bits each: what does not fit stays outside of every vocabulary."""
     xp, most = array_module(ids), 2**31 - 1
     if ids.dtype.itemsize > 4:
