@@ -45,7 +45,7 @@ sys.modules["gpu.one"] = part(right=lambda: {{"us": 1.5}}, fault=fault, dies=lam
 sys.modules["gpu.two"] = types.SimpleNamespace(items=cannot)
 sys.modules["gpu.three"] = part(hangs=lambda: time.sleep(1000), after=lambda: {{"never": 1}})
 sys.modules["gpu.four"] = part(right=lambda: {{"ms": 2.5}})
-gpu_check.PARTS = {{"one": ("", 1, 1), "two": ("", 1, 1), "three": ("", 1, 0.2), "four": ("", 1, 1)}}
+gpu_check.PARTS = {{"one": ("", 1, 1), "two": ("", 1, 1), "three": ("", 1, 0.1), "four": ("", 1, 1)}}
 gpu_check.resolve_device = lambda device: None
 gpu_check.open_place = lambda rehearse: nullcontext(place)
 sys.exit(gpu_check.main())

@@ -5,6 +5,7 @@ Each case is a job of a real MPI, so most are slow. Where nothing is said, hangi
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import pytest
@@ -29,8 +30,9 @@ RANKS = {"connect": 0, "start": 1, "forward": 1, "exchange": 0, "evaluation": 1,
 QUICK = {("SIGKILL", "write")}
 CASES = [
     pytest.param(fault, place, id=f"{fault}, {place}", marks=[] if (fault, place) in QUICK else pytest.mark.slow)
-    for fault, place in [*product(STATUS, PLACES), ("other call", "exchange")]
+    for place, fault in [*product(PLACES, STATUS), ("exchange", "other call")]  # neighbours wait for different things
 ]
+AT_ONCE, AHEAD = 4, 8  # jobs that run, most of them waiting for one of their ranks; jobs begun before their test
 
 
 class Gone(BaseException):
@@ -57,12 +59,36 @@ def begun(tmp_path_factory):
     return folder / "begun"
 
 
+@pytest.fixture(scope="module")
+def job_of(begun, tmp_path_factory, request):
+    """job_of(test): the run that a test's job has resumed, and the job when it has ended. Those of the tests that come
+    next are started with it."""
+    tests = [item for item in request.session.items if getattr(item, "function", None) is test_one_rank_fails]
+    jobs = {}
+
+    def started(fault, place):
+        run = shutil.copytree(begun, tmp_path_factory.mktemp("job") / "run")
+        words = "faulty_run.py", fault, place, RANKS[place], "--resume", run
+        return run, launch(2, *words, ours=place == "connect", TINYGRAD_LM_TIMEOUT="3")
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+
+        def job_of(test):
+            first = tests.index(test)
+            for one in tests[first : first + AHEAD]:
+                if one not in jobs:
+                    jobs[one] = pool.submit(started, **one.callspec.params)
+            return jobs[test].result()
+
+        yield job_of
+        pool.shutdown(cancel_futures=True)  # the other tests run elsewhere
+
+
 @pytest.mark.parametrize(("fault", "place"), CASES)
-def test_one_rank_fails(fault, place, begun, tmp_path, monkeypatch):
+def test_one_rank_fails(fault, place, begun, job_of, request, monkeypatch):
     monkeypatch.setattr(RunFolder, "draw", lambda self: None)
-    run, rank, connected = shutil.copytree(begun, tmp_path / "run"), RANKS[place], place != "connect"
-    words = "faulty_run.py", fault, place, rank, "--resume", run
-    job = launch(2, *words, ours=not connected, TINYGRAD_LM_TIMEOUT="3")
+    run, job = job_of(request.node)
+    rank, connected = RANKS[place], place != "connect"
     said, trained = job.stdout + job.stderr, place not in ("connect", "start")
     (name,) = re.findall(rf"^error: rank {rank}\b.*", said, re.MULTILINE) or [""]
     # MPICH's launcher may have that of a rank that it has killed itself

@@ -9,7 +9,8 @@ is an AttributeError: there is no RawModule. With `kernels.disabled()` strict ar
 Every array that a kernel gets is copied between closed pages first, so that a wild read or write is noticed; the few
 bytes that alignment leaves before them hold NaN and must not change. A kernel that is launched with arguments of other
 types than it has is refused. `order` chooses in which order threads and blocks take their turns, `capability` which GPU
-it is, by its compute capability. For matrix products there is fake_cublaslt.py.
+it is, by its compute capability. `beside` has, for a source, those that g++ compiles with it: of ten that differ in a
+line each it takes as long as of three. For matrix products there is fake_cublaslt.py.
 """
 
 import ctypes
@@ -44,7 +45,7 @@ PAGE, GUARD = mmap.PAGESIZE, 64 * mmap.PAGESIZE
 TRAPS = "alignment,bounds,signed-integer-overflow,integer-divide-by-zero,shift,float-cast-overflow"
 FLAGS = ["-std=c++20", "-O1", "-fPIC", "-w", "-ffp-contract=off", f"-fsanitize={TRAPS}"]
 FLAGS += ["-fsanitize-undefined-trap-on-error", "-U_FORTIFY_SOURCE"]  # which forbids to jump between stacks
-order, capability = 0, "90"
+order, capability, beside = 0, "90", {}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -93,13 +94,18 @@ class Device:
 
 class RawModule:
     def __init__(self, *, code, options=()):
-        self.library = ctypes.CDLL(str(compiled(code, [option for option in options if option.startswith("-D")])))
+        codes, options = beside.get(code, [code]), [option for option in options if option.startswith("-D")]
+        try:
+            path = compiled(codes, options)
+        except LaunchError:  # perhaps because of another one
+            path = compiled(codes := [code], options)
+        self.library, self.number = ctypes.CDLL(str(path)), codes.index(code)
 
     def get_function(self, name):
         kinds = ctypes.create_string_buffer(500)
-        self.library[f"kinds_{name}"](kinds)
+        self.library[f"kinds_{self.number}_{name}"](kinds)
         size = ctypes.c_uint.in_dll(self.library, "dynamic_size")
-        return Kernel(name, self.library[f"launch_{name}"], kinds.value.decode().split(), size)
+        return Kernel(name, self.library[f"launch_{self.number}_{name}"], kinds.value.decode().split(), size)
 
 
 class Kernel:
@@ -190,25 +196,31 @@ def flat(array):
     return array.reshape(-1).view(np.uint8)
 
 
-def compiled(code, options):
-    """The shared library of a source, kept in __pycache__ until source, options or emulator change.
+def compiled(codes, options):
+    """The shared library of sources, kept in __pycache__ until sources, options or emulator change.
 
     options: -DNAME=VALUE. They come after the emulator's header, which is compiled once for all.
     """
+    constants = "".join(f"#define {option.removeprefix('-D').replace('=', ' ', 1)}\n" for option in options)
+    more = "#if WGMMA\n#include <cuda_emulator_warpgroup.h>\n#endif\n"
+    text = f"#include <cuda_emulator.h>\n{constants}{more}{''.join(map(in_namespace, range(len(codes)), codes))}"
+    header = kept("cuda_emulator.h.gch", f'#include "{HERE}/cuda_emulator.h"\n', "-x", "c++-header")
+    return kept("emulated.so", text, "-shared", "-I", str(header.parent), "-I", str(HERE), "-x", "c++")
+
+
+def in_namespace(number, code):
+    """A source in a namespace of its own, and the functions by which its kernels are launched."""
     kernels = re.findall(r'extern "C" __global__ void (?:__launch_bounds__\([^)]+\)\s+)?(\w+)\(', code)
     tail = "".join(
-        f'extern "C" void kinds_{name}(char* text) {{ emulator::kinds({name}, text); }}\n'
-        f'extern "C" int launch_{name}(const unsigned* grid, const unsigned* block, int order, void** args, '
+        f'extern "C" void kinds_{number}_{name}(char* text) {{ emulator::kinds(source_{number}::{name}, text); }}\n'
+        f'extern "C" int launch_{number}_{name}(const unsigned* grid, const unsigned* block, int order, void** args, '
         "char* message, uintptr_t* address) {\n"
-        f"    return emulator::launch({name}, grid, block, order, args, message, address);\n}}\n"
+        f"    return emulator::launch(source_{number}::{name}, grid, block, order, args, message, address);\n}}\n"
         for name in kernels
     )
     code = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"static \1* \2 = (\1*)dynamic_shared;", code)
-    constants = "".join(f"#define {option.removeprefix('-D').replace('=', ' ', 1)}\n" for option in options)
-    more = "#if WGMMA\n#include <cuda_emulator_warpgroup.h>\n#endif\n"
-    text = f"#include <cuda_emulator.h>\n{constants}{more}{code}\n{tail}"
-    header = kept("cuda_emulator.h.gch", f'#include "{HERE}/cuda_emulator.h"\n', "-x", "c++-header")
-    return kept("emulated.so", text, "-shared", "-I", str(header.parent), "-I", str(HERE), "-x", "c++")
+    code = code.replace('extern "C" __global__', "__global__")
+    return f"namespace source_{number} {{\n{code}\n}}\n{tail}"
 
 
 def kept(name, text, *options):

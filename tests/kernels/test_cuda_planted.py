@@ -1,5 +1,8 @@
 """Faults planted in the real CUDA sources: each must differ from the definition, or be reported by the emulator."""
 
+import functools
+from types import SimpleNamespace
+
 import cuda_emulator
 import numpy as np
 import pytest
@@ -366,6 +369,7 @@ PLANTED = [
 ]  # fmt: skip
 
 
+TOGETHER = 12  # faults in one compilation
 ATTENTION = {  # B, T, S, H, G, D, starts
     "attention": ((2, 65, 65, 4, 2, 16, None),),
     "attention with dropout": ((1, 20, 104, 2, 2, 32, None),),
@@ -426,21 +430,31 @@ def sizes(name, rng):
                 yield Case((numbers(n, C),))
 
 
+@functools.cache
+def known(rule):
+    """(case, cotangent, value and gradients by the definition) of the cases of a rule, and the operation's name."""
+    rng, name, found = np.random.default_rng(0), "attention" if rule in ATTENTION else rule, []
+    for case in sizes(rule, rng):
+        dy = cotangent(rng, name, case, case.inputs[0].dtype)
+        found.append((case, dy, expected(name, case, dy)))
+    return found, name
+
+
 def looked_at(rule):
     """All that must hold of a kernel, on a few cases, in two orders; a wrong value shows before backward compiles."""
-    rng, name = np.random.default_rng(0), "attention" if rule in ATTENTION else rule
+    cases, name = known(rule)
     if name == "embedding":
         ids_outside_their_table(xp)
-    for case in sizes(rule, rng):
-        dtype = case.inputs[0].dtype
-        dy = cotangent(rng, name, case, dtype)
-        right = expected(name, case, dy)
+    for case, dy, right in cases:
+        dtype = str(case.inputs[0].dtype)
         for cuda_emulator.order in (1, 0):
-            y, backward = Op.registry[name].run(*map(xp.asarray, case.inputs), **case.options)
-            agree([y.get()], right[:1], case, str(dtype), name)
-            agree([y.get(), *on_host(backward(xp.asarray(dy)))], right, case, str(dtype), name)
+            inputs = map(xp.asarray, case.copy().inputs)  # a faulty kernel may write on them
+            y, backward = Op.registry[name].run(*inputs, **case.options)
+            agree([y.get()], right[:1], case, dtype, name)
+            agree([y.get(), *on_host(backward(xp.asarray(dy.copy())))], right, case, dtype, name)
             if name in ("silu", "layer_norm"):
-                (dx, *_) = Op.registry[name].run(*map(xp.asarray, case.inputs))[1](xp.asarray(dy))
+                inputs = map(xp.asarray, case.copy().inputs)
+                (dx, *_) = Op.registry[name].run(*inputs)[1](xp.asarray(dy.copy()))
                 columns_agree(dx() if callable(dx) else dx, right[1])
 
 
@@ -459,14 +473,42 @@ def test_without_a_fault_all_is_right(emulated, rule):
     looked_at(rule)
 
 
-@pytest.mark.parametrize(("file", "there", "planted", "rule"), first_of_each(PLANTED, lambda fault: "fault"))
-def test_a_planted_fault_is_noticed(emulated, tmp_path, file, there, planted, rule):
-    texts = {path.name: path.read_text() for path in cuda_compile.SOURCES.iterdir()}
+class Texts(dict):
+    """Sources by name, to be read as those of a folder."""
+
+    def __truediv__(self, name):
+        return SimpleNamespace(read_text=lambda encoding: self[name])
+
+
+@functools.cache
+def faulty(file, there, planted):
+    """The sources with a fault, and {file: what is compiled of it}."""
+    texts = Texts({path.name: path.read_text("utf-8") for path in cuda_compile.SOURCES.glob("*.cu*")})
     keys = [name for name, text in texts.items() if name.startswith(file) and there in text]
     assert keys
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text.replace(there, planted) if name in keys else text)
-    emulated.setattr(cuda_compile, "SOURCES", tmp_path)
+    texts |= {name: texts[name].replace(there, planted) for name in keys}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_compile, "SOURCES", texts)
+        return texts, {name: cuda_compile.source(name.removesuffix(".cu")) for name in texts if name.endswith(".cu")}
+
+
+@functools.cache
+def compiled_together(*faults):
+    """For `beside`: each file's texts with one of these faults."""
+    found = {}
+    for texts in zip(*(faulty(*fault)[1].values() for fault in faults), strict=True):
+        found |= {text: list(dict.fromkeys(texts)) for text in texts}
+    return found
+
+
+@pytest.mark.parametrize(("file", "there", "planted", "rule"), first_of_each(PLANTED, lambda fault: "fault"))
+def test_a_planted_fault_is_noticed(emulated, request, file, there, planted, rule):
+    tests = [item for item in request.session.items if getattr(item, "function", None) is request.function]
+    rows = [tuple(test.callspec.params[name] for name in ("file", "there", "planted", "rule")) for test in tests]
+    alike = [row[:3] for row in rows if (row[0], row[3]) == (file, rule)]
+    first = alike.index((file, there, planted)) // TOGETHER * TOGETHER
+    emulated.setattr(cuda_emulator, "beside", compiled_together(*alike[first : first + TOGETHER]))
+    emulated.setattr(cuda_compile, "SOURCES", faulty(file, there, planted)[0])
     with pytest.raises((AssertionError, LaunchError)) as found:
         looked_at(rule)
     assert "g++ refuses" not in str(found.value)

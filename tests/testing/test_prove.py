@@ -206,6 +206,15 @@ def test_a_mistake_is_named(rule, strategy, check, found):
 
 
 @pytest.mark.slow
+def test_the_smallest_input_is_shown():
+    def for_three(x):
+        return np.exp(x), lambda dy: (dy * np.exp(x) * (1 if x.size < 3 else 1.01),)
+
+    with pytest.raises(GradientError, match=r"\n  x    : \(3,\) float64 "):
+        prove(Op(for_three), st.integers(1, 12).flatmap(lambda n: arrays((n,))), verbose=False)
+
+
+@pytest.mark.slow
 def test_a_wrong_value_is_found_by_its_reference_alone():
     with pytest.raises(GradientError, match=r'"value" does not hold\n  rule : The value is the reference'):
         prove(Op(exp), unary(), lambda x: np.exp(x) * (1 + 1e-9), **few)

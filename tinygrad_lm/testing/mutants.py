@@ -5,7 +5,7 @@ equal gradients does, it is not a mutant and is not counted. A learner's mistake
 tinygrad_lm/learn/puzzles/.
 """
 
-from itertools import combinations
+from itertools import chain, combinations, islice
 
 import numpy as np
 
@@ -31,7 +31,8 @@ def killers(rule, cases, checks):
 
     Most mistakes show at once, and the checks that do not see one would look at every case in vain.
     """
-    for some in (cases[:FIRST], cases[FIRST:]):
+    cases = iter(cases)
+    for some in map(list, (islice(cases, FIRST), cases)):
         if found := [title for title, check in checks.items() if notices(check, rule, some)]:
             return found
     return []
@@ -41,8 +42,10 @@ def generic_mutants(rule, cases, checks):
     """{title: those who notice it} for each mutant that changes something, and None for one that does not."""
     found, right = {}, [outcome(rule, case) for case in cases]
     for title, change in GENERIC.items():
-        some = [case for case, y in zip(cases, right, strict=True) if differs(y, mutated(rule, change), case)]
-        found[title] = killers(mutated(rule, change), some, checks) if some else None
+        mutant = mutated(rule, change)
+        some = (case for case, y in zip(cases, right, strict=True) if differs(y, mutant, case))
+        first = next(some, None)
+        found[title] = None if first is None else killers(mutant, chain([first], some), checks)
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
 from tinygrad_lm.engine.op import Op
@@ -128,7 +128,7 @@ def run_check(op, subject, title, check, proof, examples):
     @seed(zlib.crc32(title.encode()))  # the same inputs in every run, others for each check
     @settings(
         max_examples=examples, database=None, deadline=None, report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],  # it is explained below
     )  # fmt: skip
     @given(proof.strategy, seeds)
     def on_drawn(case, numbers):
