@@ -40,14 +40,15 @@ def array_of(x):
     return x._array
 
 
-def wrap(array):
+def wrap(array, base=None):
+    """An array of the device; base: the array that it is a view of, and keeps alive as CuPy's views do."""
     result = ndarray.__new__(ndarray)
-    result._array = np.asarray(array)
+    result._array, result.base = np.asarray(array), base
     return result
 
 
 class ndarray:
-    __slots__ = ("__weakref__", "_array")
+    __slots__ = ("__weakref__", "_array", "base")
     __array_ufunc__ = None  # a NumPy array on the left leaves the operation to us, and we refuse it
     __hash__ = None
 
@@ -74,7 +75,7 @@ class ndarray:
     nbytes = property(lambda self: self._array.nbytes)
     real = property(lambda self: wrap(self._array.real))
     imag = property(lambda self: wrap(self._array.imag))
-    T = property(lambda self: wrap(self._array.T))
+    T = property(lambda self: wrap(self._array.T, self))
     flags = property(lambda self: self._array.flags)
     data = property(lambda self: types.SimpleNamespace(ptr=self._array.ctypes.data))
 
@@ -100,25 +101,25 @@ class ndarray:
         return f"strict_{self._array!r}"
 
     def __getitem__(self, index):
-        return wrap(self._array[index_of(index)])
+        return wrap(self._array[index_of(index)], self)
 
     def __setitem__(self, index, value):
         self._array[index_of(index)] = host(value)
 
     def reshape(self, *shape):
-        return wrap(self._array.reshape(*shape))
+        return wrap(self._array.reshape(*shape), self)
 
     def transpose(self, *axes):
-        return wrap(self._array.transpose(*axes))
+        return wrap(self._array.transpose(*axes), self)
 
     def swapaxes(self, axis1, axis2):
-        return wrap(self._array.swapaxes(axis1, axis2))
+        return wrap(self._array.swapaxes(axis1, axis2), self)
 
     def squeeze(self, axis=None):
-        return wrap(self._array.squeeze(axis))
+        return wrap(self._array.squeeze(axis), self)
 
     def ravel(self):
-        return wrap(self._array.ravel())
+        return wrap(self._array.ravel(), self)
 
     def copy(self):
         return wrap(self._array.copy())
@@ -127,7 +128,8 @@ class ndarray:
         self._array.fill(value if isinstance(value, SCALARS) else host(value).item())
 
     def astype(self, dtype, copy=True):
-        return self if not copy and self.dtype == dtype else wrap(self._array.astype(dtype, copy=copy))
+        found = self._array.astype(dtype, copy=copy)
+        return self if found is self._array else wrap(found)
 
     def sum(self, axis=None, dtype=None, out=None, keepdims=False):
         return wrap(self._array.sum(axis, dtype, keepdims=keepdims))
