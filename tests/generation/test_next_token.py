@@ -12,7 +12,7 @@ from tinygrad_lm import kernels
 from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.adapt.recomputed import recomputed
 from tinygrad_lm.engine.observe import Observer, no_grad, observing
-from tinygrad_lm.errors import ShapeError, TokenError
+from tinygrad_lm.errors import ConfigError, ShapeError, TokenError
 from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.generation.generate import generate_batch, next_logits
 from tinygrad_lm.models.config import PRESETS
@@ -23,6 +23,7 @@ from tinygrad_lm.unchanged import Unchanged
 pytest.importorskip("numba")
 tiles = import_module("tinygrad_lm.kernels.bfloat16.tiles")
 steps = import_module("tinygrad_lm.kernels.numba.steps")
+together = import_module("tinygrad_lm.kernels.numba.together")
 pytestmark = pytest.mark.skipif(not tiles.DTYPES, reason="the processor has no AVX512-BF16")
 SIZES = {"vocab_size": 50, "block_size": 12, "n_embd": 64}
 LLAMA = {"norm": "rms", "gain": True, "position": "rotary", "activation": "silu", "gated": True, "bias": False}
@@ -74,8 +75,9 @@ def test_texts_have_the_bits_of_the_modules(calls, name, monkeypatch):
 def begun(model, texts):
     """A cache for each text, in which all but its last token is; these last ones, and the promise."""
     caches = [Cache(model.config.block_size) for _ in texts]
-    for text, cache in zip(texts, caches, strict=True):
-        model.features(np.array([text[:-1]]), Context(cache=(cache,)))
+    with no_grad():
+        for text, cache in zip(texts, caches, strict=True):
+            model.features(np.array([text[:-1]]), Context(cache=(cache,)))
     return np.array([text[-1:] for text in texts]), Context(cache=tuple(caches)), Unchanged(model.flat.data)
 
 
@@ -133,6 +135,7 @@ ASIDE = {
     "gelu": lambda: model_of("gpt2", activation="gelu"),
     "narrow": lambda: model_of("gpt2", n_hidden=48),
     "float32": lambda: GPT(model_of("gpt2").config),
+    "blocks of two kinds": exchanged(lambda model: setattr(model.h[1].attn, "rotary", {"base": 9.0, "scaling": ()})),
 }
 
 
@@ -143,26 +146,32 @@ def test_other_models_are_left_to_their_modules(calls, name):
 
 
 def test_other_calls_are_left_to_the_modules(calls):
-    """Where operations are watched or recorded, with documents, without a promise, with many texts."""
-    model = model_of("modern")
+    """Where operations are watched or recorded, with documents or dropout, several tokens or many texts, no promise."""
+    model = model_of("modern", dropout=0.5)
     tokens, context, promise = begun(model, TEXTS)
+    others = {"document_starts": np.ones((4, 1), int)}, {"key": (0, 0, 0)}
     with no_grad():
         next_logits(tokens, model, context)
         with promise:
             with observing(Observer()):
                 next_logits(tokens, model, context)
-            next_logits(tokens, model, Context(cache=context.cache, document_starts=np.ones((4, 1), int)))
+            for other in others:
+                next_logits(tokens, model, Context(cache=context.cache, **other))
+            assert next_logits(np.ones((4, 2), int), model, Context(cache=(Cache(12, 4),))).shape == (4, 2, 50)
+            assert next_logits(tokens, model, Context(cache=(Cache(12, 4),))).shape == (4, 1, 50)
+            assert next_logits(tokens, model, Context()).shape == (4, 1, 50)
+            many, caches, _ = begun(model, [[1, 2]] * 16)
+            assert next_logits(many, model, caches).shape == (16, 1, 50)
             assert not calls
             next_logits(tokens, model, context)
             assert len(calls) == 1
-            next_logits(*begun(model, [[1, 2]] * 16)[:1], model, begun(model, [[1, 2]] * 16)[1])
-    tokens, context, promise = begun(model, TEXTS)
-    with promise:
-        assert next_logits(tokens, model, context).requires_grad
+    with promise, pytest.raises(ConfigError, match="dropout: while gradients are recorded"):
+        next_logits(tokens, model, context)
     assert len(calls) == 1
 
 
 def test_what_does_not_fit_is_an_error_of_the_modules(calls):
+    """So nothing is read or written beside an array."""
     model = model_of("gpt2")
     tokens, context, promise = begun(model, [[1] * 12])
     with no_grad(), promise:
@@ -174,7 +183,44 @@ def test_what_does_not_fit_is_an_error_of_the_modules(calls):
         next_logits(tokens, model, context)
         with pytest.raises(ShapeError):
             next_logits(tokens, model, context)
+        long, wide = Cache(20), Cache(12)
+        model.features(np.ones((1, 12), int), Context(cache=(long,)))
+        model_of("gpt2", n_embd=32).features(np.ones((1, 3), int), Context(cache=(wide,)))
+        for cache in (long, wide):
+            with pytest.raises(ValueError, match=r"GPT: tokens|could not broadcast"):
+                next_logits(tokens, model, Context(cache=(cache,)))
     assert len(calls) == 1
+
+
+def test_partners_change_no_bit(calls, monkeypatch):
+    model = model_of("gpt2")
+    found = drawn(model)
+    assert any(parts > 1 for parts in calls[0][:, steps.PARTS])
+    for cores in (1, 4):
+        partners = together.Partners()
+        monkeypatch.setattr(together, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(steps, "partners", partners)
+        assert drawn(model) == found
+        assert len(partners.wanted) == cores - 1
+
+
+def test_one_call_may_begin_before_another_has_ended(calls, monkeypatch):
+    """As in two threads within one promise: each has its own memory."""
+    model, perform, found = model_of("modern"), steps.perform, []
+    with no_grad():
+        for meanwhile in (False, True):
+            (tokens, context, promise), (others, elsewhere, _) = (begun(model, [text]) for text in TEXTS[:2])
+
+            def first(*arguments, tokens=others, context=elsewhere, meanwhile=meanwhile):
+                monkeypatch.setattr(steps, "perform", perform)
+                if meanwhile:
+                    next_logits(tokens, model, context)
+                return perform(*arguments)
+
+            with promise:
+                monkeypatch.setattr(steps, "perform", first)
+                found.append(next_logits(tokens, model, context).data)
+    assert (found[0] == found[1]).all()
 
 
 def test_texts_of_two_models_take_turns(calls):

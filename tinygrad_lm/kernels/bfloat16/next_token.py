@@ -69,14 +69,16 @@ class Plans:
         """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie."""
         if type(cache) is not Cache or not 0 < cache.length < min(cache.size, model.config.block_size):
             return False
-        if len(set(cache.lengths.values())) > 1:
-            return False
         if cache not in self.places:
-            pairs = [cache.arrays.get(block.attn.name, ()) for block in model.h]
-            arrays = [array for pair in pairs for array in pair]
-            if len(arrays) != 2 * len(pairs) or not all(x.dtype == f4 and x.flags.c_contiguous for x in arrays):
+            found = [place for block in model.h for place in places_of(cache, block.attn)]
+            if len(found) < 2 * len(model.h):
                 return False
-            steps = np.arange(cache.rows)[:, None] * [array.strides[0] for array in arrays]
-            places = np.array([array.ctypes.data for array in arrays]) + steps  # (rows, 2 L)
-            self.places[cache] = places.reshape(cache.rows, len(pairs), 2).swapaxes(0, 1)
+            self.places[cache] = np.array(found).reshape(len(model.h), 2, cache.rows).swapaxes(1, 2)
         return True
+
+
+def places_of(cache, attn):
+    """Where each text's keys of an attention begin, and where its values do; [] if they are not what a Plan reads."""
+    arrays, shape = cache.arrays.get(attn.name, ()), (attn.c_k.weight.shape[1] // attn.head_size, attn.head_size)
+    fits = all(x.dtype == f4 and x.flags.c_contiguous and x.shape[2:] == shape for x in arrays)
+    return [x.ctypes.data + np.arange(cache.rows) * x.strides[0] for x in arrays] if fits else []

@@ -125,8 +125,8 @@ def clock(typing):
 
 @intrinsic
 def call_of_part(typing, arguments):
-    """The address of code that `compute` can call, that of the arguments (size, grain, …) that it then hands on, and how
-    many bytes these are.
+    """The address of code that `compute` can call, that of the arguments (size, grain, …) that it then hands on, and of
+    how many bytes these are.
 
     In a compiled function of (size, grain, part, …), which that code calls; the arguments lie in its frame.
     """
