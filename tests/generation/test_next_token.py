@@ -18,12 +18,13 @@ from tinygrad_lm.generation.generate import generate_batch, next_logits
 from tinygrad_lm.models.config import PRESETS
 from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.unchanged import Unchanged
+from tinygrad_lm.unchanged import Unchanged, derived
 
 pytest.importorskip("numba")
 tiles = import_module("tinygrad_lm.kernels.bfloat16.tiles")
 steps = import_module("tinygrad_lm.kernels.numba.steps")
 together = import_module("tinygrad_lm.kernels.numba.together")
+Plans = import_module("tinygrad_lm.kernels.bfloat16.next_token").Plans
 pytestmark = pytest.mark.skipif(not tiles.DTYPES, reason="the processor has no AVX512-BF16")
 SIZES = {"vocab_size": 50, "block_size": 12, "n_embd": 64}
 LLAMA = {"norm": "rms", "gain": True, "position": "rotary", "activation": "silu", "gated": True, "bias": False}
@@ -157,7 +158,7 @@ def test_other_calls_are_left_to_the_modules(calls):
                 next_logits(tokens, model, context)
             for other in others:
                 next_logits(tokens, model, Context(cache=context.cache, **other))
-            assert next_logits(np.ones((4, 2), int), model, Context(cache=(Cache(12, 4),))).shape == (4, 2, 50)
+            assert next_logits(np.ones((4, 2), int), model, context).shape == (4, 2, 50)
             assert next_logits(tokens, model, Context(cache=(Cache(12, 4),))).shape == (4, 1, 50)
             assert next_logits(tokens, model, Context()).shape == (4, 1, 50)
             many, caches, _ = begun(model, [[1, 2]] * 16)
@@ -210,6 +211,7 @@ def test_one_call_may_begin_before_another_has_ended(calls, monkeypatch):
     with no_grad():
         for meanwhile in (False, True):
             (tokens, context, promise), (others, elsewhere, _) = (begun(model, [text]) for text in TEXTS[:2])
+            first_tokens, before, _ = begun(model, TEXTS[2:3])
 
             def first(*arguments, tokens=others, context=elsewhere, meanwhile=meanwhile):
                 monkeypatch.setattr(steps, "perform", perform)
@@ -218,9 +220,19 @@ def test_one_call_may_begin_before_another_has_ended(calls, monkeypatch):
                 return perform(*arguments)
 
             with promise:
+                next_logits(first_tokens, model, before)
                 monkeypatch.setattr(steps, "perform", first)
                 found.append(next_logits(tokens, model, context).data)
     assert (found[0] == found[1]).all()
+
+
+def test_what_it_found_is_not_written_over_by_the_next_call(calls):
+    """Which may be another thread's, before the head has read it."""
+    model = model_of("modern")
+    tokens, context, promise = begun(model, TEXTS)
+    with no_grad(), promise:
+        features = [derived(Plans, model.flat.data).features(tokens[:, 0], model, context.cache) for _ in range(2)]
+    assert (features[0] != features[1]).any()
 
 
 def test_texts_of_two_models_take_turns(calls):

@@ -67,7 +67,7 @@ class Plans:
 
     def have_room(self, cache, model):
         """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie."""
-        if type(cache) is not Cache or not 0 < cache.length < min(cache.size, model.config.block_size):
+        if type(cache) is not Cache or cache.length >= min(cache.size, model.config.block_size):
             return False
         if cache not in self.places:
             found = [place for block in model.h for place in places_of(cache, block.attn)]
