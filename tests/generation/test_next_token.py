@@ -31,7 +31,7 @@ LLAMA = {"norm": "rms", "gain": True, "position": "rotary", "activation": "silu"
 OTHERS = {
     "llama": LLAMA | {"n_head": 4, "n_kv_head": 2, "n_hidden": 96, "rope_scaling": (8.0, 1.0, 4.0, 6), "tied": False},
     "qwen": LLAMA | {"n_head": 2, "n_kv_head": 1, "n_head_embd": 32, "n_hidden": 96, "qk_norm": True, "norm_eps": 1e-3},
-    "layer norm at angles": {"position": "rotary", "qk_norm": True, "activation": "gelu_tanh", "gated": True},
+    "layer norm at angles": {"position": "rotary", "qk_norm": True, "norm_eps": 1e-3, "gated": True},
 }
 TEXTS = [[1, 2, 3], [4] * 7, [5, 6, 7], [8, 9]]
 
@@ -148,7 +148,7 @@ def test_other_models_are_left_to_their_modules(calls, name):
 
 def test_other_calls_are_left_to_the_modules(calls):
     """Where operations are watched or recorded, with documents or dropout, several tokens or many texts, no promise."""
-    model = model_of("modern", dropout=0.5)
+    model = model_of("modern", dropout=0.5, block_size=20)
     tokens, context, promise = begun(model, TEXTS)
     others = {"document_starts": np.ones((4, 1), int)}, {"key": (0, 0, 0)}
     with no_grad():
