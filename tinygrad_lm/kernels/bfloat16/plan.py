@@ -55,7 +55,7 @@ class Plan:
 
     def __init__(self, model, M):
         self.model, self.M, self.steps, self.arrays = model, M, Steps(), {}
-        self.x, self.texts = self.array("x", model.config.n_embd), np.zeros((len(model.h), M, 4), np.int64)
+        self.x, self.texts = np.empty((M, model.config.n_embd), f4), np.zeros((len(model.h), M, 4), np.int64)
         first = model.h[0].attn
         self.rotary, half = first.rotary, first.head_size // 2
         self.cos, self.sin = np.empty((2, M, half if self.rotary else 0), f4)
@@ -78,17 +78,14 @@ class Plan:
         self.steps()
         return self.y[:, None].copy()
 
-    def array(self, name, width, kind=f4):
-        """Memory (M, width) for what has this name in every block."""
-        key = name, width
-        if key not in self.arrays:
-            self.arrays[key] = np.empty((self.M, width), kind)
-        return self.arrays[key]
+    def array(self, name, shape, kind=f4):
+        """Memory for what has this name and this shape in every block: it stays in the cache."""
+        return self.arrays.setdefault((name, shape), np.empty(shape, kind))
 
     def norm(self, module, x, name):
         """The norm of each row of x, which may be a head's."""
         C, ones = x.shape[1], functools.partial(np.ones, dtype=f4)
-        y, mean, inverse = np.empty_like(x), np.empty(len(x), f4), np.empty(len(x), f4)
+        y, (mean, inverse) = self.array(name, x.shape), self.array("moments", (2, len(x)))
         gain = ones(C) if module.weight is None else module.weight.data
         if type(module) is RMSNorm:
             self.steps.add(rms_norm_forward, len(x), few(x), x, gain, f4(module.eps), y, inverse)
@@ -99,14 +96,14 @@ class Plan:
 
     def rounded(self, x):
         """x in bfloat16."""
-        half = self.array("half", x.shape[1], np.uint16)
+        half = self.array("half", x.shape, np.uint16)
         self.steps.add(round_groups, x.size // WIDTH, LEAST // WIDTH, x, half)
         return half
 
     def product(self, linear, half, name):
         """x w + b, for x in bfloat16."""
         w, b = linear.weight.data, NO_BIAS if linear.bias is None else linear.bias.data
-        tiles, y = kept_columns(w), self.array(name, w.shape[1])
+        tiles, y = kept_columns(w), self.array(name, (self.M, w.shape[1]))
         self.steps.add(multiply(), len(tiles) // 2, 1, half, tiles, b, y, PALETTES[self.M])
         return y
 
@@ -125,15 +122,15 @@ class Plan:
         if attn.q_norm and attn.k_norm:
             q, k = self.norm(attn.q_norm, q.reshape(-1, D), "qn"), self.norm(attn.k_norm, k.reshape(-1, D), "kn")
         if attn.rotary is not None:
-            q, k = self.turned(q.reshape(1, M, H, D)), self.turned(k.reshape(1, M, G, D))
-        steps, y = (4 * G * D, 4 * D) * 2, self.array("answers", H * D)
+            q, k = self.turned(q.reshape(1, M, H, D), "qt"), self.turned(k.reshape(1, M, G, D), "kt")
+        steps, y = (4 * G * D, 4 * D) * 2, self.array("answers", (M, H * D))
         self.steps.add(append, M, max(1, LEAST // (G * D)), k.reshape(M, -1), v, texts, steps)
         self.steps.add(attend, M * G, 1, q.reshape(M, 1, H, D), texts, steps, G, y.reshape(M, 1, H, D))
         return self.product(attn.c_proj, self.rounded(y), "mixed")
 
-    def turned(self, x):
+    def turned(self, x, name):
         """x (1, M, H, D) with positions as angles, those of the texts."""
-        y = np.empty_like(x)
+        y = self.array(name, x.shape)
         self.steps.add(turn, self.M, max(1, LEAST // max(1, x[0, 0].size)), x, self.cos, self.sin, y)
         return y
 
@@ -143,8 +140,8 @@ class Plan:
         h = self.product(mlp.c_fc, half, "h")
         gate = h if mlp.c_gate is None else self.product(mlp.c_gate, half, "gate")
         forward, rounds = ACTIVATIONS[mlp.activation.name]
-        active = self.array("active", h.shape[1])
-        self.elementwise(forward, gate, active, *[np.empty(h.shape, np.uint16)] * rounds)
+        active = self.array("active", h.shape)
+        self.elementwise(forward, gate, active, *[self.array("kept", h.shape, np.uint16)] * rounds)
         if mlp.c_gate is not None:
             self.elementwise(multiply_all, active, h, active)
         return self.product(mlp.c_proj, self.rounded(active), "mixed")
