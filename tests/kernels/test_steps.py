@@ -75,6 +75,18 @@ def test_their_arrays_are_kept_and_let_go():
     assert watched() is None
 
 
+def test_what_is_kept_owns_no_array():
+    """Numba counts who uses an array, in memory that is gone after the call in which the array was handed over.
+
+    Of an array come an owner, the object it belongs to, how many numbers, of how many bytes, and where they lie.
+    """
+    pieces, arrays, counts = chain(1, 5)
+    room, _ = pieces.kept[0]
+    for array in (*arrays, counts):
+        (place,) = np.flatnonzero(room == array.ctypes.data)
+        assert room[place - 4 : place].tolist() == [0, 0, array.size, array.itemsize]
+
+
 def test_the_arguments_must_find_room(monkeypatch):
     monkeypatch.setattr(steps, "ROOM", 20)
     with pytest.raises(ValueError, match="reverse: its arguments are too long"):
