@@ -58,6 +58,25 @@ def test_pieces_are_done_in_order_as_often_as_they_are_asked_for(partners, size,
     assert len(partners.wanted) in (together.cores() - 1, 0)
 
 
+def test_pieces_that_need_nothing_of_each_other_are_one(partners):
+    """The parts of all, of one and of none: each is computed once, by whichever thread."""
+    pieces, first, _ = chain(1, 5)
+    sizes, counts = (3, 0, 1, 20), []
+    pieces.table = list(pieces.table)
+    for size in sizes:
+        counts.append(np.zeros(size, np.int64))
+        pieces.add(reverse, size, 1, np.arange(size), np.zeros(size, np.int64), 1, counts[-1], size % 3)
+    pieces.together(len(sizes))
+    pieces.done()
+    assert pieces.table[:, steps.PARTS].tolist() == [5, 24]
+    for turn in range(1, 100):
+        first[1] = 0
+        with within(products="/bfloat16"):
+            pieces()
+        assert all((each == turn).all() for each in counts)
+        assert first[1].tolist() == [4, 3, 2, 1, 0]
+
+
 def test_their_arrays_are_kept_and_let_go():
     x, y, counts = np.arange(5), np.zeros(5, np.int64), np.zeros(5, np.int64)
     pieces, watched = steps.Steps(), weakref.ref(x)

@@ -118,6 +118,7 @@ class Plan:
         """As CausalSelfAttention of x."""
         M, D, half = self.M, attn.head_size, self.rounded(x)
         q, k, v = (self.product(getattr(attn, f"c_{name}"), half, name) for name in "qkv")
+        self.steps.together(3)
         H, G = q.shape[1] // D, k.shape[1] // D
         if attn.q_norm and attn.k_norm:
             q, k = self.norm(attn.q_norm, q.reshape(-1, D), "qn"), self.norm(attn.k_norm, k.reshape(-1, D), "kn")
@@ -138,7 +139,10 @@ class Plan:
         """As MLP of x."""
         half = self.rounded(x)
         h = self.product(mlp.c_fc, half, "h")
-        gate = h if mlp.c_gate is None else self.product(mlp.c_gate, half, "gate")
+        gate = h
+        if mlp.c_gate is not None:
+            gate = self.product(mlp.c_gate, half, "gate")
+            self.steps.together(2)
         forward, rounds = ACTIVATIONS[mlp.activation.name]
         active = self.array("active", h.shape)
         self.elementwise(forward, gate, active, *[self.array("kept", h.shape, np.uint16)] * rounds)

@@ -9,9 +9,11 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
-from tinygrad_lm.kernels.numba.memory import floats
+from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.kernels.numba.memory import ask, floats
 from tinygrad_lm.kernels.numba.together import shared
+
+AHEAD = 16  # keys or values: so many are on the way from memory while one is computed with
 
 
 def attention_of_one(q, k, v, starts):
@@ -47,11 +49,20 @@ def attend(first, last, q, texts, steps, G, y):
             mix(y[b, 0, h], values, next_value, z, start, stop)
 
 
+@inlined
+def soon(here, step, D):
+    """Ask for four keys or values of D numbers, to be read soon."""
+    for i in range(4):
+        for line in range(0, 4 * D, 64):
+            ask(here + i * step + line)
+
+
 @compiled
 def weigh(q, keys, step, z, start, stop):
     """z[s] = q · key s, four keys at a time. keys: the address of the first; they are `step` bytes apart."""
     for s in range(start, stop - 3, 4):
         here, D = keys + s * step, q.size
+        soon(here + AHEAD * step, step, D)
         k0, k1, k2, k3 = floats(here, D), floats(here + step, D), floats(here + 2 * step, D), floats(here + 3 * step, D)
         z0, z1, z2, z3 = f4(0), f4(0), f4(0), f4(0)
         for d in range(D):
@@ -86,6 +97,7 @@ def mix(y, values, step, z, start, stop):
     y[:] = 0
     for s in range(start, stop - 3, 4):
         here, D = values + s * step, y.size
+        soon(here + AHEAD * step, step, D)
         v0, v1, v2, v3 = floats(here, D), floats(here + step, D), floats(here + 2 * step, D), floats(here + 3 * step, D)
         z0, z1, z2, z3 = z[s], z[s + 1], z[s + 2], z[s + 3]
         for d in range(D):

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import compiled
 from tinygrad_lm.kernels.numba.memory import compute
-from tinygrad_lm.kernels.numba.together import KEEP, LATE, grain_of, lead, partners
+from tinygrad_lm.kernels.numba.together import KEEP, LATE, grain_of, lead, partners, shared
 
 ROOM = 256  # 64-bit numbers for the arguments of a piece: of an array of two axes they are nine
 CODE, ARGUMENTS, PARTS = 0, 1, 2
@@ -28,12 +28,31 @@ class Steps:
         self.kept.append((room, arguments))
         self.table.append((room[0], room.ctypes.data + room.itemsize, -(-size // grain)))
 
+    def together(self, n):
+        """Let the last n pieces be one, of all their parts: none of them needs what another writes.
+
+        Then the threads wait for each other but once.
+        """
+        table = np.array(self.table[-n:], np.int64)
+        del self.table[-n:]
+        self.add(several, int(table[:, PARTS].sum()), 1, table)
+
     def done(self):
         """No more are added."""
         self.table = np.array(self.table, np.int64)
 
     def __call__(self):
         (partners.work if partners.allowed() else partners.alone)(perform, 0, 0, self.table)
+
+
+@shared
+def several(start, stop, table):
+    """Compute the parts from start to stop of all parts of the pieces of a table."""
+    for part in range(start, stop):
+        i = 0
+        while part >= table[i, PARTS]:
+            part, i = part - table[i, PARTS], i + 1
+        compute(table[i, CODE], table[i, ARGUMENTS], part)
 
 
 @compiled
