@@ -8,6 +8,7 @@ import numpy as np
 
 from tinygrad_lm.backend import Array, to_device
 from tinygrad_lm.engine.observe import no_grad
+from tinygrad_lm.engine.replaceable import replaceable
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ConfigError, DtypeError, check_ranges
 from tinygrad_lm.generation.cache import Cache
@@ -164,8 +165,14 @@ def predict(model, texts, groups, active):
     places = {m: j for j, m in enumerate(m for group in groups for m in group.texts)}
     tokens = to_device(np.array([texts[m][-1:] for m in places]), model.flat.device)
     with no_grad():
-        logits = model(tokens, Context(cache=tuple(group.cache for group in groups)))
+        logits = next_logits(tokens, model, Context(cache=tuple(group.cache for group in groups)))
         return logits.numpy()[[places[m] for m in active], -1]
+
+
+@replaceable
+def next_logits(tokens, model, context):
+    """The logits (B, 1, V) of what follows the newest tokens (B, 1) of texts, the rest of which is in the cache."""
+    return model(tokens, context)
 
 
 def model_logprobs(logits, tokens):

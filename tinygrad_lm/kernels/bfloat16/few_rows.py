@@ -73,6 +73,11 @@ def add_bias(y, bias, first):
         add_to(y[m, first : first + part.size], part)
 
 
+def multiply():
+    """The faster of this processor's ways."""
+    return by_tiles if AMX else by_vectors
+
+
 def linear_of_few_rows(x, w, b, tiles):
     """The rule of ops/matmul.py for at most 16 rows of x; tiles = columns(w)."""
     K, N = w.shape
@@ -80,7 +85,6 @@ def linear_of_few_rows(x, w, b, tiles):
     M, blocks = len(rows), len(tiles) // 2
     half, y = np.empty((M, 32 * tiles.shape[1]), np.uint16), np.empty((M, 32 * blocks), f4)
     round_rows(rows, half)
-    multiply = by_tiles if AMX else by_vectors
-    multiply(blocks, 1, half, tiles, NO_BIAS if b is None else b, y, PALETTES[M])
+    multiply()(blocks, 1, half, tiles, NO_BIAS if b is None else b, y, PALETTES[M])
     y = np.ascontiguousarray(y[:, :N])
     return y.reshape(*x.shape[:-1], N), linear_backward(rows, w, b, x.shape)

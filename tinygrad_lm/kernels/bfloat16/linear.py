@@ -21,7 +21,7 @@ def linear_in_bfloat16(x, w, b=None):
     A w that does not change is rounded once: then few rows pay, too.
     """
     fits = w.ndim == 2 and x.shape[-1:] == w.shape[:1] and (b is None or b.shape == w.shape[1:]) and x.size * w.size
-    tiles, few = derived(columns, w) if fits else None, x.size < FEW * len(w)
+    tiles, few = kept_columns(w) if fits else None, x.size < FEW * len(w)
     if not fits or (few and tiles is None):
         return NotImplemented
     if few:
@@ -38,6 +38,11 @@ def linear_in_bfloat16(x, w, b=None):
         return (dx, dw) if b is None else (dx, dw, dy)
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward
+
+
+def kept_columns(w):
+    """columns(w), cut once, of a w that does not change; None of one that may."""
+    return derived(columns, w)
 
 
 class Rounded:

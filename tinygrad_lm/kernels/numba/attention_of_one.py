@@ -9,36 +9,52 @@ import math
 
 import numpy as np
 
-from tinygrad_lm.kernels.numba.compile import compiled, exp, f4
-from tinygrad_lm.kernels.numba.memory import floats
+from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.kernels.numba.memory import ask, floats
 from tinygrad_lm.kernels.numba.together import shared
 
-NO_STARTS = np.zeros(0, np.int64)
+AHEAD = 16  # keys or values: so many are on the way from memory while one is computed with
 
 
 def attention_of_one(q, k, v, starts):
     """y (B, 1, H, D), as ops/attention.py says, for q of one position. starts: (B, 1) integers or None."""
     if k.strides[3] != 4 or v.strides[3] != 4:
         k, v = np.ascontiguousarray(k), np.ascontiguousarray(v)
-    starts = NO_STARTS if starts is None else np.ascontiguousarray(starts[:, 0], np.int64)
-    B, _, G, _ = k.shape
+    (B, S, G, _), (keys, values) = k.shape, (x.__array_interface__["data"][0] for x in (k, v))
+    starts = [0] * B if starts is None else starts[:, 0].tolist()
+    texts = [(keys + b * k.strides[0], values + b * v.strides[0], starts[b], S) for b in range(B)]
     y = np.empty(q.shape, f4)
-    attend(B * G, 1, np.ascontiguousarray(q), k, v, starts, y)
+    steps = *k.strides[1:3], *v.strides[1:3]
+    attend(B * G, 1, np.ascontiguousarray(q), np.array(texts, np.int64), steps, G, y)
     return y
 
 
 @shared(beside_blas=True)
-def attend(first, last, q, k, v, starts, y):
-    """The R queries of each (text, key head) from first to last."""
-    (_, S, G, D), H = k.shape, q.shape[2]
-    scale, z = f4(1 / math.sqrt(D)), np.empty(S, f4)
+def attend(first, last, q, texts, steps, G, y):
+    """The R queries of each (text, key head) from first to last.
+
+    texts: of each text the addresses of its keys and of its values, the first one that its query sees, and how many
+    there are; steps: how many bytes lie between two keys, two heads of a key, two values, two heads of a value.
+    """
+    next_key, next_key_head, next_value, next_value_head = steps
+    _, _, H, D = q.shape
+    scale = f4(1 / math.sqrt(D))
     for part in range(first, last):
         (b, g), R = divmod(part, G), H // G
-        start = starts[b] if starts.size else 0
+        keys, values, start, stop = texts[b]
+        keys, values, z = keys + g * next_key_head, values + g * next_value_head, np.empty(stop, f4)
         for h in range(g * R, g * R + R):
-            weigh(q[b, 0, h], k[b, :, g].ctypes.data, k.strides[1], z, start, S)
-            softmax(z[start:S], scale)
-            mix(y[b, 0, h], v[b, :, g].ctypes.data, v.strides[1], z, start, S)
+            weigh(q[b, 0, h], keys, next_key, z, start, stop)
+            softmax(z[start:stop], scale)
+            mix(y[b, 0, h], values, next_value, z, start, stop)
+
+
+@inlined
+def soon(here, step, D):
+    """Ask for four keys or values of D numbers, to be read soon."""
+    for i in range(4):
+        for line in range(0, 4 * D, 64):
+            ask(here + i * step + line)
 
 
 @compiled
@@ -46,6 +62,7 @@ def weigh(q, keys, step, z, start, stop):
     """z[s] = q · key s, four keys at a time. keys: the address of the first; they are `step` bytes apart."""
     for s in range(start, stop - 3, 4):
         here, D = keys + s * step, q.size
+        soon(here + AHEAD * step, step, D)
         k0, k1, k2, k3 = floats(here, D), floats(here + step, D), floats(here + 2 * step, D), floats(here + 3 * step, D)
         z0, z1, z2, z3 = f4(0), f4(0), f4(0), f4(0)
         for d in range(D):
@@ -80,6 +97,7 @@ def mix(y, values, step, z, start, stop):
     y[:] = 0
     for s in range(start, stop - 3, 4):
         here, D = values + s * step, y.size
+        soon(here + AHEAD * step, step, D)
         v0, v1, v2, v3 = floats(here, D), floats(here + step, D), floats(here + 2 * step, D), floats(here + 3 * step, D)
         z0, z1, z2, z3 = z[s], z[s + 1], z[s + 2], z[s + 3]
         for d in range(D):

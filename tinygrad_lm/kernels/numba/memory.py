@@ -125,12 +125,14 @@ def clock(typing):
 
 @intrinsic
 def call_of_part(typing, arguments):
-    """Two addresses: of code that `compute` can call, and of the arguments (size, grain, …) that it then hands on.
+    """The address of code that `compute` can call, that of the arguments (size, grain, …) that it then hands on, and of
+    how many bytes these are.
 
     In a compiled function of (size, grain, part, …), which that code calls; the arguments lie in its frame.
     """
 
     def code(context, builder, signature, values):
+        values = [lent(context, builder, signature.args[0], values[0])]
         place = cgutils.alloca_once_value(builder, values[0])
         kind = ir.FunctionType(ir.VoidType(), [integer.as_pointer(), integer])
         entry = ir.Function(builder.module, kind, f"{builder.function.name}.part")
@@ -141,10 +143,23 @@ def call_of_part(typing, arguments):
         given = size, grain, entry.args[1], *others
         context.call_conv.call_function(inside, builder.function, types.int64, kinds, given)
         inside.ret_void()
-        pair = [builder.ptrtoint(x, integer) for x in (entry, place)]
-        return context.make_tuple(builder, signature.return_type, pair)
+        three = [builder.ptrtoint(x, integer) for x in (entry, place)]
+        three.append(ir.Constant(integer, context.get_abi_sizeof(values[0].type)))
+        return context.make_tuple(builder, signature.return_type, three)
 
-    return types.UniTuple(types.int64, 2)(arguments), code
+    return types.UniTuple(types.int64, 3)(arguments), code
+
+
+def lent(context, builder, kind, value):
+    """A value whose arrays own nothing: those who lent them keep them."""
+    if isinstance(kind, types.BaseTuple):
+        inner = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+        return context.make_tuple(builder, kind, [lent(context, builder, *each) for each in inner])
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo, array.parent = (cgutils.get_null_value(x.type) for x in (array.meminfo, array.parent))
+        return array._getvalue()
+    return value
 
 
 @intrinsic(prefer_literal=True)
@@ -162,3 +177,9 @@ def numbers_at(typing, kind, address):
 def floats(address, n):
     """n float32 numbers at an address, as an array."""
     return numba.carray(numbers_at(np.float32, address), (n,))
+
+
+@inlined
+def integers(address, n):
+    """n 64-bit integers at an address, as an array."""
+    return numba.carray(numbers_at(np.int64, address), (n,))

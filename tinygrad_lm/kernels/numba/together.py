@@ -21,7 +21,17 @@ import numpy as np
 
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
-from tinygrad_lm.kernels.numba.memory import call_of_part, clock, compute, count, exchange, pause, publish, read
+from tinygrad_lm.kernels.numba.memory import (
+    call_of_part,
+    clock,
+    compute,
+    count,
+    exchange,
+    integers,
+    pause,
+    publish,
+    read,
+)
 from tinygrad_lm.threads import after_fork, blas, cores, this_thread
 
 NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
@@ -35,6 +45,7 @@ MANY = 16  # times the least that is worth to be a part; of a long piece more pa
 LEAST = 2**12  # numbers in a part: a microsecond's work, no less than it takes to offer a piece
 FORGET = 0.99  # by what the next rest gets shorter with each piece that is done in time
 MOST = 7  # partners; a few cores fetch all that a memory gives
+KEEP = -2
 
 
 def shared(function=None, *, beside_blas=False):
@@ -79,11 +90,13 @@ def leader_of(function):
 
 
 def leader(size, grain, part, mailbox, *arguments):
-    """Compute one part, or with part −1 lead all others through all of them."""
+    """Compute one part, or with part −1 lead all others through all of them, or KEEP for later how to compute one."""
     if part >= 0:
         function(part * grain, min(size, (part + 1) * grain), *arguments)  # noqa: F821 (leader_of)
         return 0
-    code, here = call_of_part((size, grain, mailbox, arguments))
+    code, here, length = call_of_part((size, grain, mailbox, arguments))
+    if part == KEEP:
+        return keep(mailbox, code, here, length // 8)
     return lead(mailbox, code, here, (size + grain - 1) // grain)
 
 
@@ -115,6 +128,14 @@ def lead(mailbox, function, arguments, parts):
     while read(here + 8 * DONE) < parts:
         pause()
     return clock() - ended - (ended - began) // max(1, mine)
+
+
+@compiled
+def keep(room, code, here, length):
+    """Write to `room` the address of a part's code and, behind it, its arguments. Returns how long these are."""
+    if length < room.size:
+        room[0], room[1 : 1 + length] = code, integers(here, length)
+    return length
 
 
 @compiled

@@ -1,0 +1,84 @@
+"""The next token of a few texts in bfloat16: one call of compiled code goes through all blocks of the model.
+
+What the modules of a GPT do for one new token each of at most 15 texts is written down once as a list of pieces of work
+(numba/steps.py): the same pieces as those that they would ask for one by one. So the logits have the same bits.
+
+Covered is what a configuration (models/config.py) chooses from, except the activations "gelu" and "relu" and widths
+that 32 does not divide, within a promise about the weights (unchanged.py), during which the modules stay as they are,
+too. Modules of other types, such as adapters, and documents, empty caches and observers need the definition.
+"""
+
+import weakref
+
+import numpy as np
+
+from tinygrad_lm.engine.observe import observers, thread
+from tinygrad_lm.engine.tensor import Tensor
+from tinygrad_lm.generation.cache import Cache
+from tinygrad_lm.generation.generate import next_logits
+from tinygrad_lm.kernels.bfloat16.linear import FEW
+from tinygrad_lm.kernels.bfloat16.plan import Plan, covers
+from tinygrad_lm.kernels.bfloat16.tiles import DTYPES
+from tinygrad_lm.kernels.numba.compile import f4
+from tinygrad_lm.unchanged import derived
+
+
+@next_logits.on("cpu", *["int64"][: len(DTYPES)])
+def next_logits_in_steps(tokens, model, context):
+    """The definition of generation/generate.py."""
+    if observers or thread.recording or context.key or context.document_starts is not None:
+        return NotImplemented
+    if tokens.shape[1:] != (1,) or not 0 < len(tokens) < FEW:
+        return NotImplemented
+    plans = derived(Plans, model.flat.data)
+    x = plans and plans.features(tokens[:, 0], model, context.cache)
+    return NotImplemented if x is None else model.logits(Tensor.of(x))
+
+
+class Plans:
+    """What is written down for the models whose weights lie in an array that does not change."""
+
+    def __init__(self, weights):
+        self.weights, self.covered, self.free, self.places = weights, {}, {}, weakref.WeakKeyDictionary()
+
+    def features(self, tokens, model, caches):
+        """GPT.features of tokens (B,), (B, 1, C), which are appended to the caches; None where that is not covered.
+
+        Several threads may be in here; each computes with a plan of its own.
+        """
+        if model not in self.covered:
+            self.covered[model] = covers(model)
+        if not self.covered[model] or not all(self.have_room(cache, model) for cache in caches):
+            return None
+        rows, V = [cache.rows for cache in caches], model.config.vocab_size
+        if sum(rows) != len(tokens) or tokens.min() < 0 or tokens.max() >= V:
+            return None
+        with model.computing():
+            if not thread.products:
+                return None
+            free = self.free.setdefault((model, len(tokens)), [])
+            plan = free.pop() if free else Plan(model, len(tokens))
+            places = np.concatenate([self.places[cache] for cache in caches], 1)
+            x = plan(tokens, np.repeat([cache.length for cache in caches], rows), places)
+            free.append(plan)
+        for cache in caches:
+            cache.lengths = {name: length + 1 for name, length in cache.lengths.items()}
+        return x
+
+    def have_room(self, cache, model):
+        """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie."""
+        if type(cache) is not Cache or cache.length >= min(cache.size, model.config.block_size):
+            return False
+        if cache not in self.places:
+            found = [place for block in model.h for place in places_of(cache, block.attn)]
+            if len(found) < 2 * len(model.h):
+                return False
+            self.places[cache] = np.array(found).reshape(len(model.h), 2, cache.rows).swapaxes(1, 2)
+        return True
+
+
+def places_of(cache, attn):
+    """Where each text's keys of an attention begin, and where its values do; [] if they are not what a Plan reads."""
+    arrays, shape = cache.arrays.get(attn.name, ()), (attn.c_k.weight.shape[1] // attn.head_size, attn.head_size)
+    fits = all(x.dtype == f4 and x.flags.c_contiguous and x.shape[2:] == shape for x in arrays)
+    return [x.ctypes.data + np.arange(cache.rows) * x.strides[0] for x in arrays] if fits else []
