@@ -8,7 +8,7 @@ from tinygrad_lm.kernels.cuda.compile import f4, i4, kernel, width
 BLOCKS = 528  # that read a tall matrix: 132 multiprocessors with 32 warps each
 AT_ONCE = 1024  # rows of which a block adds up all
 SHORTEST = 32  # rows of a strip of a tall matrix
-summed = {}  # address: an array that a kernel added up while it wrote it, held weakly, and the sums that it left
+summed: dict = {}  # address: an array that a kernel added up while it wrote it, held weakly, and the sums that it left
 
 
 def remember(x, parts):
