@@ -47,7 +47,7 @@ class _Notice(event.Listener):
         if not _Notice.given:
             _Notice.given = True
             print(
-                "compiling the CPU kernels that are new to this machine (some ten seconds)",
+                "compiling the CPU kernels that are new to this machine (ten seconds to a minute)",
                 file=sys.stderr,
                 flush=True,
             )
