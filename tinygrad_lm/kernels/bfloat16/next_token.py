@@ -23,7 +23,7 @@ from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.unchanged import derived
 
 
-@next_logits.on("cpu", *["int64"][: len(DTYPES)])
+@next_logits.on("cpu", *(["int64"] if DTYPES else []))  # tokens; none where the processor lacks the instructions
 def next_logits_in_steps(tokens, model, context):
     """The definition of generation/generate.py."""
     if observers or thread.recording or context.key or context.document_starts is not None:
