@@ -67,7 +67,8 @@ def complete(name):
 
 def test_what_has_such_products():
     products = ["attention", "linear", "linear_cross_entropy", "linear_log_probability"]
-    assert sorted([*products, "gelu_tanh", "relu_squared"]) == NAMES  # the activations keep their input in bfloat16
+    others = ["gelu_tanh", "layer_norm", "relu_squared", "rms_norm", "silu"]  # which keep their input in bfloat16
+    assert sorted([*products, *others]) == NAMES
 
 
 @given(data=st.data())
@@ -141,7 +142,7 @@ def test_what_is_kept_is_rounded_to_the_nearest():
     assert np.array_equal(np.isnan(found), np.isnan(x))
 
 
-@pytest.mark.parametrize("name", ["gelu_tanh", "relu_squared"])
+@pytest.mark.parametrize("name", ["gelu_tanh", "relu_squared", "silu"])
 def test_an_activation_s_gradient_is_that_at_the_rounded_input(name):
     """Up to float32's rounding; 5,000 numbers are two parts."""
     x, dy = np.linspace(-6, 6, 5000, dtype="f4"), signed(np.random.default_rng(0), 5000).astype("f4")
@@ -174,7 +175,12 @@ def test_attention_of_many_sizes(T, more, R, options):
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_comes_out(name):
     rng = np.random.default_rng(0)
-    arrays = {"attention": [(1, 40, 2, 8)] * 3, "linear": [(40, 8), (8, 12), (12,)]}.get(name, [(40, 8), (8, 12)])
+    arrays = {
+        "attention": [(1, 40, 2, 8)] * 3,
+        "linear": [(40, 8), (8, 12), (12,)],
+        "layer_norm": [(40, 8), (8,), (8,)],
+        "rms_norm": [(40, 8), (8,)],
+    }.get(name, [(40, 8), (8, 12)])
     arrays = arrays[: len(getattr(ops, name).parameters)]
     arrays = [signed(rng, shape).astype("float32") for shape in arrays]
     targets = [rng.integers(0, 12, 40)] if "linear_" in name else []
@@ -225,10 +231,10 @@ def test_a_matrix_is_rounded_once_for_its_three_products_and_never_for_another()
     with computing(dtype_of("bfloat16"), "cpu"):
         with no_grad():
             ops.linear.run(x, w)
-            assert linear.last.rounded.of_transpose is None
+            assert linear.last.rounded.transposed is None
         seen = [ops.linear.run(x, w) and linear.last.rounded for _ in "qkv"]  # recorded, so for the first once more
         assert seen[0] is seen[1] is seen[2]
-        assert seen[0].of_transpose is not None
+        assert seen[0].transposed is not None
 
     def check(x):
         np.testing.assert_allclose(ops.linear.run(x, w)[0], rounded(x) @ rounded(w), rtol=1e-5, atol=1e-5)

@@ -16,7 +16,7 @@ from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.ops import cross_entropy
 from tinygrad_lm.testing.checks import agree
-from tinygrad_lm.threads import cores, workers
+from tinygrad_lm.threads import TOGETHER, cores, workers
 from tinygrad_lm.train.config import TrainConfig
 from tinygrad_lm.train.objective import IGNORED, next_token
 from tinygrad_lm.train.shares import Shares, add_up, default_shares, replica, shares_of
@@ -166,19 +166,16 @@ def test_a_run_has_as_many_shares_as_there_are_cores(monkeypatch):
         assert of_rows(rows, shares=2) == 2
 
 
-@pytest.mark.slow
-def test_small_steps_in_bfloat16_have_one_share(monkeypatch):
-    """Where products round; a step of a larger model, or of one in float32, has as many as there are cores."""
-    monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda: 4)
-    small, large = tiny("gpt2"), replace(tiny("gpt2"), n_embd=512, n_layer=4, block_size=512)
+def test_steps_in_bfloat16_have_one_share(monkeypatch):
+    """Where products round, on so few cores as kernels share; in float32 as many as there are cores."""
     pytest.importorskip("ml_dtypes")
-    for there in (True, False):
+    config, shape = TrainConfig(1, 16), tiny("gpt2")
+    for there, n, expected in ((True, 4, 1), (True, TOGETHER, 1), (True, 2 * TOGETHER, 16), (False, 4, 4)):
+        monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda n=n: n)
         monkeypatch.setattr("tinygrad_lm.train.shares.has_products", lambda dtype, there=there: there and "b" in dtype)
-        config = TrainConfig(1, 8)
-        assert shares_of(GPT(small, dtype="bfloat16"), config) == (1 if there else 4)
-        assert shares_of(GPT(small), config) == 4
-        assert shares_of(GPT(large, dtype="bfloat16"), config) == 4
-        assert shares_of(GPT(small, dtype="bfloat16"), replace(config, shares=2)) == 2
+        assert shares_of(GPT(shape, dtype="bfloat16"), config) == expected
+        assert shares_of(GPT(shape), config) == n
+        assert shares_of(GPT(shape, dtype="bfloat16"), replace(config, shares=2)) == 2
 
 
 def test_an_objective_of_one_s_own_may_count_what_it_likes():

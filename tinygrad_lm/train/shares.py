@@ -26,9 +26,7 @@ from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.errors import ConfigError
 from tinygrad_lm.kernels.choice import has_products
 from tinygrad_lm.nn.context import Context
-from tinygrad_lm.threads import cores, in_blocks, parallel
-
-SMALL = 2e10  # floating-point operations of a step: a fraction of a tenth of a second
+from tinygrad_lm.threads import TOGETHER, cores, in_blocks, parallel
 
 
 def default_shares(config, device="cpu"):
@@ -39,14 +37,13 @@ def default_shares(config, device="cpu"):
 
 
 def shares_of(model, config):
-    """`default_shares`, but one for each rank for small steps in bfloat16 on a CPU.
+    """`default_shares`, but one for each rank in bfloat16 on a CPU of few cores.
 
-    There the kernels share the cores (kernels/numba/together.py). Threads of Python, which hand its lock to one another
-    about every 50 µs, would wait as long as they compute.
+    There the kernels share the cores (kernels/numba/together.py): nothing waits for Python's lock, and gradients take
+    memory once, not once a core.
     """
-    flops = 6 * model.flat.data.size * config.batch_size * model.config.block_size
-    small = flops < SMALL and model.flat.device == "cpu" and has_products(model.dtype.name)
-    return config.shares or world().size if small else default_shares(config, model.flat.device)
+    together = model.flat.device == "cpu" and cores() <= TOGETHER and has_products(model.dtype.name)
+    return config.shares or world().size if together else default_shares(config, model.flat.device)
 
 
 def power_of_two(n):

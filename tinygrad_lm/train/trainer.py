@@ -12,6 +12,7 @@ from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.sharded import check_same, sharded
 from tinygrad_lm.errors import DivergedError
+from tinygrad_lm.nn.context import computing
 from tinygrad_lm.nn.module import Module
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import ADVICE, TrainConfig, make_optimizers
@@ -57,8 +58,9 @@ class Trainer:
         loss, count = self.gradients(step)
         norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
         self.check(step, loss, norm)
-        for optimizer in self.optimizers:
-            optimizer.step(self.pace.rate_factor(step))
+        with computing(self.model.dtype, self.model.flat.device):  # Muon multiplies matrices, too
+            for optimizer in self.optimizers:
+                optimizer.step(self.pace.rate_factor(step))
         return loss, norm
 
     def steps(self, first: int, count: int) -> list[tuple[float, float]]:

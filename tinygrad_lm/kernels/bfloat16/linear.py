@@ -2,12 +2,16 @@
 
 import threading
 import weakref
+from functools import cache
 
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
+from tinygrad_lm.kernels.adding import Adding
+from tinygrad_lm.kernels.bfloat16.again import computed_again
 from tinygrad_lm.kernels.bfloat16.few_rows import linear_of_few_rows
 from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NO_BIAS, aligned, both, columns, product, rows
+from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.ops.matmul import linear
 from tinygrad_lm.unchanged import derived
 
@@ -28,13 +32,20 @@ def linear_in_bfloat16(x, w, b=None):
         return linear_of_few_rows(x, w, b, tiles)
     left, right = rounded_once(x), columns(w) if tiles is None else tiles
     y = product(left.rows, right, aligned((x.size // len(w), w.shape[1])), NO_BIAS if b is None else b)
-    left, shape = left.of_transpose, x.shape
+    transposed, shape = left.transposed, x.shape
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, w.shape[1])
         dy_rows, dy_columns = both(dy, False)
         dx = lambda: product(dy_rows, columns(w.T), aligned((len(dy), len(w)))).reshape(shape)
-        dw = lambda: product(left, dy_columns, aligned(w.shape))
+
+        def dw(plus, out):
+            if plus is not None and plus is out and out.flags.c_contiguous:
+                return product(transposed(), dy_columns, out, add=True)
+            found = product(transposed(), dy_columns, aligned(w.shape))
+            return found if plus is None else np.add(plus, found, out=out)
+
+        dw = Adding(dw, f4)
         return (dx, dw) if b is None else (dx, dw, dy)
 
     return y.reshape(*x.shape[:-1], w.shape[1]), backward
@@ -46,11 +57,16 @@ def kept_columns(w):
 
 
 class Rounded:
-    """rows(x) of the rows of an x (..., i), and, where gradients are recorded, rows(xᵀ)."""
+    """rows(x) of the rows of an x (..., i), and, where gradients are recorded, a function that gives rows(xᵀ)."""
 
     def __init__(self, x):
+        again = computed_again(x)
         x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-        self.rows, self.of_transpose = both(x, True) if thread.recording else (rows(x), None)
+        if again or not thread.recording:
+            self.rows, self.transposed = rows(x), again and cache(again)
+        else:
+            self.rows, others = both(x, True)
+            self.transposed = lambda: others
 
 
 class _Last(threading.local):
@@ -65,6 +81,6 @@ last = _Last()
 def rounded_once(x):
     """Rounded(x); within one call of a model the same again for the same x, as that of queries, keys and values."""
     again = last.x() is x and last.call is thread.products  # an object of its own in each call: nn/context.py
-    if not again or (last.rounded.of_transpose is None and thread.recording):
+    if not again or (last.rounded.transposed is None and thread.recording):
         last.x, last.call, last.rounded = weakref.ref(x), thread.products, Rounded(x)
     return last.rounded

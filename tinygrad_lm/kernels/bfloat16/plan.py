@@ -7,15 +7,15 @@ import functools
 
 import numpy as np
 
-from tinygrad_lm.kernels.bfloat16 import kept
 from tinygrad_lm.kernels.bfloat16.few_rows import PALETTES, multiply
 from tinygrad_lm.kernels.bfloat16.instructions import round_row
 from tinygrad_lm.kernels.bfloat16.linear import kept_columns
 from tinygrad_lm.kernels.bfloat16.tiles import NO_BIAS
-from tinygrad_lm.kernels.numba.activation import silu_forward
+from tinygrad_lm.kernels.numba.activation import gelu_tanh_forward, relu_squared_forward, silu_forward
 from tinygrad_lm.kernels.numba.attention_of_one import attend
 from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.kernels.numba.elementwise import add_all
+from tinygrad_lm.kernels.numba.halves import NONE
 from tinygrad_lm.kernels.numba.memory import floats
 from tinygrad_lm.kernels.numba.normalize import few, layer_norm_forward, rms_norm_forward
 from tinygrad_lm.kernels.numba.rotary import turn
@@ -26,11 +26,7 @@ from tinygrad_lm.ops.rotary import angles
 
 NAMES = {"tinygrad_lm.models.gpt.GPT", "tinygrad_lm.models.gpt.Block"}  # of types that kernels may not import
 TYPES = {MLP, CausalSelfAttention, Dropout, Embedding, LayerNorm, Linear, RMSNorm}
-ACTIVATIONS = {
-    "gelu_tanh": (kept.gelu_tanh_forward, True),  # and whether it also rounds its input, to keep it
-    "relu_squared": (kept.relu_squared_forward, True),
-    "silu": (silu_forward, False),
-}
+ACTIVATIONS = {"gelu_tanh": gelu_tanh_forward, "relu_squared": relu_squared_forward, "silu": silu_forward}
 WIDTH = 32
 
 
@@ -143,9 +139,8 @@ class Plan:
         if mlp.c_gate is not None:
             gate = self.product(mlp.c_gate, half, "gate")
             self.steps.together(2)
-        forward, rounds = ACTIVATIONS[mlp.activation.name]
         active = self.array("active", h.shape)
-        self.elementwise(forward, gate, active, *[self.array("kept", h.shape, np.uint16)] * rounds)
+        self.elementwise(ACTIVATIONS[mlp.activation.name], gate, active, NONE)
         if mlp.c_gate is not None:
             self.elementwise(multiply_all, active, h, active)
         return self.product(mlp.c_proj, self.rounded(active), "mixed")

@@ -6,7 +6,7 @@ Ids are not checked here, because reading them would synchronise: one outside th
 import functools
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.adding import Adding
+from tinygrad_lm.kernels.adding import Adding
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, for_each, i4, i8, kernel, width
 from tinygrad_lm.ops.embedding import check_ids, embedding
 

@@ -1,7 +1,7 @@
 """Matrix products on a GPU, through cuBLASLt. See cublaslt.py."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.adding import Adding
+from tinygrad_lm.kernels.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4
 from tinygrad_lm.kernels.cuda.cublaslt import multiply

@@ -1,7 +1,7 @@
 """Norms on a GPU: one pass each way over the rows. See normalize.cu."""
 
 from tinygrad_lm.backend import array_module
-from tinygrad_lm.kernels.cuda.adding import Adding
+from tinygrad_lm.kernels.adding import Adding
 from tinygrad_lm.kernels.cuda.columns import column_sums, remember
 from tinygrad_lm.kernels.cuda.compile import contiguous, covered, f4, i4, i8, kernel, width
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm

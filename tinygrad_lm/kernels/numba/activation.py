@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tinygrad_lm.kernels.numba.compile import exp, f4, inlined
+from tinygrad_lm.kernels.numba.halves import NONE, number, round_to
 from tinygrad_lm.kernels.numba.together import LEAST, shared
 from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 
@@ -29,15 +30,18 @@ def silu_in_one_pass(x):
     return one_pass(silu_forward, silu_backward, x)
 
 
-def one_pass(forward, backward, x):
-    """The contract of a rule for a pair of loops over flat arrays. Only x is kept."""
+def one_pass(forward, backward, x, halves=None):
+    """The contract of a rule for a pair of loops over flat arrays. Only x is kept.
+
+    halves: an array for the rounded x, which is kept instead: then the gradient is that at the rounded x
+    """
     x = np.asarray(x, order="C")
-    y = np.empty_like(x)
-    forward(x.size, LEAST, x.reshape(-1), y.reshape(-1))
+    y, kept = np.empty_like(x), x if halves is None else halves
+    forward(x.size, LEAST, x.reshape(-1), y.reshape(-1), NONE if halves is None else halves.reshape(-1))
 
     def gradients(dy):
-        dx = np.empty_like(x)
-        backward(x.size, LEAST, dy.reshape(-1), x.reshape(-1), dx.reshape(-1))
+        dx = np.empty(kept.shape, f4)
+        backward(dx.size, LEAST, np.asarray(dy, order="C").reshape(-1), kept.reshape(-1), dx.reshape(-1))
         return (dx,)
 
     return y, gradients
@@ -56,51 +60,70 @@ def gate(x):
 
 
 @inlined
+def gelu_tanh_of(x):
+    return x * gate(x)
+
+
+@inlined
 def gelu_tanh_slope(x):
     """dy/dx."""
     s = gate(x)
     return s + x * s * (f4(1) - s) * A * (f4(1) + f4(3) * B * x * x)
 
 
+@inlined
+def relu_squared_of(x):
+    return max(x, f4(0)) * max(x, f4(0))
+
+
+@inlined
+def silu_of(x):
+    return x * logistic(x)
+
+
 @shared
-def gelu_tanh_forward(start, stop, x, y):
+def gelu_tanh_forward(start, stop, x, y, halves):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = x[i] * gate(x[i])
+        y[i] = gelu_tanh_of(x[i])
+    round_to(halves[start:stop], x)
 
 
 @shared
 def gelu_tanh_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
-        dx[i] = dy[i] * gelu_tanh_slope(x[i])
+        dx[i] = dy[i] * gelu_tanh_slope(number(x[i]))
 
 
 @shared
-def relu_squared_forward(start, stop, x, y):
+def relu_squared_forward(start, stop, x, y, halves):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        r = max(x[i], f4(0))
-        y[i] = r * r
+        y[i] = relu_squared_of(x[i])
+    round_to(halves[start:stop], x)
 
 
 @shared
 def relu_squared_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
-        dx[i] = f4(2) * dy[i] * x[i] if x[i] > 0 else f4(0)
+        r = number(x[i])
+        dx[i] = f4(2) * dy[i] * r if r > 0 else f4(0)
 
 
 @shared
-def silu_forward(start, stop, x, y):
+def silu_forward(start, stop, x, y, halves):
     x, y = x[start:stop], y[start:stop]
     for i in range(x.size):
-        y[i] = x[i] * logistic(x[i])
+        y[i] = silu_of(x[i])
+    round_to(halves[start:stop], x)
 
 
 @shared
 def silu_backward(start, stop, dy, x, dx):
     dy, x, dx = dy[start:stop], x[start:stop], dx[start:stop]
     for i in range(x.size):
-        s = logistic(x[i])
-        dx[i] = dy[i] * (s + x[i] * s * (f4(1) - s))
+        r = number(x[i])
+        s = logistic(r)
+        dx[i] = dy[i] * (s + r * s * (f4(1) - s))

@@ -2,8 +2,8 @@
 
 Numba turns a Python loop over arrays into machine code for the processor at hand. So a kernel here reads like the
 formula written out for one row, and its passes over memory are the loops one sees. The machine code is kept beside the
-kernels, in __pycache__, and made again when their files change; after a change of what several share, of this file,
-memory.py or together.py, delete it by hand.
+kernels, in __pycache__, and made again when their files change; after a change of what kernels of other files use, as
+all of this file, halves.py, memory.py or together.py, delete it by hand.
 """
 
 import functools

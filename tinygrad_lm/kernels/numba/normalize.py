@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numba.compile import f4
+from tinygrad_lm.kernels.numba.halves import number
 from tinygrad_lm.kernels.numba.together import LEAST, grain_of, shared
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
@@ -10,46 +12,52 @@ from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 
 @layer_norm.on("cpu", "float32")
-def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5):
-    """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂; dw and db are summed on the way."""
+def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, keep=None):
+    """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂; dw and db are summed on the way.
+
+    keep: (x, means, 1/σ) -> x and means to be kept instead, with the same differences; x may be rounded (halves.py)
+    """
     check_channels(x, w, b)
     if not x.shape[-1]:
         return NotImplemented
-    C = x.shape[-1]
+    shape, C, given = x.shape, x.shape[-1], (True, w is not None, b is not None)
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
     y, mean, inverse = np.empty_like(rows), np.empty(len(rows), f4), np.empty(len(rows), f4)
     layer_norm_forward(len(rows), few(rows), rows, gain, bias, f4(eps), y, mean, inverse)
+    if keep and thread.recording:
+        rows, mean = keep(rows, mean, inverse)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, (sums, grain) = np.empty_like(rows), sums_of_parts(rows, 2)
-        layer_norm_backward(len(rows), few(rows), dy, rows, gain, mean, inverse, dx, sums, grain)
-        dw, db = sums.sum(0)
-        return tuple(d for d, p in ((dx.reshape(x.shape), x), (dw, w), (db, b)) if p is not None)
+        dx, (sums, grain) = np.empty_like(dy), sums_of_parts(dy, 2)
+        layer_norm_backward(len(dy), few(dy), dy, rows, gain, mean, inverse, dx, sums, grain)
+        return tuple(d for d, there in zip((dx.reshape(shape), *sums.sum(0)), given, strict=True) if there)
 
-    return y.reshape(x.shape), backward
+    return y.reshape(shape), backward
 
 
 @rms_norm.on("cpu", "float32")
-def rms_norm_by_rows(x, w=None, *, eps=1e-6):
-    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way."""
+def rms_norm_by_rows(x, w=None, *, eps=1e-6, keep=None):
+    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way. keep: as layer_norm_by_rows."""
     check_channels(x, w)
     if not x.shape[-1]:
         return NotImplemented
-    C = x.shape[-1]
+    shape, C, given = x.shape, x.shape[-1], w is not None
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain = np.ones(C, f4) if w is None else w
     y, inverse = np.empty_like(rows), np.empty(len(rows), f4)
     rms_norm_forward(len(rows), few(rows), rows, gain, f4(eps), y, inverse)
+    if keep and thread.recording:
+        rows, _ = keep(rows, np.zeros_like(inverse), inverse)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
-        dx, (sums, grain) = np.empty_like(rows), sums_of_parts(rows, 1)
-        rms_norm_backward(len(rows), few(rows), dy, rows, gain, inverse, dx, sums, grain)
-        return (dx.reshape(x.shape),) if w is None else (dx.reshape(x.shape), sums.sum(0)[0])
+        dx, (sums, grain) = np.empty_like(dy), sums_of_parts(dy, 1)
+        rms_norm_backward(len(dy), few(dy), dy, rows, gain, inverse, dx, sums, grain)
+        return (dx.reshape(shape), sums.sum(0)[0]) if given else (dx.reshape(shape),)
 
-    return y.reshape(x.shape), backward
+    return y.reshape(shape), backward
 
 
 def few(rows):
@@ -85,7 +93,7 @@ def layer_norm_backward(start, stop, dy, x, w, mean, inverse, dx, sums, each):
     for i in range(start, stop):
         along_1, along_xhat = f4(0), f4(0)
         for j in range(C):
-            xhat = (x[i, j] - mean[i]) * inverse[i]
+            xhat = (number(x[i, j]) - mean[i]) * inverse[i]
             dx[i, j] = dy[i, j] * w[j]  # g
             along_1 += dx[i, j]
             along_xhat += dx[i, j] * xhat
@@ -93,7 +101,7 @@ def layer_norm_backward(start, stop, dy, x, w, mean, inverse, dx, sums, each):
             db[j] += dy[i, j]
         along_1, along_xhat = along_1 / f4(C), along_xhat / f4(C)
         for j in range(C):
-            xhat = (x[i, j] - mean[i]) * inverse[i]
+            xhat = (number(x[i, j]) - mean[i]) * inverse[i]
             dx[i, j] = inverse[i] * (dx[i, j] - along_1 - xhat * along_xhat)
 
 
@@ -115,10 +123,10 @@ def rms_norm_backward(start, stop, dy, x, w, inverse, dx, sums, each):
     for i in range(start, stop):
         along_xhat = f4(0)
         for j in range(C):
-            xhat = x[i, j] * inverse[i]
+            xhat = number(x[i, j]) * inverse[i]
             dx[i, j] = dy[i, j] * w[j]  # g
             along_xhat += dx[i, j] * xhat
             dw[j] += dy[i, j] * xhat
         along_xhat = along_xhat / f4(C)
         for j in range(C):
-            dx[i, j] = inverse[i] * (dx[i, j] - x[i, j] * inverse[i] * along_xhat)
+            dx[i, j] = inverse[i] * (dx[i, j] - number(x[i, j]) * inverse[i] * along_xhat)

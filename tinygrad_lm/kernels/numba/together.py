@@ -32,7 +32,7 @@ from tinygrad_lm.kernels.numba.memory import (
     publish,
     read,
 )
-from tinygrad_lm.threads import after_fork, blas, cores, this_thread
+from tinygrad_lm.threads import TOGETHER, after_fork, blas, cores, this_thread
 
 NEXT, DONE, FUNCTION, ARGUMENTS = 0, 8, 16, 17
 BITS = 20
@@ -44,7 +44,6 @@ PARTS = 8  # of a piece. With more the cores would rather fight for the next one
 MANY = 16  # times the least that is worth to be a part; of a long piece more parts are made
 LEAST = 2**12  # numbers in a part: a microsecond's work, no less than it takes to offer a piece
 FORGET = 0.99  # by what the next rest gets shorter with each piece that is done in time
-MOST = 7  # partners; a few cores fetch all that a memory gives
 KEEP = -2
 
 
@@ -194,7 +193,7 @@ class Partners:
     def wake(self):
         """Let the partners look for work."""
         if not self.wanted:
-            for _ in range(min(cores() - 1, MOST)):
+            for _ in range(min(cores(), TOGETHER) - 1):
                 self.wanted.append(threading.Event())
                 threading.Thread(target=self.help, args=(self.wanted[-1],), daemon=True).start()
         for wanted in self.wanted:
