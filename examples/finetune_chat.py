@@ -25,7 +25,7 @@ from tinygrad_lm.posttrain.run import ChatRun, create_chat_run
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command, resolve
 from tinygrad_lm.train.config import FINETUNE, LORA, TrainConfig, adapted
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 RECIPE = {"steps": 200, "batch_size": 16, "accumulate": 2}  # the rest as for any fine-tuning
@@ -86,8 +86,8 @@ def supervised(base, chat, conversations, held_out, config, packed, shares=None)
     even = base.flat.device != "cpu"
     stream = partial(Conversations, chat=chat, batch_size=config.batch_size, block_size=base.config.block_size)
     batches = stream(conversations, seed=config.seed, accumulate=config.accumulate, packed=packed, even=even)
-    shares = shares or default_shares(config, base.flat.device)
-    trainer = Trainer(adapted(deepcopy(base), config), batches, config, shares)
+    tuned = adapted(deepcopy(base), config)
+    trainer = Trainer(tuned, batches, config, shares or shares_of(tuned, config))
     return trainer, Examination(stream, conversations[:LEARNT], held_out)
 
 

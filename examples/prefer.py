@@ -30,7 +30,7 @@ from tinygrad_lm.posttrain.run import ChatRun, check_on_cpu, create_chat_run
 from tinygrad_lm.programs import program
 from tinygrad_lm.train.command import PRETRAINING, command, resolve
 from tinygrad_lm.train.config import FINETUNE, TrainConfig, adapted
-from tinygrad_lm.train.shares import default_shares
+from tinygrad_lm.train.shares import shares_of
 from tinygrad_lm.train.trainer import Trainer
 
 RECIPE = {"steps": 200, "batch_size": 16, "accumulate": 1, "lr": 1e-5, "weight_decay": 0.0, "warmup": 20}
@@ -99,7 +99,7 @@ def preference_trainer(base, chat, pairs, held_out, reward, beta, config, shares
     batches = stream(pairs, seed=config.seed, accumulate=config.accumulate)
     model = adapted(scored(base) if reward else deepcopy(base), config)
     objective = bradley_terry if reward else partial(dpo, beta=beta)
-    trainer = Trainer(model, batches, config, shares or default_shares(config), objective=objective)
+    trainer = Trainer(model, batches, config, shares or shares_of(model, config), objective=objective)
     return trainer, partial(evaluate_pairs, stream=stream(held_out, name="held out"))
 
 

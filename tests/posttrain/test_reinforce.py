@@ -117,7 +117,7 @@ def test_the_number_of_threads_changes_no_bit(way, start, undisturbed, tmp_path,
     assert shares > 1, "one core alone: nothing to compare"
     monkeypatch.setattr("tinygrad_lm.train.shares.cores", lambda: 1)
     for module in ("train.shares", "posttrain.policy.policy_run"):  # where the programs find it
-        monkeypatch.setattr(f"tinygrad_lm.{module}.default_shares", lambda config: shares)
+        monkeypatch.setattr(f"tinygrad_lm.{module}.default_shares", lambda config, *device: shares)
     assert start(way, tmp_path / "run") == 0
     assert ChatRun(tmp_path / "run").config["shares"] == shares
     assert results(tmp_path / "run")[:2] == results(undisturbed(way))[:2]

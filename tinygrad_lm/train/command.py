@@ -48,7 +48,7 @@ OPTIONS = {
         "type": int,
         "metavar": "N",
         "help": "parts that a batch is divided into: with the same number, any cores and processes give the same bits "
-        "[cores times processes, on GPUs processes]",
+        "[cores times processes; processes on GPUs, and in bfloat16 where kernels share up to 8 cores]",
     },
     "--patience": {"type": int, "metavar": "N", "help": "stop after N evaluations without a better one [never]"},
     "--out": {"metavar": "FOLDER", "help": "where to write the run [runs/<date and time>]"},
