@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parts_by_threads import parts_by_threads
 from small_gpt import random_tokens, tiny
 
 from tinygrad_lm import kernels, no_grad, ops
@@ -34,7 +35,6 @@ if KEY not in ops.linear.implementations:
 
 ROOM = "tinygrad_lm.kernels.bfloat16"
 attention, kept, linear, tiles = (import_module(f"{ROOM}.{x}") for x in ("attention", "kept", "linear", "tiles"))
-philox, together = (import_module(f"tinygrad_lm.kernels.numba.{x}") for x in ("philox", "together"))
 
 NAMES = sorted(name for name, op in vars(ops).items() if KEY in getattr(op, "implementations", ()))
 DROPPED = 0, "dropout/x", 1, 2
@@ -287,6 +287,18 @@ def test_attention_near_the_rule_with_dropped_weights(T, R, options):
         assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
 
 
+def test_few_queries_drop_weights_too(monkeypatch):
+    """They are left to the kernel for float32."""
+    monkeypatch.setattr(attention, "FEW", 6)
+    q = signed(np.random.default_rng(0), (2, 5, 2, 8)).astype("float32")
+    found, expected = (
+        kernel(q, q, q, p=0.5, key=DROPPED)[0]
+        for kernel in (attention.attention_in_bfloat16, attention.attention_in_one_pass)
+    )
+    assert np.array_equal(found, expected)
+    checks.agree(found, ops.attention.rule(q, q, q, p=0.5, key=DROPPED)[0], "value", 2e-6)
+
+
 @pytest.mark.parametrize("S", [33, 72])
 @pytest.mark.parametrize("causal", [True, False])
 def test_the_weights_dropped_are_the_definition_s(S, causal):
@@ -306,18 +318,18 @@ def test_the_weights_dropped_are_the_definition_s(S, causal):
 
 
 def test_attention_with_dropped_weights_has_the_same_bits_on_any_number_of_threads(monkeypatch):
-    rng, found = np.random.default_rng(0), set()
+    rng = np.random.default_rng(0)
     q, k, v, dy = (signed(rng, (4, 50, 3, 24)).astype("float32") for _ in range(4))
-    monkeypatch.setattr(philox, "LEAST", 10)
-    for threads in (1, 2, 5):
-        monkeypatch.setattr(together, "cores", lambda threads=threads: threads)
-        monkeypatch.setattr(together, "partners", together.Partners())
-        monkeypatch.setattr(together.partners, "allowed", lambda threads=threads: threads > 1)
-        for _ in range(5):
-            y, backward = attention.attention_in_bfloat16(q, k, v, p=0.3, key=DROPPED)
-            found.add(b"".join(x.tobytes() for x in (y, *backward(dy))))
-        assert len(together.partners.wanted) == threads - 1
-    assert len(found) == 1
+    monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.philox"), "LEAST", 10)
+
+    def computed():
+        y, backward = attention.attention_in_bfloat16(q, k, v, p=0.3, key=DROPPED)
+        return b"".join(x.tobytes() for x in (y, *backward(dy)))
+
+    expected = computed()
+    for threads in (1, 5):
+        with parts_by_threads(threads):
+            assert computed() == expected
 
 
 def test_sums_are_float32():
