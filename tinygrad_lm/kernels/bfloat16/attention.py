@@ -84,8 +84,7 @@ def hide(row, b, t, T, S, causal, starts):
 @inlined
 def drop_weights(row, b, h, t, T, S, noise, room):
     """Drop entries of a row of weights, or of their gradients: those of query t, head h, sequence b."""
-    bits, of_sequence, share = noise
-    row = row[:S]
+    row, (bits, of_sequence, share) = row[:S], noise
     drop(row, row, bits, b * of_sequence + (h * T + t) * S, share, room)
 
 
