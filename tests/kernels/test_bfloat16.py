@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from parts_by_threads import parts_by_threads
 from small_gpt import random_tokens, tiny
 
 from tinygrad_lm import kernels, no_grad, ops
@@ -21,6 +22,7 @@ from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numpy import cross_entropy as classifier
 from tinygrad_lm.models import GPT
 from tinygrad_lm.nn.context import computing
+from tinygrad_lm.ops.dropout import keep
 from tinygrad_lm.testing import checks
 from tinygrad_lm.testing.case import Case
 from tinygrad_lm.testing.cases import CASES
@@ -35,6 +37,7 @@ ROOM = "tinygrad_lm.kernels.bfloat16"
 attention, kept, linear, tiles = (import_module(f"{ROOM}.{x}") for x in ("attention", "kept", "linear", "tiles"))
 
 NAMES = sorted(name for name, op in vars(ops).items() if KEY in getattr(op, "implementations", ()))
+DROPPED = 0, "dropout/x", 1, 2
 U = 2**-8  # the largest relative error of rounding
 
 
@@ -270,12 +273,69 @@ def test_definitions_alone_know_nothing_of_it(pair):
             assert thread.products == ""
 
 
-def test_dropped_weights_of_attention_are_the_definition_s():
+@pytest.mark.parametrize("T", [5, 40, 300])
+@pytest.mark.parametrize("R", [1, 3])
+@pytest.mark.parametrize("options", ["causal", "all", "documents"])
+def test_attention_near_the_rule_with_dropped_weights(T, R, options):
+    """Other queries than keys, and rows of weights that begin anywhere in a byte of bits."""
+    rng = np.random.default_rng(T + R)
+    B, S, G, D = 3, T + 37 * (options != "documents"), 2, 24
+    q, k, v = (signed(rng, (B, n, h, D)).astype("float32") for n, h in ((T, R * G), (S, G), (S, G)))
+    keywords = {"causal": options != "all", "p": 0.3, "key": DROPPED}
+    if options == "documents":
+        keywords["document_starts"] = (np.arange(T) // 13 * 13)[None].repeat(B, 0)
+    with kernels.disabled():
+        y, gradients = ops.attention.rule(*(x.astype("float64") for x in (q, k, v)), **keywords)
+    found, found_gradients = attention.attention_in_bfloat16(q, k, v, **keywords)
+    dy = signed(rng, y.shape).astype("float32")
+    for a, b in zip((found, *found_gradients(dy)), (y, *gradients(dy.astype("float64"))), strict=True):
+        assert np.abs(a - b).max() < 4 * U * np.abs(b).max()
+        assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
+
+
+def test_few_queries_drop_weights_too(monkeypatch):
+    """They are left to the kernel for float32."""
+    monkeypatch.setattr(attention, "FEW", 6)
+    q = signed(np.random.default_rng(0), (2, 5, 2, 8)).astype("float32")
+    found, expected = (
+        kernel(q, q, q, p=0.5, key=DROPPED)[0]
+        for kernel in (attention.attention_in_bfloat16, attention.attention_in_one_pass)
+    )
+    assert np.array_equal(found, expected)
+    checks.agree(found, ops.attention.rule(q, q, q, p=0.5, key=DROPPED)[0], "value", 2e-6)
+
+
+@pytest.mark.parametrize("S", [33, 72])
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_weights_dropped_are_the_definition_s(S, causal):
+    """Equal scores, so that no weight is 0. Where v is the identity, y is the weights; where dy is, dv is."""
+    zero = np.zeros((2, S, 3, S), np.float32)
+    v = np.eye(S, dtype="float32")[None, :, None].repeat(2, 0)
+    keywords = {"causal": causal, "p": 0.4, "key": DROPPED}
+    with kernels.disabled():
+        m = keep(np.zeros((2, 3, S, S), "float32"), 0.4, DROPPED) & (np.tri(S, dtype=bool) if causal else True)
+    y, backward = attention.attention_in_bfloat16(zero, zero[:, :, :1], v, **keywords)
+    assert np.array_equal(y.transpose(0, 2, 1, 3) != 0, m)
+    for h in range(3):
+        dy = zero.copy()
+        dy[:, :, h] = v[:, :, 0]
+        _, _, dv = backward(dy)
+        assert np.array_equal(dv[:, :, 0].swapaxes(1, 2) != 0, m[:, h])
+
+
+def test_attention_with_dropped_weights_has_the_same_bits_on_any_number_of_threads(monkeypatch):
     rng = np.random.default_rng(0)
-    q, k, v = (signed(rng, (1, 40, 2, 8)).astype("float32") for _ in range(3))
-    options = {"p": 0.5, "key": (0, "dropout/x", 0, 0)}
-    found = complete("attention")(q, k, v, **options)[0]
-    assert np.array_equal(found, ops.attention.rule(q, k, v, **options)[0])
+    q, k, v, dy = (signed(rng, (4, 50, 3, 24)).astype("float32") for _ in range(4))
+    monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.philox"), "LEAST", 10)
+
+    def computed():
+        y, backward = attention.attention_in_bfloat16(q, k, v, p=0.3, key=DROPPED)
+        return b"".join(x.tobytes() for x in (y, *backward(dy)))
+
+    expected = computed()
+    for threads in (1, 5):
+        with parts_by_threads(threads):
+            assert computed() == expected
 
 
 def test_sums_are_float32():

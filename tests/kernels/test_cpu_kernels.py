@@ -66,14 +66,25 @@ def small_blocks(monkeypatch):
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.matmul"), "LARGE", 0)
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.elementwise"), "LONG", 0)
         monkeypatch.setattr(import_module("tinygrad_lm.kernels.numba.embedding"), "COLUMNS", 1)
-        for name in ("activation", "adamw", "cross_entropy", "elementwise", "flat", "normalize", "rotary"):
+        loops = (
+            "activation",
+            "adamw",
+            "cross_entropy",
+            "dropout",
+            "elementwise",
+            "flat",
+            "normalize",
+            "philox",
+            "rotary",
+        )
+        for name in loops:
             monkeypatch.setattr(import_module(f"tinygrad_lm.kernels.numba.{name}"), "LEAST", 1)
 
 
 def test_there_are_kernels():
     names = {name for name, _ in IMPLEMENTATIONS}
     assert names == ({"attention", "gelu_tanh", *CLASSIFIERS} if not NUMBA else {
-        "add", "attention", "cross_entropy", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
+        "add", "attention", "cross_entropy", "dropout", "embedding", "gelu_tanh", "layer_norm", "linear", *CLASSIFIERS,
         "log_probability", "relu_squared", "rms_norm", "rotary", "silu",
     })  # fmt: skip
 

@@ -36,31 +36,30 @@ from tinygrad_lm.kernels.bfloat16.tiles import (
     tile,
     u2,
 )
-from tinygrad_lm.kernels.numba.attention import attention_in_one_pass
+from tinygrad_lm.kernels.numba.attention import NO_STARTS, attention_in_one_pass
 from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
+from tinygrad_lm.kernels.numba.dropout import drop, room_for, weights_kept
 from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.attention import attention, check_inputs
 
 CHUNK = 8  # blocks of queries over which the gradients of keys and values are summed in one product
 FEW = 16  # queries from which on a block of 32 pays
-NO_STARTS = np.zeros((0, 0), np.int64)
 
 
 @attention.on("cpu", *DTYPES)
 def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, key=None):
-    """The rule of ops/attention.py, without dropout of the weights."""
-    if p:
-        return NotImplemented
+    """The rule of ops/attention.py. Of dropped weights a bit each is kept."""
     B, T, H, D = check_inputs(q, k, v, causal, document_starts)
     if T < FEW or not q.size * k.size:
-        return attention_in_one_pass(q, k, v, causal=causal, document_starts=document_starts)
+        return attention_in_one_pass(q, k, v, causal=causal, document_starts=document_starts, p=p, key=key)
     S, G = k.shape[1:3]
     sizes = T, S, H, G, D, f4(1 / math.sqrt(D)), causal
     starts = NO_STARTS if document_starts is None else np.ascontiguousarray(document_starts, np.int64)
+    noise = weights_kept(B, H, T, S, p, key)
     qkv = [np.ascontiguousarray(x).reshape(B * x.shape[1], -1) for x in (q, k, v)]
     y, lse = aligned((B * T, H * D)), np.empty((B, H, T), f4)
     forward, walk_back = (forward_by_tiles, backward_by_tiles) if AMX else (forward_by_vectors, backward_by_vectors)
-    forward(B * G, 1, *qkv, starts, sizes, y, lse, PALETTE)
+    forward(B * G, 1, *qkv, starts, sizes, noise, y, lse, PALETTE)
 
     halves = [kept(x) for x in qkv] if thread.recording else None
     del qkv
@@ -69,7 +68,7 @@ def attention_in_bfloat16(q, k, v, *, causal=True, document_starts=None, p=0.0, 
         qkv = [widened(x) for x in halves]
         dy = np.ascontiguousarray(dy).reshape(B * T, H * D)
         dq, dk, dv = (aligned(x.shape) for x in qkv)
-        walk_back(B * G, 1, *qkv, dy, starts, sizes, lse, dq, dk, dv, PALETTE)
+        walk_back(B * G, 1, *qkv, dy, starts, sizes, noise, lse, dq, dk, dv, PALETTE)
         return dq.reshape(B, T, H, D), dk.reshape(B, S, G, D), dv.reshape(B, S, G, D)
 
     return y.reshape(B, T, H, D), backward
@@ -80,6 +79,13 @@ def hide(row, b, t, T, S, causal, starts):
     """Set to −∞ the scores of the keys that query t of sequence b does not see, for weights of 0."""
     row[: starts[b, t] if starts.size else 0] = -np.inf
     row[t + 1 + S - T if causal else S :] = -np.inf
+
+
+@inlined
+def drop_weights(row, b, h, t, T, S, noise, room):
+    """Drop entries of a row of weights, or of their gradients: those of query t, head h, sequence b."""
+    row, (bits, of_sequence, share) = row[:S], noise
+    drop(row, row, bits, b * of_sequence + (h * T + t) * S, share, room)
 
 
 @inlined
@@ -106,12 +112,12 @@ def scratch_tiles(M, N):
 
 
 @inlined
-def forward_of(block, start, stop, q, k, v, starts, sizes, y, lse):
+def forward_of(block, start, stop, q, k, v, starts, sizes, noise, y, lse):
     """y and lse of each (sequence, key head) from start to stop: scores = q kᵀ, answer = P v."""
     T, S, H, G, D, scale, causal = sizes
     asked, keys, values, weights = scratch_tiles(32, D), scratch_tiles(S, D), scratch_tiles(D, S), scratch_tiles(32, S)
     scores, answer = scratch(32, 32 * blocks_of(S)), scratch(32, 32 * blocks_of(D))
-    total, R = np.empty(32, f4), H // G
+    total, R, dropping, room = np.empty(32, f4), H // G, noise[0].size, room_for(S)
     for pair in range(start, stop):
         b, g = divmod(pair, G)
         cut(k, b * S, g * D, S, D, keys, True, NONE, False)
@@ -131,6 +137,8 @@ def forward_of(block, start, stop, q, k, v, starts, sizes, y, lse):
                         row[i] = exp(scale * (row[i] - most))
                         sum += row[i]
                     total[r], lse[b, h, first + r] = sum, scale * most + np.log(sum)
+                    if dropping:
+                        drop_weights(row, b, h, first + r, T, S, noise, room)
                     round_all(scores, r, weights, seen)
                 for j in range(blocks_of(D)):
                     multiply(block, weights, 0, values, j, 0, seen, answer, 0, 32 * j, 0)
@@ -157,23 +165,20 @@ def transpose_all(x, tiles, c, n):
 
 
 @inlined
-def backward_of(block, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv):
+def backward_of(block, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv):
     """dq, dk and dv of each (sequence, key head) from start to stop.
 
-    P is computed again, from lse; dP = dy vᵀ; dz = P (dP − Σ P dP) scale is the scores' gradient.
+    P is computed again, from lse; dP = dy vᵀ, dropped as P was; dz = P (dP − Σ P dP) scale is the scores' gradient.
     """
     T, S, H, G, D, scale, causal = sizes
     R, d, many, seen = H // G, blocks_of(D), 32 * CHUNK, 32 * blocks_of(S)
-    q_rows, q_columns, dy_rows, dy_columns = (
-        scratch_tiles(many, D),
-        scratch_tiles(D, many),
-        scratch_tiles(many, D),
-        scratch_tiles(D, many),
-    )
+    q_rows, q_columns = scratch_tiles(many, D), scratch_tiles(D, many)
+    dy_rows, dy_columns = scratch_tiles(many, D), scratch_tiles(D, many)
     k_turned, k_columns, v_turned = scratch_tiles(S, D), scratch_tiles(D, S), scratch_tiles(S, D)
     P_turned, dz_turned, dz_rows = scratch_tiles(S, many), scratch_tiles(S, many), scratch_tiles(32, S)
     P, dz, answer = scratch(32, seen), scratch(32, seen), scratch(32, 32 * d)
     dk_sum, dv_sum = scratch(seen, 32 * d), scratch(seen, 32 * d)
+    dropping, room = noise[0].size, room_for(S)
     for pair in range(start, stop):
         b, g = divmod(pair, G)
         cut(k, b * S, g * D, S, D, k_turned, True, k_columns, False)
@@ -194,11 +199,15 @@ def backward_of(block, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)
                     for r in range(n):
                         w, dw, shift, mean = P[r, : 32 * seen], dz[r, : 32 * seen], lse[b, h, first + r], f4(0)
                         hide(w, b, first + r, T, S, causal, starts)
+                        if dropping:
+                            drop_weights(dw, b, h, first + r, T, S, noise, room)
                         for i in range(w.size):
                             w[i] = exp(scale * w[i] - shift)
                             mean += w[i] * dw[i]
                         for i in range(w.size):
                             dw[i] = w[i] * (dw[i] - mean) * scale
+                        if dropping:
+                            drop_weights(w, b, h, first + r, T, S, noise, room)
                         round_all(dz, r, dz_rows, seen)
                     P[n:, : 32 * seen], dz[n:, : 32 * seen] = 0, 0
                     transpose_all(P, P_turned, c, seen)
@@ -218,24 +227,24 @@ def backward_of(block, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)
 
 
 @shared
-def forward_by_tiles(start, stop, q, k, v, starts, sizes, y, lse, palette):
+def forward_by_tiles(start, stop, q, k, v, starts, sizes, noise, y, lse, palette):
     tiles_on(palette.ctypes.data)
-    forward_of(block_by_tiles, start, stop, q, k, v, starts, sizes, y, lse)
+    forward_of(block_by_tiles, start, stop, q, k, v, starts, sizes, noise, y, lse)
     tiles_off()
 
 
 @shared
-def forward_by_vectors(start, stop, q, k, v, starts, sizes, y, lse, palette):
-    forward_of(block_by_vectors, start, stop, q, k, v, starts, sizes, y, lse)
+def forward_by_vectors(start, stop, q, k, v, starts, sizes, noise, y, lse, palette):
+    forward_of(block_by_vectors, start, stop, q, k, v, starts, sizes, noise, y, lse)
 
 
 @shared
-def backward_by_tiles(start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv, palette):
+def backward_by_tiles(start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv, palette):
     tiles_on(palette.ctypes.data)
-    backward_of(block_by_tiles, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)
+    backward_of(block_by_tiles, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)
     tiles_off()
 
 
 @shared
-def backward_by_vectors(start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv, palette):
-    backward_of(block_by_vectors, start, stop, q, k, v, dy, starts, sizes, lse, dq, dk, dv)
+def backward_by_vectors(start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv, palette):
+    backward_of(block_by_vectors, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)
