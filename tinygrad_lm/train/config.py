@@ -1,7 +1,7 @@
 """How to train: the settings of a run, a recipe for each model preset, and the optimizers they ask for."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,8 @@ from tinygrad_lm.adapt.lora import lora
 from tinygrad_lm.errors import ConfigError, check_ranges
 from tinygrad_lm.models.config import GPTConfig
 from tinygrad_lm.models.gpt import GPT
-from tinygrad_lm.nn.module import Module, freeze
+from tinygrad_lm.nn.context import computing
+from tinygrad_lm.nn.module import freeze
 from tinygrad_lm.optim.adamw import AdamW
 from tinygrad_lm.optim.muon import Muon
 from tinygrad_lm.optim.optimizer import Optimizer
@@ -92,7 +93,20 @@ def adapted(model: GPT, config: TrainConfig) -> GPT:
     return freeze(model, *config.frozen) if config.frozen else model
 
 
-def make_optimizers(model: Module, config: TrainConfig) -> list[Optimizer]:
+class RoundingMuon(Muon):
+    """Muon whose products round as those of a model of this dtype."""
+
+    def __init__(self, parameters: Iterable, dtype: DTypeLike, lr: float):
+        super().__init__(parameters, lr)
+        self.dtype = dtype
+
+    def apply(self, numbers: list) -> None:
+        """The update with these numbers."""
+        with computing(self.dtype, self.flat.device):
+            super().apply(numbers)
+
+
+def make_optimizers(model: GPT, config: TrainConfig) -> list[Optimizer]:
     """The optimizers that together train every parameter of a GPT once, except frozen ones. ConfigError if all are."""
     trained = {name: model.flat[name] for name in model.flat.trained}
     if not trained:
@@ -110,7 +124,7 @@ def make_optimizers(model: Module, config: TrainConfig) -> list[Optimizer]:
             rest.append(p)
     adamw: dict[str, Any] = {"betas": config.betas, "weight_decay": config.weight_decay}
     optimizers: list[Optimizer | None] = [
-        Muon(hidden, lr=config.muon_lr) if hidden else None,
+        RoundingMuon(hidden, model.dtype, config.muon_lr) if hidden else None,
         AdamW(embeddings, lr=config.embedding_lr, **adamw) if embeddings else None,
         AdamW(rest, lr=config.lr, **adamw) if rest else None,
     ]

@@ -12,8 +12,7 @@ from tinygrad_lm.data.loader import BatchStream
 from tinygrad_lm.distributed.communicator import world
 from tinygrad_lm.distributed.sharded import check_same, sharded
 from tinygrad_lm.errors import DivergedError
-from tinygrad_lm.nn.context import computing
-from tinygrad_lm.nn.module import Module
+from tinygrad_lm.models.gpt import GPT
 from tinygrad_lm.optim.clipping import clip_gradients
 from tinygrad_lm.train.config import ADVICE, TrainConfig, make_optimizers
 from tinygrad_lm.train.device_steps import AHEAD, DeviceSteps
@@ -35,7 +34,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Module, batches: BatchStream, config: TrainConfig, shares: int = 1, threads: int | None = None,
+        self, model: GPT, batches: BatchStream, config: TrainConfig, shares: int = 1, threads: int | None = None,
         objective: Callable = next_token, ranks: Any = None,
     ):  # fmt: skip
         kernels.enable()
@@ -58,9 +57,8 @@ class Trainer:
         loss, count = self.gradients(step)
         norm = clip_gradients(self.model.flat, self.config.clip, max(count, 1)).item()
         self.check(step, loss, norm)
-        with computing(self.model.dtype, self.model.flat.device):  # Muon multiplies matrices, too
-            for optimizer in self.optimizers:
-                optimizer.step(self.pace.rate_factor(step))
+        for optimizer in self.optimizers:
+            optimizer.step(self.pace.rate_factor(step))
         return loss, norm
 
     def steps(self, first: int, count: int) -> list[tuple[float, float]]:
