@@ -142,7 +142,10 @@ def test_half_precision_is_refused_where_the_polynomial_explodes(dtype):
 
 
 def test_no_product_of_muon_rounds_what_it_multiplies():
-    """Whatever stands in for it is for float32 as it is, on every device, with all kernels imported."""
+    """Whatever stands in for it is for float32 as it is, on every device, with all kernels imported.
+
+    Products that round need other polynomials: kernels/bfloat16/muon.py and its tests.
+    """
     assert product.implementations
     assert {dtype for _, dtype in product.implementations} <= {"float32", "float64"}
 

@@ -1,6 +1,10 @@
 """Muon's update with products of bfloat16 numbers, all cores on one matrix after the other.
 
-Jordan et al. 2024 compute all of it in bfloat16; here only products round, and momentum, sums and weights are float32.
+Jordan et al. 2024 compute all of it in bfloat16; here only products round: momentum, sums and weights are float32.
+
+Above the interval that a polynomial is best for, it explodes, and rounding makes of a singular value of 1, the largest,
+up to 1.004: where one direction is all, and all its entries round the same way, the definition's polynomials end at
+some hundreds. So all but the last are those of σ/1.01, as in Amsel et al. 2025.
 """
 
 import math
@@ -12,7 +16,7 @@ from tinygrad_lm.kernels.numba.together import LEAST, shared
 from tinygrad_lm.optim.clipping import sum_of_squares
 from tinygrad_lm.optim.muon import COEFFICIENTS, update_all
 
-SAFE = 1.01  # what singular values are divided by before a polynomial that explodes above its interval (ibid., 4.4)
+SAFE = 1.01
 POLYNOMIALS = [(a / SAFE, b / SAFE**3, c / SAFE**5) for a, b, c in COEFFICIENTS[:-1]] + COEFFICIENTS[-1:]
 
 
