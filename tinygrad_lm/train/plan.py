@@ -10,7 +10,7 @@ from tinygrad_lm.threads import workers
 from tinygrad_lm.train.evaluate import evaluate
 
 EVALUATING = 0.1  # the largest share of the time for the evaluations on the way
-OTHERS = 1.5  # seconds that else pass at the end of a run: samples, a picture, a checkpoint
+OTHERS = 3.0  # seconds that else pass: until Python has started, and at the end for samples, a picture, a checkpoint
 MEASURING = 0.02  # the share of the time after which no further step is timed
 
 

@@ -16,8 +16,8 @@ from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NONE, blocks, cut_blocks,
 from tinygrad_lm.kernels.numba import activation as loops
 from tinygrad_lm.kernels.numba.activation import gelu_tanh_of, relu_squared_of, silu_of
 from tinygrad_lm.kernels.numba.compile import f4, inlined
-from tinygrad_lm.kernels.numba.halves import half, number, u2
-from tinygrad_lm.kernels.numba.normalize import few, layer_norm_by_rows, rms_norm_by_rows
+from tinygrad_lm.kernels.numba.halves import number, u2
+from tinygrad_lm.kernels.numba.normalize import layer_norm_by_rows, rms_norm_by_rows
 from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 from tinygrad_lm.ops.normalize import layer_norm, rms_norm
@@ -52,38 +52,24 @@ def remember(y, cut, halves, *others):
 @layer_norm.on("cpu", *DTYPES)
 def layer_norm_of_rounded(x, w=None, b=None, *, eps=1e-5):
     """As numba/normalize.py's."""
-    return norm(partial(layer_norm_by_rows, x, *(p for p in (w, b) if p is not None), eps=eps), w, b)
+    return norm(partial(layer_norm_by_rows, x, *(p for p in (w, b) if p is not None), eps=eps), x, w, b)
 
 
 @rms_norm.on("cpu", *DTYPES)
 def rms_norm_of_rounded(x, w=None, *, eps=1e-6):
     """As numba/normalize.py's."""
-    return norm(partial(rms_norm_by_rows, x, w, eps=eps), w, None)
+    return norm(partial(rms_norm_by_rows, x, w, eps=eps), x, w, None)
 
 
-def norm(rule, w, b):
-    """The contract of a rule, by one that is told what to keep."""
-    known = []
-
-    def keep(x, mean, inverse):
-        halves = np.empty(x.shape, u2)
-        centre(len(x), few(x), x, mean, halves)
-        known[:] = halves, inverse
-        return halves, np.zeros_like(mean)
-
-    found = rule(keep=keep)
-    if known:
-        C = known[0].shape[1]
-        remember(found[0], cut_norm, *known, np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b)
-    return found
-
-
-@shared
-def centre(start, stop, x, mean, halves):
-    for i in range(start, stop):
-        row, halved = x[i], halves[i]
-        for j in range(row.size):
-            halved[j] = half(row[j] - mean[i])
+def norm(rule, x, w, b):
+    """The contract of a rule, by one that is told where to keep what."""
+    if not thread.recording or not x.size:
+        return rule()
+    C = x.shape[-1]
+    kept = np.empty((x.size // C, C), u2), np.empty(x.size // C, f4)
+    y, backward = rule(kept=kept)
+    remember(y, cut_norm, *kept, np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b)
+    return y, backward
 
 
 @gelu_tanh.on("cpu", *DTYPES)

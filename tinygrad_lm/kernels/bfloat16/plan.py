@@ -17,7 +17,7 @@ from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.kernels.numba.elementwise import add_all
 from tinygrad_lm.kernels.numba.halves import NONE
 from tinygrad_lm.kernels.numba.memory import floats
-from tinygrad_lm.kernels.numba.normalize import few, layer_norm_forward, rms_norm_forward
+from tinygrad_lm.kernels.numba.normalize import NO_ROWS, few, layer_norm_forward, rms_norm_forward
 from tinygrad_lm.kernels.numba.rotary import turn
 from tinygrad_lm.kernels.numba.steps import Steps
 from tinygrad_lm.kernels.numba.together import LEAST, shared
@@ -84,10 +84,10 @@ class Plan:
         y, (mean, inverse) = self.array(name, x.shape), self.array("moments", (2, len(x)))
         gain = ones(C) if module.weight is None else module.weight.data
         if type(module) is RMSNorm:
-            self.steps.add(rms_norm_forward, len(x), few(x), x, gain, f4(module.eps), y, inverse)
+            self.steps.add(rms_norm_forward, len(x), few(x), x, gain, f4(module.eps), y, inverse, NO_ROWS)
         else:
             bias = np.zeros(C, f4) if module.bias is None else module.bias.data
-            self.steps.add(layer_norm_forward, len(x), few(x), x, gain, bias, f4(module.eps), y, mean, inverse)
+            self.steps.add(layer_norm_forward, len(x), few(x), x, gain, bias, f4(module.eps), y, mean, inverse, NO_ROWS)
         return y
 
     def rounded(self, x):

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.numba.compile import f4
-from tinygrad_lm.kernels.numba.halves import number
+from tinygrad_lm.kernels.numba.halves import half, number, round_to, u2
 from tinygrad_lm.kernels.numba.together import LEAST, grain_of, shared
 from tinygrad_lm.ops.normalize import check_channels, layer_norm, rms_norm
 
 # C channels
+NO_ROWS = np.empty((0, 0), u2)
 
 
 @layer_norm.on("cpu", "float32")
-def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, keep=None):
+def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, kept=None):
     """The rule of ops/normalize.py. x, the means and 1/σ are kept, not x̂; dw and db are summed on the way.
 
-    keep: (x, means, 1/σ) -> x and means to be kept instead, with the same differences; x may be rounded (halves.py)
+    kept: arrays for x − mean, rounded (halves.py), and for 1/σ; these are kept instead
     """
     check_channels(x, w, b)
     if not x.shape[-1]:
@@ -23,10 +23,11 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, keep=None):
     shape, C, given = x.shape, x.shape[-1], (True, w is not None, b is not None)
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
-    y, mean, inverse = np.empty_like(rows), np.empty(len(rows), f4), np.empty(len(rows), f4)
-    layer_norm_forward(len(rows), few(rows), rows, gain, bias, f4(eps), y, mean, inverse)
-    if keep and thread.recording:
-        rows, mean = keep(rows, mean, inverse)
+    y, mean = np.empty_like(rows), np.empty(len(rows), f4)
+    halves, inverse = kept or (NO_ROWS, np.empty(len(rows), f4))
+    layer_norm_forward(len(rows), few(rows), rows, gain, bias, f4(eps), y, mean, inverse, halves)
+    if kept:
+        rows, mean = halves, np.zeros_like(mean)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
@@ -38,18 +39,20 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, keep=None):
 
 
 @rms_norm.on("cpu", "float32")
-def rms_norm_by_rows(x, w=None, *, eps=1e-6, keep=None):
-    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way. keep: as layer_norm_by_rows."""
+def rms_norm_by_rows(x, w=None, *, eps=1e-6, kept=None):
+    """The rule of ops/normalize.py. x and 1/ρ are kept, not x̂; dw is summed on the way.
+
+    kept: arrays for x, rounded, and for 1/ρ; these are kept instead
+    """
     check_channels(x, w)
     if not x.shape[-1]:
         return NotImplemented
     shape, C, given = x.shape, x.shape[-1], w is not None
     rows = np.ascontiguousarray(x).reshape(-1, C)
-    gain = np.ones(C, f4) if w is None else w
-    y, inverse = np.empty_like(rows), np.empty(len(rows), f4)
-    rms_norm_forward(len(rows), few(rows), rows, gain, f4(eps), y, inverse)
-    if keep and thread.recording:
-        rows, _ = keep(rows, np.zeros_like(inverse), inverse)
+    gain, y = np.ones(C, f4) if w is None else w, np.empty_like(rows)
+    halves, inverse = kept or (NO_ROWS, np.empty(len(rows), f4))
+    rms_norm_forward(len(rows), few(rows), rows, gain, f4(eps), y, inverse, halves)
+    rows = halves if kept else rows
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
@@ -72,7 +75,7 @@ def sums_of_parts(rows, n):
 
 
 @shared
-def layer_norm_forward(start, stop, x, w, b, eps, y, mean, inverse):
+def layer_norm_forward(start, stop, x, w, b, eps, y, mean, inverse, halves):
     C = x.shape[1]
     for i in range(start, stop):
         total = f4(0)
@@ -85,6 +88,10 @@ def layer_norm_forward(start, stop, x, w, b, eps, y, mean, inverse):
         inverse[i] = f4(1) / np.sqrt(square / f4(C) + eps)
         for j in range(C):
             y[i, j] = (x[i, j] - mean[i]) * inverse[i] * w[j] + b[j]
+        if halves.size:
+            row, halved = x[i], halves[i]
+            for j in range(row.size):
+                halved[j] = half(row[j] - mean[i])
 
 
 @shared
@@ -106,7 +113,7 @@ def layer_norm_backward(start, stop, dy, x, w, mean, inverse, dx, sums, each):
 
 
 @shared
-def rms_norm_forward(start, stop, x, w, eps, y, inverse):
+def rms_norm_forward(start, stop, x, w, eps, y, inverse, halves):
     C = x.shape[1]
     for i in range(start, stop):
         square = f4(0)
@@ -115,6 +122,8 @@ def rms_norm_forward(start, stop, x, w, eps, y, inverse):
         inverse[i] = f4(1) / np.sqrt(square / f4(C) + eps)
         for j in range(C):
             y[i, j] = x[i, j] * inverse[i] * w[j]
+        if halves.size:
+            round_to(halves[i], x[i])
 
 
 @shared
