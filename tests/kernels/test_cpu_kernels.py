@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
@@ -241,8 +242,8 @@ def test_few_logits_are_no_work_for_chunks(name, monkeypatch):
     assert all(callable(dx) for dx in backward(np.ones_like(y))[:2])
 
 
-def linear_of_few_rows():
-    return import_module("tinygrad_lm.kernels.numba.matmul").linear_of_few_rows
+def linear_on_cpu():
+    return import_module("tinygrad_lm.kernels.numba.matmul").linear_on_cpu
 
 
 @numba_only
@@ -253,7 +254,7 @@ def test_few_rows_and_many_columns(rows, columns):
     rng = np.random.default_rng(rows)
     x, b = rng.standard_normal((rows, 1, 21)).astype("float32"), rng.standard_normal(1000).astype("float32")
     w = rng.standard_normal((1000, 21)).astype("float32").T if columns else rng.standard_normal((21, 1000)).astype("f4")
-    kernel = complete("linear", linear_of_few_rows())
+    kernel = complete("linear", linear_on_cpu())
     expected = (x.astype("float64") @ w + b).astype("float32")
     checks.agree(kernel(x, w, b)[0], expected, "value", 2e-6)
 
@@ -262,7 +263,7 @@ def test_few_rows_and_many_columns(rows, columns):
 def test_two_threads_may_ask_at_once():
     """The partners serve one thread at a time; another computes alone, and both are right."""
     x, w = np.ones((2, 80), "f4"), np.ones((80, 4000), "f4")
-    kernel = complete("linear", linear_of_few_rows())
+    kernel = complete("linear", linear_on_cpu())
     kernel(x, w)
     lock = import_module("tinygrad_lm.kernels.numba.together").partners.one_at_a_time
     with lock:
@@ -317,6 +318,30 @@ def test_sums_of_unlike_arrays_are_numpy_s():
     assert (total(a, a) == 2).all()
     for b in (a.astype("f8"), a[:1], a.reshape(6, 4), a[None], np.asfortranarray(a)):
         assert total(a, b) is total(b, a) is NotImplemented
+
+
+@numba_only
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("name", ["gelu_tanh", "relu_squared", "silu", "layer_norm", "rms_norm"])
+def test_a_product_s_input_is_computed_again_with_the_same_bits(name, bias):
+    """The same gradients as if it had been kept; it is gone, and computed once for all products of it."""
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: rng.standard_normal(shape).astype("f4")
+    x, w, b, dy = normal(3, 2000, 8), normal(8, 6), normal(6), normal(3, 2000, 6)
+    y, _ = getattr(ops, name).run(x)
+    made, expected = weakref.ref(y), y.copy()
+    arrays = (w, b) if bias else (w,)
+    products = [ops.linear.run(y, *arrays) for _ in "qk"]
+    again = import_module("tinygrad_lm.kernels.numba.again").last.again
+    del y
+    assert made() is None
+    for z, backward in products:
+        found, rule = backward(dy), ops.linear.rule(expected, *arrays)
+        np.testing.assert_array_equal(z, rule[0])
+        for a, e in zip(found, rule[1](dy), strict=True):
+            np.testing.assert_array_equal(a() if callable(a) else a, e() if callable(e) else e)
+    assert again() is again()
+    np.testing.assert_array_equal(again(), expected)
 
 
 @pytest.mark.parametrize("preset", ["modern", "nanogpt-cpu"])

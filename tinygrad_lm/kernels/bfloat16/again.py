@@ -1,12 +1,10 @@
-"""Norms and activations whose results are not kept: the product that comes next computes them again.
+"""Norms and activations whose results products compute again (numba/again.py), in tiles.
 
 What is kept is their input, rounded to bfloat16: an activation's x; of a norm x − mean, for where all numbers of a row
 are large their differences are what counts. Their gradients are those at the rounded x. In its backward pass the
 product needs rows(yᵀ) (tiles.py), which is cut from y a few rows at a time, while they are in the cache.
 """
 
-import threading
-import weakref
 from functools import partial
 
 import numpy as np
@@ -15,26 +13,13 @@ from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NONE, blocks, cut_blocks, new_tiles
 from tinygrad_lm.kernels.numba import activation as loops
 from tinygrad_lm.kernels.numba.activation import gelu_tanh_of, relu_squared_of, silu_of
+from tinygrad_lm.kernels.numba.again import remember as remember_result
 from tinygrad_lm.kernels.numba.compile import f4, inlined
 from tinygrad_lm.kernels.numba.halves import number, u2
 from tinygrad_lm.kernels.numba.normalize import layer_norm_by_rows, rms_norm_by_rows
 from tinygrad_lm.kernels.numba.together import shared
 from tinygrad_lm.ops.activation import gelu_tanh, relu_squared, silu
 from tinygrad_lm.ops.normalize import layer_norm, rms_norm
-
-
-class _Last(threading.local):
-    """What this thread computed last of all that can be computed again, and how."""
-
-    y, again = staticmethod(lambda: None), None
-
-
-last = _Last()
-
-
-def computed_again(y):
-    """A function that gives rows(yᵀ) from what is kept anyway, if y is what a norm or an activation has just given."""
-    return last.again if last.y() is y else None
 
 
 def remember(y, cut, halves, *others):
@@ -46,7 +31,7 @@ def remember(y, cut, halves, *others):
         cut(blocks(len(halves)), 1, halves, *others, tiles)
         return tiles
 
-    last.y, last.again = weakref.ref(y), again
+    remember_result(y, again)
 
 
 @layer_norm.on("cpu", *DTYPES)

@@ -2,15 +2,14 @@
 
 import threading
 import weakref
-from functools import cache
 
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.adding import Adding
-from tinygrad_lm.kernels.bfloat16.again import computed_again
 from tinygrad_lm.kernels.bfloat16.few_rows import linear_of_few_rows
 from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NO_BIAS, aligned, both, columns, product, rows
+from tinygrad_lm.kernels.numba.again import computed_again
 from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.ops.matmul import linear
 from tinygrad_lm.unchanged import derived
@@ -63,7 +62,7 @@ class Rounded:
         again = computed_again(x)
         x = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
         if again or not thread.recording:
-            self.rows, self.transposed = rows(x), again and cache(again)
+            self.rows, self.transposed = rows(x), again
         else:
             self.rows, others = both(x, True)
             self.transposed = lambda: others

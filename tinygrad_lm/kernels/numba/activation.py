@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tinygrad_lm.kernels.numba.again import remember
 from tinygrad_lm.kernels.numba.compile import exp, f4, inlined
 from tinygrad_lm.kernels.numba.halves import NONE, number, round_to
 from tinygrad_lm.kernels.numba.together import LEAST, shared
@@ -36,14 +37,21 @@ def one_pass(forward, backward, x, halves=None):
     halves: an array for the rounded x, which is kept instead: then the gradient is that at the rounded x
     """
     x = np.asarray(x, order="C")
-    y, kept = np.empty_like(x), x if halves is None else halves
-    forward(x.size, LEAST, x.reshape(-1), y.reshape(-1), NONE if halves is None else halves.reshape(-1))
+    kept, rounded = (x, NONE) if halves is None else (halves, halves.reshape(-1))
+
+    def result():
+        y = np.empty_like(x)
+        forward(x.size, LEAST, x.reshape(-1), y.reshape(-1), rounded)
+        return y
 
     def gradients(dy):
         dx = np.empty(kept.shape, f4)
         backward(dx.size, LEAST, np.asarray(dy, order="C").reshape(-1), kept.reshape(-1), dx.reshape(-1))
         return (dx,)
 
+    y = result()
+    if halves is None:
+        remember(y, result)
     return y, gradients
 
 

@@ -1,11 +1,14 @@
-"""The product of few rows with a large matrix, as in generation.
+"""The product of few rows with a large matrix, as in generation; and of what can be computed again.
 
-Then the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix into its
-own layout; here each of its numbers is fetched once and meets all rows while it is in the cache.
+With few rows the time is that of fetching the matrix from memory. A BLAS, made for many rows, first copies the matrix
+into its own layout; here each of its numbers is fetched once and meets all rows while it is in the cache.
 """
+
+import math
 
 import numpy as np
 
+from tinygrad_lm.kernels.numba.again import computed_again
 from tinygrad_lm.kernels.numba.compile import compiled, f4
 from tinygrad_lm.kernels.numba.memory import ask
 from tinygrad_lm.kernels.numba.together import shared
@@ -16,11 +19,31 @@ TILE = 384  # columns: a few rows of so many fit into the first-level cache, and
 
 
 @linear.on("cpu", "float32")
-def linear_of_few_rows(x, w, b=None):
-    """The rule of ops/matmul.py, all cores together on the columns of y."""
+def linear_on_cpu(x, w, b=None):
+    """The rule of ops/matmul.py: of few rows by all cores; of more by BLAS, which keeps no x that can be had again."""
     few = w.ndim == 2 and w.size >= LARGE and 0 < x.size <= FEW * len(w) and x.shape[-1] == len(w)
-    if not few or not (w.flags.c_contiguous or w.flags.f_contiguous):
-        return NotImplemented
+    if few and (w.flags.c_contiguous or w.flags.f_contiguous):
+        return linear_of_few_rows(x, w, b)
+    again = computed_again(x)
+    return NotImplemented if again is None else linear_of_result(x, w, b, again)
+
+
+def linear_of_result(x, w, b, again):
+    """The rule for an x that again() gives once more."""
+    y, _ = linear.rule(x, w, b)
+    shape, n = x.shape, math.prod(x.shape[:-1])
+
+    def backward(dy):
+        dy = dy.reshape(n, w.shape[1])
+        dx = lambda: (dy @ w.T).reshape(shape)
+        dw = lambda: again().reshape(n, len(w)).T @ dy
+        return (dx, dw) if b is None else (dx, dw, dy)
+
+    return y, backward
+
+
+def linear_of_few_rows(x, w, b):
+    """The rule by all cores together on the columns of y."""
     rows = np.ascontiguousarray(x.reshape(-1, len(w)))
     y = np.empty((len(rows), w.shape[1]), f4)
     if w.flags.c_contiguous:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinygrad_lm.kernels.numba.again import remember
 from tinygrad_lm.kernels.numba.compile import f4
 from tinygrad_lm.kernels.numba.halves import half, number, round_to, u2
 from tinygrad_lm.kernels.numba.together import LEAST, grain_of, shared
@@ -23,11 +24,12 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, kept=None):
     shape, C, given = x.shape, x.shape[-1], (True, w is not None, b is not None)
     rows = np.ascontiguousarray(x).reshape(-1, C)
     gain, bias = np.ones(C, f4) if w is None else w, np.zeros(C, f4) if b is None else b
-    y, mean = np.empty_like(rows), np.empty(len(rows), f4)
-    halves, inverse = kept or (NO_ROWS, np.empty(len(rows), f4))
-    layer_norm_forward(len(rows), few(rows), rows, gain, bias, f4(eps), y, mean, inverse, halves)
-    if kept:
-        rows, mean = halves, np.zeros_like(mean)
+    mean, (halves, inverse) = np.empty(len(rows), f4), kept or (NO_ROWS, np.empty(len(rows), f4))
+
+    def result():
+        y = np.empty_like(rows)
+        layer_norm_forward(len(y), few(y), rows, gain, bias, f4(eps), y, mean, inverse, halves)
+        return y.reshape(shape)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
@@ -35,7 +37,12 @@ def layer_norm_by_rows(x, w=None, b=None, *, eps=1e-5, kept=None):
         layer_norm_backward(len(dy), few(dy), dy, rows, gain, mean, inverse, dx, sums, grain)
         return tuple(d for d, there in zip((dx.reshape(shape), *sums.sum(0)), given, strict=True) if there)
 
-    return y.reshape(shape), backward
+    y = result()
+    if kept:
+        rows, mean = halves, np.zeros_like(mean)
+    else:
+        remember(y, result)
+    return y, backward
 
 
 @rms_norm.on("cpu", "float32")
@@ -49,10 +56,12 @@ def rms_norm_by_rows(x, w=None, *, eps=1e-6, kept=None):
         return NotImplemented
     shape, C, given = x.shape, x.shape[-1], w is not None
     rows = np.ascontiguousarray(x).reshape(-1, C)
-    gain, y = np.ones(C, f4) if w is None else w, np.empty_like(rows)
-    halves, inverse = kept or (NO_ROWS, np.empty(len(rows), f4))
-    rms_norm_forward(len(rows), few(rows), rows, gain, f4(eps), y, inverse, halves)
-    rows = halves if kept else rows
+    gain, (halves, inverse) = np.ones(C, f4) if w is None else w, kept or (NO_ROWS, np.empty(len(rows), f4))
+
+    def result():
+        y = np.empty_like(rows)
+        rms_norm_forward(len(y), few(y), rows, gain, f4(eps), y, inverse, halves)
+        return y.reshape(shape)
 
     def backward(dy):
         dy = np.ascontiguousarray(dy).reshape(-1, C)
@@ -60,7 +69,12 @@ def rms_norm_by_rows(x, w=None, *, eps=1e-6, kept=None):
         rms_norm_backward(len(dy), few(dy), dy, rows, gain, inverse, dx, sums, grain)
         return (dx.reshape(shape), sums.sum(0)[0]) if given else (dx.reshape(shape),)
 
-    return y.reshape(shape), backward
+    y = result()
+    if kept:
+        rows = halves
+    else:
+        remember(y, result)
+    return y, backward
 
 
 def few(rows):
