@@ -137,7 +137,7 @@ def test_of_many_logits_their_gradients_are_kept(tied, execute, monkeypatch):
 
     assert kept(rows - 1) == 4 * (rows * C + C * V)
     composed = rows * (4 * (C + V + 1) + 1 + 8 + 8)  # x, exp and its sum, what counts, targets and their numbers
-    assert rows * 4 * (C + V) <= kept(rows) <= composed  # of those a kernel may spare some
+    assert rows * 4 * V <= kept(rows) <= composed  # of those a kernel may spare some, x too where it is computed again
     assert execute or kept(rows) == composed
 
 
@@ -202,7 +202,8 @@ def test_what_is_kept_is_what_memory_holds():
     assert loss.requires_grad
     assert held == pytest.approx(step.total("saved"), rel=0.03)
     weights = 8 * step.size()
-    assert weights + held < step.measured < weights + 1.28 * held
+    widest = 4 * tokens.size * config.hidden  # of the last MLP the gradients on both sides are there, and its y again
+    assert weights + held < step.measured < weights + held + 3 * widest
 
 
 def test_bytes_by_hand():
