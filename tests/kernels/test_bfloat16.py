@@ -154,6 +154,17 @@ def test_an_activation_s_gradient_is_that_at_the_rounded_input(name):
     np.testing.assert_allclose(backward(dy)[0], single(rounded(x))[1](dy)[0], rtol=1e-6, atol=1e-6)
 
 
+def attention_is_near_the_rule(rng, q, k, v, **options):
+    """Value and gradients, for the definition's own masks of dropped weights."""
+    with kernels.disabled():
+        y, gradients = ops.attention.rule(*(x.astype("float64") for x in (q, k, v)), **options)
+    found, found_gradients = attention.attention_in_bfloat16(q, k, v, **options)
+    dy = signed(rng, y.shape).astype("float32")
+    for a, b in zip((found, *found_gradients(dy)), (y, *gradients(dy.astype("float64"))), strict=True):
+        assert np.abs(a - b).max() < 4 * U * np.abs(b).max()
+        assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
+
+
 @pytest.mark.parametrize("T", [5, 40, 300])
 @pytest.mark.parametrize("more", [0, 37])
 @pytest.mark.parametrize("R", [1, 3])
@@ -167,12 +178,7 @@ def test_attention_of_many_sizes(T, more, R, options):
     keywords = {"causal": options != "all"}
     if options == "documents":
         keywords["document_starts"] = np.minimum(np.arange(T), np.arange(T) // 13 * 13)[None].repeat(B, 0)
-    y, gradients = ops.attention.rule(*(x.astype("float64") for x in (q, k, v)), **keywords)
-    found, found_gradients = attention.attention_in_bfloat16(q, k, v, **keywords)
-    dy = signed(rng, y.shape).astype("float32")
-    for a, b in zip((found, *found_gradients(dy)), (y, *gradients(dy.astype("float64"))), strict=True):
-        assert np.abs(a - b).max() < 4 * U * np.abs(b).max()
-        assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
+    attention_is_near_the_rule(rng, q, k, v, **keywords)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -284,13 +290,7 @@ def test_attention_near_the_rule_with_dropped_weights(T, R, options):
     keywords = {"causal": options != "all", "p": 0.3, "key": DROPPED}
     if options == "documents":
         keywords["document_starts"] = (np.arange(T) // 13 * 13)[None].repeat(B, 0)
-    with kernels.disabled():
-        y, gradients = ops.attention.rule(*(x.astype("float64") for x in (q, k, v)), **keywords)
-    found, found_gradients = attention.attention_in_bfloat16(q, k, v, **keywords)
-    dy = signed(rng, y.shape).astype("float32")
-    for a, b in zip((found, *found_gradients(dy)), (y, *gradients(dy.astype("float64"))), strict=True):
-        assert np.abs(a - b).max() < 4 * U * np.abs(b).max()
-        assert np.linalg.norm(a - b) < 2 * U * np.linalg.norm(b)
+    attention_is_near_the_rule(rng, q, k, v, **keywords)
 
 
 def test_few_queries_drop_weights_too(monkeypatch):
