@@ -23,7 +23,7 @@ SIZES = {"vocab_size": 50, "block_size": 30, "n_embd": 16}
 def cut(monkeypatch):
     """The weights that were rounded, in order; kernels are in use."""
     weights = []
-    monkeypatch.setattr(linear, "columns", lambda w: weights.append(w) or tiles.columns(w))
+    monkeypatch.setattr(linear, "columns", lambda w, *new: weights.append(w) or tiles.columns(w, *new))
     monkeypatch.setattr(kernels.Replaceable, "enabled", True)
     return weights
 
@@ -79,8 +79,8 @@ def test_two_texts_of_two_models_take_turns(cut):
 def test_an_abandoned_text_drops_its_rounded_weights(cut, monkeypatch):
     made, columns = [], tiles.columns
 
-    def watched(w):
-        made.append(weakref.ref(found := columns(w)))
+    def watched(w, *new):
+        made.append(weakref.ref(found := columns(w, *new)))
         return found
 
     monkeypatch.setattr(linear, "columns", watched)

@@ -227,12 +227,12 @@ def test_one_call_may_begin_before_another_has_ended(calls, monkeypatch):
 
 
 def test_what_it_found_is_not_written_over_by_the_next_call(calls):
-    """Which may be another thread's, before the head has read it."""
+    """Which may be another thread's, before these logits are read."""
     model = model_of("modern")
     tokens, context, promise = begun(model, TEXTS)
     with no_grad(), promise:
-        features = [derived(Plans, model.flat.data).features(tokens[:, 0], model, context.cache) for _ in range(2)]
-    assert (features[0] != features[1]).any()
+        logits = [derived(Plans, model.flat.data).logits(tokens[:, 0], model, context.cache) for _ in range(2)]
+    assert (logits[0] != logits[1]).any()
 
 
 def test_texts_of_two_models_take_turns(calls):

@@ -115,7 +115,7 @@ def write(model, texts, n, seed, stop, logprobs, top, vocab_size, rows, sampler)
         step = max(1, BLOCK // logits.shape[1])
         for start in range(0, len(active), step):
             here, z = active[start : start + step], logits[start : start + step]
-            u = uniform(seed, i, [rows[m] for m in here])
+            u = uniform(seed, i, [rows[m] for m in here]) if sampler.temperature else None
             tokens, sampling_logprobs = sampler.draw(z[:, :vocab_size], [texts[m] for m in here], u)
             columns = [here, tokens.tolist()]
             if logprobs:

@@ -46,10 +46,11 @@ class Sampler:
         ranges = {name: (x, rule, isinstance(x, Real) and holds(x)) for name, (x, rule, holds) in settings.items()}
         check_ranges("sampling", ranges)
 
-    def draw(self, logits: np.ndarray, texts: list[list[int]], u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, logits: np.ndarray, texts: list[list[int]], u: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """A token for each text, and log P of it under the distribution that it was drawn from; (B,) each.
 
-        logits: (B, V); texts: the ids so far of each; u: (B,) in [0, 1), where the cumulative probability is cut.
+        logits: (B, V); texts: the ids so far of each; u: (B,) in [0, 1), where the cumulative probability is cut;
+        temperature 0 needs none.
         """
         if not np.isfinite(largest := logits.max(1)).all():
             raise DivergedError(f"sampling: the largest logits are {largest}; the model's weights may be damaged")

@@ -8,6 +8,7 @@ import numpy as np
 from tinygrad_lm.engine.observe import thread
 from tinygrad_lm.kernels.adding import Adding
 from tinygrad_lm.kernels.bfloat16.few_rows import linear_of_few_rows
+from tinygrad_lm.kernels.bfloat16.lasting import lasting
 from tinygrad_lm.kernels.bfloat16.tiles import DTYPES, NO_BIAS, aligned, both, columns, product, rows
 from tinygrad_lm.kernels.numba.again import computed_again
 from tinygrad_lm.kernels.numba.compile import f4
@@ -52,7 +53,11 @@ def linear_in_bfloat16(x, w, b=None):
 
 def kept_columns(w):
     """columns(w), cut once, of a w that does not change; None of one that may."""
-    return derived(columns, w)
+    return derived(columns_to_keep, w)
+
+
+def columns_to_keep(w):
+    return columns(w, lasting)
 
 
 class Rounded:

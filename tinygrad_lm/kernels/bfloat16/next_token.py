@@ -1,4 +1,4 @@
-"""The next token of a few texts in bfloat16: one call of compiled code goes through all blocks of the model.
+"""The next token of a few texts in bfloat16: one call of compiled code goes through all of the model.
 
 What the modules of a GPT do for one new token each of at most 15 texts is written down once as a list of pieces of work
 (numba/steps.py): the same pieces as those that they would ask for one by one. So the logits have the same bits.
@@ -12,6 +12,7 @@ import weakref
 
 import numpy as np
 
+from tinygrad_lm import ops
 from tinygrad_lm.engine.observe import observers, thread
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.generation.cache import Cache
@@ -31,8 +32,11 @@ def next_logits_in_steps(tokens, model, context):
     if tokens.shape[1:] != (1,) or not 0 < len(tokens) < FEW:
         return NotImplemented
     plans = derived(Plans, model.flat.data)
-    x = plans and plans.features(tokens[:, 0], model, context.cache)
-    return NotImplemented if x is None else model.logits(Tensor.of(x))
+    z = plans and plans.logits(tokens[:, 0], model, context.cache)
+    if z is None:
+        return NotImplemented
+    z, softcap = Tensor.of(z), model.config.softcap
+    return softcap * ops.tanh(z / softcap) if softcap else z
 
 
 class Plans:
@@ -41,8 +45,8 @@ class Plans:
     def __init__(self, weights):
         self.weights, self.covered, self.free, self.places = weights, {}, {}, weakref.WeakKeyDictionary()
 
-    def features(self, tokens, model, caches):
-        """GPT.features of tokens (B,), (B, 1, C), which are appended to the caches; None where that is not covered.
+    def logits(self, tokens, model, caches):
+        """Those of tokens (B,), but for the softcap, (B, 1, V), which are appended to the caches; None if not covered.
 
         Several threads may be in here; each computes with a plan of its own.
         """
@@ -59,11 +63,11 @@ class Plans:
             free = self.free.setdefault((model, len(tokens)), [])
             plan = free.pop() if free else Plan(model, len(tokens))
             places = np.concatenate([self.places[cache] for cache in caches], 1)
-            x = plan(tokens, np.repeat([cache.length for cache in caches], rows), places)
+            z = plan(tokens, np.repeat([cache.length for cache in caches], rows), places)
             free.append(plan)
         for cache in caches:
             cache.lengths = {name: length + 1 for name, length in cache.lengths.items()}
-        return x
+        return z
 
     def have_room(self, cache, model):
         """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie."""

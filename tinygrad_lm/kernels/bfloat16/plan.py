@@ -1,4 +1,4 @@
-"""What the blocks of a GPT do for one new token each of M texts, as a list of pieces of work (numba/steps.py).
+"""What a GPT does for one new token each of M texts, as a list of pieces of work (numba/steps.py).
 
 C channels, H query heads and G key heads of D channels, L blocks.
 """
@@ -58,11 +58,14 @@ class Plan:
         for block, texts in zip(model.h, self.texts, strict=True):
             self.add(self.attention(block.attn, self.norm(block.ln_1, self.x, "normalised"), texts))
             self.add(self.mlp(block.mlp, self.norm(block.ln_2, self.x, "normalised")))
-        self.y = self.norm(model.ln_f, self.x, "normalised")
+        last, head = self.rounded(self.norm(model.ln_f, self.x, "normalised")), model.lm_head
+        w, b = (model.wte.weight.data.T, None) if head is None else (head.weight.data, head.bias)
+        self.logits = self.product(w, b, last, "logits")[:, : model.config.vocab_size]
         self.steps.done()
 
     def __call__(self, tokens, positions, places):
-        """The features (M, 1, C) of tokens (M,). places: of each block and text its first key and value, (L, M, 2)."""
+        """The logits (M, 1, V) of tokens (M,), but for the softcap. places: of each block and text its first key and
+        value, (L, M, 2)."""
         wte, wpe = self.model.wte, self.model.wpe
         self.x[...] = wte.weight.data[tokens]
         if wpe is not None:
@@ -72,7 +75,7 @@ class Plan:
             self.cos[...], self.sin[...] = cos[positions, 0], sin[positions, 0]
         self.texts[:, :, :2], self.texts[:, :, 3] = places, positions + 1
         self.steps()
-        return self.y[:, None].copy()
+        return self.logits[:, None].copy()
 
     def array(self, name, shape, kind=f4):
         """Memory for what has this name and this shape in every block: it stays in the cache."""
@@ -96,10 +99,14 @@ class Plan:
         self.steps.add(round_groups, x.size // WIDTH, LEAST // WIDTH, x, half)
         return half
 
-    def product(self, linear, half, name):
-        """x w + b, for x in bfloat16."""
-        w, b = linear.weight.data, NO_BIAS if linear.bias is None else linear.bias.data
-        tiles, y = kept_columns(w), self.array(name, (self.M, w.shape[1]))
+    def linear(self, module, half, name):
+        """What a Linear gives, for x in bfloat16."""
+        return self.product(module.weight.data, module.bias, half, name)
+
+    def product(self, w, b, half, name):
+        """x w + b, for x in bfloat16, in blocks of 32 columns."""
+        tiles, b = kept_columns(w), NO_BIAS if b is None else b.data
+        y = self.array(name, (self.M, 16 * len(tiles)))
         self.steps.add(multiply(), len(tiles) // 2, 1, half, tiles, b, y, PALETTES[self.M])
         return y
 
@@ -113,7 +120,7 @@ class Plan:
     def attention(self, attn, x, texts):
         """As CausalSelfAttention of x."""
         M, D, half = self.M, attn.head_size, self.rounded(x)
-        q, k, v = (self.product(getattr(attn, f"c_{name}"), half, name) for name in "qkv")
+        q, k, v = (self.linear(getattr(attn, f"c_{name}"), half, name) for name in "qkv")
         self.steps.together(3)
         H, G = q.shape[1] // D, k.shape[1] // D
         if attn.q_norm and attn.k_norm:
@@ -123,7 +130,7 @@ class Plan:
         steps, y = (4 * G * D, 4 * D) * 2, self.array("answers", (M, H * D))
         self.steps.add(append, M, max(1, LEAST // (G * D)), k.reshape(M, -1), v, texts, steps)
         self.steps.add(attend, M * G, 1, q.reshape(M, 1, H, D), texts, steps, G, y.reshape(M, 1, H, D))
-        return self.product(attn.c_proj, self.rounded(y), "mixed")
+        return self.linear(attn.c_proj, self.rounded(y), "mixed")
 
     def turned(self, x, name):
         """x (1, M, H, D) with positions as angles, those of the texts."""
@@ -134,16 +141,16 @@ class Plan:
     def mlp(self, mlp, x):
         """As MLP of x."""
         half = self.rounded(x)
-        h = self.product(mlp.c_fc, half, "h")
+        h = self.linear(mlp.c_fc, half, "h")
         gate = h
         if mlp.c_gate is not None:
-            gate = self.product(mlp.c_gate, half, "gate")
+            gate = self.linear(mlp.c_gate, half, "gate")
             self.steps.together(2)
         active = self.array("active", h.shape)
         self.elementwise(ACTIVATIONS[mlp.activation.name], gate, active, NONE)
         if mlp.c_gate is not None:
             self.elementwise(multiply_all, active, h, active)
-        return self.product(mlp.c_proj, self.rounded(active), "mixed")
+        return self.linear(mlp.c_proj, self.rounded(active), "mixed")
 
 
 @shared

@@ -52,9 +52,9 @@ def blocks(n):
     return (n + 31) // 32
 
 
-def new_tiles(M, N):
+def new_tiles(M, N, new=aligned):
     """Memory for rows(x) of an x of M × N, or for columns(xᵀ)."""
-    return aligned((2 * blocks(M), blocks(N), 16, 32), u2)
+    return new((2 * blocks(M), blocks(N), 16, 32), u2)
 
 
 def rows(x):
@@ -67,9 +67,9 @@ def rows(x):
     return tiles
 
 
-def columns(x):
+def columns(x, new=aligned):
     """The tiles of a float32 matrix as the right side of a product."""
-    tiles = new_tiles(*x.shape[::-1])
+    tiles = new_tiles(*x.shape[::-1], new)
     if x.flags.c_contiguous:
         cut_all(x, NONE, False, tiles, False)
     else:
