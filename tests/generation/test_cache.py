@@ -1,17 +1,27 @@
 """The cache: a model that remembers keys and values computes what it would from the whole texts."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_gpt import configs, random_tokens, shaken, tiny
 
+from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ShapeError
 from tinygrad_lm.generation.cache import Cache
 from tinygrad_lm.nn.context import Context
 from tinygrad_lm.testing.checks import agree
 
+cache_module = import_module("tinygrad_lm.generation.cache")
 seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(autouse=True, params=[1, cache_module.LEAST], ids=["little room", "room"])
+def room(request, monkeypatch):
+    """Small models outgrow their room, too."""
+    monkeypatch.setattr(cache_module, "LEAST", request.param)
 
 
 @given(drawn=configs(), seed=seeds, rows=st.lists(st.integers(1, 3), min_size=1, max_size=3), data=st.data())
@@ -84,3 +94,18 @@ def test_caches_have_the_rows_of_the_batch(rows, position):
         model(np.zeros((2, 1), int), Context(cache=tuple(Cache(5, n) for n in rows)))
     with pytest.raises(ShapeError, match=r"keys of shape \(1, 4, 2, 8\) for 2 texts"):
         Cache(5, 2).extend("h.0.attn", *np.zeros((2, 1, 4, 2, 8)))
+
+
+def test_memory_grows_with_the_texts():
+    """There is room for at most twice as many positions as there have been, and never for more than `size`."""
+    cache, rng = Cache(1000, 2), np.random.default_rng(0)
+    k, v = rng.standard_normal((2, 2, 1000, 3, 4), "f4")
+    for start, stop in ((0, 1), (1, 2), (2, 100), (100, 101), (101, 400), (400, 999), (999, 1000)):
+        for found, x in zip(cache.extend("a", *(Tensor.of(x[:, start:stop]) for x in (k, v))), (k, v), strict=True):
+            np.testing.assert_array_equal(found.data, x[:, :stop])
+        for array in cache.arrays["a"]:
+            assert stop <= array.shape[1] <= min(1000, max(cache_module.LEAST, 2 * stop))
+            assert all(array[0, :, g].flags.c_contiguous for g in range(3))
+    with pytest.raises(ShapeError, match="1000 positions and 1 more, with room for 1000"):
+        cache.extend("a", *(Tensor.of(x[:, :1]) for x in (k, v)))
+    assert cache.length == 1000

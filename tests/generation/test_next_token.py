@@ -146,6 +146,17 @@ def test_other_models_are_left_to_their_modules(calls, name):
     assert not calls
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_caches_that_grow_have_the_bits_of_the_modules(calls, name, monkeypatch):
+    """Where there is no room for one more key, the modules append it, and what follows reads the larger arrays."""
+    monkeypatch.setattr(import_module("tinygrad_lm.generation.cache"), "LEAST", 1)
+    model = model_of(name, block_size=40)
+    found = [drawn(model, n=30), drawn(model, TEXTS[:1], 30)]
+    assert 40 < len(calls) < 60
+    by_modules(monkeypatch)
+    assert found == [drawn(model, n=30), drawn(model, TEXTS[:1], 30)]
+
+
 def test_other_calls_are_left_to_the_modules(calls):
     """Where operations are watched or recorded, with documents or dropout, several tokens or many texts, no promise."""
     model = model_of("modern", dropout=0.5, block_size=20)

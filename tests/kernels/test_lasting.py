@@ -4,6 +4,7 @@ import gc
 import threading
 import weakref
 from importlib import import_module
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_arrays_lie_beside_each_other():
         assert x.ctypes.data % 64 == 0
         assert (x == n).all()
     found = spans(arrays)
-    assert all(0 <= begin - end < 64 for (_, end), (begin, _) in zip(found, found[1:], strict=False))
+    assert all(0 <= begin - end < 64 for (_, end), (begin, _) in pairwise(found))
 
 
 def test_none_reaches_beyond_its_memory():
@@ -40,7 +41,7 @@ def test_none_reaches_beyond_its_memory():
         begin = x.base.ctypes.data
         assert begin <= x.ctypes.data <= x.ctypes.data + x.nbytes <= begin + x.base.nbytes
     found = spans(arrays)
-    assert all(end <= begin for (_, end), (begin, _) in zip(found, found[1:], strict=False))
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(found))
     assert len({x.base.ctypes.data for x in arrays}) == 4
 
 
@@ -58,12 +59,19 @@ def test_memory_is_freed_with_the_last_of_its_arrays():
 
 
 def test_threads_get_memory_of_their_own():
+    """Also where another one begins a chunk while one has just looked which is the last."""
     new, found = Lasting(), []
-    threads = [threading.Thread(target=lambda: found.extend(new((7,), np.uint8) for _ in range(500))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    places = spans(found)
-    assert len(places) == 4000
-    assert all(end <= begin for (_, end), (begin, _) in zip(places, places[1:], strict=False))
+    found.append(new((CHUNK - 1000,), np.uint8))
+    last, other = new.chunk, threading.Thread(target=lambda: found.append(new((2000,), np.uint8)))
+
+    def interrupted():
+        new.chunk = last
+        other.start()
+        other.join(0.2)
+        return last()
+
+    new.chunk = interrupted
+    found.append(new((100,), np.uint8))
+    other.join()
+    assert len(found) == 3
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(spans(found)))

@@ -4,12 +4,14 @@ from tinygrad_lm.backend import Array, array_module
 from tinygrad_lm.engine.tensor import Tensor
 from tinygrad_lm.errors import ShapeError
 
+LEAST = 64  # positions for which there is room at first
+
 
 class Cache:
     """The keys and values of some texts of one length so far, of each attention by its name, to compute them but once.
 
-    Room for `size` positions of all `rows` texts is set aside at once; memory that was never written to is not taken
-    from the system.
+    Of all `rows` texts the same number of positions, at most `size`. Memory grows with them: there is room for at most
+    twice as many as there have been. What a head reads lies together.
     """
 
     def __init__(self, size: int, rows: int = 1):
@@ -27,13 +29,19 @@ class Cache:
         rows, T, G, D = k.shape
         if rows != self.rows:
             raise ShapeError(f"Cache: keys of shape {k.shape} for {self.rows} texts; the first axis must be as long")
-        if name not in self.arrays:
-            shape = rows, self.size, G, D
-            self.arrays[name] = [array_module(x.data).empty(shape, x.dtype) for x in (k, v)]
         start = self.lengths.get(name, 0)
-        stop = self.lengths[name] = start + T
+        stop = start + T
+        if stop > self.size:
+            raise ShapeError(f"Cache: {start} positions and {T} more, with room for {self.size}")
+        if name not in self.arrays or stop > self.arrays[name][0].shape[1]:
+            room = min(self.size, max(LEAST, 2 * stop))
+            larger = [array_module(x.data).empty((rows, G, room, D), x.dtype).swapaxes(1, 2) for x in (k, v)]
+            for array, old in zip(larger, self.arrays.get(name, ()), strict=False):
+                array[:, :start] = old[:, :start]
+            self.arrays[name] = larger
         for array, x in zip(self.arrays[name], (k, v), strict=True):
             array[:, start:stop] = x.data
+        self.lengths[name] = stop
         return [Tensor.of(array[:, :stop]) for array in self.arrays[name]]
 
     def select(self, indices: list[int]) -> "Cache":

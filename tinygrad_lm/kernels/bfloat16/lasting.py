@@ -1,7 +1,7 @@
 """Memory for arrays that are kept for long and read from end to end again and again, such as a model's rounded weights.
 
-They lie one behind the other in arrays so large that NumPy asks Linux for pages of 2 MB: a processor that has to look up
-where each 4 KB lie fetches a matrix of 1 to 5 MB up to a tenth more slowly.
+They lie one behind the other in arrays so large that NumPy asks Linux for pages of 2 MB: a processor that has to look
+up where each 4 KB lie fetches matrices of 1 to 5 MB up to a tenth more slowly.
 """
 
 import math

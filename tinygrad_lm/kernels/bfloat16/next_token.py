@@ -62,7 +62,7 @@ class Plans:
                 return None
             free = self.free.setdefault((model, len(tokens)), [])
             plan = free.pop() if free else Plan(model, len(tokens))
-            places = np.concatenate([self.places[cache] for cache in caches], 1)
+            places = np.concatenate([self.places[cache][1] for cache in caches], 1)
             z = plan(tokens, np.repeat([cache.length for cache in caches], rows), places)
             free.append(plan)
         for cache in caches:
@@ -70,19 +70,29 @@ class Plans:
         return z
 
     def have_room(self, cache, model):
-        """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie."""
+        """Whether a cache has keys and values of all blocks, and room for one more. Notes where they lie.
+
+        Where there is none, the modules append the next key: then the cache gets larger, and its arrays are others.
+        """
         if type(cache) is not Cache or cache.length >= min(cache.size, model.config.block_size):
             return False
-        if cache not in self.places:
-            found = [place for block in model.h for place in places_of(cache, block.attn)]
-            if len(found) < 2 * len(model.h):
+        first = cache.arrays.get(model.h[0].attn.name)
+        if first is None:
+            return False
+        room, (known, _) = first[0].shape[1], self.places.get(cache, (None, None))
+        if known is not first:
+            found = [places_of(cache, block.attn, room) for block in model.h]
+            if None in found:
                 return False
-            self.places[cache] = np.array(found).reshape(len(model.h), 2, cache.rows).swapaxes(1, 2)
-        return True
+            self.places[cache] = first, np.array(found)
+        return cache.length < room
 
 
-def places_of(cache, attn):
-    """Where each text's keys of an attention begin, and where its values do; [] if they are not what a Plan reads."""
-    arrays, shape = cache.arrays.get(attn.name, ()), (attn.c_k.weight.shape[1] // attn.head_size, attn.head_size)
-    fits = all(x.dtype == f4 and x.flags.c_contiguous and x.shape[2:] == shape for x in arrays)
-    return [x.ctypes.data + np.arange(cache.rows) * x.strides[0] for x in arrays] if fits else []
+def places_of(cache, attn, room):
+    """Where each text's keys and values of an attention lie, (rows, 6), as `attend` says; None if they are others."""
+    arrays = cache.arrays.get(attn.name, ())
+    shape = cache.rows, room, attn.c_k.weight.shape[1] // attn.head_size, attn.head_size
+    if not arrays or any(x.shape != shape or x.dtype != f4 or x.strides[3] != 4 for x in arrays):
+        return None
+    steps = [step for x in arrays for step in x.strides[1:3]]
+    return [[*(x.ctypes.data + b * x.strides[0] for x in arrays), *steps] for b in range(cache.rows)]

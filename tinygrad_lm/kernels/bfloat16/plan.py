@@ -51,7 +51,7 @@ class Plan:
 
     def __init__(self, model, M):
         self.model, self.M, self.steps, self.arrays = model, M, Steps(), {}
-        self.x, self.texts = np.empty((M, model.config.n_embd), f4), np.zeros((len(model.h), M, 4), np.int64)
+        self.x, self.texts = np.empty((M, model.config.n_embd), f4), np.zeros((len(model.h), M, 8), np.int64)
         first = model.h[0].attn
         self.rotary, half = first.rotary, first.head_size // 2
         self.cos, self.sin = np.empty((2, M, half if self.rotary else 0), f4)
@@ -64,8 +64,8 @@ class Plan:
         self.steps.done()
 
     def __call__(self, tokens, positions, places):
-        """The logits (M, 1, V) of tokens (M,), but for the softcap. places: of each block and text its first key and
-        value, (L, M, 2)."""
+        """The logits (M, 1, V) of tokens (M,), but for the softcap. places: of each block and text where its keys and
+        values lie, (L, M, 6), as `attend` describes it."""
         wte, wpe = self.model.wte, self.model.wpe
         self.x[...] = wte.weight.data[tokens]
         if wpe is not None:
@@ -73,7 +73,7 @@ class Plan:
         if self.rotary is not None:
             cos, sin = angles(np, int(positions.max()) + 1, 2 * self.cos.shape[1], start=0, dtype=f4, **self.rotary)
             self.cos[...], self.sin[...] = cos[positions, 0], sin[positions, 0]
-        self.texts[:, :, :2], self.texts[:, :, 3] = places, positions + 1
+        self.texts[:, :, :6], self.texts[:, :, 7] = places, positions + 1
         self.steps()
         return self.logits[:, None].copy()
 
@@ -127,9 +127,9 @@ class Plan:
             q, k = self.norm(attn.q_norm, q.reshape(-1, D), "qn"), self.norm(attn.k_norm, k.reshape(-1, D), "kn")
         if attn.rotary is not None:
             q, k = self.turned(q.reshape(1, M, H, D), "qt"), self.turned(k.reshape(1, M, G, D), "kt")
-        steps, y = (4 * G * D, 4 * D) * 2, self.array("answers", (M, H * D))
-        self.steps.add(append, M, max(1, LEAST // (G * D)), k.reshape(M, -1), v, texts, steps)
-        self.steps.add(attend, M * G, 1, q.reshape(M, 1, H, D), texts, steps, G, y.reshape(M, 1, H, D))
+        y = self.array("answers", (M, H * D))
+        self.steps.add(append, M, max(1, LEAST // (G * D)), k.reshape(M, G, D), v.reshape(M, G, D), texts)
+        self.steps.add(attend, M * G, 1, q.reshape(M, 1, H, D), texts, G, y.reshape(M, 1, H, D))
         return self.linear(attn.c_proj, self.rounded(y), "mixed")
 
     def turned(self, x, name):
@@ -161,14 +161,16 @@ def round_groups(start, stop, x, half):
 
 
 @shared
-def append(start, stop, k, v, texts, steps):
-    """Write the newest key and value of each text to the cache. texts, steps: see attend."""
-    next_key, _, next_value, _ = steps
+def append(start, stop, k, v, texts):
+    """Write the newest key and value of each text to the cache. texts: see attend."""
+    _, G, D = k.shape
     for b in range(start, stop):
-        keys, values, _, n = texts[b]
-        key, value = floats(keys + (n - 1) * next_key, k.shape[1]), floats(values + (n - 1) * next_value, v.shape[1])
-        for i in range(key.size):
-            key[i], value[i] = k[b, i], v[b, i]
+        keys, values, next_key, next_key_head, next_value, next_value_head, _, n = texts[b]
+        for g in range(G):
+            key = floats(keys + (n - 1) * next_key + g * next_key_head, D)
+            value = floats(values + (n - 1) * next_value + g * next_value_head, D)
+            for d in range(D):
+                key[d], value[d] = k[b, g, d], v[b, g, d]
 
 
 @shared

@@ -23,28 +23,27 @@ def attention_of_one(q, k, v, starts):
         k, v = np.ascontiguousarray(k), np.ascontiguousarray(v)
     (B, S, G, _), (keys, values) = k.shape, (x.__array_interface__["data"][0] for x in (k, v))
     starts = [0] * B if starts is None else starts[:, 0].tolist()
-    texts = [(keys + b * k.strides[0], values + b * v.strides[0], starts[b], S) for b in range(B)]
-    y = np.empty(q.shape, f4)
     steps = *k.strides[1:3], *v.strides[1:3]
-    attend(B * G, 1, np.ascontiguousarray(q), np.array(texts, np.int64), steps, G, y)
+    texts = [(keys + b * k.strides[0], values + b * v.strides[0], *steps, starts[b], S) for b in range(B)]
+    y = np.empty(q.shape, f4)
+    attend(B * G, 1, np.ascontiguousarray(q), np.array(texts, np.int64), G, y)
     return y
 
 
 @shared(beside_blas=True)
-def attend(first, last, q, texts, steps, G, y):
+def attend(first, last, q, texts, G, y):
     """The R queries of each (text, key head) from first to last.
 
-    texts: of each text the addresses of its keys and of its values, the first one that its query sees, and how many
-    there are; steps: how many bytes lie between two keys, two heads of a key, two values, two heads of a value.
+    texts: of each text the addresses of its keys and of its values; how many bytes lie between two keys, two heads of a
+    key, two values, two heads of a value; the first key that its query sees, and how many there are.
     """
-    next_key, next_key_head, next_value, next_value_head = steps
     _, _, H, D = q.shape
     R, scale, part = H // G, f4(1 / math.sqrt(D)), first
     while part < last:
         b, g = divmod(part, G)
         n = min(last - part, G - g)  # key heads of this text
         begin, end, part = g * R, (g + n) * R, part + n
-        keys, values, start, stop = texts[b]
+        keys, values, next_key, next_key_head, next_value, next_value_head, start, stop = texts[b]
         z = np.empty((H, stop), f4)
         for s in range(start, stop, NEAR):
             for h in range(begin, end):
