@@ -10,11 +10,13 @@ import weakref
 
 import numpy as np
 
+from tinygrad_lm.threads import keep_memory
+
 CHUNK = 2**25  # bytes
 
 
 class Lasting:
-    """Called as tiles.py's `aligned`. A chunk of memory is freed with the last of its arrays."""
+    """Called as tiles.py's `aligned`. A chunk of memory is freed with the last of its arrays, to be taken for others."""
 
     def __init__(self):
         self.chunk, self.used, self.one_at_a_time = lambda: None, 0, threading.Lock()
@@ -24,6 +26,7 @@ class Lasting:
         with self.one_at_a_time:
             memory = self.chunk()
             if memory is None or self.used + size > memory.nbytes:
+                keep_memory()
                 memory = np.empty(max(size + 64, CHUNK), np.uint8)
                 self.chunk, self.used = weakref.ref(memory), -memory.ctypes.data % 64
             start, self.used = self.used, self.used + -(-size // 64) * 64
