@@ -16,7 +16,7 @@ CHUNK = 2**25  # bytes
 
 
 class Lasting:
-    """Called as tiles.py's `aligned`. A chunk of memory is freed with the last of its arrays, to be taken for others."""
+    """Called as tiles.py's `aligned`. A chunk is freed with the last of its arrays, to be taken for others."""
 
     def __init__(self):
         self.chunk, self.used, self.one_at_a_time = lambda: None, 0, threading.Lock()
