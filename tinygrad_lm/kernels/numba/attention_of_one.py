@@ -13,7 +13,6 @@ from tinygrad_lm.kernels.numba.compile import compiled, exp, f4, inlined
 from tinygrad_lm.kernels.numba.memory import ask, floats
 from tinygrad_lm.kernels.numba.together import shared
 
-NEAR = 32  # keys or values: so many are read for one head after another, since they lie in the same pages of memory
 AHEAD = 16  # keys or values: so many are on the way from memory while one is computed with
 
 
@@ -38,22 +37,15 @@ def attend(first, last, q, texts, G, y):
     key, two values, two heads of a value; the first key that its query sees, and how many there are.
     """
     _, _, H, D = q.shape
-    R, scale, part = H // G, f4(1 / math.sqrt(D)), first
-    while part < last:
-        b, g = divmod(part, G)
-        n = min(last - part, G - g)  # key heads of this text
-        begin, end, part = g * R, (g + n) * R, part + n
+    scale = f4(1 / math.sqrt(D))
+    for part in range(first, last):
+        (b, g), R = divmod(part, G), H // G
         keys, values, next_key, next_key_head, next_value, next_value_head, start, stop = texts[b]
-        z = np.empty((H, stop), f4)
-        for s in range(start, stop, NEAR):
-            for h in range(begin, end):
-                weigh(q[b, 0, h], keys + h // R * next_key_head, next_key, z[h], s, min(stop, s + NEAR))
-        for h in range(begin, end):
-            softmax(z[h, start:stop], scale)
-            y[b, 0, h] = 0
-        for s in range(start, stop, NEAR):
-            for h in range(begin, end):
-                mix(y[b, 0, h], values + h // R * next_value_head, next_value, z[h], s, min(stop, s + NEAR))
+        keys, values, z = keys + g * next_key_head, values + g * next_value_head, np.empty(stop, f4)
+        for h in range(g * R, g * R + R):
+            weigh(q[b, 0, h], keys, next_key, z, start, stop)
+            softmax(z[start:stop], scale)
+            mix(y[b, 0, h], values, next_value, z, start, stop)
 
 
 @inlined
@@ -100,7 +92,8 @@ def softmax(z, scale):
 
 @compiled
 def mix(y, values, step, z, start, stop):
-    """y += Σ z[s] value s, four at a time."""
+    """y = Σ z[s] value s, four at a time."""
+    y[:] = 0
     for s in range(start, stop - 3, 4):
         here, D = values + s * step, y.size
         soon(here + AHEAD * step, step, D)
