@@ -111,18 +111,6 @@ def scratch_tiles(M, N):
     return memory.view(u2).reshape(2 * blocks_of(M), blocks_of(N), 16, 32)
 
 
-@compiled
-def called_by_tiles(a, next_a, b, next_b, tiles, c, next_c, add):
-    """block_by_tiles as a function: inlined at all eight places below it would be compiled eight times."""
-    block_by_tiles(a, next_a, b, next_b, tiles, c, next_c, add)
-
-
-@compiled
-def called_by_vectors(a, next_a, b, next_b, tiles, c, next_c, add):
-    """The same of block_by_vectors: half a minute less to compile."""
-    block_by_vectors(a, next_a, b, next_b, tiles, c, next_c, add)
-
-
 @inlined
 def forward_of(block, start, stop, q, k, v, starts, sizes, noise, y, lse):
     """y and lse of each (sequence, key head) from start to stop: scores = q kᵀ, answer = P v."""
@@ -241,22 +229,22 @@ def backward_of(block, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, 
 @shared
 def forward_by_tiles(start, stop, q, k, v, starts, sizes, noise, y, lse, palette):
     tiles_on(palette.ctypes.data)
-    forward_of(called_by_tiles, start, stop, q, k, v, starts, sizes, noise, y, lse)
+    forward_of(block_by_tiles, start, stop, q, k, v, starts, sizes, noise, y, lse)
     tiles_off()
 
 
 @shared
 def forward_by_vectors(start, stop, q, k, v, starts, sizes, noise, y, lse, palette):
-    forward_of(called_by_vectors, start, stop, q, k, v, starts, sizes, noise, y, lse)
+    forward_of(block_by_vectors, start, stop, q, k, v, starts, sizes, noise, y, lse)
 
 
 @shared
 def backward_by_tiles(start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv, palette):
     tiles_on(palette.ctypes.data)
-    backward_of(called_by_tiles, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)
+    backward_of(block_by_tiles, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)
     tiles_off()
 
 
 @shared
 def backward_by_vectors(start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv, palette):
-    backward_of(called_by_vectors, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)
+    backward_of(block_by_vectors, start, stop, q, k, v, dy, starts, sizes, noise, lse, dq, dk, dv)

@@ -14,11 +14,13 @@ the first on, others from the last: of two cores each finds in its cache the row
 import functools
 import threading
 import time
+import types
 
+import numba
 import numpy as np
 
 from tinygrad_lm.engine.observe import thread
-from tinygrad_lm.kernels.numba.compile import compiled, inlined
+from tinygrad_lm.kernels.numba.compile import OPTIONS, compiled, inlined
 from tinygrad_lm.kernels.numba.memory import (
     call_of_part,
     clock,
@@ -72,33 +74,29 @@ def grain_of(size, least):
     return min(max(least, -(-size // PARTS)), MANY * least)
 
 
-LEADER = """
-def {name}_shared(size, grain, part, mailbox, {arguments}):
-    if part >= 0:
-        function(part * grain, min(size, (part + 1) * grain), {arguments})
-        return 0
-    code, here, length = call_of_part((size, grain, mailbox, {arguments}))
-    if part == KEEP:
-        return keep(mailbox, code, here, length // 8)
-    return lead(mailbox, code, here, (size + grain - 1) // grain)
-"""
-
-
 def leader_of(function):
-    """What a function's LEADER does: compute one part, or with part −1 lead all others through all of them, or KEEP for
-    later how to compute one. It is as if it were in the function's file, beside which Numba keeps the machine code.
+    """`leader` for a function, as if it were in that function's file, beside which Numba keeps the machine code.
 
     The function becomes part of it. Otherwise there would be two, one compiled by itself and one beside the leader, and
     the process that compiles them would use the first, others, which load the leader, the second: with other last bits.
-    Numba inlines calls with so many arguments as there are, none with *arguments: for those it would compile the
-    function by itself first, which takes as long again.
     """
-    name, code = function.__name__, function.__code__
-    source = LEADER.format(name=name, arguments=", ".join(f"x{i}" for i in range(code.co_argcount - 2)))
-    scope = {"__name__": function.__module__, "function": inlined(function)}
-    scope |= {"call_of_part": call_of_part, "lead": lead, "keep": keep, "KEEP": KEEP}
-    exec(compile(source, code.co_filename, "exec"), scope)
-    return compiled(scope[f"{name}_shared"])
+    code, name = function.__code__, f"{function.__name__}_shared"
+    code = leader.__code__.replace(co_filename=code.co_filename, co_firstlineno=code.co_firstlineno, co_name=name)
+    part = numba.njit(nogil=True, forceinline=True, **OPTIONS)(function)
+    made = types.FunctionType(code, globals() | {"function": part}, name)
+    made.__module__, made.__qualname__ = function.__module__, name
+    return compiled(made)
+
+
+def leader(size, grain, part, mailbox, *arguments):
+    """Compute one part, or with part −1 lead all others through all of them, or KEEP for later how to compute one."""
+    if part >= 0:
+        function(part * grain, min(size, (part + 1) * grain), *arguments)  # noqa: F821 (leader_of)
+        return 0
+    code, here, length = call_of_part((size, grain, mailbox, arguments))
+    if part == KEEP:
+        return keep(mailbox, code, here, length // 8)
+    return lead(mailbox, code, here, (size + grain - 1) // grain)
 
 
 @inlined
